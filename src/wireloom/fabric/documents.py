@@ -1,0 +1,161 @@
+"""What travels on the fabric besides slices and their status: host facts, events, questions and answers.
+
+Subjects and keys (all built in :mod:`wireloom.fabric.subjects`):
+
+=====================  =========================================  =========================================
+what                   where                                      written by
+=====================  =========================================  =========================================
+intent                 KV ``desired``, key ``<host>.<lab id>``    controller
+observation            KV ``observed``, key ``<host>.<lab id>``   the host's agent
+host facts, heartbeat  KV ``hosts``, key ``<host>`` (with a TTL)  the host's agent
+history                stream ``events``, ``events.<host>``       agents and controller
+questions              ``rpc.<host>.<method>``                    anyone permitted; typed result or error
+byte streams           ``stream.<host>.<session>.{up,down}``      both ends, windowed
+=====================  =========================================  =========================================
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from wireloom.model.base import Value
+from wireloom.providers.contract import Capabilities
+
+__all__ = [
+    "ConsoleOpen",
+    "Event",
+    "EventLevel",
+    "ExecAnswer",
+    "ExecQuestion",
+    "HostFacts",
+    "LogOpen",
+    "LoopHealth",
+    "Orphan",
+    "PruneAnswer",
+    "PruneQuestion",
+    "StatsAnswer",
+    "StatsQuestion",
+]
+
+
+class LoopHealth(Value):
+    """Liveness of one loop of an agent; ``last_success`` in UNIX seconds, stale after ``stale_after_s``."""
+
+    name: str
+    last_success: float
+    stale_after_s: float
+
+
+class HostFacts(Value):
+    """What an agent says of its host; also its heartbeat."""
+
+    host: str
+    version: str
+    installation: str
+    time: float
+    kernel: str = ""
+    os: str = ""
+    cpus: int = 1
+    memory_mb: int = 0
+    kvm: bool = False
+    kvm_reason: str = ""
+    providers: tuple[Capabilities, ...] = ()
+    dataplane: str = "kernel"
+    loops: tuple[LoopHealth, ...] = ()
+    problems: tuple[str, ...] = ()
+    management_subnet: str = ""
+    labs: int = 0
+    nodes: int = 0
+
+
+class EventLevel(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class Event(Value):
+    """One line of history. ``kind`` is a stable dotted word, e.g. ``node.ready``, ``link.down``, ``node.failed``."""
+
+    time: float
+    host: str = ""
+    lab: str = ""
+    node: str = ""
+    kind: str
+    level: EventLevel = EventLevel.INFO
+    message: str
+    details: dict[str, Any] = {}
+
+
+class ExecQuestion(Value):
+    """Run a command in a node; ``command`` is an argument list, run over the node's chain of channels."""
+
+    lab_id: str
+    node_id: str
+    command: tuple[str, ...]
+    timeout_s: float = 60
+    stdin: bytes = b""
+
+
+class ExecAnswer(Value):
+    """``channel`` answered; ``tried`` says why each earlier channel of the chain did not."""
+
+    exit_code: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+    channel: str = ""
+    tried: dict[str, str] = {}
+
+
+class StatsQuestion(Value):
+    lab_id: str
+    node_id: str
+
+
+class StatsAnswer(Value):
+    cpu_seconds: float
+    memory_bytes: int
+
+
+class Orphan(Value):
+    """Something on a host with our labels that no lab wants. ``kind``: runtime, port, segment, folder."""
+
+    kind: str
+    provider: str = ""
+    id: str
+    name: str
+    lab: str = ""
+    node: str = ""
+    removed: bool = False
+    error: dict[str, Any] | None = None
+
+
+class PruneQuestion(Value):
+    """``labs``: ids of the labs that exist; anything of this installation outside them is an orphan."""
+
+    labs: tuple[str, ...]
+    dry_run: bool = True
+
+
+class PruneAnswer(Value):
+    orphans: tuple[Orphan, ...] = ()
+
+
+class ConsoleOpen(Value):
+    """Open a node's console; its device says what that is. ``read_only`` takes no writer lease."""
+
+    lab_id: str
+    node_id: str
+    columns: int = 80
+    rows: int = 24
+    read_only: bool = False
+    line: int | None = None
+
+
+class LogOpen(Value):
+    """Open a node's boot log: everything since power-on, and with ``follow`` what comes."""
+
+    lab_id: str
+    node_id: str
+    follow: bool = False

@@ -1,0 +1,48 @@
+"""The table of questions and byte streams that an agent serves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from wireloom.fabric.documents import (
+    ConsoleOpen,
+    ExecAnswer,
+    ExecQuestion,
+    LogOpen,
+    PruneAnswer,
+    PruneQuestion,
+    StatsAnswer,
+    StatsQuestion,
+)
+from wireloom.model.base import Value
+
+__all__ = ["CONSOLE", "EXEC", "LOG", "PRUNE", "STATS", "Method", "StreamMethod"]
+
+Q = TypeVar("Q", bound=Value)
+A = TypeVar("A", bound=Value)
+
+
+@dataclass(frozen=True)
+class Method(Generic[Q, A]):
+    """A question with a typed answer; ``deadline_s`` is the caller's default."""
+
+    name: str
+    question: type[Q]
+    answer: type[A]
+    deadline_s: float = 10
+
+
+@dataclass(frozen=True)
+class StreamMethod(Generic[Q]):
+    """A question that is answered by a byte stream."""
+
+    name: str
+    question: type[Q]
+
+
+EXEC = Method("exec", ExecQuestion, ExecAnswer, deadline_s=90)
+STATS = Method("stats", StatsQuestion, StatsAnswer)
+PRUNE = Method("prune", PruneQuestion, PruneAnswer, deadline_s=120)
+CONSOLE = StreamMethod("console", ConsoleOpen)
+LOG = StreamMethod("log", LogOpen)

@@ -1,0 +1,179 @@
+"""Intent: the part of a lab that one host runs, complete enough that an agent needs nothing else.
+
+Verbs never act; they edit a slice. Counters say what cannot be said as a state: a restart is a higher
+``restarts``, a wipe a higher ``incarnation``, and clearing errors (which every user verb does) a higher
+``attention``. An agent compares them with what it recorded beside the runtime.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from wireloom.model.base import Value
+from wireloom.model.device import Access, Console, Day0, Readiness, Step
+from wireloom.model.identity import Identity, short_hash
+
+__all__ = [
+    "Bind",
+    "Condition",
+    "Management",
+    "NodeIntent",
+    "PortIntent",
+    "PortRef",
+    "RestartPolicy",
+    "Slice",
+    "WireIntent",
+]
+
+
+class RestartPolicy(StrEnum):
+    """What happens when a node ends by itself: start it again always, on a non-zero exit, or never."""
+
+    ALWAYS = "always"
+    ON_FAILURE = "on-failure"
+    NEVER = "never"
+
+
+class Condition(StrEnum):
+    """What a dependency waits for."""
+
+    RUNNING = "running"
+    READY = "ready"
+
+
+class Bind(Value):
+    """A host path shown in the guest's file system."""
+
+    source: str
+    target: str
+    read_only: bool = False
+
+
+class PortIntent(Value):
+    """One port of a node. ``device`` is the host-side network device, a pure hash of the node's id and index.
+
+    ``role`` is ``mgmt`` (index 0, on the management network), ``data`` (may be wired), or ``spare`` (made up
+    front so that a link can be added live; a wire turns it into a used port without touching the guest).
+    """
+
+    index: int
+    name: str
+    guest_name: str
+    device: str
+    mac: str
+    role: Literal["mgmt", "data", "spare"] = "data"
+
+
+class Management(Value):
+    """The management network of the host: one bridge for nodes of every technology.
+
+    :ivar subnet: e.g. ``172.30.128.0/20``; ``gateway`` is the host's own address in it.
+    :ivar domain: DNS domain under which nodes are named ``<node>.<lab>.<domain>``.
+    """
+
+    subnet: str
+    gateway: str
+    domain: str = "wl"
+
+
+class NodeIntent(Value):
+    """One node as it should be, with everything of its device already resolved.
+
+    :ivar cpu: cores (fractions allowed where the provider can), ``memory_mb``: MiB.
+    :ivar settings: the provider's own settings (device file merged with the topology).
+    :ivar post_boot: commands run in the guest once per boot after readiness.
+    :ivar privileged_allowed: the user who deployed may run privileged nodes.
+    """
+
+    id: str
+    name: str
+    device: str
+    provider: str
+    image: str
+    power: Literal["on", "off"] = "on"
+    incarnation: int = 1
+    restarts: int = 0
+    attention: int = 0
+    restart_policy: RestartPolicy = RestartPolicy.ON_FAILURE
+    depends_on: dict[str, Condition] = {}  # node id → condition
+    cpu: float = 1
+    memory_mb: int = 256
+    env: dict[str, str] = {}
+    binds: tuple[Bind, ...] = ()
+    labels: dict[str, str] = {}
+    settings: dict[str, Any] = {}
+    ports: tuple[PortIntent, ...] = ()
+    mgmt_ipv4: str | None = None
+    startup_config: str | None = None
+    day0: tuple[Day0, ...] = ()
+    console: tuple[Console, ...] = ()
+    ready: Readiness = Readiness()
+    run: tuple[Step, ...] = ()
+    access: Access = Access()
+    post_boot: tuple[str, ...] = ()
+    stop_grace_s: float = 5
+    privileged_allowed: bool = False
+
+    def spec_hash(self) -> str:
+        """Hash of what cannot change on a live runtime; a different hash means the runtime must be made anew."""
+        fixed = self.model_dump(
+            mode="json",
+            include={
+                "provider",
+                "image",
+                "cpu",
+                "memory_mb",
+                "env",
+                "binds",
+                "settings",
+                "startup_config",
+                "day0",
+            },
+        )
+        ports = [(p.index, p.guest_name, p.mac) for p in self.ports]
+        text = Value.model_dump_json(self, include={"name"}) + repr(sorted(fixed.items())) + repr(ports)
+        return short_hash(text, length=16)
+
+    def port(self, index: int) -> PortIntent | None:
+        return next((port for port in self.ports if port.index == index), None)
+
+
+class PortRef(Value):
+    """A port of a node: (node id, port index)."""
+
+    node_id: str
+    index: int
+
+
+class WireIntent(Value):
+    """A point-to-point link between two ports of this host. ``up`` is the user's wish; ``mtu`` in bytes."""
+
+    id: str
+    a: PortRef
+    b: PortRef
+    mtu: int = 1500
+    up: bool = True
+
+
+class Slice(Value):
+    """The intent document of one lab on one host. ``removed`` asks for everything of the lab to go."""
+
+    schema_version: int = 1
+    installation: str
+    lab_id: str
+    lab: str
+    generation: int
+    removed: bool = False
+    management: Management | None = None
+    nodes: tuple[NodeIntent, ...] = ()
+    wires: tuple[WireIntent, ...] = ()
+
+    def node(self, node_id: str) -> NodeIntent | None:
+        return next((node for node in self.nodes if node.id == node_id), None)
+
+    def identity(self, node: NodeIntent) -> Identity:
+        """The identity of ``node`` in this lab."""
+        return Identity(
+            installation=self.installation, lab_id=self.lab_id, lab=self.lab, node_id=node.id, node=node.name
+        )

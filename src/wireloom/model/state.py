@@ -1,0 +1,125 @@
+"""States. ``running``, ``ready`` and ``wired`` are three separate facts, and unknown is a value."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from wireloom.model.base import Value
+
+__all__ = [
+    "LinkState",
+    "NodeState",
+    "NodeStatus",
+    "NodeStep",
+    "Readiness",
+    "RuntimePhase",
+    "SliceStatus",
+    "WireStatus",
+]
+
+
+class RuntimePhase(StrEnum):
+    """What an engine says of one runtime, in words common to all providers.
+
+    ::
+
+        absent ── create ──> created ── start ──> gated ── release ──> running
+                                ^                                        │
+                                └──────────── start ──── exited <────────┘
+    """
+
+    ABSENT = "absent"
+    CREATED = "created"  # never started
+    GATED = "gated"  # started, but none of the guest's own code has run: ports can still be made
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    EXITED = "exited"  # stopped, crashed or powered off; storage is kept
+    UNKNOWN = "unknown"
+
+
+class NodeState(StrEnum):
+    """The state of a node as users see it."""
+
+    ABSENT = "absent"
+    CREATING = "creating"
+    RUNNING = "running"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+class Readiness(StrEnum):
+    YES = "yes"
+    NO = "no"
+    TIMEOUT = "timeout"
+    UNKNOWN = "unknown"
+
+
+class LinkState(StrEnum):
+    UP = "up"
+    DOWN = "down"
+    PENDING = "pending"
+    FAILED = "failed"
+
+
+class NodeStep(StrEnum):
+    """How far a node is on its way up; the columns of the deploy table."""
+
+    WAITING = "waiting"
+    IMAGE = "image"
+    CREATE = "create"
+    WIRE = "wire"
+    BOOT = "boot"
+    READY = "ready"
+
+
+class NodeStatus(Value):
+    """What an agent observed of one node.
+
+    ``error`` is the wire form of a :class:`~wireloom.errors.WireloomError`, kept until success or until the
+    user clears it. ``timings`` maps a step to the seconds it took on the last way up. Times are UNIX seconds
+    by the agent's clock.
+    """
+
+    id: str
+    name: str
+    provider: str
+    state: NodeState
+    ready: Readiness = Readiness.UNKNOWN
+    step: NodeStep = NodeStep.WAITING
+    phase: RuntimePhase = RuntimePhase.UNKNOWN
+    message: str = ""
+    error: dict[str, Any] | None = None
+    mgmt_ipv4: str | None = None
+    runtime_id: str | None = None
+    started_at: float | None = None
+    ready_at: float | None = None
+    failures: int = 0
+    timings: dict[str, float] = {}
+
+
+class WireStatus(Value):
+    """What an agent observed of one wire."""
+
+    id: str
+    state: LinkState
+    mtu: int
+    message: str = ""
+
+
+class SliceStatus(Value):
+    """The whole observation of one lab on one host.
+
+    :ivar generation: the generation of the slice that this observation was compared with.
+    :ivar converged: the plan was empty and nothing was in flight when it was taken.
+    """
+
+    host: str
+    lab_id: str
+    lab: str
+    generation: int
+    observed_at: float
+    converged: bool = False
+    nodes: tuple[NodeStatus, ...] = ()
+    wires: tuple[WireStatus, ...] = ()

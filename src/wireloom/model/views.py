@@ -1,0 +1,239 @@
+"""What the HTTP API takes and gives. The OpenAPI document, the SDK and the studio's types are made from this.
+
+=======  ============================================  ============================  =====================
+method   path (below ``/api/v1``)                      body                          answer
+=======  ============================================  ============================  =====================
+GET      /status                                                                     StatusView
+GET      /hosts                                                                      list[HostView]
+GET      /devices                                                                    list[DeviceView]
+POST     /plan                                         DeployRequest                 PlanView
+POST     /labs                                         DeployRequest                 OperationView
+GET      /labs                                                                       list[LabSummary]
+GET      /labs/{lab}                                                                 LabView
+DELETE   /labs/{lab}                                                                 OperationView
+GET      /labs/{lab}/topology                                                        text (YAML)
+POST     /labs/{lab}/actions                           ActionRequest                 OperationView
+POST     /labs/{lab}/links                             LinkRequest                   OperationView
+GET      /labs/{lab}/events                                                          list[Event]
+GET      /events                                                                     list[Event]
+POST     /labs/{lab}/nodes/{node}/exec                 ExecRequest                   ExecView
+GET      /labs/{lab}/nodes/{node}/log?follow=                                        stream of bytes
+WS       /labs/{lab}/nodes/{node}/console              binary frames; JSON text frame ``{"columns","rows"}`` resizes
+WS       /stream?lab=                                  StreamMessage, one per change
+GET      /operations/{id}                                                            OperationView
+POST     /prune                                        PruneRequest                  list[Orphan]
+=======  ============================================  ============================  =====================
+
+Every request carries ``Authorization: Bearer <token>``. Errors are ``{"error": <wire form of a WireloomError>}``.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Literal
+
+from wireloom.model.base import Value
+from wireloom.model.state import LinkState, NodeState, NodeStep, Readiness
+
+__all__ = [
+    "ActionRequest",
+    "ChangeView",
+    "DeployRequest",
+    "DeviceView",
+    "ExecRequest",
+    "ExecView",
+    "HostView",
+    "LabSummary",
+    "LabView",
+    "LinkRequest",
+    "LinkView",
+    "NodeView",
+    "OperationState",
+    "OperationView",
+    "PlanView",
+    "PruneRequest",
+    "StatusView",
+    "StreamMessage",
+]
+
+
+class DeployRequest(Value):
+    """A topology as text, and the files that it names (startup configurations), path as written → text.
+
+    ``source`` is the file's name for diagnostics. ``allow_privileged`` is the user's consent, needed beside
+    the device's own declaration.
+    """
+
+    topology: str
+    files: dict[str, str] = {}
+    source: str = "topology.yml"
+    allow_privileged: bool = False
+
+
+class ActionRequest(Value):
+    """A verb on nodes, by name; an empty list means all nodes (``wipe`` needs at least one)."""
+
+    verb: Literal["start", "stop", "restart", "wipe"]
+    nodes: tuple[str, ...] = ()
+
+
+class LinkRequest(Value):
+    """A verb on one link; ends are ``node:interface`` as in a topology file."""
+
+    verb: Literal["add", "remove", "up", "down"]
+    a: str
+    b: str
+    mtu: int | None = None
+
+
+class ExecRequest(Value):
+    command: tuple[str, ...]
+    timeout_s: float = 60
+
+
+class ExecView(Value):
+    """Output as text (undecodable bytes replaced). ``channel`` answered; ``tried``: why earlier ones did not."""
+
+    exit_code: int
+    stdout: str
+    stderr: str
+    channel: str
+    tried: dict[str, str] = {}
+
+
+class PruneRequest(Value):
+    dry_run: bool = True
+
+
+class ChangeView(Value):
+    """One line of a plan. ``action``: add, change, restart, recreate, remove, none, refuse."""
+
+    kind: Literal["node", "link", "lab"]
+    name: str
+    action: Literal["add", "change", "restart", "recreate", "remove", "refuse"]
+    reasons: tuple[str, ...] = ()
+    host: str = ""
+
+
+class PlanView(Value):
+    """What deploying would change. ``problems`` are preflight findings that would stop single nodes."""
+
+    lab: str
+    changes: tuple[ChangeView, ...] = ()
+    problems: tuple[dict[str, Any], ...] = ()
+
+
+class NodeView(Value):
+    name: str
+    device: str
+    provider: str
+    host: str
+    image: str
+    state: NodeState
+    ready: Readiness
+    mgmt_ipv4: str | None = None
+    error: dict[str, Any] | None = None
+    step: NodeStep = NodeStep.WAITING
+    message: str = ""
+    started_at: float | None = None
+    timings: dict[str, float] = {}
+    id: str = ""
+    power: Literal["on", "off"] = "on"
+
+
+class LinkView(Value):
+    """``a`` and ``b`` are ``node:interface`` as the vendor writes it."""
+
+    a: str
+    b: str
+    state: LinkState
+    mtu: int
+    message: str = ""
+    id: str = ""
+
+
+class LabView(Value):
+    lab: str
+    nodes: tuple[NodeView, ...] = ()
+    links: tuple[LinkView, ...] = ()
+    id: str = ""
+    revision: int = 0
+    generation: int = 0
+    converged: bool = False
+    removing: bool = False
+
+
+class LabSummary(Value):
+    lab: str
+    nodes: int
+    running: int
+    ready: int
+    failed: int
+    links: int
+    revision: int
+    created_at: float
+    state: str = ""  # one word for the table: running, partial, stopped, failed, removing, unknown
+
+
+class HostView(Value):
+    """A host as its agent described it; ``alive`` is false when its heartbeat ran out."""
+
+    host: str
+    alive: bool
+    facts: dict[str, Any] | None = None
+    last_seen: float | None = None
+
+
+class StatusView(Value):
+    version: str
+    installation: str
+    fabric: bool
+    hosts: tuple[HostView, ...] = ()
+    labs: int = 0
+    nodes: int = 0
+    running: int = 0
+
+
+class DeviceView(Value):
+    name: str
+    title: str
+    vendor: str
+    providers: tuple[str, ...]
+    default_provider: str
+    cpu: float
+    memory_mb: float
+    ports: int
+
+
+class OperationState(StrEnum):
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class OperationView(Value):
+    """A long-running verb. ``done`` of ``total`` nodes and links have reached the operation's goal.
+
+    ``goal``: running (nodes run and are wired), stopped, absent, linked. ``errors`` are wire forms, one per node.
+    """
+
+    id: str
+    lab: str
+    verb: str
+    state: OperationState
+    goal: Literal["running", "stopped", "absent", "linked"]
+    done: int = 0
+    total: int = 0
+    generation: int = 0
+    created_at: float
+    finished_at: float | None = None
+    errors: tuple[dict[str, Any], ...] = ()
+
+
+class StreamMessage(Value):
+    """One change on the WebSocket. ``type`` names which field of ``data`` applies: lab (LabView), event (Event),
+    operation (OperationView), host (HostView), removed (``{"lab"}``).
+    """
+
+    type: Literal["lab", "event", "operation", "host", "removed"]
+    data: dict[str, Any]

@@ -1,0 +1,332 @@
+"""The provider contract: what a technology must be able to do with one runtime, and no more.
+
+A provider is a leaf. It never sees labs, policy, links, databases or events; the agent's runner owns every
+verb around it. Rules that hold for each verb of each provider (the conformance suite proves them):
+
+* **Idempotent.** Starting what runs, stopping what is stopped, destroying what is gone: no error, no effect.
+* **Found by labels.** A provider keeps no state of its own. A ``runtime_id`` is the engine's own id, and
+  ``observe`` finds every runtime of the installation again after a restart of anything.
+* **No debris.** A verb that fails leaves nothing behind that was not there before it.
+* **Deadlines.** Each call ends within its own deadline or raises ``DeadlineExceeded``; cancelling it is safe.
+* **Errors** are those of :mod:`wireloom.errors`: ``ImageMissing``, ``Unavailable`` (engine gone),
+  ``InvalidInput`` (settings), ``Unsupported``, ``NotFound`` (no such runtime), ``RuntimeFailed``.
+* **Never blocks the loop.**
+
+Life of a runtime: ``create`` → ``start`` (up to the gate: none of the guest's code runs) → the data plane plugs
+its ports → ``release`` → running → ``stop`` (storage is kept) → ``start`` … → ``destroy``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from wireloom.model.attachment import Attachment
+from wireloom.model.base import Value
+from wireloom.model.identity import Identity
+from wireloom.model.slice import Bind, PortIntent
+from wireloom.model.state import RuntimePhase
+
+__all__ = [
+    "Abilities",
+    "ByteStream",
+    "Capabilities",
+    "CarrierControl",
+    "ConsoleRequest",
+    "EventKind",
+    "ExecResult",
+    "GuestFile",
+    "ImageInfo",
+    "ImageStore",
+    "Medium",
+    "Provider",
+    "RuntimeEvent",
+    "RuntimeSpec",
+    "RuntimeStats",
+    "RuntimeStatus",
+]
+
+
+class Capabilities(Value):
+    """What a provider on this host can do: data that planning reads, so that refusals come early.
+
+    :ivar available: the engine answers; ``problem`` says why not.
+    :ivar attachments: when ports can be made: ``created`` (before start) or ``gated`` (between start and release).
+    :ivar carrier: who drops a port's carrier: the host ``device`` or the provider (``Abilities.carrier``).
+    :ivar acceleration: ``native`` (no emulation), ``kvm`` or ``tcg`` (emulated, slow).
+    :ivar ports_fixed: ports must exist when the runtime is created; later ones need spare ports or a new runtime.
+    :ivar exec: commands run in the guest without its network or console.
+    :ivar files: ``RuntimeSpec.files`` are honoured; ``media`` names the medium kinds that are.
+    :ivar consoles: console kinds that ``console`` serves.
+    :ivar binds: host folders can be shown in the guest.
+    :ivar fractional_cpu: ``cpu`` may be a fraction of a core.
+    :ivar privileged: privileged runtimes can run on this host.
+    :ivar parallel_starts: how many runtimes may start at once with profit.
+    """
+
+    name: str
+    available: bool = True
+    problem: str = ""
+    version: str = ""
+    attachments: Literal["created", "gated"] = "created"
+    carrier: Literal["device", "provider"] = "device"
+    acceleration: Literal["native", "kvm", "tcg"] = "native"
+    ports_fixed: bool = False
+    exec: bool = False
+    files: bool = False
+    media: frozenset[str] = frozenset()
+    consoles: frozenset[str] = frozenset()
+    binds: bool = False
+    fractional_cpu: bool = False
+    privileged: bool = False
+    parallel_starts: int = 4
+
+
+class GuestFile(Value):
+    """A file put into the guest's own file system between create and the first start."""
+
+    path: str
+    content: bytes
+    mode: int = 0o644
+
+
+class Medium(Value):
+    """A removable medium, ready as a file on the host."""
+
+    kind: Literal["iso", "fat"]
+    path: str
+
+
+class RuntimeSpec(Value):
+    """Everything a provider needs to create one runtime.
+
+    :ivar hostname: the guest's host name (a DNS label).
+    :ivar image: as the provider's ``ImageStore`` names it.
+    :ivar cpu: cores; ``memory_mb``: MiB; both are limits on every technology.
+    :ivar settings: the provider's own, validated by its ``settings_schema``.
+    :ivar folder: the node's folder on this host, existing, owned by the runner; a provider keeps disks, sockets
+        and logs in it and nowhere else.
+    :ivar storage: sub-folder for persistent disks: survives everything but a wipe.
+    :ivar dns: name servers and search domains for guests that we configure from outside.
+    """
+
+    identity: Identity
+    incarnation: int
+    spec_hash: str
+    hostname: str
+    image: str
+    cpu: float = 1
+    memory_mb: int = 256
+    env: dict[str, str] = {}
+    binds: tuple[Bind, ...] = ()
+    settings: dict[str, Any] = {}
+    ports: tuple[PortIntent, ...] = ()
+    files: tuple[GuestFile, ...] = ()
+    media: tuple[Medium, ...] = ()
+    folder: Path
+    dns_servers: tuple[str, ...] = ()
+    dns_search: tuple[str, ...] = ()
+    privileged_allowed: bool = False
+    mtu: int = 1500  # the largest MTU any of its ports needs at creation
+
+    @property
+    def name(self) -> str:
+        return self.identity.runtime_name
+
+    @property
+    def storage(self) -> Path:
+        return self.folder / "storage"
+
+
+class RuntimeStatus(Value):
+    """What the engine says of one runtime now. Times are UNIX seconds.
+
+    ``carriers`` maps a port index to its carrier where ``Capabilities.carrier`` is ``provider``.
+    """
+
+    runtime_id: str
+    name: str
+    identity: Identity
+    incarnation: int
+    spec_hash: str
+    phase: RuntimePhase
+    exit_code: int | None = None
+    started_at: float | None = None
+    detail: str = ""
+    carriers: dict[int, bool] = {}
+
+
+class EventKind(StrEnum):
+    CREATED = "created"
+    STARTED = "started"
+    EXITED = "exited"
+    REMOVED = "removed"
+    RESYNC = "resync"  # the stream was interrupted: observe everything again
+
+
+class RuntimeEvent(Value):
+    """Something changed; the receiver observes to learn what. ``RESYNC`` names no runtime."""
+
+    kind: EventKind
+    runtime_id: str = ""
+    node_id: str = ""
+
+
+class ExecResult(Value):
+    """Outcome of a command in the guest. A non-zero ``exit_code`` is a result, not an error."""
+
+    exit_code: int
+    stdout: bytes = b""
+    stderr: bytes = b""
+    channel: str = "exec"
+
+
+class RuntimeStats(Value):
+    """Use of resources: cumulative CPU seconds, memory in bytes (resident, without page cache)."""
+
+    cpu_seconds: float
+    memory_bytes: int
+
+
+class ConsoleRequest(Value):
+    """``exec`` runs ``command`` on a terminal in the guest; ``serial`` opens line ``line``."""
+
+    kind: Literal["exec", "serial"]
+    command: tuple[str, ...] = ()
+    line: int = 0
+    columns: int = 80
+    rows: int = 24
+
+
+class ByteStream(Protocol):
+    """A two-way stream of bytes with a terminal at its far end."""
+
+    async def read(self) -> bytes:
+        """The next bytes, at least one; ``b""`` at the end of the stream."""
+        ...
+
+    async def write(self, data: bytes) -> None: ...
+
+    async def resize(self, columns: int, rows: int) -> None:
+        """Tell the far end the terminal's size; without effect where the line has no size."""
+        ...
+
+    async def close(self) -> None:
+        """Release the stream; idempotent. A serial line stays alive in the guest."""
+        ...
+
+
+class ImageInfo(Value):
+    """An image on this host: the name to start it by, a content id, and its size in bytes."""
+
+    name: str
+    digest: str
+    size: int
+
+
+class ImageStore(Protocol):
+    """A provider's images on this host."""
+
+    async def has(self, image: str) -> bool: ...
+
+    async def load(self, image: str, source: Path | None = None) -> ImageInfo:
+        """Make ``image`` present: from the file ``source``, or by pulling it where the engine can.
+
+        :raises ImageMissing: neither is possible; the hint says what to do.
+        """
+        ...
+
+    async def remove(self, image: str) -> None:
+        """Idempotent. :raises Conflict: a runtime uses it."""
+        ...
+
+    async def list(self) -> Sequence[ImageInfo]: ...
+
+
+class CarrierControl(Protocol):
+    """Ability of a provider whose host devices cannot drop the guest's carrier themselves."""
+
+    async def set_carrier(self, runtime_id: str, carriers: Mapping[int, bool]) -> None:
+        """Set carriers by port index; on a runtime that is down they hold for the next start."""
+        ...
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """Optional abilities; ``None`` means that the provider lacks it. Read as data, never probed."""
+
+    carrier: CarrierControl | None = None
+    extra: Mapping[str, object] = field(default_factory=dict)
+
+
+class Provider(Protocol):
+    """One technology on one host. See the module's text for the rules that hold for every verb."""
+
+    name: str
+    abilities: Abilities
+    images: ImageStore
+
+    @staticmethod
+    def settings_schema() -> dict[str, Any]:
+        """JSON Schema of ``RuntimeSpec.settings``, for device files and topologies."""
+        ...
+
+    async def capabilities(self) -> Capabilities:
+        """What this host can do. Never raises: an engine that does not answer is ``available=False``."""
+        ...
+
+    async def observe(self, runtime_id: str | None = None) -> Sequence[RuntimeStatus]:
+        """Every runtime of this installation, or the one named (empty when it is gone)."""
+        ...
+
+    async def create(self, spec: RuntimeSpec) -> str:
+        """Make the runtime, not started, and return its id. One that already exists for the node is returned
+        when its spec hash and incarnation are equal; otherwise :raises Conflict:."""
+        ...
+
+    async def start(self, runtime_id: str) -> None:
+        """Bring it to the gate (phase ``gated``)."""
+        ...
+
+    async def release(self, runtime_id: str) -> None:
+        """Open the gate: the guest's own code begins to run."""
+        ...
+
+    async def stop(self, runtime_id: str, grace_s: float) -> None:
+        """Ask the guest to end, then end it after ``grace_s`` seconds (0: at once). Storage is kept."""
+        ...
+
+    async def destroy(self, runtime_id: str) -> None:
+        """End and remove the runtime. Files in the node's folder are the runner's to remove."""
+        ...
+
+    async def attachment(self, runtime_id: str, port: PortIntent) -> Attachment | None:
+        """How ``port`` is plugged now; ``None`` while it cannot be (e.g. before start)."""
+        ...
+
+    async def console(self, runtime_id: str, request: ConsoleRequest) -> ByteStream:
+        """:raises Unsupported: the kind is not among ``Capabilities.consoles``."""
+        ...
+
+    async def exec(
+        self, runtime_id: str, command: Sequence[str], *, timeout_s: float, stdin: bytes = b""
+    ) -> ExecResult:
+        """Run ``command`` in the guest. :raises Unsupported: where ``Capabilities.exec`` is false."""
+        ...
+
+    def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncIterator[bytes]:
+        """Output of the console since power-on (or the engine's log), also after the runtime has stopped."""
+        ...
+
+    async def stats(self, runtime_id: str) -> RuntimeStats: ...
+
+    def watch(self) -> AsyncIterator[RuntimeEvent]:
+        """Events of this installation's runtimes, for ever; survives a restart of the engine (``RESYNC``)."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of the engine. Runtimes keep running."""
+        ...
