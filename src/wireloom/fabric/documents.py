@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import Any
 
 from wireloom.model.base import Value
-from wireloom.providers.contract import Capabilities
+from wireloom.model.runtime import Capabilities
 
 __all__ = [
     "ConsoleOpen",
