@@ -232,8 +232,9 @@ class OperationView(Value):
 
 class StreamMessage(Value):
     """One change on the WebSocket. ``type`` names which field of ``data`` applies: lab (LabView), event (Event),
-    operation (OperationView), host (HostView), removed (``{"lab"}``).
+    operation (OperationView), host (HostView), removed (``{"lab"}``), resync (``{"dropped"}``: so many events were
+    dropped because the reader was slow; the newest value of everything else still comes).
     """
 
-    type: Literal["lab", "event", "operation", "host", "removed"]
+    type: Literal["lab", "event", "operation", "host", "removed", "resync"]
     data: dict[str, Any]

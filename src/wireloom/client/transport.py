@@ -1,0 +1,135 @@
+"""HTTP and WebSocket calls with deadlines, the token, and errors decoded to :mod:`wireloom.errors`.
+
+Heavy imports: only loaded by :class:`~wireloom.client.client.Client` when a call is made.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from urllib.parse import urlencode
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidHandshake, InvalidStatus
+
+from wireloom.client.discovery import Endpoint
+from wireloom.errors import DeadlineExceeded, InternalError, Unavailable, WireloomError, from_wire
+
+__all__ = ["API_PREFIX", "Transport", "error_of_body"]
+
+API_PREFIX = "/api/v1"
+CONNECT_TIMEOUT_S = 5.0
+#: Largest WebSocket message: a whole lab as one JSON document.
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+Query = Mapping[str, str | int | bool | None]
+
+
+class Transport:
+    """One connection pool to one controller."""
+
+    def __init__(self, endpoint: Endpoint, *, timeout_s: float) -> None:
+        self._endpoint = endpoint
+        self._timeout_s = timeout_s
+        self._http = httpx.AsyncClient(
+            base_url=endpoint.url + API_PREFIX,
+            headers=self._headers(),
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            trust_env=False,  # a proxy in the environment must never see the token of a loopback controller
+        )
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: str | None = None,
+        query: Query | None = None,
+        timeout_s: float | None = None,
+    ) -> bytes:
+        """The body of the answer. :raises WireloomError: what the controller answered, or that it did not."""
+        timeout = httpx.Timeout(timeout_s or self._timeout_s, connect=CONNECT_TIMEOUT_S)
+        headers = {"Content-Type": "application/json"} if body is not None else {}
+        with self._network_errors():
+            answer = await self._http.request(
+                method, path, content=body, params=_present(query), headers=headers, timeout=timeout
+            )
+        if answer.is_error:
+            raise error_of_body(answer.status_code, answer.content)
+        return answer.content
+
+    async def read_stream(self, path: str, *, query: Query | None = None) -> AsyncIterator[bytes]:
+        """The bytes of a streamed answer as they come; without a deadline between two pieces."""
+        timeout = httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S, read=None)
+        with self._network_errors():
+            async with self._http.stream("GET", path, params=_present(query), timeout=timeout) as answer:
+                if answer.is_error:
+                    raise error_of_body(answer.status_code, await answer.aread())
+                async for piece in answer.aiter_bytes():
+                    yield piece
+
+    async def open_socket(self, path: str, *, query: Query | None = None) -> ClientConnection:
+        """A WebSocket to ``path``; the caller closes it."""
+        scheme_free = self._endpoint.url.removeprefix("http")  # leaves "s://…" or "://…"
+        parameters = _present(query)
+        suffix = f"?{urlencode(parameters)}" if parameters else ""
+        try:
+            return await connect(
+                f"ws{scheme_free}{API_PREFIX}{path}{suffix}",
+                additional_headers=self._headers(),
+                open_timeout=self._timeout_s,
+                close_timeout=CONNECT_TIMEOUT_S,
+                max_size=MAX_MESSAGE_BYTES,
+                proxy=None,
+            )
+        except InvalidStatus as error:
+            raise error_of_body(error.response.status_code, bytes(error.response.body or b"")) from error
+        except TimeoutError as error:
+            raise self._late() from error
+        except (OSError, InvalidHandshake) as error:
+            raise self._unreachable() from error
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._endpoint.token}"}
+
+    @contextlib.contextmanager
+    def _network_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.ConnectTimeout as error:
+            raise self._unreachable() from error
+        except httpx.TimeoutException as error:
+            raise self._late() from error
+        except httpx.TransportError as error:
+            raise self._unreachable() from error
+
+    def _unreachable(self) -> Unavailable:
+        return Unavailable(
+            f"the controller does not answer at {self._endpoint.url}", hint="start it with `sudo wireloom up`"
+        )
+
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"the controller at {self._endpoint.url} took too long to answer", hint="look at `wireloom status`"
+        )
+
+
+def error_of_body(status: int, body: bytes) -> WireloomError:
+    """The error in ``{"error": …}``; a body of another shape becomes ``InternalError``."""
+    try:
+        return from_wire(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return InternalError(
+            f"the controller answered {status} without an error that we understand",
+            hint="is this address really a Wireloom controller?",
+        )
+
+
+def _present(query: Query | None) -> dict[str, str]:
+    found = {key: value for key, value in (query or {}).items() if value is not None}
+    return {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in found.items()}
