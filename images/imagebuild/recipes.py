@@ -1,0 +1,179 @@
+"""What the reference images are made of, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = [
+    "CMDLINE",
+    "DISK_FORMAT",
+    "EXCLUDED_PACKAGES",
+    "INITRAMFS_FALLBACK",
+    "INITRAMFS_FIRST",
+    "KERNEL_METAPACKAGES",
+    "MODULES",
+    "MODULE_FOLDERS",
+    "PRUNED_PATHS",
+    "RECIPES",
+    "DiskFormat",
+    "Recipe",
+]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One image.
+
+    :ivar name: folder under ``guest/``, file name stem and repository name.
+    :ivar packages: what is asked for by name; everything else follows from their dependencies.
+    :ivar version_of: package whose upstream version is the image's version.
+    :ivar capabilities: kernel capabilities that a container of it needs beyond the engine's default.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    version_of: str
+    capabilities: tuple[str, ...]
+
+
+_BASE = (
+    "bash",
+    "busybox-static",
+    "dash",
+    "dropbear-bin",
+    "ethtool",
+    "iproute2",
+    "iputils-ping",
+    "ncurses-base",
+)
+
+RECIPES = (
+    Recipe("frr", (*_BASE, "frr"), version_of="frr", capabilities=("NET_ADMIN", "SYS_ADMIN")),
+    Recipe("linux", (*_BASE, "iperf3", "tcpdump"), version_of="iproute2", capabilities=("NET_ADMIN",)),
+)
+
+EXCLUDED_PACKAGES = (
+    # Set-up of a full distribution: maintainer scripts do not run here, accounts come from guest/.
+    "adduser",
+    "base-files",
+    "cdebconf*",
+    "cron*",
+    "debconf*",
+    "debianutils",
+    "dpkg",
+    "gcc-*-base",
+    "init-system-helpers",
+    "install-info",
+    "libcap2-bin",
+    "libpam-modules*",
+    "libpam-runtime",
+    "logrotate",
+    "lsb-base",
+    "lsof",
+    "passwd",
+    "perl*",
+    "python3*",
+    "systemd*",
+    "sysvinit-utils",
+    "ucf",
+)
+"""Patterns of packages that are never followed when dependencies are resolved."""
+
+PRUNED_PATHS = (
+    "./etc/cron*",
+    "./etc/init.d",
+    "./etc/logrotate.d",
+    "./etc/pam.d",
+    "./etc/skel",
+    "./lib/systemd",
+    "./usr/include",
+    "./usr/lib/systemd",
+    "./usr/lib/tmpfiles.d",
+    "./usr/lib/*/audit",
+    "./usr/lib/*/gconv",
+    "./usr/share/bash-completion",
+    "./usr/share/bug",
+    "./usr/share/doc",
+    "./usr/share/doc-base",
+    "./usr/share/info",
+    "./usr/share/initramfs-tools",
+    "./usr/share/lintian",
+    "./usr/share/locale",
+    "./usr/share/man",
+    # A plugin for ATM, whose library is only recommended.
+    "./usr/lib/*/tc/q_atm.so",
+)
+"""Paths (tar patterns) in packages that no guest needs."""
+
+KERNEL_METAPACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-kvm")
+"""The first that the distribution knows gives the virtual machines' kernel."""
+
+INITRAMFS_FIRST = ("virtio_pci", "virtio_blk", "ext4")
+"""Loaded before the first look for the root disk: the usual case needs no more."""
+
+INITRAMFS_FALLBACK = ("sd_mod", "virtio_scsi", "ata_piix")
+"""Loaded when the root disk was not found."""
+
+MODULES = (
+    *INITRAMFS_FIRST,
+    *INITRAMFS_FALLBACK,
+    "ahci",
+    "button",
+    "e1000",
+    "e1000e",
+    "evdev",
+    "fat",
+    "isofs",
+    "nls_ascii",
+    "nls_cp437",
+    "nls_iso8859_1",
+    "nls_utf8",
+    "psmouse",
+    "sr_mod",
+    "vfat",
+    "virtio_balloon",
+    "virtio_console",
+    "virtio_net",
+    "virtio_rng",
+    # Networking that a router or host of a lab wants of its own kernel.
+    "bonding",
+    "dummy",
+    "geneve",
+    "ifb",
+    "ipvlan",
+    "macsec",
+    "macvlan",
+    "tun",
+    "veth",
+    "vmxnet3",
+    "vrf",
+    "vxlan",
+    "wireguard",
+)
+"""Kernel modules that go into the disks, with what they depend on; what a kernel lacks is left out."""
+
+MODULE_FOLDERS = (
+    "kernel/net/8021q/",
+    "kernel/net/bridge/",
+    "kernel/net/ipv4/",
+    "kernel/net/ipv6/",
+    "kernel/net/mpls/",
+    "kernel/net/netfilter/",
+    "kernel/net/sched/",
+)
+"""Folders whose modules all go along: VLANs, tunnels, MPLS, packet filters, queueing disciplines."""
+
+CMDLINE = "console=tty0 console=ttyS0,115200n8 net.ifnames=0 quiet loglevel=3 nokaslr mitigations=off"
+"""Kernel command line. Mitigations cost a third of the speed under emulation, and a lab guest has no secrets."""
+
+
+@dataclass(frozen=True)
+class DiskFormat:
+    """Sizes of the disk image, in MiB, and the label by which the initramfs finds the root."""
+
+    boot_mib: int
+    root_spare_mib: int
+    root_label: str
+
+
+DISK_FORMAT = DiskFormat(boot_mib=48, root_spare_mib=128, root_label="wireloom-root")
