@@ -1,62 +1,213 @@
-"""Where Wireloom keeps its files on a host, and the environment variables that say otherwise.
+"""Settings: one frozen value that every process of an installation is built from.
 
-============================  ====================  ==========================================================
-variable                      default               what
-============================  ====================  ==========================================================
-``WIRELOOM_DATA_DIR``         ``/var/lib/wireloom``  database, token, what must survive a reboot
-``WIRELOOM_RUN_DIR``          ``/run/wireloom``      address of the running controller, what must not survive
-``WIRELOOM_URL``              (from the run folder)  the controller's address, for clients
-``WIRELOOM_TOKEN``            (from the data folder) the token, for clients
-============================  ====================  ==========================================================
+Sources, later ones win::
 
-Kept free of heavy imports: the command line reads it on every start.
+    defaults  <  /etc/wireloom/wireloom.toml  <  WIRELOOM_* environment  <  command-line flags
+
+The file is flat TOML, one key a field (``data_dir = "/srv/wireloom"``); the environment uses the same names in upper
+case (``WIRELOOM_DATA_DIR``). ``WIRELOOM_CONFIG`` names another file. All mistakes are reported at once, as
+:class:`~wireloom.errors.InvalidInput`. Clients that only need the folders use :mod:`wireloom.paths`, which is lighter.
 """
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
 import os
+import platform
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
-__all__ = ["DEFAULT_LISTEN", "DEFAULT_PORT", "ENV_DATA_DIR", "ENV_RUN_DIR", "ENV_TOKEN", "ENV_URL", "Paths"]
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
-ENV_DATA_DIR: Final = "WIRELOOM_DATA_DIR"
-ENV_RUN_DIR: Final = "WIRELOOM_RUN_DIR"
-ENV_URL: Final = "WIRELOOM_URL"
-ENV_TOKEN: Final = "WIRELOOM_TOKEN"  # noqa: S105 - the variable's name
+from wireloom.errors import InvalidInput
+from wireloom.paths import (
+    CONFIG_FILE,
+    DEFAULT_LISTEN,
+    DEFAULT_PORT,
+    ENV_CONFIG,
+    ENV_DATA_DIR,
+    ENV_RUN_DIR,
+    ENV_TOKEN,
+    ENV_URL,
+    ENVIRONMENT_PREFIX,
+    Paths,
+    read_config,
+)
 
-DEFAULT_LISTEN: Final = "127.0.0.1"
-DEFAULT_PORT: Final = 7430
+__all__ = [
+    "CONFIG_FILE",
+    "DEFAULT_LISTEN",
+    "DEFAULT_PORT",
+    "ENVIRONMENT_PREFIX",
+    "ENV_CONFIG",
+    "ENV_DATA_DIR",
+    "ENV_RUN_DIR",
+    "ENV_TOKEN",
+    "ENV_URL",
+    "Paths",
+    "Settings",
+    "load_settings",
+]
+
+#: A host's name is a key and a subject token on the fabric, so it holds no dots and no spaces.
+_HOST_PATTERN: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
-@dataclass(frozen=True)
-class Paths:
-    """The two folders of an installation and the files in them that more than one process knows."""
+def _own_host_name() -> str:
+    """This machine's short name, made fit for the fabric."""
+    name = re.sub(r"[^a-z0-9-]+", "-", platform.node().split(".")[0].lower()).strip("-")
+    return name[:63].rstrip("-") or "localhost"
 
-    data_dir: Path = Path("/var/lib/wireloom")
-    run_dir: Path = Path("/run/wireloom")
 
+class Settings(BaseModel):
+    """How this installation runs on this host. Durations end in ``_s`` and are seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+    data_dir: Path = Field(
+        default=Paths().data_dir,
+        description="What must survive a reboot: database, images, disks, token, the fabric's storage.",
+    )
+    run_dir: Path = Field(default=Paths().run_dir, description="Sockets and pid files; a reboot empties it.")
+    log_dir: Path = Field(default=Paths().log_dir, description="Log files of a detached `wireloom up`.")
+    host: str = Field(
+        default_factory=_own_host_name,
+        description="This host's name in labs and on the fabric (a DNS label); the machine's short name by default.",
+    )
+    listen_host: str = Field(default=DEFAULT_LISTEN, description="Address of the controller's API.")
+    listen_port: int = Field(default=DEFAULT_PORT, ge=0, le=65535, description="TCP port of the API; 0 takes any.")
+    database_url: str = Field(
+        default="", description="SQLAlchemy URL of the database; a SQLite file in `data_dir` when empty."
+    )
+    fabric_url: str = Field(
+        default="", description="An existing NATS deployment; empty starts a private server on loopback."
+    )
+    fabric_user: str = Field(default="", description="User on the existing NATS deployment.")
+    fabric_password: SecretStr = Field(default=SecretStr(""), description="Password on the existing NATS deployment.")
+    management_subnet: str = Field(
+        default="172.30.128.0/20", description="Network of the nodes' management addresses on this host."
+    )
+    management_domain: str = Field(default="wl", description="DNS domain of nodes: <node>.<lab>.<domain>.")
+    acceleration: Literal["auto", "kvm", "tcg"] = Field(
+        default="auto", description="How virtual machines run; `auto` uses KVM only where it truly works."
+    )
+    allow_privileged: bool = Field(
+        default=False, description="Whether a deployment may ask for privileged nodes at all."
+    )
+    resync_s: float = Field(default=60, gt=0, description="Full observation, the safety net behind events.")
+    heartbeat_s: float = Field(default=2, gt=0, description="Pace of an agent's sign of life.")
+    orphan_grace_s: float = Field(
+        default=0, ge=0, description="Age at which orphans of unknown labs are removed; 0 leaves them to `prune`."
+    )
+    docker_url: str = Field(default="", description="Docker's socket as a URL; the engine's default when empty.")
+    libvirt_uri: str = Field(default="qemu:///system", description="libvirt's connection URI.")
+    parallel_starts: int = Field(default=0, ge=0, description="Starts at once per provider; 0 asks the provider.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level that is logged."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto` writes key=value to a terminal and JSON elsewhere."
+    )
+
+    @field_validator("host")
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Paths:
-        """The folders that ``environ`` names, else the defaults."""
-        default = cls()
-        return cls(
-            data_dir=Path(environ.get(ENV_DATA_DIR) or default.data_dir),
-            run_dir=Path(environ.get(ENV_RUN_DIR) or default.run_dir),
-        )
+    def _host_is_a_label(cls, value: str) -> str:
+        if not _HOST_PATTERN.fullmatch(value):
+            raise ValueError("a host name is a DNS label: lower-case letters, digits and hyphens, at most 63")
+        return value
+
+    @field_validator("management_subnet")
+    @classmethod
+    def _subnet_has_room(cls, value: str) -> str:
+        network = ipaddress.IPv4Network(value)
+        if network.prefixlen > 29:
+            raise ValueError("the management subnet needs room for nodes: /29 or larger")
+        return str(network)
+
+    @field_validator("data_dir", "run_dir", "log_dir")
+    @classmethod
+    def _folders_are_absolute(cls, value: Path) -> Path:
+        # Daemons change their working directory, so a relative folder would move.
+        return Path(os.path.abspath(value.expanduser()))
 
     @property
-    def token_file(self) -> Path:
-        """The API token, mode 0600, made by the controller at its first start."""
-        return self.data_dir / "token"
+    def paths(self) -> Paths:
+        """The folders, and the files in them that more than one process knows."""
+        return Paths(data_dir=self.data_dir, run_dir=self.run_dir, log_dir=self.log_dir)
 
     @property
-    def database_file(self) -> Path:
-        return self.data_dir / "wireloom.sqlite"
+    def database(self) -> str:
+        """The SQLAlchemy URL in use."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.paths.database_file}"
 
     @property
-    def controller_file(self) -> Path:
-        """``{"url", "pid"}`` of the running controller."""
-        return self.run_dir / "controller.json"
+    def private_fabric(self) -> bool:
+        """Whether the controller starts its own ``nats-server``."""
+        return not self.fabric_url
+
+    @property
+    def management_gateway(self) -> str:
+        """The host's own address in the management subnet (its first one)."""
+        return str(next(ipaddress.IPv4Network(self.management_subnet).hosts()))
+
+    def to_environment(self) -> dict[str, str]:
+        """Every setting as a ``WIRELOOM_*`` variable, so that a child has the same whatever its own file says."""
+        plain = self.model_dump(exclude={"fabric_password"}, exclude_none=True, mode="json")
+        plain["fabric_password"] = self.fabric_password.get_secret_value()
+        texts = {f"{ENVIRONMENT_PREFIX}{name.upper()}": _as_text(value) for name, value in plain.items()}
+        return {name: text for name, text in texts.items() if text}
+
+
+def load_settings(
+    *,
+    config: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> Settings:
+    """The settings from file, environment and flags (``overrides``; ``None`` values count as not given).
+
+    :param config: the file to read; it must exist. Without it ``WIRELOOM_CONFIG``, then the default file if present.
+    :raises InvalidInput: a file that cannot be read, unknown keys, values that do not fit: all of them at once.
+    """
+    env = os.environ if environment is None else environment
+    file, from_file = read_config(env, config)
+    merged: dict[str, Any] = {}
+    sources: dict[str, str] = {}
+    for source, values in (
+        (str(file), from_file),
+        ("the environment", _from_environment(env)),
+        ("the command line", {k: v for k, v in (overrides or {}).items() if v is not None}),
+    ):
+        merged |= values
+        sources |= dict.fromkeys(values, source)
+    try:
+        return Settings(**merged)
+    except ValidationError as error:
+        problems = [_problem(item["loc"], item["msg"], sources) for item in error.errors()]
+        raise InvalidInput(
+            "settings are wrong: " + "; ".join(problems),
+            hint="docs/reference/settings.md lists every setting",
+            details={"problems": problems},
+        ) from None
+
+
+def _from_environment(env: Mapping[str, str]) -> dict[str, Any]:
+    """Variables that name a setting; an empty one counts as unset, and foreign ones are none of our business."""
+    found = {name: env.get(f"{ENVIRONMENT_PREFIX}{name.upper()}", "") for name in Settings.model_fields}
+    return {name: value for name, value in found.items() if value}
+
+
+def _problem(location: tuple[int | str, ...], message: str, sources: Mapping[str, str]) -> str:
+    name = str(location[0]) if location else "?"
+    text = message.removeprefix("Value error, ")
+    if name not in Settings.model_fields:
+        near = difflib.get_close_matches(name, Settings.model_fields, n=1)
+        text = "no such setting" + (f", did you mean {near[0]}?" if near else "")
+    return f"{name} (from {sources.get(name, 'defaults')}): {text}"
+
+
+def _as_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

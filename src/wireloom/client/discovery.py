@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wireloom.errors import Unauthenticated, Unavailable
-from wireloom.settings import ENV_TOKEN, ENV_URL, Paths
+from wireloom.paths import ENV_TOKEN, ENV_URL, Paths
 
 __all__ = ["Endpoint", "find_endpoint"]
 
