@@ -1,0 +1,1 @@
+"""The controller: owns intent. Use cases, the database, publishing of slices, and the merged live view."""

@@ -1,0 +1,119 @@
+"""Engine, transactions and migrations."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, create_engine, event, make_url
+from sqlalchemy.engine import URL, Engine
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from wireloom.errors import Unavailable
+
+__all__ = ["Database", "migrate"]
+
+BUSY_TIMEOUT_MS: Final = 5000
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+
+#: Execution option of a transaction that will write: it takes SQLite's write lock at once instead of failing later.
+_WRITES: Final = "wireloom_writes"
+
+
+class Database:
+    """An open database whose schema is current."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine
+
+    @classmethod
+    async def open(cls, url: str) -> Database:
+        """Bring the schema up to date and connect. :raises Unavailable: it cannot be opened."""
+        parsed = make_url(url)
+        if parsed.get_backend_name() == "sqlite" and parsed.database:
+            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            await asyncio.to_thread(migrate, parsed)
+        except OperationalError as error:
+            raise Unavailable(
+                f"the database {parsed.render_as_string()} cannot be opened: {error.orig}",
+                hint="check the data folder's path, rights and free space",
+            ) from error
+        engine = create_async_engine(parsed)
+        _prepare_sqlite(engine.sync_engine)
+        return cls(engine)
+
+    async def close(self) -> None:
+        await self._engine.dispose()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A consistent snapshot."""
+        async with _translated(), self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that commits at the end of the block and rolls back on an error."""
+        async with _translated(), self._engine.connect() as connection:
+            await connection.execution_options(**{_WRITES: True})
+            async with connection.begin():
+                yield connection
+
+
+@asynccontextmanager
+async def _translated() -> AsyncIterator[None]:
+    """A database that does not answer, as an error of ours; constraint violations pass for the repository to name."""
+    try:
+        yield
+    except OperationalError as error:
+        raise Unavailable(
+            f"the database does not answer: {error.orig}", hint="check free space in the data folder"
+        ) from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise Unavailable("the database connection was lost", hint="try again") from error
+        raise
+
+
+def migrate(url: URL) -> None:
+    """Run all migrations; blocking. The schema is locked while it runs."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    driver = "sqlite" if url.get_backend_name() == "sqlite" else url.drivername
+    engine = create_engine(url.set(drivername=driver))
+    _prepare_sqlite(engine)
+    try:
+        with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    finally:
+        engine.dispose()
+
+
+def _prepare_sqlite(engine: Engine) -> None:
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _record: object) -> None:
+        # The driver must not begin transactions by itself: it would begin them without the write lock.
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = NORMAL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        writes = connection.get_execution_options().get(_WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,0 +1,140 @@
+"""Rows as frozen values. Times are UNIX seconds by the controller's clock."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from wireloom.model.base import Value
+from wireloom.model.views import OperationState, OperationView
+
+__all__ = [
+    "Goal",
+    "LabEdit",
+    "LabRecord",
+    "LabSnapshot",
+    "NodeRecord",
+    "OperationRecord",
+    "OperationTargets",
+    "RevisionRecord",
+    "revision_digest",
+]
+
+Goal = Literal["running", "stopped", "absent", "linked"]
+
+
+class LabRecord(Value):
+    """A lab. ``generation`` rises with every verb, ``revision`` with every new topology text."""
+
+    id: str
+    name: str
+    created_at: float
+    generation: int
+    revision: int
+    removing: bool = False
+    allow_privileged: bool = False
+
+
+class RevisionRecord(Value):
+    """One topology text of a lab and the files it names; ``sha256`` is over both."""
+
+    lab_id: str
+    number: int
+    topology: str
+    files: dict[str, str] = {}
+    source: str = "topology.yml"
+    sha256: str
+    created_at: float
+
+
+class NodeRecord(Value):
+    """Intent of one node beside its topology: identity, place, power and counters.
+
+    ``host`` is empty and ``problem`` (the wire form of an error) set for a node that preflight refused: it is in no
+    slice until a later verb finds it a place.
+    """
+
+    id: str
+    lab_id: str
+    name: str
+    device: str
+    provider: str
+    host: str = ""
+    power: Literal["on", "off"] = "on"
+    incarnation: int = 1
+    restarts: int = 0
+    attention: int = 0
+    mgmt_ipv4: str | None = None
+    problem: dict[str, Any] | None = None
+
+
+class OperationTargets(Value):
+    """What an operation waits for: node and wire ids.
+
+    ``started`` holds, for nodes that must start anew, when their runtime had started at the time of the verb: the
+    node counts only when it runs with another start time or the whole slice has converged.
+    """
+
+    nodes: tuple[str, ...] = ()
+    wires: tuple[str, ...] = ()
+    started: dict[str, float | None] = {}
+
+
+class OperationRecord(Value):
+    """A long-running verb and how far it was when last written."""
+
+    id: str
+    lab_id: str
+    lab: str
+    verb: str
+    goal: Goal
+    generation: int
+    targets: OperationTargets = OperationTargets()
+    state: OperationState = OperationState.RUNNING
+    done: int = 0
+    total: int = 0
+    errors: tuple[dict[str, Any], ...] = ()
+    created_at: float
+    finished_at: float | None = None
+
+    def view(self) -> OperationView:
+        """As the API shows it."""
+        return OperationView(**self.model_dump(exclude={"lab_id", "targets"}))
+
+
+class LabSnapshot(Value):
+    """Everything stored of one lab, read in one transaction; ``hosts`` may still hold something of it."""
+
+    lab: LabRecord
+    revision: RevisionRecord
+    nodes: tuple[NodeRecord, ...] = ()
+    hosts: tuple[str, ...] = ()
+
+    def node(self, name: str) -> NodeRecord | None:
+        """The node called ``name``."""
+        return next((node for node in self.nodes if node.name == name), None)
+
+
+class LabEdit(Value):
+    """One change of a lab's intent, written in one transaction.
+
+    :ivar lab: the lab as it shall be, with its new generation.
+    :ivar expected_generation: what the change was computed from; ``None`` creates the lab.
+    :ivar revision: a new revision, or ``None`` to keep the current one.
+    :ivar nodes: all nodes of the lab; rows of others are deleted. A node with a host of ``subnets`` and without an
+        address in it gets the first free one.
+    :ivar subnets: management subnet by host.
+    """
+
+    lab: LabRecord
+    expected_generation: int | None
+    revision: RevisionRecord | None = None
+    nodes: tuple[NodeRecord, ...] = ()
+    subnets: dict[str, str] = {}
+    operation: OperationRecord
+
+
+def revision_digest(topology: str, files: dict[str, str]) -> str:
+    """The content id of a revision, hexadecimal SHA-256."""
+    return hashlib.sha256(json.dumps([topology, sorted(files.items())]).encode()).hexdigest()

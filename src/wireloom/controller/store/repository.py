@@ -1,0 +1,229 @@
+"""Repository functions: what the controller asks of its database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from secrets import token_hex
+from typing import Any
+
+from sqlalchemy import RowMapping, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from wireloom.controller.addresses import first_free, holds
+from wireloom.controller.store import tables
+from wireloom.controller.store.database import Database
+from wireloom.controller.store.records import (
+    LabEdit,
+    LabRecord,
+    LabSnapshot,
+    NodeRecord,
+    OperationRecord,
+    RevisionRecord,
+)
+from wireloom.errors import Conflict
+from wireloom.model.views import OperationState
+
+__all__ = ["Store"]
+
+
+class Store:
+    """The controller's truth. Each method is one transaction; safe for concurrent use."""
+
+    def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    @classmethod
+    async def open(cls, url: str) -> Store:
+        """Open the database at SQLAlchemy ``url``, its schema brought up to date. :raises Unavailable:"""
+        return cls(await Database.open(url))
+
+    async def close(self) -> None:
+        await self._database.close()
+
+    # ---------------------------------------------------------------- installation and hosts
+
+    async def installation(self) -> str:
+        """The id of this installation, made at the first call and the same for ever."""
+        async with self._database.write() as connection:
+            found = (await connection.execute(select(tables.installation.c.id))).scalar_one_or_none()
+            if found is not None:
+                return str(found)
+            made = token_hex(6)
+            await connection.execute(insert(tables.installation).values(id=made, created_at=self._clock()))
+            return made
+
+    async def subnets(self) -> dict[str, str]:
+        """Management subnet by host, as last told by its agent."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(select(tables.hosts.c.name, tables.hosts.c.management_subnet))
+            return {row.name: row.management_subnet for row in rows}
+
+    async def remember_subnet(self, host: str, subnet: str) -> None:
+        """Keep what ``host`` says of its management network."""
+        async with self._database.write() as connection:
+            table = tables.hosts
+            changed = await connection.execute(
+                update(table).where(table.c.name == host).values(management_subnet=subnet)
+            )
+            if changed.rowcount == 0:
+                await connection.execute(insert(table).values(name=host, management_subnet=subnet))
+
+    # ---------------------------------------------------------------- labs
+
+    async def snapshots(self) -> list[LabSnapshot]:
+        """Every lab with its current revision and nodes."""
+        async with self._database.read() as connection:
+            rows = (await connection.execute(select(tables.labs).order_by(tables.labs.c.name))).mappings().all()
+            return [await _snapshot(connection, row) for row in rows]
+
+    async def snapshot(self, name: str) -> LabSnapshot | None:
+        """The lab called ``name``."""
+        return await self._snapshot_where(tables.labs.c.name == name)
+
+    async def snapshot_by_id(self, lab_id: str) -> LabSnapshot | None:
+        """The lab with this id."""
+        return await self._snapshot_where(tables.labs.c.id == lab_id)
+
+    async def _snapshot_where(self, condition: Any) -> LabSnapshot | None:
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(tables.labs).where(condition))).mappings().one_or_none()
+            return None if row is None else await _snapshot(connection, row)
+
+    async def apply(self, edit: LabEdit) -> LabSnapshot:
+        """Write one change of intent, all of it or nothing, and return the lab as it is then.
+
+        :raises Conflict: another change came first, or the lab's name is taken.
+        :raises CapacityExceeded: a host has no management address left.
+        """
+        try:
+            async with self._database.write() as connection:
+                await _write_lab(connection, edit)
+                if edit.revision is not None:
+                    await connection.execute(insert(tables.revisions).values(edit.revision.model_dump()))
+                await _write_nodes(connection, edit)
+                await connection.execute(insert(tables.operations).values(edit.operation.model_dump(mode="json")))
+                row = await connection.execute(select(tables.labs).where(tables.labs.c.id == edit.lab.id))
+                return await _snapshot(connection, row.mappings().one())
+        except IntegrityError as error:
+            raise Conflict(
+                f"lab {edit.lab.name} changed at the same moment", hint="try again", details={"lab": edit.lab.name}
+            ) from error
+
+    async def host_is_empty(self, lab_id: str, host: str) -> None:
+        """``host`` holds nothing of the lab any more."""
+        table = tables.lab_hosts
+        async with self._database.write() as connection:
+            await connection.execute(delete(table).where(table.c.lab_id == lab_id, table.c.host == host))
+
+    async def delete_lab(self, lab_id: str) -> bool:
+        """Forget a lab that is being removed and that no host holds; whether it was there and is gone now."""
+        labs, held = tables.labs, tables.lab_hosts
+        async with self._database.write() as connection:
+            gone = await connection.execute(
+                delete(labs).where(
+                    labs.c.id == lab_id,
+                    labs.c.removing,
+                    ~select(held.c.host).where(held.c.lab_id == lab_id).exists(),
+                )
+            )
+            return gone.rowcount == 1
+
+    # ---------------------------------------------------------------- operations
+
+    async def operation(self, operation_id: str) -> OperationRecord | None:
+        table = tables.operations
+        async with self._database.read() as connection:
+            row = (await connection.execute(select(table).where(table.c.id == operation_id))).mappings().one_or_none()
+            return None if row is None else OperationRecord.model_validate(dict(row))
+
+    async def running_operations(self) -> list[OperationRecord]:
+        """Operations that were not finished when last written, oldest first."""
+        table = tables.operations
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                select(table).where(table.c.state == OperationState.RUNNING.value).order_by(table.c.created_at)
+            )
+            return [OperationRecord.model_validate(dict(row)) for row in rows.mappings()]
+
+    async def save_operation(self, record: OperationRecord) -> None:
+        """Write progress or the end of an operation."""
+        table = tables.operations
+        values = record.model_dump(mode="json", include={"state", "done", "total", "errors", "finished_at"})
+        async with self._database.write() as connection:
+            await connection.execute(update(table).where(table.c.id == record.id).values(values))
+
+
+async def _snapshot(connection: AsyncConnection, lab_row: RowMapping) -> LabSnapshot:
+    lab = LabRecord.model_validate(dict(lab_row))
+    revisions, nodes, held = tables.revisions, tables.nodes, tables.lab_hosts
+    revision = await connection.execute(
+        select(revisions).where(revisions.c.lab_id == lab.id, revisions.c.number == lab.revision)
+    )
+    node_rows = await connection.execute(select(nodes).where(nodes.c.lab_id == lab.id).order_by(nodes.c.name))
+    host_rows = await connection.execute(select(held.c.host).where(held.c.lab_id == lab.id).order_by(held.c.host))
+    return LabSnapshot(
+        lab=lab,
+        revision=RevisionRecord.model_validate(dict(revision.mappings().one())),
+        nodes=tuple(NodeRecord.model_validate(dict(row)) for row in node_rows.mappings()),
+        hosts=tuple(host_rows.scalars()),
+    )
+
+
+async def _write_lab(connection: AsyncConnection, edit: LabEdit) -> None:
+    labs = tables.labs
+    values = edit.lab.model_dump()
+    if edit.expected_generation is None:
+        await connection.execute(insert(labs).values(values))
+        return
+    changed = await connection.execute(
+        update(labs).where(labs.c.id == edit.lab.id, labs.c.generation == edit.expected_generation).values(values)
+    )
+    if changed.rowcount != 1:
+        raise Conflict(
+            f"lab {edit.lab.name} changed at the same moment", hint="try again", details={"lab": edit.lab.name}
+        )
+
+
+async def _write_nodes(connection: AsyncConnection, edit: LabEdit) -> None:
+    """Replace the lab's nodes. Rows go first, so that addresses and names of leaving nodes are free again."""
+    table = tables.nodes
+    await connection.execute(delete(table).where(table.c.lab_id == edit.lab.id))
+    placed = await _with_addresses(connection, edit.nodes, edit.subnets)
+    if placed:
+        await connection.execute(insert(table), [node.model_dump() for node in placed])
+    held = tables.lab_hosts
+    known = set(await connection.scalars(select(held.c.host).where(held.c.lab_id == edit.lab.id)))
+    added = {node.host for node in placed if node.host} - known
+    if added:
+        await connection.execute(insert(held), [{"lab_id": edit.lab.id, "host": host} for host in sorted(added)])
+
+
+async def _with_addresses(
+    connection: AsyncConnection, nodes: Iterable[NodeRecord], subnets: dict[str, str]
+) -> Sequence[NodeRecord]:
+    """``nodes`` with a management address each; those that have a fitting one keep it."""
+    table = tables.nodes
+    rows = await connection.execute(
+        select(table.c.host, table.c.mgmt_ipv4).where(table.c.host.in_(list(subnets)), table.c.mgmt_ipv4.is_not(None))
+    )
+    taken: dict[str, set[str]] = {host: set() for host in subnets}
+    for host, address in rows:
+        taken[host].add(address)
+    keeping: list[NodeRecord] = []
+    asking: list[NodeRecord] = []
+    for node in nodes:
+        subnet = subnets.get(node.host)
+        keeps = subnet is None or (node.mgmt_ipv4 is not None and holds(subnet, node.mgmt_ipv4))
+        (keeping if keeps and node.mgmt_ipv4 not in taken.get(node.host, set()) else asking).append(node)
+    for node in keeping:
+        if node.mgmt_ipv4 is not None and node.host in taken:
+            taken[node.host].add(node.mgmt_ipv4)
+    given = []
+    for node in asking:
+        address = first_free(subnets[node.host], taken[node.host])
+        taken[node.host].add(address)
+        given.append(node.model_copy(update={"mgmt_ipv4": address}))
+    return [*keeping, *given]

@@ -1,0 +1,128 @@
+"""The schema. The migrations under ``migrations/`` are what makes it; a test compares the two."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+__all__ = ["hosts", "installation", "lab_hosts", "labs", "metadata", "nodes", "operations", "revisions", "vni_leases"]
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _lab_key(*, primary_key: bool = False) -> Column[str]:
+    reference = ForeignKey("labs.id", ondelete="CASCADE")
+    return Column("lab_id", String(12), reference, nullable=False, primary_key=primary_key)
+
+
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("created_at", Float, nullable=False),
+)
+
+labs = Table(
+    "labs",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("created_at", Float, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("removing", Boolean, nullable=False),
+    Column("allow_privileged", Boolean, nullable=False),
+)
+
+revisions = Table(
+    "revisions",
+    metadata,
+    _lab_key(primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("topology", Text, nullable=False),
+    Column("files", JSON, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    _lab_key(),
+    Column("name", String(63), nullable=False),
+    Column("device", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("host", String(63), nullable=False),
+    Column("power", String(3), nullable=False),
+    Column("incarnation", Integer, nullable=False),
+    Column("restarts", Integer, nullable=False),
+    Column("attention", Integer, nullable=False),
+    Column("mgmt_ipv4", String(15), nullable=True),
+    Column("problem", JSON(none_as_null=True), nullable=True),
+    UniqueConstraint("lab_id", "name"),
+    UniqueConstraint("host", "mgmt_ipv4"),
+)
+
+#: Hosts that may hold something of a lab: written before a slice is published, deleted when the host is seen empty.
+lab_hosts = Table(
+    "lab_hosts",
+    metadata,
+    _lab_key(primary_key=True),
+    Column("host", String(63), primary_key=True),
+)
+
+#: What must be known of a host even while its agent is away.
+hosts = Table(
+    "hosts",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("management_subnet", String(18), nullable=False),
+)
+
+#: No foreign key: the record of a destroyed lab's last operation outlives the lab.
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("lab_id", String(12), nullable=False, index=True),
+    Column("lab", String(63), nullable=False),
+    Column("verb", String(16), nullable=False),
+    Column("goal", String(16), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("targets", JSON, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("done", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("errors", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float, nullable=True),
+)
+
+#: VXLAN network identifiers, one per wire across hosts.
+vni_leases = Table(
+    "vni_leases",
+    metadata,
+    Column("vni", Integer, primary_key=True, autoincrement=False),
+    Column("link_id", String(32), nullable=False, unique=True),
+    _lab_key(),
+)
