@@ -1,0 +1,303 @@
+"""Actions in flight: starts the runner's verbs as tasks, keeps count of failures, and knows each node's progress."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from wireloom.agent.channels import Channels, ChannelTarget
+from wireloom.agent.folder import FolderStore
+from wireloom.agent.network import HostNetwork
+from wireloom.agent.runner import Runner
+from wireloom.agent.world import World, now
+from wireloom.errors import DeadlineExceeded, GuestFailed, InternalError, Unavailable, WireloomError
+from wireloom.model.runtime import Capabilities, RuntimeStatus
+from wireloom.model.slice import NodeIntent, RestartPolicy, Slice
+from wireloom.model.state import NodeStep, RuntimePhase
+from wireloom.planning.failures import after_failure
+from wireloom.planning.plan import NodeAction, NodeRecord, Verb
+from wireloom.planning.wires import WirePlans
+from wireloom.providers.contract import Provider
+
+__all__ = ["Actions"]
+
+log = structlog.get_logger(__name__)
+
+_ACTION_DEADLINE_S = 900.0
+_POST_BOOT_DEADLINE_S = 60.0
+_POST_BOOT_TRIES = 3
+
+
+@dataclass
+class _Progress:
+    step: NodeStep = NodeStep.WAITING
+    since: float = field(default_factory=time.monotonic)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    def enter(self, step: NodeStep) -> None:
+        if step is self.step:
+            return
+        moment = time.monotonic()
+        if self.step is not NodeStep.WAITING:
+            passed = self.timings.get(self.step, 0.0) + moment - self.since
+            self.timings[self.step] = round(passed, 3)
+        self.step, self.since = step, moment
+
+
+class Actions:
+    """At most one action per node at a time."""
+
+    def __init__(
+        self,
+        *,
+        providers: Mapping[str, Provider],
+        folders: FolderStore,
+        network: HostNetwork,
+        channels: Channels,
+        wake: Callable[[], None],
+    ) -> None:
+        self._providers = providers
+        self._folders = folders
+        self._network = network
+        self._channels = channels
+        self._wake = wake
+        self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._background: dict[str, asyncio.Task[None]] = {}
+        self._progress: dict[str, _Progress] = {}
+        self.runner: Runner  # set once by the composition, which needs ``note_step`` first
+        self.world: World
+
+    # -- what is known -------------------------------------------------------------------------------------
+
+    def is_busy(self, node_id: str) -> bool:
+        return node_id in self._tasks
+
+    def busy(self, lab_id: str) -> frozenset[str]:
+        """Nodes of the lab with an action in flight."""
+        return frozenset(node_id for node_id, (lab, _) in self._tasks.items() if lab == lab_id)
+
+    def progress(self, node_id: str) -> tuple[NodeStep, Mapping[str, float]]:
+        """The step that the node is in, and the seconds that earlier steps took."""
+        progress = self._progress.get(node_id)
+        return (progress.step, progress.timings) if progress else (NodeStep.WAITING, {})
+
+    def note_step(self, node_id: str, step: NodeStep) -> None:
+        """A hook or leaf began. The lab's status shows it."""
+        self._progress.setdefault(node_id, _Progress()).enter(step)
+        self._wake()
+
+    def target(self, node: NodeIntent, runtime: RuntimeStatus) -> ChannelTarget:
+        return ChannelTarget(
+            node, self._providers[node.provider], self._capabilities(node.provider), runtime.runtime_id
+        )
+
+    def _capabilities(self, provider: str) -> Capabilities:
+        return self.world.capabilities.get(provider) or Capabilities(name=provider, available=False)
+
+    # -- verbs ---------------------------------------------------------------------------------------------
+
+    def start(self, lab: Slice, action: NodeAction, runtime: RuntimeStatus | None, done: Callable[[str], None]) -> None:
+        """Carry ``action`` out in the background; ``done(lab id)`` is called at its end."""
+        node_id = action.node_id
+        log.info("action", lab=lab.lab, node=node_id, verb=action.verb, reason=action.reason)
+        if action.verb is Verb.UP:
+            self._progress[node_id] = _Progress()
+        task = asyncio.create_task(self._run(lab, action, runtime, done), name=f"{action.verb}-{node_id}")
+        self._tasks[node_id] = (lab.lab_id, task)
+
+    async def _run(
+        self, lab: Slice, action: NodeAction, runtime: RuntimeStatus | None, done: Callable[[str], None]
+    ) -> None:
+        node_id = action.node_id
+        node = lab.node(node_id)
+        try:
+            async with asyncio.timeout(_ACTION_DEADLINE_S):
+                await self._verb(lab, action, node, runtime)
+        except WireloomError as error:
+            await self._failed(lab, node, node_id, error)
+        except TimeoutError:
+            await self._failed(lab, node, node_id, DeadlineExceeded(f"{action.verb} took too long"))
+        except Exception as error:
+            log.exception("defect in an action", node=node_id, verb=action.verb)
+            await self._failed(lab, node, node_id, InternalError(f"defect: {error!r}"))
+        finally:
+            self._tasks.pop(node_id, None)
+            done(lab.lab_id)
+
+    async def _verb(
+        self, lab: Slice, action: NodeAction, node: NodeIntent | None, runtime: RuntimeStatus | None
+    ) -> None:
+        if action.verb is Verb.REMOVE:
+            await self._remove(lab, action.node_id, runtime)
+            return
+        if node is None:
+            return
+        capabilities = self._capabilities(node.provider)
+        after: RuntimeStatus | None = None
+        if action.verb is Verb.UP:
+            after = await self.runner.up(lab, node, runtime, capabilities)
+        elif action.verb is Verb.WIPE:
+            await self.runner.wipe(lab, node, runtime, capabilities)
+        elif runtime is not None:
+            after = await self._verb_on_runtime(action.verb, lab, node, runtime, capabilities)
+        self.world.enter(node.provider, node.id, after)
+
+    async def _verb_on_runtime(
+        self, verb: Verb, lab: Slice, node: NodeIntent, runtime: RuntimeStatus, capabilities: Capabilities
+    ) -> RuntimeStatus | None:
+        if verb is Verb.STOP:
+            return await self.runner.stop(lab, node, runtime, capabilities)
+        if verb is Verb.RESTART:
+            return await self.runner.restart(lab, node, runtime, capabilities)
+        await self.runner.recreate(lab, node, runtime, capabilities)
+        return None
+
+    async def _remove(self, lab: Slice, node_id: str, runtime: RuntimeStatus | None) -> None:
+        folder = self._folders.get(node_id)
+        identity = runtime.identity if runtime else folder.identity if folder else None
+        if identity is not None:
+            provider = self.world.provider_of(node_id)
+            await self.runner.remove(lab, identity, runtime, provider)
+        self.world.enter("", node_id, None)
+        self._progress.pop(node_id, None)
+
+    # -- failures ------------------------------------------------------------------------------------------
+
+    async def _failed(self, lab: Slice, node: NodeIntent | None, node_id: str, error: WireloomError) -> None:
+        error.node = error.node or (node.name if node else None)
+        log.warning("action failed", lab=lab.lab, node=error.node or node_id, error=error.to_wire())
+        if node is None:
+            return
+        if isinstance(error, Unavailable):  # the engine's fault, not the node's: planning waits for the engine
+            await self.world.resync_provider(node.provider)
+            if not self._capabilities(node.provider).available:
+                return
+        provider = self._providers[node.provider]
+        runtime = self.world.runtimes.get(node_id)
+        self._folders.ensure(lab.identity(node))
+        self._record_failure(node, error)
+        try:
+            statuses = await provider.observe(runtime.runtime_id if runtime else None)
+        except WireloomError:
+            return
+        found = next((status for status in statuses if status.identity.node_id == node_id), None)
+        self.world.enter(node.provider, node_id, found)
+
+    def _record_failure(self, node: NodeIntent, error: WireloomError, ran_s: float = 0.0) -> None:
+        folder = self._folders.get(node.id)
+        record = folder.record if folder else NodeRecord()
+        updated = after_failure(record, error.to_wire(), now=now(), attention=node.attention, ran_s=ran_s)
+        self._folders.update(node.id, **vars(updated))
+
+    def note_exit(
+        self,
+        found: tuple[Slice, NodeIntent] | None,
+        before: RuntimeStatus | None,
+        after: RuntimeStatus | None,
+    ) -> None:
+        """A node that was running ended behind our back: count it where its policy starts it again."""
+        if found is None or before is None or before.phase is not RuntimePhase.RUNNING:
+            return
+        if after is not None and after.phase is not RuntimePhase.EXITED:
+            return
+        _, node = found
+        code = after.exit_code if after else None
+        again = after is None or node.restart_policy is RestartPolicy.ALWAYS or code != 0
+        if node.power == "off" or node.restart_policy is RestartPolicy.NEVER or not again:
+            return
+        what = f"it ended by itself with exit code {code}" if after else "its runtime was removed by somebody else"
+        ran_s = now() - before.started_at if before.started_at else 0.0
+        error = GuestFailed(what, node=node.name, hint="see its boot log with `wireloom logs`")
+        self._record_failure(node, error, ran_s)
+
+    # -- wires and post-boot -------------------------------------------------------------------------------
+
+    async def wire(self, lab: Slice, plans: WirePlans, world: World) -> None:
+        """Carry out the networking part of a plan; what needs an engine goes on in the background."""
+        await self._network.unplug(plans.unplug)
+        await self._network.join(plans.join)
+        await self._network.cut(plans.cut)
+        await self._network.set_carriers(plans.device_carriers)
+        for node_id in {*plans.plug, *plans.runtime_carriers}:
+            node, runtime = lab.node(node_id), world.runtimes.get(node_id)
+            if node is None or runtime is None:
+                continue
+            job = self._engine_wiring(
+                lab, node, runtime, plans.plug.get(node_id, ()), plans.runtime_carriers.get(node_id, {})
+            )
+            self._in_background(f"wire-{node_id}", job)
+
+    async def _engine_wiring(
+        self,
+        lab: Slice,
+        node: NodeIntent,
+        runtime: RuntimeStatus,
+        indexes: tuple[int, ...],
+        carriers: Mapping[int, bool],
+    ) -> None:
+        provider = self._providers[node.provider]
+        if indexes:
+            await self.runner.plug(lab, node, runtime, self._capabilities(node.provider), indexes)
+        if carriers and provider.abilities.carrier is not None:
+            await provider.abilities.carrier.set_carrier(runtime.runtime_id, carriers)
+            for status in await provider.observe(runtime.runtime_id):
+                self.world.enter(node.provider, node.id, status)
+
+    def post_boot(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
+        """Run the node's post-boot commands once for this boot."""
+        folder = self._folders.get(node.id)
+        if not node.post_boot or folder is None or folder.record.configured_boot == runtime.started_at:
+            return
+        self._in_background(f"post-boot-{node.id}", self._post_boot(lab, node, runtime))
+
+    async def _post_boot(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
+        target = self.target(node, runtime)
+        for command in node.post_boot:
+            await self._post_boot_command(node, target, command)
+        self._folders.update(node.id, configured_boot=runtime.started_at or 0)
+        log.info("post-boot commands done", lab=lab.lab, node=node.name)
+
+    async def _post_boot_command(self, node: NodeIntent, target: ChannelTarget, command: str) -> None:
+        for attempt in range(1, _POST_BOOT_TRIES + 1):
+            try:
+                outcome = await self._channels.run(target, command, timeout_s=_POST_BOOT_DEADLINE_S)
+            except WireloomError as error:
+                failure: WireloomError = error
+            else:
+                if outcome.result.exit_code == 0:
+                    return
+                output = (outcome.result.stderr or outcome.result.stdout).decode(errors="replace").strip()
+                failure = GuestFailed(
+                    f"post-boot command failed with exit code {outcome.result.exit_code}: {command}",
+                    node=node.name,
+                    hint=output[-300:] or "correct the command under `exec` in the topology",
+                )
+            await asyncio.sleep(attempt)
+        self._folders.update(node.id, error=failure.to_wire())
+
+    def _in_background(self, name: str, job: Coroutine[object, object, None]) -> None:
+        if name in self._background:
+            job.close()
+            return
+        self._background[name] = asyncio.create_task(self._guarded(name, job), name=name)
+
+    async def _guarded(self, name: str, job: Coroutine[object, object, None]) -> None:
+        try:
+            await job
+        except WireloomError as error:
+            log.warning("background work failed", job=name, error=error.to_wire())
+            await asyncio.sleep(1)
+        finally:
+            self._background.pop(name, None)
+            self._wake()
+
+    async def close(self) -> None:
+        """Let go of what is in flight; it is carried on by the next agent."""
+        tasks = [task for _, task in self._tasks.values()] + list(self._background.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,43 @@
+"""What the runner and its hooks hold while they work on one node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from wireloom.agent.folder import NodeFolder
+from wireloom.agent.undo import Undo
+from wireloom.model.identity import Identity
+from wireloom.model.runtime import Capabilities, GuestFile, Medium
+from wireloom.model.slice import NodeIntent, Slice
+from wireloom.model.state import NodeStep
+from wireloom.providers.contract import Provider
+
+__all__ = ["NodeContext"]
+
+
+@dataclass
+class NodeContext:
+    """One node at work.
+
+    ``files`` and ``media`` are gathered by hooks before the runtime is created. ``progress`` is told of each step.
+    """
+
+    lab: Slice
+    node: NodeIntent
+    identity: Identity
+    provider: Provider
+    capabilities: Capabilities
+    folder: NodeFolder
+    progress: Callable[[NodeStep], None]
+    undo: Undo
+    runtime_id: str | None = None
+    files: list[GuestFile] = field(default_factory=list)
+    media: list[Medium] = field(default_factory=list)
+
+    @property
+    def live_runtime_id(self) -> str:
+        """The runtime's id once it exists."""
+        if self.runtime_id is None:
+            raise RuntimeError(f"{self.node.name} has no runtime yet")
+        return self.runtime_id

@@ -1,0 +1,105 @@
+"""What the agent knows of its host's ports and wires: the data plane's state, cached between events.
+
+Our own successful changes are entered at once, so that the wiring of a node that starts can see a neighbour
+that was plugged a moment ago; the kernel's word replaces the cache whenever something changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+from wireloom.dataplane.contract import DataPlane
+from wireloom.model.network import DataPlaneState, HostPort, PortPlan, WirePlan
+
+__all__ = ["HostNetwork"]
+
+
+class HostNetwork:
+    """The data plane with a cache in front. All calls are safe at the same time."""
+
+    def __init__(self, dataplane: DataPlane) -> None:
+        self.dataplane = dataplane
+        self._ports: dict[str, HostPort] = {}
+        self._state = DataPlaneState()
+        self._dirty = True
+        self._lock = asyncio.Lock()
+
+    @property
+    def ports(self) -> Mapping[str, HostPort]:
+        """Host ports by device name as last known."""
+        return self._ports
+
+    @property
+    def state(self) -> DataPlaneState:
+        return self._state.model_copy(update={"ports": self._ports})
+
+    def invalidate(self) -> None:
+        """Something changed in the kernel: the next :meth:`refresh` looks."""
+        self._dirty = True
+
+    async def refresh(self, *, force: bool = False) -> None:
+        """Read the kernel when something changed since the last time."""
+        if not (self._dirty or force):
+            return
+        async with self._lock:
+            self._dirty = False
+            self._state = await self.dataplane.observe()
+            self._ports = dict(self._state.ports)
+
+    async def plug(self, ports: Sequence[PortPlan]) -> None:
+        """Make or mend host ports."""
+        if not ports:
+            return
+        await self.dataplane.ensure_ports(ports)
+        for port in ports:
+            known = self._ports.get(port.device)
+            self._ports[port.device] = HostPort(
+                device=port.device,
+                alias=port.alias,
+                kind="tap" if port.attachment.kind == "tap" else "veth",
+                mtu=port.mtu,
+                up=known.up if known else port.carrier,
+                carrier=known.carrier if known else port.carrier,
+                peer=known.peer if known else None,
+                segment=port.segment,
+            )
+        self._dirty = True
+
+    async def unplug(self, devices: Sequence[str]) -> None:
+        if not devices:
+            return
+        await self.dataplane.remove_ports(devices)
+        for device in devices:
+            self._ports.pop(device, None)
+        self._dirty = True
+
+    async def join(self, wires: Sequence[WirePlan]) -> None:
+        if not wires:
+            return
+        await self.dataplane.ensure_wires(wires)
+        for wire in wires:
+            self._enter(wire.a, peer=wire.b, mtu=wire.mtu)
+            self._enter(wire.b, peer=wire.a, mtu=wire.mtu)
+        self._dirty = True
+
+    async def cut(self, wires: Sequence[WirePlan]) -> None:
+        if not wires:
+            return
+        await self.dataplane.remove_wires(wires)
+        for wire in wires:
+            self._enter(wire.a, peer=None)
+        self._dirty = True
+
+    async def set_carriers(self, carriers: Mapping[str, bool]) -> None:
+        if not carriers:
+            return
+        await self.dataplane.set_carrier(dict(carriers))
+        for device, up in carriers.items():
+            self._enter(device, up=up)
+        self._dirty = True
+
+    def _enter(self, device: str, **changes: object) -> None:
+        port = self._ports.get(device)
+        if port is not None:
+            self._ports[device] = port.model_copy(update=changes)

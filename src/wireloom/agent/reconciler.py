@@ -1,0 +1,269 @@
+"""The loop: compare every slice with what the host shows, act on the difference, report.
+
+It is woken by events (intent, engines, kernel, ends of its own actions) and by time when something waits; a slow
+full resync is the safety net. It holds nothing that it could not read again, so it may be killed at any moment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+
+from wireloom.agent.actions import Actions
+from wireloom.agent.folder import FolderStore
+from wireloom.agent.network import HostNetwork
+from wireloom.agent.readiness import ReadinessWatch
+from wireloom.agent.reporter import Reporter
+from wireloom.agent.world import World, now
+from wireloom.errors import WireloomError
+from wireloom.fabric.documents import Event, EventLevel
+from wireloom.model.runtime import RuntimeStatus
+from wireloom.model.slice import NodeIntent, Slice
+from wireloom.model.state import Readiness, RuntimePhase, SliceStatus
+from wireloom.planning.plan import LIVE_PHASES, Observed, Plan, plan
+from wireloom.planning.status import node_status, wire_status
+
+__all__ = ["ManagementPlane", "Reconciler"]
+
+log = structlog.get_logger(__name__)
+
+_SETTLE_S = 0.005
+_RESYNC_S = 30.0
+
+
+class ManagementPlane:
+    """What the loop needs of the management network; see ``wireloom.agent.management``."""
+
+    async def update(self, slices: Mapping[str, Slice], *, occupied: bool) -> None:
+        """Make the network what the slices need; ``occupied`` says that nodes are left on the host."""
+
+
+@dataclass
+class LoopState:
+    """Times of the last success, for the heartbeat."""
+
+    last_pass: float = 0
+    last_resync: float = 0
+    resync_period_s: float = _RESYNC_S
+    problems: list[str] = field(default_factory=list)
+
+
+class Reconciler:
+    """One per agent. Slices come by :meth:`set_slice`; :meth:`run` never ends by itself."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        host_boot: str,
+        world: World,
+        network: HostNetwork,
+        folders: FolderStore,
+        actions: Actions,
+        readiness: ReadinessWatch,
+        management: ManagementPlane,
+        reporter: Reporter,
+    ) -> None:
+        self._host = host
+        self._host_boot = host_boot
+        self.world = world
+        self.network = network
+        self.folders = folders
+        self._actions = actions
+        self._readiness_watch = readiness
+        self._management = management
+        self._reporter = reporter
+        self.slices: dict[str, Slice] = {}
+        self.readiness: dict[str, Readiness] = {}
+        self._ready_at: dict[str, float] = {}
+        self._leaving: set[str] = set()
+        self._wake = asyncio.Event()
+        self._management_due = True
+        self.state = LoopState()
+
+    # -- input ---------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Something may have changed: look soon."""
+        self._wake.set()
+
+    def set_slice(self, lab_id: str, document: Slice | None) -> None:
+        """The controller's intent for one lab; ``None``: the lab is no concern of this host any more."""
+        if document is None:
+            if self.slices.pop(lab_id, None) is not None:
+                self._reporter.forget(lab_id)
+        else:
+            self.slices[lab_id] = document
+        self._management_due = True
+        self.wake()
+
+    def runtime_changed(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
+        """An engine reported a change. One that was not ours counts against the node's budget."""
+        if not self._actions.is_busy(node_id):
+            self._actions.note_exit(self._find(node_id), before, after)
+            self.network.invalidate()
+        self.wake()
+
+    async def report_readiness(self, node_id: str, readiness: Readiness) -> None:
+        """The readiness watch found out something."""
+        if readiness is Readiness.YES:
+            self._ready_at[node_id] = now()
+        self.readiness[node_id] = readiness
+        self.wake()
+
+    # -- the loop ------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Reconcile for ever."""
+        await self.resync()
+        wake_at: float | None = None
+        while True:
+            resync_in = self.state.last_resync + self.state.resync_period_s - now()
+            wait = min(resync_in, (wake_at or now() + resync_in) - now())
+            try:
+                async with asyncio.timeout(max(wait, 0)):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            await asyncio.sleep(_SETTLE_S)  # let events that belong together arrive together
+            self._wake.clear()
+            wake_at = await self._guarded_pass()
+
+    async def resync(self) -> None:
+        """Observe everything anew."""
+        await self.world.resync()
+        await self.network.refresh(force=True)
+        self.state.last_resync = now()
+
+    async def _guarded_pass(self) -> float | None:
+        """One pass at the supervisor's edge: a failure is reported and never ends the loop."""
+        try:
+            if now() - self.state.last_resync >= self.state.resync_period_s:
+                await self.resync()
+            wake_at = await self._pass()
+        except WireloomError as error:
+            log.warning("pass failed", error=str(error))
+            self.state.problems[:] = [str(error)]
+            return now() + 1
+        except Exception as error:
+            log.exception("defect in a pass")
+            self.state.problems[:] = [f"defect: {error!r}"]
+            return now() + 5
+        self.state.problems.clear()
+        self.state.last_pass = now()
+        return wake_at
+
+    async def _pass(self) -> float | None:
+        await self.network.refresh()
+        await self._update_management()
+        wake_times = []
+        for lab in list(self.slices.values()):
+            decided = await self._reconcile(lab)
+            if decided.wake_at is not None:
+                wake_times.append(decided.wake_at)
+        return min(wake_times, default=None)
+
+    async def _update_management(self) -> None:
+        if self._management_due:
+            occupied = bool(self.world.runtimes) or any(lab.nodes for lab in self.slices.values() if not lab.removed)
+            await self._management.update(self.slices, occupied=occupied)
+            self._management_due = False
+
+    async def _reconcile(self, lab: Slice) -> Plan:
+        observed = self.observe(lab)
+        decided = plan(lab, observed, now())
+        self._settle_records(lab, observed, decided)
+        for action in decided.nodes:
+            self._actions.start(lab, action, self.world.runtimes.get(action.node_id), self._action_done)
+        await self._actions.wire(lab, decided.wires, self.world)
+        self._watch_readiness(lab, observed)
+        after = self.observe(lab)
+        self._reporter.status(self._status(lab, after, decided))
+        return decided
+
+    def observe(self, lab: Slice) -> Observed:
+        """Everything the planner needs to know of one lab."""
+        return Observed(
+            runtimes={
+                node_id: status
+                for node_id, status in self.world.runtimes.items()
+                if status.identity.lab_id == lab.lab_id
+            },
+            records={node_id: folder.record for node_id, folder in self.folders.of_lab(lab.lab_id).items()},
+            ready=self.readiness,
+            busy=self._actions.busy(lab.lab_id),
+            network=self.network.state,
+            capabilities=self.world.capabilities,
+            host_boot=self._host_boot,
+        )
+
+    def _action_done(self, lab_id: str) -> None:
+        lab = self.slices.get(lab_id)
+        if lab is None or lab.removed or not self.world.runtimes:
+            self._management_due = True
+        self.wake()
+
+    def _settle_records(self, lab: Slice, observed: Observed, decided: Plan) -> None:
+        """A node that is right has satisfied the user's last wish, although nothing had to be done for it."""
+        acted = {action.node_id for action in decided.nodes} | observed.busy
+        for node in lab.nodes:
+            runtime = observed.runtimes.get(node.id)
+            record = observed.records.get(node.id)
+            if node.id in acted or record is None or runtime is None:
+                continue
+            if runtime.phase is RuntimePhase.RUNNING and record.attention < node.attention:
+                self.folders.update(node.id, attention=node.attention, terminal=False)
+
+    # -- readiness and status ------------------------------------------------------------------------------
+
+    def _watch_readiness(self, lab: Slice, observed: Observed) -> None:
+        for node in lab.nodes:
+            runtime = observed.runtimes.get(node.id)
+            running = runtime is not None and runtime.phase is RuntimePhase.RUNNING
+            if running and runtime is not None and node.id not in observed.busy and not lab.removed:
+                self._readiness_watch.ensure(self._actions.target(node, runtime), runtime.started_at or 0)
+                if self.readiness.get(node.id) is Readiness.YES:
+                    self._actions.post_boot(lab, node, runtime)
+            elif runtime is None or runtime.phase not in LIVE_PHASES or node.id in observed.busy:
+                self._forget_readiness(node.id)
+
+    def _forget_readiness(self, node_id: str) -> None:
+        self._readiness_watch.forget(node_id)
+        self.readiness.pop(node_id, None)
+        self._ready_at.pop(node_id, None)
+
+    def _status(self, lab: Slice, observed: Observed, decided: Plan) -> SliceStatus:
+        nodes = () if lab.removed else lab.nodes
+        leaving = (observed.runtimes.keys() | observed.records.keys()) - {node.id for node in nodes}
+        converged = decided.empty and not observed.busy and not leaving
+        return SliceStatus(
+            host=self._host,
+            lab_id=lab.lab_id,
+            lab=lab.lab,
+            generation=lab.generation,
+            observed_at=now(),
+            converged=converged,
+            nodes=tuple(
+                node_status(
+                    node, observed, decided, self._actions.progress(node.id), ready_at=self._ready_at.get(node.id)
+                )
+                for node in nodes
+            ),
+            wires=() if lab.removed else tuple(wire_status(wire, lab, observed) for wire in lab.wires),
+        )
+
+    def _find(self, node_id: str) -> tuple[Slice, NodeIntent] | None:
+        for lab in self.slices.values():
+            node = lab.node(node_id)
+            if node is not None and not lab.removed:
+                return lab, node
+        return None
+
+    def tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
+        """Add a line to the history."""
+        self._reporter.event(
+            Event(time=now(), host=self._host, lab=lab, node=node, kind=kind, level=level, message=message)
+        )

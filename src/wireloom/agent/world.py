@@ -1,0 +1,112 @@
+"""What the agent sees on its host: the runtimes of every provider, kept up to date by their events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from wireloom.errors import WireloomError
+from wireloom.model.runtime import Capabilities, EventKind, RuntimeEvent, RuntimeStatus
+from wireloom.model.state import RuntimePhase
+from wireloom.providers.contract import Provider
+
+__all__ = ["World"]
+
+log = structlog.get_logger(__name__)
+
+_RETRY_S = 1.0
+_OBSERVE_DEADLINE_S = 30.0
+
+#: Told of a change that was not ours: the node's id, and its status before and after.
+Changed = Callable[[str, RuntimeStatus | None, RuntimeStatus | None], None]
+
+
+class World:
+    """Runtimes by node id, over all providers. A provider that does not answer keeps its last known runtimes,
+    as unknown, and never hides another provider.
+    """
+
+    def __init__(self, providers: Mapping[str, Provider], changed: Changed) -> None:
+        self._providers = providers
+        self._changed = changed
+        self.runtimes: dict[str, RuntimeStatus] = {}
+        self._owner: dict[str, str] = {}
+        self.capabilities: dict[str, Capabilities] = {}
+
+    def provider_of(self, node_id: str) -> str | None:
+        """Name of the provider that runs the node's runtime, if it has one."""
+        return self._owner.get(node_id)
+
+    def enter(self, provider: str, node_id: str, status: RuntimeStatus | None) -> None:
+        """Note what one of our own verbs left behind."""
+        if status is None or status.phase is RuntimePhase.ABSENT:
+            self.runtimes.pop(node_id, None)
+            self._owner.pop(node_id, None)
+        else:
+            self.runtimes[node_id] = status
+            self._owner[node_id] = provider
+
+    async def resync(self) -> None:
+        """Observe everything anew, each provider for itself."""
+        await asyncio.gather(*(self.resync_provider(name) for name in self._providers))
+
+    async def resync_provider(self, name: str) -> None:
+        provider = self._providers[name]
+        self.capabilities[name] = await provider.capabilities()
+        try:
+            async with asyncio.timeout(_OBSERVE_DEADLINE_S):
+                statuses = await provider.observe()
+        except (WireloomError, TimeoutError) as error:
+            log.warning("provider cannot be observed", provider=name, error=str(error))
+            self.capabilities[name] = self.capabilities[name].model_copy(
+                update={"available": False, "problem": str(error)}
+            )
+            statuses = None
+        mine = [node_id for node_id, owner in self._owner.items() if owner == name]
+        if statuses is None:
+            for node_id in mine:
+                self._set(name, node_id, self.runtimes[node_id].model_copy(update={"phase": RuntimePhase.UNKNOWN}))
+            return
+        seen = {status.identity.node_id: status for status in statuses}
+        for node_id in [*mine, *(node_id for node_id in seen if node_id not in mine)]:
+            self._set(name, node_id, seen.get(node_id))
+
+    async def watch(self, name: str) -> None:
+        """Follow one provider's events for ever."""
+        provider = self._providers[name]
+        while True:
+            try:
+                async for event in provider.watch():
+                    await self._on_event(name, event)
+            except WireloomError as error:
+                log.warning("event stream ended", provider=name, error=str(error))
+                await self.resync_provider(name)
+            await asyncio.sleep(_RETRY_S)
+
+    async def _on_event(self, name: str, event: RuntimeEvent) -> None:
+        if event.kind is EventKind.RESYNC or not event.node_id:
+            await self.resync_provider(name)
+            return
+        known = self.runtimes.get(event.node_id)
+        if event.kind is EventKind.REMOVED:
+            if known is not None and known.runtime_id == event.runtime_id:
+                self._set(name, event.node_id, None)
+            return
+        statuses = await self._providers[name].observe(event.runtime_id)
+        for status in statuses:
+            self._set(name, event.node_id, status)
+
+    def _set(self, name: str, node_id: str, status: RuntimeStatus | None) -> None:
+        before = self.runtimes.get(node_id)
+        if before == status:
+            return
+        self.enter(name, node_id, status)
+        self._changed(node_id, before, status)
+
+
+def now() -> float:
+    """The agent's clock, UNIX seconds."""
+    return time.time()

@@ -1,0 +1,43 @@
+"""Bounded budgets: what a failure does to a node's record. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from wireloom.planning.plan import NodeRecord
+
+__all__ = ["FAILURE_BUDGET", "STABLE_AFTER_S", "after_failure", "backoff_s"]
+
+#: After so many failures in a row a node is left alone until the user clears it.
+FAILURE_BUDGET = 5
+#: A node that ran this long has proved itself: the next failure counts as the first.
+STABLE_AFTER_S = 30.0
+_LONGEST_WAIT_S = 30.0
+
+
+def backoff_s(failures: int) -> float:
+    """Seconds to wait after the ``failures``-th failure in a row: 1, 2, 4, 8, … up to 30."""
+    return float(min(2 ** max(failures - 1, 0), _LONGEST_WAIT_S))
+
+
+def after_failure(
+    record: NodeRecord, error: dict[str, Any], *, now: float, attention: int, ran_s: float = 0.0
+) -> NodeRecord:
+    """The record after one more failure.
+
+    :param error: wire form of what happened; the first cause in a row is the one that is kept.
+    :param attention: the user's counter when it happened, so that only a later one clears it.
+    :param ran_s: how long the node had been running before.
+    """
+    first = record.failures == 0 or ran_s >= STABLE_AFTER_S or record.attention < attention
+    failures = 1 if first else record.failures + 1
+    terminal = not error.get("retryable", False) or failures >= FAILURE_BUDGET
+    return replace(
+        record,
+        failures=failures,
+        retry_at=now + backoff_s(failures),
+        terminal=terminal,
+        attention=attention,
+        error=error if first or record.error is None else record.error,
+    )

@@ -1,0 +1,228 @@
+"""The agent's planner: compare one slice with what is observed on the host, and say what to do and why.
+
+``plan(slice, observed, now)`` is pure. Its properties, held by tests:
+
+* the plan of a converged lab is empty, and so is the plan after carrying a plan out;
+* a node that is wanted, right and running is never touched;
+* what concerns one node never stops another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from wireloom.model.network import DataPlaneState
+from wireloom.model.runtime import Capabilities, RuntimeStatus
+from wireloom.model.slice import Condition, NodeIntent, RestartPolicy, Slice
+from wireloom.model.state import Readiness, RuntimePhase
+from wireloom.planning.wires import WirePlans, plan_wires
+
+__all__ = ["LIVE_PHASES", "NodeAction", "NodeRecord", "Observed", "Plan", "Verb", "Waiting", "plan"]
+
+LIVE_PHASES = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
+
+
+class Verb(StrEnum):
+    """What the runner does to a node."""
+
+    UP = "up"  # create if absent, start, plug, release: from whatever phase it is in
+    STOP = "stop"
+    RESTART = "restart"
+    RECREATE = "recreate"  # destroy the runtime, keep its storage; UP follows
+    WIPE = "wipe"  # destroy the runtime and its storage; UP follows
+    REMOVE = "remove"  # destroy the runtime and everything the node has on the host
+
+
+@dataclass(frozen=True)
+class NodeRecord:
+    """What the agent remembers of a node, in the node's own folder.
+
+    :ivar restarts: the intent's counter that the last start satisfied; ``attention`` likewise.
+    :ivar incarnation: of the storage in the folder.
+    :ivar host_boot: the host's boot id at the last start; after a reboot of the host nodes are started again.
+    :ivar failures: in a row; ``retry_at``: not before (UNIX seconds); ``terminal``: wait for the user.
+    :ivar error: first cause, as the wire form of an error.
+    """
+
+    restarts: int = 0
+    attention: int = 0
+    incarnation: int = 0
+    host_boot: str = ""
+    failures: int = 0
+    retry_at: float = 0
+    terminal: bool = False
+    error: dict[str, Any] | None = None
+    configured_boot: float = 0  # start time of the boot whose post-boot commands have run
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What the agent sees on its host, as far as one lab is concerned.
+
+    :ivar runtimes: by node id, of nodes of this lab, wanted or not.
+    :ivar records: by node id; every node that has a folder has a record.
+    :ivar ready: readiness by node id; absent means unknown.
+    :ivar busy: nodes with an action in flight.
+    :ivar capabilities: by provider name.
+    """
+
+    runtimes: Mapping[str, RuntimeStatus] = field(default_factory=dict)
+    records: Mapping[str, NodeRecord] = field(default_factory=dict)
+    ready: Mapping[str, Readiness] = field(default_factory=dict)
+    busy: frozenset[str] = frozenset()
+    network: DataPlaneState = field(default_factory=DataPlaneState)
+    capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
+    host_boot: str = ""
+
+
+@dataclass(frozen=True)
+class NodeAction:
+    verb: Verb
+    node_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A node that should move but cannot yet. ``until`` is a time when to look again, if one is known."""
+
+    node_id: str
+    reason: str
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything to do for one lab on this host; node actions are independent of each other."""
+
+    nodes: tuple[NodeAction, ...] = ()
+    wires: WirePlans = field(default_factory=WirePlans)
+    waiting: tuple[Waiting, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Nothing to do and nothing to wait for."""
+        return not (self.nodes or self.waiting or not self.wires.empty)
+
+    @property
+    def wake_at(self) -> float | None:
+        """When waiting ends by time alone, if it does."""
+        return min((w.until for w in self.waiting if w.until is not None), default=None)
+
+
+def plan(wanted: Slice, observed: Observed, now: float) -> Plan:
+    """What to do to make ``observed`` what ``wanted`` says. ``now`` in UNIX seconds."""
+    actions: list[NodeAction] = []
+    waiting: list[Waiting] = []
+    nodes = {} if wanted.removed else {node.id: node for node in wanted.nodes}
+    for step in _removals(nodes, observed):
+        actions.append(step)
+    for node in nodes.values():
+        if node.id in observed.busy:
+            continue
+        decision = _decide(node, nodes, observed, now)
+        if isinstance(decision, NodeAction):
+            actions.append(decision)
+        elif decision is not None:
+            waiting.append(decision)
+    touched = observed.busy | {action.node_id for action in actions}
+    return Plan(tuple(actions), plan_wires(wanted, observed, touched), tuple(waiting))
+
+
+def _removals(nodes: Mapping[str, NodeIntent], observed: Observed) -> Iterator[NodeAction]:
+    known = observed.runtimes.keys() | observed.records.keys()
+    for node_id in sorted(known - nodes.keys() - observed.busy):
+        yield NodeAction(Verb.REMOVE, node_id, "no longer part of the lab")
+
+
+def _decide(
+    node: NodeIntent, nodes: Mapping[str, NodeIntent], observed: Observed, now: float
+) -> NodeAction | Waiting | None:
+    record = observed.records.get(node.id, NodeRecord())
+    runtime = observed.runtimes.get(node.id)
+    capabilities = observed.capabilities.get(node.provider)
+    if capabilities is None or not capabilities.available:
+        problem = capabilities.problem if capabilities else "this host does not have it"
+        return Waiting(node.id, f"provider {node.provider} is not available: {problem}")
+    phase = runtime.phase if runtime else RuntimePhase.ABSENT
+    if phase is RuntimePhase.UNKNOWN:
+        return Waiting(node.id, "its state is not known yet")
+    if _storage_is_old(node, runtime, record):
+        return NodeAction(Verb.WIPE, node.id, "the user asked to wipe it")
+    if node.power == "off":
+        return NodeAction(Verb.STOP, node.id, "it should be stopped") if phase in LIVE_PHASES else None
+    blocked = _blocked_by_failure(node, record, now)
+    if blocked is not None:
+        return blocked if blocked.until is not None else None
+    return _decide_power_on(node, nodes, observed, runtime, record)
+
+
+def _storage_is_old(node: NodeIntent, runtime: RuntimeStatus | None, record: NodeRecord) -> bool:
+    if runtime is not None:
+        return runtime.incarnation != node.incarnation
+    return record.incarnation not in {0, node.incarnation}
+
+
+def _blocked_by_failure(node: NodeIntent, record: NodeRecord, now: float) -> Waiting | None:
+    if record.attention < node.attention:
+        return None
+    if record.terminal:
+        return Waiting(node.id, "it failed, and waits for the user")
+    if record.retry_at > now:
+        return Waiting(node.id, f"try {record.failures + 1} after a failure", until=record.retry_at)
+    return None
+
+
+def _decide_power_on(
+    node: NodeIntent,
+    nodes: Mapping[str, NodeIntent],
+    observed: Observed,
+    runtime: RuntimeStatus | None,
+    record: NodeRecord,
+) -> NodeAction | Waiting | None:
+    if runtime is not None and runtime.spec_hash != node.spec_hash():
+        return NodeAction(Verb.RECREATE, node.id, "its definition changed")
+    if runtime is not None and runtime.phase in LIVE_PHASES and record.restarts < node.restarts:
+        return NodeAction(Verb.RESTART, node.id, "the user asked to restart it")
+    reason = _reason_to_start(node, runtime, record, observed.host_boot)
+    if reason is None:
+        return None
+    missing = _unmet_dependency(node, nodes, observed)
+    if missing is not None:
+        return Waiting(node.id, missing)
+    return NodeAction(Verb.UP, node.id, reason)
+
+
+def _reason_to_start(node: NodeIntent, runtime: RuntimeStatus | None, record: NodeRecord, host_boot: str) -> str | None:
+    if runtime is None or runtime.phase is RuntimePhase.ABSENT:
+        return "it does not exist yet"
+    if runtime.phase is RuntimePhase.CREATED:
+        return "it was never started"
+    if runtime.phase is RuntimePhase.GATED:
+        return "it waits for its ports"
+    if runtime.phase is not RuntimePhase.EXITED:
+        return None
+    if record.attention < node.attention or record.restarts < node.restarts:
+        return "the user asked to start it"
+    if record.host_boot != host_boot:
+        return "the host was rebooted"
+    failed = runtime.exit_code != 0
+    if node.restart_policy is RestartPolicy.ALWAYS or (failed and node.restart_policy is RestartPolicy.ON_FAILURE):
+        return f"it ended (exit code {runtime.exit_code}) and its restart policy is {node.restart_policy}"
+    return None
+
+
+def _unmet_dependency(node: NodeIntent, nodes: Mapping[str, NodeIntent], observed: Observed) -> str | None:
+    for other_id, condition in node.depends_on.items():
+        other = nodes.get(other_id)
+        if other is None:
+            continue
+        runtime = observed.runtimes.get(other_id)
+        running = runtime is not None and runtime.phase is RuntimePhase.RUNNING and other_id not in observed.busy
+        ready = observed.ready.get(other_id) is Readiness.YES
+        if not running or (condition is Condition.READY and not ready):
+            return f"waits for {other.name} to be {condition}"
+    return None

@@ -1,0 +1,170 @@
+"""Planning of ports, wires and carriers: which host devices to plug, join, cut, and whose carrier to raise.
+
+A wire is joined as soon as both of its host ports exist. Its carrier is up while the user wants the link up and
+both of its nodes are alive, so a node that stops takes its peers' carriers down, like a cable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from wireloom.model.network import HostPort, WirePlan
+from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
+from wireloom.model.state import RuntimePhase
+
+if TYPE_CHECKING:
+    from wireloom.planning.plan import Observed
+
+__all__ = ["WirePlans", "plan_wires"]
+
+_ALIVE = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
+
+
+@dataclass(frozen=True)
+class WirePlans:
+    """What to do to host ports and wires.
+
+    :ivar plug: node id → port indexes that a live node lacks.
+    :ivar unplug: host devices that no node of the lab declares any more.
+    :ivar join: wires to be joined or mended; ``cut``: pairs whose redirection nobody wants.
+    :ivar device_carriers: host device → up; ``runtime_carriers``: node id → port index → up.
+    """
+
+    plug: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unplug: tuple[str, ...] = ()
+    join: tuple[WirePlan, ...] = ()
+    cut: tuple[WirePlan, ...] = ()
+    device_carriers: Mapping[str, bool] = field(default_factory=dict)
+    runtime_carriers: Mapping[str, Mapping[int, bool]] = field(default_factory=dict)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.plug or self.unplug or self.join or self.cut or self.device_carriers or self.runtime_carriers)
+
+
+def plan_wires(wanted: Slice, observed: Observed, touched: frozenset[str]) -> WirePlans:
+    """Plan the networking of one lab. Nodes in ``touched`` are left to the action that is at work on them."""
+    nodes = {} if wanted.removed else {node.id: node for node in wanted.nodes}
+    wires = () if wanted.removed else wanted.wires
+    ports = {device: port for device, port in observed.network.ports.items() if port.alias.lab_id == wanted.lab_id}
+    ends = {wire.id: (_port(nodes, wire.a), _port(nodes, wire.b)) for wire in wires}
+    partner = _partners(ends)
+    device_carriers, runtime_carriers = _carriers(wires, nodes, observed, ports, touched)
+    return WirePlans(
+        plug=_missing_ports(nodes, observed, ports, touched),
+        unplug=tuple(sorted(_undeclared_ports(nodes, ports, touched))),
+        join=tuple(_joins(wires, ends, ports)),
+        cut=tuple(_cuts(partner, ports)),
+        device_carriers=device_carriers,
+        runtime_carriers=runtime_carriers,
+    )
+
+
+def _port(nodes: Mapping[str, NodeIntent], ref: PortRef) -> PortIntent | None:
+    node = nodes.get(ref.node_id)
+    return node.port(ref.index) if node else None
+
+
+def _partners(ends: Mapping[str, tuple[PortIntent | None, PortIntent | None]]) -> dict[str, str]:
+    partner: dict[str, str] = {}
+    for a, b in ends.values():
+        if a is not None and b is not None:
+            partner[a.device] = b.device
+            partner[b.device] = a.device
+    return partner
+
+
+def _missing_ports(
+    nodes: Mapping[str, NodeIntent],
+    observed: Observed,
+    ports: Mapping[str, HostPort],
+    touched: frozenset[str],
+) -> dict[str, tuple[int, ...]]:
+    missing: dict[str, tuple[int, ...]] = {}
+    for node in nodes.values():
+        runtime = observed.runtimes.get(node.id)
+        if node.id in touched or runtime is None or runtime.phase is not RuntimePhase.RUNNING:
+            continue
+        lacking = tuple(port.index for port in node.ports if port.device not in ports)
+        if lacking:
+            missing[node.id] = lacking
+    return missing
+
+
+def _undeclared_ports(
+    nodes: Mapping[str, NodeIntent], ports: Mapping[str, HostPort], touched: frozenset[str]
+) -> Iterator[str]:
+    declared = {port.device for node in nodes.values() for port in node.ports}
+    for device, port in ports.items():
+        if device not in declared and port.alias.node_id not in touched:
+            yield device
+
+
+def _joins(
+    wires: tuple[WireIntent, ...],
+    ends: Mapping[str, tuple[PortIntent | None, PortIntent | None]],
+    ports: Mapping[str, HostPort],
+) -> Iterator[WirePlan]:
+    for wire in wires:
+        a, b = ends[wire.id]
+        if a is None or b is None or a.device not in ports or b.device not in ports:
+            continue
+        here, there = ports[a.device], ports[b.device]
+        joined = here.peer == there.device and there.peer == here.device
+        if not joined or here.mtu != wire.mtu or there.mtu != wire.mtu:
+            yield WirePlan(a=a.device, b=b.device, mtu=wire.mtu)
+
+
+def _cuts(partner: Mapping[str, str], ports: Mapping[str, HostPort]) -> Iterator[WirePlan]:
+    for device, port in sorted(ports.items()):
+        if port.peer is not None and device not in partner:
+            yield WirePlan(a=device, b=port.peer)
+
+
+def _carriers(
+    wires: tuple[WireIntent, ...],
+    nodes: Mapping[str, NodeIntent],
+    observed: Observed,
+    ports: Mapping[str, HostPort],
+    touched: frozenset[str],
+) -> tuple[dict[str, bool], dict[str, dict[int, bool]]]:
+    desired = _desired_carriers(wires, nodes, observed, ports)
+    on_device: dict[str, bool] = {}
+    on_runtime: dict[str, dict[int, bool]] = {}
+    for node in nodes.values():
+        runtime = observed.runtimes.get(node.id)
+        capabilities = observed.capabilities.get(node.provider)
+        if capabilities is None or runtime is None or runtime.phase not in _ALIVE:
+            continue
+        for port in node.ports:
+            up = port.role == "mgmt" or desired.get(port.device, False)
+            host_port = ports.get(port.device)
+            by_provider = capabilities.carrier == "provider"
+            if host_port is not None and host_port.up != (up or by_provider):
+                on_device[port.device] = up or by_provider
+            if by_provider and node.id not in touched and runtime.carriers.get(port.index, up) != up:
+                on_runtime.setdefault(node.id, {})[port.index] = up
+    return on_device, on_runtime
+
+
+def _desired_carriers(
+    wires: tuple[WireIntent, ...],
+    nodes: Mapping[str, NodeIntent],
+    observed: Observed,
+    ports: Mapping[str, HostPort],
+) -> dict[str, bool]:
+    def alive(ref: PortRef) -> bool:
+        runtime = observed.runtimes.get(ref.node_id)
+        port = _port(nodes, ref)
+        return runtime is not None and runtime.phase in _ALIVE and port is not None and port.device in ports
+
+    desired: dict[str, bool] = {}
+    for wire in wires:
+        up = wire.up and alive(wire.a) and alive(wire.b)
+        for ref in (wire.a, wire.b):
+            port = _port(nodes, ref)
+            if port is not None:
+                desired[port.device] = up
+    return desired
