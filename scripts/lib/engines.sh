@@ -1,0 +1,113 @@
+# Docker and libvirt: started only when they do not answer, by systemd where it rules, by hand elsewhere.
+# What was started is remembered with process id and start time, so that `down` ends exactly that.
+# shellcheck shell=bash
+
+ENGINE_STATE=$RUN/bootstrap
+ENGINE_SECONDS=60
+ENGINES=(dockerd virtlogd libvirtd)
+
+declare -A ENGINE_UNIT=([dockerd]=docker [virtlogd]=virtlogd [libvirtd]=libvirtd)
+declare -A ENGINE_PACKAGE=([dockerd]=docker.io [virtlogd]=libvirt-daemon-system [libvirtd]=libvirt-daemon-system)
+DOCKER_BRIDGE=docker0
+
+has_systemd() { [ -d /run/systemd/system ]; }
+
+engine_answers() {
+	case $1 in
+	dockerd) timeout 5 docker version --format '{{.Server.Version}}' ;;
+	virtlogd) pgrep -x virtlogd || { has_systemd && systemctl is-active virtlogd.socket; } ;;
+	libvirtd) timeout 5 virsh --connect qemu:///system version ;;
+	esac >/dev/null 2>&1
+}
+
+# process_start PID - when a process began, in clock ticks since boot; empty when there is no such process.
+process_start() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+start_engine() {
+	local name=$1 pid
+	mkdir -p "$ENGINE_STATE" "$LOGS"
+	[ "$name" != dockerd ] || [ -e "/sys/class/net/$DOCKER_BRIDGE" ] || touch "$ENGINE_STATE/.bridge"
+	if has_systemd; then
+		systemctl start "${ENGINE_UNIT[$name]}"
+		echo systemd >"$ENGINE_STATE/$name"
+	else
+		setsid nohup "$name" >>"$LOGS/$name.log" 2>&1 </dev/null &
+		pid=$!
+		echo "$pid $(process_start "$pid")" >"$ENGINE_STATE/$name"
+	fi
+	wait_until "$ENGINE_SECONDS" engine_answers "$name" && return 0
+	echo "$name does not answer; its last words:"
+	tail -n 20 "$LOGS/$name.log" 2>/dev/null || true
+	return 1
+}
+
+# came_with_us NAME - systemd started the engine when setup installed its package.
+came_with_us() { has_systemd && remembered packages | grep -qx "${ENGINE_PACKAGE[$1]}"; }
+
+start_engines() {
+	local name
+	local -a started=()
+	for name in "${ENGINES[@]}"; do
+		if engine_answers "$name"; then
+			if came_with_us "$name"; then
+				mkdir -p "$ENGINE_STATE"
+				echo systemd >"$ENGINE_STATE/$name"
+			fi
+			continue
+		fi
+		start_engine "$name"
+		started+=("$name")
+	done
+	if [ ${#started[@]} -eq 0 ]; then note "all answer"; else note "started ${started[*]}"; fi
+}
+
+stop_engine() {
+	local name=$1 pid began
+	read -r pid began <"$ENGINE_STATE/$name"
+	rm "$ENGINE_STATE/$name"
+	[ "$name" != libvirtd ] || stop_libvirt_networks
+	if [ "$pid" = systemd ]; then
+		systemctl stop "${ENGINE_UNIT[$name]}.socket" "${ENGINE_UNIT[$name]}.service" || true
+	elif [ -n "$began" ] && [ "$(process_start "$pid")" = "$began" ]; then
+		kill "$pid"
+		wait_until 30 process_has_ended "$pid" "$began"
+	fi
+	if [ "$name" = dockerd ] && [ -e "$ENGINE_STATE/.bridge" ]; then
+		rm "$ENGINE_STATE/.bridge"
+		ip link delete "$DOCKER_BRIDGE" 2>/dev/null || true
+	fi
+}
+
+# stop_libvirt_networks - libvirtd starts its networks by itself, and they would outlive it.
+stop_libvirt_networks() {
+	local network
+	engine_answers libvirtd || return 0
+	virsh --connect qemu:///system net-list --name | while read -r network; do
+		[ -z "$network" ] || virsh --connect qemu:///system net-destroy "$network"
+	done
+}
+
+process_has_ended() { [ "$(process_start "$1")" != "$2" ]; }
+
+# engine_is_needed NAME - somebody else's containers or machines run on an engine that we started.
+engine_is_needed() {
+	case $1 in
+	dockerd) [ -n "$(timeout 10 docker ps -q)" ] ;;
+	*) [ -n "$(timeout 10 virsh --connect qemu:///system list --name | tr -d '\n')" ] ;;
+	esac 2>/dev/null
+}
+
+stop_engines() {
+	local name
+	local -a stopped=() kept=()
+	for name in libvirtd virtlogd dockerd; do
+		[ -e "$ENGINE_STATE/$name" ] || continue
+		if engine_answers "$name" && engine_is_needed "$name"; then
+			kept+=("$name")
+		else
+			stop_engine "$name"
+			stopped+=("$name")
+		fi
+	done
+	note "stopped: ${stopped[*]:-none}${kept[*]:+; still needed by others: ${kept[*]}}"
+}

@@ -1,0 +1,76 @@
+# System packages: only what is missing, in one go, remembered for `down --purge`.
+# shellcheck shell=bash
+
+PACKAGES=(
+	# engines
+	libvirt-clients libvirt-daemon-system qemu-system-x86 qemu-utils
+	# what Wireloom runs
+	busybox-static dnsmasq-base iproute2 iptables nats-server
+	# to build the Python package of libvirt
+	gcc libc6-dev libvirt-dev pkg-config
+	# to build the reference images
+	binutils cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common zstd
+	# to test
+	iputils-ping shellcheck
+	ca-certificates procps
+)
+
+is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
+
+is_known() { [ -n "$(apt-cache show --no-all-versions "$1" 2>/dev/null)" ]; }
+
+# python_series - the Python that we use: the distribution's own if it is 3.11 or later, else python3.11.
+python_series() {
+	local version
+	version=$(apt-cache policy python3 | awk '/Candidate:/ { print $2 }')
+	if dpkg --compare-versions "$version" ge 3.11; then
+		echo python3
+	else
+		echo python3.11
+	fi
+}
+
+# wanted_packages - names, one a line. A Docker that is already there, of whatever origin, is left alone.
+wanted_packages() {
+	local series
+	series=$(python_series)
+	printf '%s\n' "${PACKAGES[@]}" "$series" "$series-venv" "$series-dev"
+	command -v dockerd >/dev/null || echo docker.io
+	# A package of its own since Debian 13.
+	command -v docker >/dev/null || ! is_known docker-cli || echo docker-cli
+}
+
+update_package_lists() { apt-get -q update; }
+
+install_packages() {
+	local -a missing=()
+	local package
+	[ -e /etc/debian_version ] || die 1 "needs Debian 12 or 13, or Ubuntu 22.04 or later"
+	is_known busybox-static || update_package_lists
+	while read -r package; do
+		is_installed "$package" || missing+=("$package")
+	done < <(wanted_packages)
+	if [ ${#missing[@]} -eq 0 ]; then
+		note "all there"
+		return 0
+	fi
+	update_package_lists
+	dpkg-query -W -f '${Package}\n' | sort >"$BUILD/packages.before"
+	apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold install "${missing[@]}"
+	# What came along as a dependency is ours as well.
+	dpkg-query -W -f '${Package}\n' | sort >"$BUILD/packages.after"
+	mapfile -t missing < <(comm -13 "$BUILD/packages.before" "$BUILD/packages.after")
+	[ ${#missing[@]} -eq 0 ] || remember packages "${missing[@]}"
+	note "${#missing[@]} installed"
+}
+
+purge_packages() {
+	local -a ours=()
+	local package
+	while read -r package; do
+		if is_installed "$package"; then ours+=("$package"); fi
+	done < <(remembered packages)
+	[ ${#ours[@]} -eq 0 ] || apt-get -q -y purge "${ours[@]}"
+	forget packages
+	note "${#ours[@]} removed"
+}
