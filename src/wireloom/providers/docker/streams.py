@@ -1,0 +1,125 @@
+"""What flows out of the engine: logs, events, use of resources."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, Final
+
+import structlog
+
+from wireloom.errors import Conflict, WireloomError
+from wireloom.model.identity import LABEL_INSTALLATION, LABEL_NODE_ID
+from wireloom.model.runtime import EventKind, RuntimeEvent, RuntimeStats
+from wireloom.providers.docker.engine import Engine
+from wireloom.providers.docker.hijack import FrameDecoder
+from wireloom.providers.docker.inspection import engine_timestamp, query
+
+__all__ = ["boot_log", "read_stats", "watch_events"]
+
+_CALL_S: Final = 20.0
+_IDLE_S: Final = 30.0
+_RECONNECT_FIRST_S: Final = 0.1
+_RECONNECT_MOST_S: Final = 2.0
+_NANOSECONDS: Final = 1e9
+
+_KINDS: Final = {
+    "create": EventKind.CREATED,
+    "start": EventKind.STARTED,
+    "die": EventKind.EXITED,
+    "destroy": EventKind.REMOVED,
+}
+
+_log = structlog.get_logger(__name__)
+
+
+async def boot_log(engine: Engine, runtime_id: str, *, follow: bool) -> AsyncIterator[bytes]:
+    """The engine's log of the container's latest run. Nothing of the guest runs before the gate opens, so the
+    start time cuts no line off. A followed log ends with the run."""
+    async with engine.calling("look at a container", _CALL_S) as docker:
+        facts = await docker.containers.container(runtime_id).show()
+    started = engine_timestamp(facts["State"]["StartedAt"])
+    if started is None:
+        return
+    decoder = None if facts["Config"]["Tty"] else FrameDecoder()
+    async with engine.request(
+        "read the log of a container",
+        "GET",
+        f"/containers/{runtime_id}/logs",
+        timeout_s=None,
+        idle_s=None if follow else _IDLE_S,
+        params=query(stdout=True, stderr=True, follow=follow, since=started),
+    ) as response:
+        async for chunk in response.content.iter_any():
+            text = chunk if decoder is None else b"".join(payload for _, payload in decoder.feed(chunk))
+            if text:
+                yield text
+
+
+async def read_stats(engine: Engine, runtime_id: str) -> RuntimeStats:
+    """One sample, without the engine's second of waiting for another.
+
+    :raises Conflict: it does not run.
+    """
+    async with engine.request(
+        "read the use of resources",
+        "GET",
+        f"/containers/{runtime_id}/stats",
+        timeout_s=_CALL_S,
+        params={"stream": "0", "one-shot": "1"},
+    ) as response:
+        sample = await response.json()
+    memory = sample.get("memory_stats") or {}
+    if "usage" not in memory:
+        raise Conflict("the container does not run, so it uses nothing")
+    parts = memory.get("stats") or {}
+    resident = parts.get("total_rss", parts.get("anon", memory["usage"]))  # cgroup v1, v2
+    return RuntimeStats(
+        cpu_seconds=sample["cpu_stats"]["cpu_usage"]["total_usage"] / _NANOSECONDS,
+        memory_bytes=resident,
+    )
+
+
+async def watch_events(engine: Engine, installation: str) -> AsyncIterator[RuntimeEvent]:
+    """For ever; each new connection to the engine begins with ``RESYNC``."""
+    pause = _RECONNECT_FIRST_S
+    while True:
+        try:
+            async with aclosing(_connected_events(engine, installation)) as events:
+                async for event in events:
+                    pause = _RECONNECT_FIRST_S
+                    yield event
+        except WireloomError as error:
+            _log.info("docker.events.lost", reason=error.message, retry_s=pause)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _RECONNECT_MOST_S)
+
+
+async def _connected_events(engine: Engine, installation: str) -> AsyncGenerator[RuntimeEvent]:
+    filters = {
+        "type": ["container"],
+        "event": list(_KINDS),
+        "label": [f"{LABEL_INSTALLATION}={installation}"],
+    }
+    # The engine answers a moment before it subscribes us; "since" fetches what falls between.
+    params = query(filters=filters, since=f"{time.time():.6f}")
+    async with engine.request("watch events", "GET", "/events", timeout_s=None, params=params) as response:
+        yield RuntimeEvent(kind=EventKind.RESYNC)
+        pending = b""
+        async for chunk in response.content.iter_any():
+            *lines, pending = (pending + chunk).split(b"\n")
+            for line in lines:
+                event = _event(json.loads(line)) if line.strip() else None
+                if event is not None:
+                    yield event
+
+
+def _event(told: dict[str, Any]) -> RuntimeEvent | None:
+    kind = _KINDS.get(told.get("Action", ""))
+    if kind is None:
+        return None
+    actor = told["Actor"]
+    return RuntimeEvent(kind=kind, runtime_id=actor["ID"], node_id=actor["Attributes"].get(LABEL_NODE_ID, ""))
