@@ -18,7 +18,7 @@ its ports → ``release`` → running → ``stop`` (storage is kept) → ``start
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -167,7 +167,7 @@ class Provider(Protocol):
         """Run ``command`` in the guest. :raises Unsupported: where ``Capabilities.exec`` is false."""
         ...
 
-    def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncIterator[bytes]:
+    def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncGenerator[bytes, None]:
         """Output of the console since power-on (or the engine's log), also after the runtime has stopped."""
         ...
 

@@ -1,0 +1,132 @@
+"""Questions: what an agent answers over the fabric. Nothing here changes what a node is; that is intent's business."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from wireloom.agent.actions import Actions
+from wireloom.agent.channels import Channels
+from wireloom.agent.consoles import Consoles, LogStream
+from wireloom.agent.prune import Pruner
+from wireloom.agent.reconciler import Reconciler
+from wireloom.agent.world import now
+from wireloom.errors import Conflict, NotFound
+from wireloom.fabric.connection import Fabric
+from wireloom.fabric.documents import (
+    ConsoleOpen,
+    ExecAnswer,
+    ExecQuestion,
+    LogOpen,
+    PruneAnswer,
+    PruneQuestion,
+    StatsAnswer,
+    StatsQuestion,
+)
+from wireloom.fabric.methods import CONSOLE, EXEC, LOG, PRUNE, STATS
+from wireloom.model.runtime import RuntimeStatus
+from wireloom.model.slice import NodeIntent
+from wireloom.model.state import RuntimePhase
+from wireloom.providers.contract import ByteStream
+
+__all__ = ["Questions"]
+
+
+class _AboutNode(Protocol):
+    @property
+    def lab_id(self) -> str: ...
+
+    @property
+    def node_id(self) -> str: ...
+
+
+class Questions:
+    """Handlers for the rows of ``wireloom.fabric.methods``."""
+
+    def __init__(
+        self,
+        *,
+        reconciler: Reconciler,
+        actions: Actions,
+        channels: Channels,
+        consoles: Consoles,
+        pruner: Pruner,
+    ) -> None:
+        self._reconciler = reconciler
+        self._actions = actions
+        self._channels = channels
+        self._consoles = consoles
+        self._pruner = pruner
+
+    async def serve(self, fabric: Fabric, host: str) -> None:
+        """Begin to answer for ``host``."""
+        await fabric.serve(host, EXEC, self.exec)
+        await fabric.serve(host, STATS, self.stats)
+        await fabric.serve(host, PRUNE, self.prune)
+        await fabric.serve_stream(host, CONSOLE, self.console)
+        await fabric.serve_stream(host, LOG, self.log)
+
+    async def exec(self, question: ExecQuestion) -> ExecAnswer:
+        node, runtime = self._running(question)
+        target = self._actions.target(node, runtime)
+        outcome = await self._channels.run(target, question.command, timeout_s=question.timeout_s, stdin=question.stdin)
+        result = outcome.result
+        return ExecAnswer(
+            exit_code=result.exit_code,
+            stdout=result.stdout,
+            stderr=result.stderr,
+            channel=result.channel,
+            tried=dict(outcome.tried),
+        )
+
+    async def stats(self, question: StatsQuestion) -> StatsAnswer:
+        node, runtime = self._running(question)
+        stats = await self._actions.target(node, runtime).provider.stats(runtime.runtime_id)
+        return StatsAnswer(cpu_seconds=stats.cpu_seconds, memory_bytes=stats.memory_bytes)
+
+    async def prune(self, question: PruneQuestion) -> PruneAnswer:
+        answer = await self._pruner.prune(question.labs, dry_run=question.dry_run)
+        for orphan in answer.orphans:
+            if orphan.removed:
+                self._reconciler.tell(orphan.lab, orphan.node, "orphan.removed", f"removed {orphan.kind} {orphan.name}")
+        self._reconciler.wake()
+        return answer
+
+    async def console(self, question: ConsoleOpen) -> ByteStream:
+        node, runtime = self._running(question)
+        target = self._actions.target(node, runtime)
+        return await self._consoles.open(
+            node,
+            runtime,
+            target.provider,
+            target.capabilities,
+            columns=question.columns,
+            rows=question.rows,
+            read_only=question.read_only,
+            line=question.line,
+        )
+
+    async def log(self, question: LogOpen) -> ByteStream:
+        node, runtime = self._known(question)
+        provider = self._actions.target(node, runtime).provider
+        return LogStream(provider, runtime.runtime_id, follow=question.follow)
+
+    def _known(self, question: _AboutNode) -> tuple[NodeIntent, RuntimeStatus]:
+        lab = self._reconciler.slices.get(question.lab_id)
+        node = lab.node(question.node_id) if lab else None
+        if node is None:
+            raise NotFound("this host has no such node")
+        runtime = self._reconciler.world.runtimes.get(node.id)
+        if runtime is None:
+            raise NotFound("the node does not exist on its host yet", node=node.name, hint="start it first")
+        return node, runtime
+
+    def _running(self, question: _AboutNode) -> tuple[NodeIntent, RuntimeStatus]:
+        node, runtime = self._known(question)
+        if runtime.phase is not RuntimePhase.RUNNING:
+            since = f" since {now() - runtime.started_at:.0f} s" if runtime.started_at else ""
+            raise Conflict(
+                f"the node is not running (it is {runtime.phase}{since})",
+                node=node.name,
+                hint="start it with `wireloom start`",
+            )
+        return node, runtime
