@@ -68,8 +68,22 @@ class Actions:
         self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._background: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, _Progress] = {}
-        self.runner: Runner  # set once by the composition, which needs ``note_step`` first
-        self.world: World
+        self._runner: Runner | None = None
+        self._world: World | None = None
+
+    def bind(self, runner: Runner, world: World) -> None:
+        """Complete the circle: the runner reports its steps to us, and we start its verbs."""
+        self._runner, self._world = runner, world
+
+    @property
+    def runner(self) -> Runner:
+        assert self._runner is not None, "bind() comes first"  # noqa: S101 - composition error, not input
+        return self._runner
+
+    @property
+    def world(self) -> World:
+        assert self._world is not None, "bind() comes first"  # noqa: S101 - composition error, not input
+        return self._world
 
     # -- what is known -------------------------------------------------------------------------------------
 

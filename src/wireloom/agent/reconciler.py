@@ -7,6 +7,7 @@ full resync is the safety net. It holds nothing that it could not read again, so
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -30,7 +31,11 @@ __all__ = ["ManagementPlane", "Reconciler"]
 
 log = structlog.get_logger(__name__)
 
+#: Events that belong together arrive within this time.
 _SETTLE_S = 0.005
+#: A pass over a large lab is followed by a pause of so many times its length, so that looking never crowds out acting.
+_PAUSE_FACTOR = 8
+_LONGEST_PAUSE_S = 0.25
 _RESYNC_S = 30.0
 
 
@@ -120,6 +125,7 @@ class Reconciler:
         """Reconcile for ever."""
         await self.resync()
         wake_at: float | None = None
+        pause = 0.0
         while True:
             resync_in = self.state.last_resync + self.state.resync_period_s - now()
             wait = min(resync_in, (wake_at or now() + resync_in) - now())
@@ -128,9 +134,11 @@ class Reconciler:
                     await self._wake.wait()
             except TimeoutError:
                 pass
-            await asyncio.sleep(_SETTLE_S)  # let events that belong together arrive together
+            await asyncio.sleep(max(_SETTLE_S, pause))
             self._wake.clear()
+            began = time.monotonic()
             wake_at = await self._guarded_pass()
+            pause = min((time.monotonic() - began) * _PAUSE_FACTOR, _LONGEST_PAUSE_S)
 
     async def resync(self) -> None:
         """Observe everything anew."""
