@@ -30,6 +30,7 @@ __all__ = [
     "ENVIRONMENT_PREFIX",
     "ENV_CONFIG",
     "ENV_DATA_DIR",
+    "ENV_LOG_DIR",
     "ENV_RUN_DIR",
     "ENV_TOKEN",
     "ENV_URL",

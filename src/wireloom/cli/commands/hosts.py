@@ -1,0 +1,142 @@
+"""The installation and its hosts: status, hosts, devices, doctor."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from wireloom.cli.failures import FAILED
+from wireloom.cli.output import as_data, duration
+from wireloom.cli.state import CliState, JsonFlag, state_of
+
+if TYPE_CHECKING:
+    from wireloom.client import Client
+    from wireloom.model.views import HostView, LabSummary, StatusView
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(status)
+    app.command()(doctor)
+    app.command()(hosts)
+    app.command()(devices)
+
+
+def status(ctx: typer.Context, json: JsonFlag = False) -> None:
+    """Show the installation: processes, hosts, labs."""
+    from wireloom.supervisor import running_record
+
+    state = state_of(ctx)
+    processes = running_record(state.settings().paths)
+
+    async def asked(client: Client) -> tuple[StatusView, list[LabSummary]]:
+        return await client.status(), await client.labs()
+
+    view, labs = state.ask(asked)
+    if json:
+        state.output.data({**as_data(view), "processes": processes, "lab_list": as_data(labs)})
+        return
+    fabric = "connected" if view.fabric else "not connected"
+    state.output.line(f"Wireloom {view.version}, installation {view.installation}, fabric {fabric}")
+    for name, process in (processes or {}).get("children", {}).items():
+        state.output.line(f"  {name}: pid {process['pid']}, up {duration(time.time() - process['started_at'])}")
+    state.output.line()
+    _show_hosts(state, list(view.hosts))
+    state.output.line()
+    rows = [(lab.lab, lab.state, f"{lab.running}/{lab.nodes}", f"{lab.ready}/{lab.nodes}", lab.links) for lab in labs]
+    state.output.table(("lab", "state", "running", "ready", "links"), rows, empty="no labs")
+
+
+def hosts(ctx: typer.Context, json: JsonFlag = False) -> None:
+    """List the hosts with what they can do."""
+    state = state_of(ctx)
+    found = state.ask(lambda client: client.hosts())
+    if json:
+        state.output.data(as_data(found))
+    else:
+        _show_hosts(state, found)
+
+
+def _show_hosts(state: CliState, hosts: list[HostView]) -> None:
+    now = time.time()
+    rows = []
+    for host in hosts:
+        facts = host.facts or {}
+        seen = duration(now - host.last_seen) if host.last_seen else None
+        rows.append(
+            (
+                host.host,
+                "alive" if host.alive else "dead",
+                seen,
+                facts.get("cpus"),
+                facts.get("memory_mb"),
+                ", ".join(_provider(item) for item in facts.get("providers") or ()),
+                facts.get("nodes"),
+                _stale_loops(facts, now) or "ok",
+            )
+        )
+    columns = ("host", "state", "seen", "cpus", "memory MiB", "providers", "nodes", "loops")
+    state.output.table(columns, rows, empty="no host has reported yet")
+    for host in hosts:
+        for problem in (host.facts or {}).get("problems") or ():
+            state.output.remark(f"{host.host}: {problem}")
+
+
+def _provider(facts: dict[str, Any]) -> str:
+    if not facts.get("available", True):
+        return f"{facts['name']} (away)"
+    kind = facts.get("acceleration", "native")
+    return str(facts["name"]) if kind == "native" else f"{facts['name']} ({kind})"
+
+
+def _stale_loops(facts: dict[str, Any], now: float) -> str:
+    """Names and ages of the loops that have not succeeded for too long."""
+    return ", ".join(
+        f"{loop['name']} stale {duration(now - loop['last_success'])}"
+        for loop in facts.get("loops") or ()
+        if now - loop["last_success"] > loop["stale_after_s"]
+    )
+
+
+def devices(ctx: typer.Context, json: JsonFlag = False) -> None:
+    """List the devices that a topology can name."""
+    state = state_of(ctx)
+    found = state.ask(lambda client: client.devices())
+    if json:
+        state.output.data(as_data(found))
+        return
+    state.output.table(
+        ("device", "title", "vendor", "providers", "default", "cpu", "memory MiB", "ports"),
+        [
+            (d.name, d.title, d.vendor, ", ".join(d.providers), d.default_provider, d.cpu, d.memory_mb, d.ports)
+            for d in found
+        ],
+        empty="no devices",
+    )
+
+
+def doctor(ctx: typer.Context, json: JsonFlag = False) -> None:
+    """Check this machine: engines, kernel, tools, room.
+
+    Needs no running controller. Exit code 1 when a check fails.
+    """
+    from wireloom.agent.facts import examine
+    from wireloom.agent.probes import Level
+
+    state = state_of(ctx)
+    findings = examine(state.settings())
+    if json:
+        state.output.data(as_data(findings))
+    else:
+        state.output.table(
+            ("check", "result", "finding"), [(item.name, item.level.value, item.finding) for item in findings]
+        )
+        for item in findings:
+            if item.level is not Level.OK:
+                state.output.line(f"\n{item.name}: {item.meaning}\n  → {item.advice}")
+    if any(item.level is Level.FAIL for item in findings):
+        raise typer.Exit(FAILED)

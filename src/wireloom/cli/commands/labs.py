@@ -1,0 +1,261 @@
+"""Labs: list, look, start, stop, restart, wipe, destroy, prune."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from wireloom.cli.completion import complete_lab, complete_node
+from wireloom.cli.failures import FAILED, error_lines
+from wireloom.cli.output import as_data, duration
+from wireloom.cli.progress import following
+from wireloom.cli.state import CliState, JsonFlag, YesFlag, confirmed, state_of
+
+if TYPE_CHECKING:
+    from wireloom.client import Client
+    from wireloom.model.views import LabView, NodeView, OperationView
+
+__all__ = ["LabArgument", "NodesArgument", "finish_operation", "register"]
+
+LabArgument = Annotated[str, typer.Argument(metavar="LAB", help="Name of the lab.", autocompletion=complete_lab)]
+NodesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[NODE...]", help="Nodes; all of the lab when none is named.", autocompletion=complete_node),
+]
+NoWaitFlag = Annotated[bool, typer.Option("--no-wait", help="Return as soon as the request is taken.")]
+TimeoutOption = Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(labs)
+    app.command()(inspect)
+    app.command()(start)
+    app.command()(stop)
+    app.command()(restart)
+    app.command()(wipe)
+    app.command()(destroy)
+    app.command()(prune)
+
+
+def labs(ctx: typer.Context, json: JsonFlag = False) -> None:
+    """List the labs."""
+    state = state_of(ctx)
+    found = state.ask(lambda client: client.labs())
+    if json:
+        state.output.data(as_data(found))
+        return
+    state.output.table(
+        ("lab", "state", "nodes", "running", "ready", "failed", "links", "revision", "age"),
+        [
+            (
+                lab.lab,
+                lab.state,
+                lab.nodes,
+                lab.running,
+                lab.ready,
+                lab.failed,
+                lab.links,
+                lab.revision,
+                duration(time.time() - lab.created_at),
+            )
+            for lab in found
+        ],
+        empty="no labs; deploy one with `wireloom deploy FILE`",
+    )
+
+
+def inspect(ctx: typer.Context, lab: LabArgument, json: JsonFlag = False) -> None:
+    """Show a lab's nodes and links as they are now."""
+    state = state_of(ctx)
+    view = state.ask(lambda client: client.lab(lab))
+    if json:
+        state.output.data(as_data(view))
+    else:
+        _show_lab(state, view)
+
+
+def _show_lab(state: CliState, view: LabView) -> None:
+    state.output.table(
+        ("node", "device", "provider", "host", "image", "state", "ready", "address"),
+        [
+            (n.name, n.device, n.provider, n.host, n.image, n.state.value, n.ready.value, n.mgmt_ipv4)
+            for n in view.nodes
+        ],
+        empty=f"lab {view.lab} has no nodes",
+    )
+    if view.links:
+        state.output.line()
+        rows = [(link.a, link.b, link.state.value, link.mtu, link.message) for link in view.links]
+        state.output.table(("a", "b", "state", "mtu", "remark"), rows)
+    for node in view.nodes:
+        for line in _node_remarks(node):
+            state.output.remark(line)
+
+
+def _node_remarks(node: NodeView) -> list[str]:
+    if node.error is not None:
+        return error_lines({**node.error, "node": node.name}, sources={})
+    return [f"{node.name}: {node.message}"] if node.message and node.ready != "yes" else []
+
+
+def start(
+    ctx: typer.Context,
+    *,
+    lab: LabArgument,
+    nodes: NodesArgument = None,
+    no_wait: NoWaitFlag = False,
+    timeout: TimeoutOption = 300,
+    json: JsonFlag = False,
+) -> None:
+    """Power nodes on."""
+    _act(ctx, lambda client: client.start(lab, nodes or ()), wait=not no_wait, timeout_s=timeout)
+
+
+def stop(
+    ctx: typer.Context,
+    *,
+    lab: LabArgument,
+    nodes: NodesArgument = None,
+    no_wait: NoWaitFlag = False,
+    timeout: TimeoutOption = 300,
+    json: JsonFlag = False,
+) -> None:
+    """Power nodes off; disks and configurations stay."""
+    _act(ctx, lambda client: client.stop(lab, nodes or ()), wait=not no_wait, timeout_s=timeout)
+
+
+def restart(
+    ctx: typer.Context,
+    *,
+    lab: LabArgument,
+    nodes: NodesArgument = None,
+    no_wait: NoWaitFlag = False,
+    timeout: TimeoutOption = 300,
+    json: JsonFlag = False,
+) -> None:
+    """Power nodes off and on again."""
+    _act(ctx, lambda client: client.restart(lab, nodes or ()), wait=not no_wait, timeout_s=timeout)
+
+
+def wipe(
+    ctx: typer.Context,
+    *,
+    lab: LabArgument,
+    nodes: Annotated[
+        list[str], typer.Argument(metavar="NODE...", help="Nodes to make anew.", autocompletion=complete_node)
+    ],
+    yes: YesFlag = False,
+    no_wait: NoWaitFlag = False,
+    timeout: TimeoutOption = 300,
+    json: JsonFlag = False,
+) -> None:
+    """Make nodes anew with empty disks.
+
+    What was saved on them is lost.
+    """
+    if not confirmed(f"Delete the disks of {', '.join(nodes)} in lab {lab}?", yes=yes):
+        raise typer.Exit(FAILED)
+    _act(ctx, lambda client: client.wipe(lab, nodes), wait=not no_wait, timeout_s=timeout)
+
+
+def destroy(
+    ctx: typer.Context,
+    *,
+    lab: LabArgument,
+    yes: YesFlag = False,
+    no_wait: NoWaitFlag = False,
+    timeout: TimeoutOption = 300,
+    json: JsonFlag = False,
+) -> None:
+    """Remove a lab with everything it has, disks included."""
+    if not confirmed(f"Destroy lab {lab} with all its disks?", yes=yes):
+        raise typer.Exit(FAILED)
+    _act(ctx, lambda client: client.destroy(lab), wait=not no_wait, timeout_s=timeout)
+
+
+def prune(
+    ctx: typer.Context,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
+    yes: YesFlag = False,
+    json: JsonFlag = False,
+) -> None:
+    """Find and remove what no lab owns any more.
+
+    Only objects with this installation's labels count: runtimes, ports, segments and folders.
+    """
+    state = state_of(ctx)
+    found = state.ask(lambda client: client.prune(dry_run=True))
+    if found and not dry_run:
+        if not json:
+            _show_orphans(state, as_data(found))
+        if not confirmed(f"Remove these {len(found)} objects?", yes=yes):
+            raise typer.Exit(FAILED)
+        found = state.ask(lambda client: client.prune(dry_run=False))
+    documents = as_data(found)
+    if json:
+        state.output.data(documents)
+    else:
+        _show_orphans(state, documents)
+    if any(document["error"] for document in documents):
+        raise typer.Exit(FAILED)
+
+
+def _show_orphans(state: CliState, documents: list[dict[str, Any]]) -> None:
+    def outcome(document: dict[str, Any]) -> str:
+        if document["error"]:
+            return str(document["error"].get("message", "failed"))
+        return "removed" if document["removed"] else "orphan"
+
+    state.output.table(
+        ("kind", "provider", "name", "lab", "node", "outcome"),
+        [(d["kind"], d["provider"], d["name"], d["lab"], d["node"], outcome(d)) for d in documents],
+        empty="no orphans",
+    )
+
+
+def _act(
+    ctx: typer.Context,
+    verb: Callable[[Client], Awaitable[OperationView]],
+    *,
+    wait: bool,
+    timeout_s: float,
+) -> None:
+    """Ask for ``verb``, and unless told otherwise follow it to its end."""
+    state = state_of(ctx)
+
+    async def acted(client: Client) -> None:
+        operation = await verb(client)
+        await finish_operation(state, client, operation, wait=wait, timeout_s=timeout_s)
+
+    state.ask(acted)
+
+
+async def finish_operation(
+    state: CliState,
+    client: Client,
+    operation: OperationView,
+    *,
+    wait: bool = True,
+    timeout_s: float | None = None,
+) -> None:
+    """Follow ``operation`` with progress on stderr, print its outcome, and leave with 1 when it failed."""
+    if not wait:
+        state.output.data(as_data(operation)) if state.output.json else state.output.remark(
+            f"{operation.verb} {operation.lab}: taken as operation {operation.id}"
+        )
+        return
+    watch = await following(client, operation, timeout_s=timeout_s)
+    failures = watch.failures()
+    if state.output.json:
+        state.output.data(as_data(watch.operation))
+    elif not failures:
+        state.output.line(f"{operation.verb} {operation.lab}: done")
+    for failure in failures:
+        for line in error_lines(failure, sources={}):
+            state.output.remark(line)
+    if failures or watch.operation.state == "failed":
+        raise typer.Exit(FAILED)

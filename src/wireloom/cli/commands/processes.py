@@ -1,0 +1,134 @@
+"""The processes of an installation: up, down, and the two programs that they consist of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wireloom import __version__
+from wireloom.cli.state import JsonFlag, YesFlag, confirmed, state_of
+
+if TYPE_CHECKING:
+    from wireloom.client import Client
+    from wireloom.settings import Settings
+
+__all__ = ["register"]
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="What must survive a reboot.", file_okay=False)]
+RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Sockets and pid files.", file_okay=False)]
+LogDir = Annotated[Path | None, typer.Option("--log-dir", help="Log files with --detach.", file_okay=False)]
+Host = Annotated[str | None, typer.Option("--host", help="This host's name in labs.")]
+ListenHost = Annotated[str | None, typer.Option("--listen-host", help="Address of the API.")]
+ListenPort = Annotated[int | None, typer.Option("--listen-port", help="Port of the API.", min=0, max=65535)]
+FabricUrl = Annotated[str | None, typer.Option("--fabric-url", help="An existing NATS deployment.")]
+Acceleration = Annotated[str | None, typer.Option("--acceleration", help="auto, kvm or tcg.")]
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add this module's commands."""
+    app.command()(up)
+    app.command()(down)
+    app.command()(version)
+    app.command(rich_help_panel="Programs")(controller)
+    app.command(rich_help_panel="Programs")(agent)
+
+
+def up(
+    ctx: typer.Context,
+    *,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return when all is healthy.")] = False,
+    data_dir: DataDir = None,
+    run_dir: RunDir = None,
+    log_dir: LogDir = None,
+    host: Host = None,
+    listen_host: ListenHost = None,
+    listen_port: ListenPort = None,
+    fabric_url: FabricUrl = None,
+    acceleration: Acceleration = None,
+    log_level: LogLevel = None,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds until all must be healthy.")] = 60,
+    log_files: Annotated[bool, typer.Option("--log-files", hidden=True)] = False,
+) -> None:
+    """Start Wireloom on this machine.
+
+    Starts fabric, controller and agent, and restarts what dies, until Ctrl-C or `wireloom down`.
+    """
+    from wireloom.supervisor import start
+
+    state = state_of(ctx)
+    settings = state.settings(
+        data_dir=data_dir,
+        run_dir=run_dir,
+        log_dir=log_dir,
+        host=host,
+        listen_host=listen_host,
+        listen_port=listen_port,
+        fabric_url=fabric_url,
+        acceleration=acceleration,
+        log_level=log_level,
+    )
+    start(settings, detach=detach, log_to_files=log_files, healthy_within_s=timeout, tell=state.output.remark)
+
+
+def down(
+    ctx: typer.Context,
+    *,
+    destroy_labs: Annotated[bool, typer.Option("--destroy-labs", help="Destroy every lab first.")] = False,
+    run_dir: RunDir = None,
+    yes: YesFlag = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Seconds to wait at most.")] = 120,
+) -> None:
+    """Stop Wireloom on this machine.
+
+    Nodes and their wires go on running unless --destroy-labs is given.
+    """
+    from wireloom.supervisor import stop
+
+    state = state_of(ctx)
+    if destroy_labs:
+        if not confirmed("Destroy every lab with all its disks?", yes=yes):
+            raise typer.Exit(1)
+        state.ask(lambda client: _destroy_all(client, timeout))
+    stopped = stop(state.settings(run_dir=run_dir).paths, timeout_s=timeout)
+    state.output.remark("Wireloom has stopped" if stopped else "Wireloom is not running")
+
+
+async def _destroy_all(client: Client, timeout_s: float) -> None:
+    from wireloom.cli.progress import following
+
+    for lab in await client.labs():
+        await following(client, await client.destroy(lab.lab), timeout_s=timeout_s)
+
+
+def version(ctx: typer.Context, json: JsonFlag = False) -> None:
+    """Print the version."""
+    output = state_of(ctx).output
+    if json:
+        output.data({"version": __version__})
+    else:
+        output.line(f"wireloom {__version__}")
+
+
+def controller(ctx: typer.Context) -> None:
+    """Run only the controller, in the foreground."""
+    from wireloom.app import run_controller
+
+    run_controller(_program_settings(ctx))
+
+
+def agent(ctx: typer.Context) -> None:
+    """Run only this host's agent, in the foreground."""
+    from wireloom.app import run_agent
+
+    run_agent(_program_settings(ctx))
+
+
+def _program_settings(ctx: typer.Context) -> Settings:
+    from wireloom.logs import configure
+
+    settings = state_of(ctx).settings()
+    configure(settings)
+    return settings

@@ -1,0 +1,130 @@
+"""Progress of an operation: a live table on a terminal, one line per step elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from wireloom.cli.output import duration, rich_console
+from wireloom.cli.watch import Watch, follow
+
+if TYPE_CHECKING:
+    from rich.spinner import Spinner
+    from rich.table import Table
+
+    from wireloom.client import Client
+    from wireloom.model.views import NodeView, OperationView
+
+__all__ = ["COLUMNS", "StepLog", "following", "node_cells"]
+
+#: Column title and the node's step that it stands for, in order.
+COLUMNS: Final = (("image", "image"), ("create", "create"), ("wired", "wire"), ("booting", "boot"), ("ready", "ready"))
+_STEPS: Final = ("waiting", *(step for _, step in COLUMNS))
+_REFRESH_PER_S: Final = 8
+
+
+def node_cells(node: NodeView, now: float) -> list[str]:
+    """One word per column: ``done`` (with seconds where they are known), ``…`` under way, ``failed``, or nothing."""
+    reached = _STEPS.index(node.step.value) if node.step.value in _STEPS else 0
+    finished = node.ready == "yes"
+    cells = []
+    for position, (_, step) in enumerate(COLUMNS, start=1):
+        seconds = node.timings.get(step)
+        if finished or position < reached:
+            cells.append(duration(seconds) if seconds is not None else "ok")
+        elif position == reached:
+            cells.append(_current(node))
+        else:
+            cells.append("")
+    cells.append(_total(node, now))
+    return cells
+
+
+def _current(node: NodeView) -> str:
+    if node.state == "failed":
+        return "failed"
+    return "timeout" if node.ready == "timeout" else "…"
+
+
+def _total(node: NodeView, now: float) -> str:
+    if node.timings and (node.ready == "yes" or node.state == "failed"):
+        return duration(sum(node.timings.values()))
+    return duration(now - node.started_at) if node.started_at else ""
+
+
+async def following(
+    client: Client, operation: OperationView, *, ready: bool = False, timeout_s: float | None = None
+) -> Watch:
+    """Follow ``operation`` as :func:`~wireloom.cli.watch.follow` does, and show how it goes."""
+    with _shown() as on_change:
+        return await follow(client, operation, ready=ready, timeout_s=timeout_s, on_change=on_change)
+
+
+@contextmanager
+def _shown() -> Iterator[Callable[[Watch], None]]:
+    if not sys.stderr.isatty():
+        yield StepLog(lambda line: print(line, file=sys.stderr, flush=True)).take
+        return
+    from rich.live import Live
+    from rich.spinner import Spinner
+
+    shown: list[Watch] = []
+    spinner = Spinner("dots", style="cyan")  # one for all cells: a spinner turns by its own age
+
+    def render() -> Table | str:
+        return _table(shown[-1], spinner) if shown else ""
+
+    # Asked for anew at every refresh, so that spinners turn and seconds run between two changes.
+    with Live(get_renderable=render, console=rich_console(stderr=True), refresh_per_second=_REFRESH_PER_S):
+        yield shown.append
+
+
+def _table(watch: Watch, spinner: Spinner) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    operation = watch.operation
+    title = f"{operation.verb} {operation.lab}: {operation.done} of {operation.total}"
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", header_style="bold")
+    for column in ("node", *(title for title, _ in COLUMNS), "seconds", ""):
+        table.add_column(column, overflow="fold")
+    styles = {"failed": "red", "timeout": "yellow"}
+    for node in watch.lab.nodes if watch.lab is not None else ():
+        cells = [
+            spinner if text == "…" else Text(text, style=styles.get(text, "green"))
+            for text in node_cells(node, time.time())
+        ]
+        table.add_row(Text(node.name), *cells, Text(node.message, style="dim"))
+    return table
+
+
+class StepLog:
+    """Progress as lines: one whenever a node takes a step, becomes ready or fails."""
+
+    def __init__(self, write: Callable[[str], None]) -> None:
+        self._write = write
+        self._told: dict[str, str] = {}
+        self._began = time.monotonic()
+
+    def take(self, watch: Watch) -> None:
+        """Write what is new in ``watch``."""
+        for node in watch.lab.nodes if watch.lab is not None else ():
+            word = _word(node)
+            if self._told.get(node.name) != word:
+                self._told[node.name] = word
+                remark = f" ({node.message})" if node.message else ""
+                self._write(f"{time.monotonic() - self._began:7.1f}s  {node.name}: {word}{remark}")
+
+
+def _word(node: NodeView) -> str:
+    if node.state == "failed":
+        return "failed"
+    if node.ready in {"yes", "timeout"}:
+        return "ready" if node.ready == "yes" else "not ready in time"
+    if node.power == "off" or node.state in {"stopped", "absent"}:
+        return node.state.value
+    return node.step.value
