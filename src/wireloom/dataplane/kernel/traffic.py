@@ -1,0 +1,113 @@
+"""Traffic-control messages: the redirection that makes a wire, and the fence behind it. Pure.
+
+Each wired device has an ingress qdisc with two filters. The first redirects every frame to the peer; while
+there is none, the second drops every frame, so that nothing from a guest reaches the host's own stack.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from typing import Final
+
+from wireloom.dataplane.kernel.attributes import attr, fields, nested, text, u16, u32
+from wireloom.dataplane.kernel.protocol import GONE, NLM_F_CREATE, NLM_F_EXCL, Request
+
+__all__ = ["clear_redirect", "fence", "get_redirect", "ingress", "parse_redirect", "redirect"]
+
+_RTM_NEWQDISC = 36
+_RTM_NEWTFILTER, _RTM_DELTFILTER, _RTM_GETTFILTER = 44, 45, 46
+
+#: struct tcmsg: family, pads, ifindex, handle, parent, info.
+_TCMSG = struct.Struct("=BxxxiIII")
+_INGRESS_PARENT = 0xFFFFFFF1
+_INGRESS_HANDLE = 0xFFFF0000
+_ETH_P_ALL = 0x0003
+#: Lower is asked first; the gap is room for filters that look at frames before they leave.
+_WIRE_PREFERENCE: Final = 100
+_FENCE_PREFERENCE: Final = 200
+#: Hash table 0x800, node 0x800: what tc itself gives the first u32 filter.
+_WIRE_HANDLE: Final = 0x80000800
+_FENCE_HANDLE: Final = 1
+
+_KIND, _OPTIONS = 1, 2
+_U32_SEL, _U32_ACT = 5, 7
+_ACT_KIND, _ACT_OPTIONS = 1, 2
+_MIRRED_PARMS = 2
+#: struct tc_u32_sel without keys: flags, offshift, nkeys, offmask, off, offoff, hoff, hmask.
+_SELECTOR = struct.Struct("=BBBxHHhhI")
+_U32_TERMINAL = 1
+#: struct tc_mirred: index, capab, action, refcnt, bindcnt, eaction, ifindex.
+_MIRRED = struct.Struct("=IIiiiiI")
+_ACT_STOLEN, _EGRESS_REDIRECT = 4, 1
+
+_BPF_OPS_LEN, _BPF_OPS, _BPF_FLAGS = 4, 5, 8
+_BPF_ACT_DIRECT = 1
+#: Classic BPF: return TC_ACT_SHOT.
+_BPF_DROP = struct.pack("=HBBI", 0x06, 0, 0, 2)
+
+
+#: The fence stands already, or this kernel has no BPF classifier.
+_FENCED: Final = frozenset({errno.EEXIST, errno.ENOENT, errno.EOPNOTSUPP})
+#: No such filter; and no ingress hook that could have one.
+_ABSENT: Final = frozenset({errno.ENOENT, errno.EINVAL})
+
+
+def _header(index: int, handle: int, parent: int, preference: int = 0) -> bytes:
+    info = preference << 16 | socket.htons(_ETH_P_ALL) if preference else 0
+    return _TCMSG.pack(socket.AF_UNSPEC, index, handle, parent, info)
+
+
+def ingress(index: int, device: str) -> Request:
+    """Make the hook for frames that arrive on a device, if it has none."""
+    body = _header(index, _INGRESS_HANDLE, _INGRESS_PARENT) + text(_KIND, "ingress") + nested(_OPTIONS)
+    return Request(
+        _RTM_NEWQDISC, body, NLM_F_CREATE | NLM_F_EXCL, device, "make the ingress hook of", GONE | {errno.EEXIST}
+    )
+
+
+def redirect(index: int, target: int, device: str) -> Request:
+    """Send all frames that arrive on a device out of ``target``; an earlier target is replaced in one step."""
+    mirred = _MIRRED.pack(0, 0, _ACT_STOLEN, 0, 0, _EGRESS_REDIRECT, target)
+    action = nested(1, text(_ACT_KIND, "mirred"), nested(_ACT_OPTIONS, attr(_MIRRED_PARMS, mirred)))
+    # No key at all: one with a 0/0 match reads four bytes first and would miss shorter payloads.
+    selector = _SELECTOR.pack(_U32_TERMINAL, 0, 0, 0, 0, 0, 0, 0)
+    body = (
+        _header(index, _WIRE_HANDLE, _INGRESS_HANDLE, _WIRE_PREFERENCE)
+        + text(_KIND, "u32")
+        + nested(_OPTIONS, attr(_U32_SEL, selector), nested(_U32_ACT, action))
+    )
+    return Request(_RTM_NEWTFILTER, body, NLM_F_CREATE, device, "wire")
+
+
+def fence(index: int, device: str) -> Request:
+    """Drop what no redirection took, where the kernel has the classifier for it."""
+    options = nested(_OPTIONS, u16(_BPF_OPS_LEN, 1), attr(_BPF_OPS, _BPF_DROP), u32(_BPF_FLAGS, _BPF_ACT_DIRECT))
+    body = _header(index, _FENCE_HANDLE, _INGRESS_HANDLE, _FENCE_PREFERENCE) + text(_KIND, "bpf") + options
+    return Request(_RTM_NEWTFILTER, body, NLM_F_CREATE | NLM_F_EXCL, device, "fence", GONE | _FENCED)
+
+
+def clear_redirect(index: int, device: str) -> Request:
+    """Take a device's redirection away, if it has one."""
+    body = _header(index, _WIRE_HANDLE, _INGRESS_HANDLE, _WIRE_PREFERENCE) + text(_KIND, "u32")
+    return Request(_RTM_DELTFILTER, body, device=device, operation="cut the wire of", fine=GONE | _ABSENT)
+
+
+def get_redirect(index: int, device: str) -> Request:
+    """Ask for a device's redirection; no reply when it has none."""
+    body = _header(index, _WIRE_HANDLE, _INGRESS_HANDLE, _WIRE_PREFERENCE) + text(_KIND, "u32")
+    return Request(_RTM_GETTFILTER, body, device=device, operation="read the wire of", fine=GONE | _ABSENT)
+
+
+def parse_redirect(body: bytes) -> int | None:
+    """Index of the device that a filter redirects to (0: it is gone); ``None`` for a filter of another kind."""
+    options = fields(body, _TCMSG.size).get(_OPTIONS, b"")
+    actions = fields(fields(options).get(_U32_ACT, b""))
+    if not actions:
+        return None
+    parameters = fields(fields(next(iter(actions.values()))).get(_ACT_OPTIONS, b"")).get(_MIRRED_PARMS)
+    if parameters is None:
+        return None
+    *_, eaction, target = _MIRRED.unpack_from(parameters)
+    return int(target) if eaction == _EGRESS_REDIRECT else None
