@@ -1,0 +1,89 @@
+"""The latest observation of every host and lab, in memory: agents own it, and write it again when it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from wireloom.fabric.documents import HostFacts
+from wireloom.model.state import SliceStatus
+from wireloom.model.views import HostView
+
+__all__ = ["LiveState", "SeenHost"]
+
+
+@dataclass(frozen=True)
+class SeenHost:
+    """A host as last heard; ``last_seen`` in UNIX seconds by the controller's clock."""
+
+    facts: HostFacts
+    alive: bool
+    last_seen: float
+
+    def view(self) -> HostView:
+        return HostView(
+            host=self.facts.host, alive=self.alive, facts=self.facts.model_dump(mode="json"), last_seen=self.last_seen
+        )
+
+
+class LiveState:
+    """What the fabric last told. Setters answer whether something that matters changed."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._hosts: dict[str, SeenHost] = {}
+        self._statuses: dict[str, dict[str, SliceStatus]] = {}  # lab id → host → status
+
+    @property
+    def hosts(self) -> Mapping[str, SeenHost]:
+        """Every host heard since the controller started, by name."""
+        return self._hosts
+
+    @property
+    def alive(self) -> frozenset[str]:
+        """Hosts whose heartbeat has not run out."""
+        return frozenset(name for name, host in self._hosts.items() if host.alive)
+
+    def facts(self, host: str) -> HostFacts | None:
+        """Facts of a host that is alive."""
+        seen = self._hosts.get(host)
+        return seen.facts if seen is not None and seen.alive else None
+
+    def statuses(self, lab_id: str) -> Mapping[str, SliceStatus]:
+        """Observations of a lab by host."""
+        return dict(self._statuses.get(lab_id, {}))
+
+    def labs_seen_on(self, host: str) -> list[str]:
+        """Ids of the labs that ``host`` has reported on."""
+        return [lab_id for lab_id, by_host in self._statuses.items() if host in by_host]
+
+    def set_host(self, host: str, facts: HostFacts | None) -> bool:
+        """A heartbeat, or ``None``: it ran out."""
+        before = self._hosts.get(host)
+        if facts is None:
+            if before is None or not before.alive:
+                return False
+            self._hosts[host] = SeenHost(before.facts, alive=False, last_seen=before.last_seen)
+            return True
+        self._hosts[host] = SeenHost(facts, alive=True, last_seen=self._clock())
+        return before is None or not before.alive or _calm(before.facts) != _calm(facts)
+
+    def set_status(self, host: str, lab_id: str, status: SliceStatus | None) -> bool:
+        """An observation, or ``None``: it was deleted."""
+        by_host = self._statuses.setdefault(lab_id, {})
+        before = by_host.get(host)
+        if status is None:
+            by_host.pop(host, None)
+            if not by_host:
+                del self._statuses[lab_id]
+            return before is not None
+        by_host[host] = status
+        return before is None or _without_time(before) != _without_time(status)
+
+
+def _calm(facts: HostFacts) -> HostFacts:
+    return facts.model_copy(update={"time": 0.0, "loops": ()})
+
+
+def _without_time(status: SliceStatus) -> SliceStatus:
+    return status.model_copy(update={"observed_at": 0.0})

@@ -1,0 +1,75 @@
+"""Listens to the fabric: hosts and observations go to the live state, and what changed wakes the others."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import Any, cast
+
+import structlog
+
+from wireloom.controller.board import Board
+from wireloom.controller.hub import Hub
+from wireloom.controller.live import LiveState
+from wireloom.controller.ports import ControllerFabric
+from wireloom.controller.publisher import Publisher
+from wireloom.controller.store import Store
+from wireloom.controller.tasks import Supervisor
+from wireloom.fabric.subjects import split_key
+from wireloom.model.views import StreamMessage
+
+__all__ = ["Observer"]
+
+log = structlog.get_logger(__name__)
+
+
+class Observer:
+    """The controller's ears. One per controller."""
+
+    def __init__(
+        self, *, fabric: ControllerFabric, store: Store, live: LiveState, board: Board, publisher: Publisher, hub: Hub
+    ) -> None:
+        self._fabric = fabric
+        self._store = store
+        self._live = live
+        self._board = board
+        self._publisher = publisher
+        self._hub = hub
+        self._subnets: dict[str, str] = {}
+
+    async def start(self, supervisor: Supervisor) -> None:
+        """Read what is stored of hosts, then listen for ever."""
+        self._subnets = await self._store.subnets()
+        supervisor.start("watch hosts", self._watch_hosts)
+        supervisor.start("watch observations", self._watch_observations)
+
+    async def _watch_hosts(self) -> None:
+        # The fabric's watchers are asynchronous generators; closing them ends their subscription.
+        async with aclosing(cast(Any, self._fabric.watch_hosts())) as changes:
+            async for change in changes:
+                (host,) = split_key(change.key)
+                await self._host_changed(host, change.value)
+
+    async def _host_changed(self, host: str, facts: Any) -> None:
+        came = facts is not None and host not in self._live.alive
+        if facts is not None and facts.management_subnet not in {"", self._subnets.get(host)}:
+            await self._store.remember_subnet(host, facts.management_subnet)
+            self._subnets[host] = facts.management_subnet
+        if not self._live.set_host(host, facts):
+            return
+        self._hub.publish(StreamMessage(type="host", data=self._live.hosts[host].view().model_dump(mode="json")))
+        self._board.refresh_host(host)
+        if came:
+            log.info("host is here", host=host)
+            self._publisher.resync()
+        elif facts is None:
+            log.warning("host does not answer", host=host)
+
+    async def _watch_observations(self) -> None:
+        async with aclosing(cast(Any, self._fabric.watch_observations())) as changes:
+            async for change in changes:
+                host, lab_id = split_key(change.key)
+                if self._live.set_status(host, lab_id, change.value):
+                    self._board.refresh(lab_id)
+                    self._publisher.wake(lab_id)
+                await asyncio.sleep(0)  # a flood of observations must not starve the API

@@ -1,0 +1,135 @@
+"""What is checked before the first change, node by node. Pure.
+
+A finding stops the node that it concerns and no other; it says what to do. Warnings stop nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from wireloom.errors import CapacityExceeded, Unavailable, Unsupported, WireloomError
+from wireloom.fabric.documents import HostFacts
+from wireloom.model.slice import NodeIntent
+
+__all__ = ["Candidate", "Findings", "check"]
+
+#: Reserved memory may exceed the host's by this factor: a limit is rarely used up, and engines share pages.
+OVERCOMMIT: Final = 2.0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A node that shall run, and the host chosen for it (``None``: none was found; ``pin`` is what the user wrote)."""
+
+    intent: NodeIntent
+    host: str | None
+    pin: str | None = None
+
+
+@dataclass
+class Findings:
+    """Errors by node name, and warnings as sentences."""
+
+    problems: dict[str, WireloomError] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def check(candidates: Sequence[Candidate], facts: Mapping[str, HostFacts], reserved_mb: Mapping[str, int]) -> Findings:
+    """Check ``candidates`` against hosts.
+
+    :param facts: of hosts that live, by name.
+    :param reserved_mb: memory that nodes of other labs reserve, in MiB by host.
+    """
+    findings = Findings()
+    used = dict(reserved_mb)
+    for candidate in candidates:
+        problem = _host_problem(candidate, facts) or _provider_problem(candidate, facts)
+        if problem is None:
+            problem = _memory_problem(candidate, facts, used)
+        if problem is not None:
+            findings.problems[candidate.intent.name] = problem
+    _block_dependents(candidates, findings)
+    findings.warnings += _memory_warnings(facts, used)
+    return findings
+
+
+def _host_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
+    name = candidate.intent.name
+    wanted = candidate.host or candidate.pin
+    if wanted is None:
+        return Unavailable("no host is connected", node=name, hint="start an agent: `sudo wireloom up`")
+    if wanted not in facts:
+        living = ", ".join(sorted(facts)) or "none"
+        return Unavailable(f"host {wanted} does not answer", node=name, hint=f"hosts that do: {living}")
+    return None
+
+
+def _provider_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
+    node, host = candidate.intent, facts[candidate.host or ""]
+    offered = {provider.name: provider for provider in host.providers}
+    capabilities = offered.get(node.provider)
+    if capabilities is None:
+        names = ", ".join(sorted(offered)) or "none"
+        return Unsupported(
+            f"host {host.host} has no provider {node.provider}",
+            node=node.name,
+            hint=f"providers there: {names}; choose one with `provider:`",
+        )
+    if not capabilities.available:
+        return Unavailable(
+            f"provider {node.provider} on {host.host} is not available: {capabilities.problem}",
+            node=node.name,
+            hint="`wireloom doctor` on that host says what is missing",
+        )
+    if node.cpu != int(node.cpu) and not capabilities.fractional_cpu:
+        return Unsupported(
+            f"provider {node.provider} cannot give a fraction of a core (cpu: {node.cpu:g})",
+            node=node.name,
+            hint=f"write `cpu: {max(1, round(node.cpu))}`",
+        )
+    if node.binds and not capabilities.binds:
+        return Unsupported(
+            f"provider {node.provider} cannot show host folders in the guest", node=node.name, hint="remove `binds`"
+        )
+    return None
+
+
+def _memory_problem(candidate: Candidate, facts: Mapping[str, HostFacts], used: dict[str, int]) -> WireloomError | None:
+    """Reserve the node's memory on its host, or say why that is not possible."""
+    node, host = candidate.intent, facts[candidate.host or ""]
+    if node.power == "off" or not host.memory_mb:
+        return None
+    reserved = used.get(host.host, 0) + node.memory_mb
+    if node.memory_mb > host.memory_mb or reserved > host.memory_mb * OVERCOMMIT:
+        return CapacityExceeded(
+            f"host {host.host} has no room for {node.memory_mb} MiB: {reserved - node.memory_mb} MiB of"
+            f" {host.memory_mb} MiB are promised already",
+            node=node.name,
+            hint="stop other nodes, lower `memory`, or use a larger host",
+        )
+    used[host.host] = reserved
+    return None
+
+
+def _block_dependents(candidates: Iterable[Candidate], findings: Findings) -> None:
+    """A node that waits for a refused one could never start; say so instead of letting it wait."""
+    nodes = {candidate.intent.id: candidate.intent for candidate in candidates}
+    grown = True
+    while grown:
+        grown = False
+        for node in nodes.values():
+            others = (nodes[other].name for other in node.depends_on if other in nodes)
+            cause = next((other for other in others if other in findings.problems), None)
+            if cause is not None and node.name not in findings.problems:
+                findings.problems[node.name] = Unavailable(
+                    f"it depends on {cause}, which cannot run", node=node.name, hint=f"solve the problem of {cause}"
+                )
+                grown = True
+
+
+def _memory_warnings(facts: Mapping[str, HostFacts], used: Mapping[str, int]) -> Iterable[str]:
+    for name, host in facts.items():
+        if host.memory_mb and used.get(name, 0) > host.memory_mb:
+            yield f"nodes on {name} may use {used[name]} MiB of memory together, and it has {host.memory_mb} MiB"

@@ -1,0 +1,93 @@
+"""Questions and byte streams to a node, carried to the agent of its host."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from wireloom.controller.board import Board
+from wireloom.controller.live import LiveState
+from wireloom.controller.picture import NodePicture
+from wireloom.controller.ports import ControllerFabric
+from wireloom.errors import InvalidInput, NotFound, Unavailable, WireloomError
+from wireloom.fabric.documents import ConsoleOpen, ExecQuestion, LogOpen, Orphan, PruneQuestion
+from wireloom.fabric.methods import CONSOLE, EXEC, LOG, PRUNE
+from wireloom.model.views import ExecRequest, ExecView
+from wireloom.providers.contract import ByteStream
+
+__all__ = ["Questions"]
+
+LONGEST_EXEC_S: Final = 3600.0
+#: What fabric and agent may take beyond the command itself.
+EXEC_MARGIN_S: Final = 10.0
+
+
+class Questions:
+    """Finds the node, refuses early when its host is away, and passes the question on."""
+
+    def __init__(self, *, fabric: ControllerFabric, board: Board, live: LiveState) -> None:
+        self._fabric = fabric
+        self._board = board
+        self._live = live
+
+    async def exec(self, lab: str, node: str, request: ExecRequest) -> ExecView:
+        """Run a command in a node. :raises NotFound: :raises InvalidInput: :raises Unavailable:"""
+        if not request.command:
+            raise InvalidInput("no command given", hint="`wireloom exec LAB NODE -- COMMAND`", node=node)
+        if not 0 < request.timeout_s <= LONGEST_EXEC_S:
+            raise InvalidInput(f"a timeout must be over 0 and at most {LONGEST_EXEC_S:g} s", node=node)
+        lab_id, place = self._find(lab, node)
+        question = ExecQuestion(
+            lab_id=lab_id, node_id=place.intent.id, command=request.command, timeout_s=request.timeout_s
+        )
+        answer = await self._fabric.call(place.host, EXEC, question, timeout_s=request.timeout_s + EXEC_MARGIN_S)
+        return ExecView(
+            exit_code=answer.exit_code,
+            stdout=answer.stdout.decode(errors="replace"),
+            stderr=answer.stderr.decode(errors="replace"),
+            channel=answer.channel,
+            tried=answer.tried,
+        )
+
+    async def log(self, lab: str, node: str, *, follow: bool) -> ByteStream:
+        """The node's boot log. The caller closes the stream."""
+        lab_id, place = self._find(lab, node)
+        question = LogOpen(lab_id=lab_id, node_id=place.intent.id, follow=follow)
+        return await self._fabric.open_stream(place.host, LOG, question)
+
+    async def console(
+        self, lab: str, node: str, *, columns: int, rows: int, read_only: bool, line: int | None
+    ) -> ByteStream:
+        """The node's console. The caller closes the stream."""
+        lab_id, place = self._find(lab, node)
+        question = ConsoleOpen(
+            lab_id=lab_id, node_id=place.intent.id, columns=columns, rows=rows, read_only=read_only, line=line
+        )
+        return await self._fabric.open_stream(place.host, CONSOLE, question)
+
+    async def prune(self, *, dry_run: bool) -> list[Orphan]:
+        """Orphans of all hosts that live. A host that could not answer is listed with its error, as kind ``host``.
+
+        :raises Unavailable: no host is there to be asked.
+        """
+        hosts = sorted(self._live.alive)
+        if not hosts:
+            raise Unavailable("no host is connected", hint="look at `wireloom status`")
+        question = PruneQuestion(labs=self._board.lab_ids, dry_run=dry_run)
+        found = await asyncio.gather(*(self._prune_host(host, question) for host in hosts))
+        return [orphan for orphans in found for orphan in orphans]
+
+    async def _prune_host(self, host: str, question: PruneQuestion) -> tuple[Orphan, ...]:
+        try:
+            return (await self._fabric.call(host, PRUNE, question)).orphans
+        except WireloomError as error:
+            return (Orphan(kind="host", id=host, name=host, error=error.to_wire()),)
+
+    def _find(self, lab: str, name: str) -> tuple[str, NodePicture]:
+        picture = self._board.named(lab)
+        found = next((node for node in picture.nodes.values() if node.intent.name == name), None)
+        if found is None:
+            raise NotFound(f"lab {lab} has no node {name}", hint=f"`wireloom inspect {lab}` lists them")
+        if not found.alive:
+            raise Unavailable(f"host {found.host} does not answer", hint="look at `wireloom status`", node=name)
+        return picture.snapshot.lab.id, found
