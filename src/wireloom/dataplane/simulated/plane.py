@@ -1,0 +1,197 @@
+"""The simulated data plane: keeps every rule of the contract over a :class:`SimulatedNetwork`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from wireloom.errors import DataPlaneFailed, WireloomError
+from wireloom.model.attachment import NamespaceAttachment
+from wireloom.model.network import DataPlaneState, HostPort, PortEvent, PortPlan, Segment, SegmentPlan, WirePlan
+
+__all__ = ["SimulatedDataPlane", "SimulatedNetwork"]
+
+
+@dataclass
+class _Fault:
+    call: str
+    error: WireloomError
+    times: int
+    device: str | None
+
+
+@dataclass
+class SimulatedNetwork:
+    """What the simulated kernel of one host holds; outlives the data planes on it.
+
+    :ivar ports: by device name; ``plans`` what they were made from.
+    :ivar alive: whether a namespace exists; ports in one that does not are skipped.
+    :ivar calls: how often each call was made.
+    """
+
+    ports: dict[str, HostPort] = field(default_factory=dict)
+    plans: dict[str, PortPlan] = field(default_factory=dict)
+    segments: dict[str, Segment] = field(default_factory=dict)
+    alive: Callable[[str], bool] = lambda netns: True
+    calls: Counter[str] = field(default_factory=Counter)
+    delays: dict[str, float] = field(default_factory=dict)
+    faults: list[_Fault] = field(default_factory=list)
+    watchers: dict[asyncio.Queue[PortEvent], str] = field(default_factory=dict)
+
+    def fail(self, call: str, error: WireloomError, *, times: int = 1, device: str | None = None) -> None:
+        """Let a call fail, for one device or for any."""
+        self.faults.append(_Fault(call, error, times, device))
+
+    def namespace_gone(self, netns: str) -> None:
+        """A runtime ended: the kernel takes the ports in its namespace away."""
+        for device, plan in list(self.plans.items()):
+            if isinstance(plan.attachment, NamespaceAttachment) and plan.attachment.netns == netns:
+                self.delete(device)
+
+    def delete(self, device: str) -> None:
+        """Remove a device, as anyone on the host could."""
+        port = self.ports.pop(device, None)
+        self.plans.pop(device, None)
+        if port is None:
+            return
+        if port.peer in self.ports:
+            self.ports[port.peer] = self.ports[port.peer].model_copy(update={"peer": None})
+        self.publish(port, removed=True)
+
+    def publish(self, port: HostPort, *, removed: bool = False) -> None:
+        for queue, installation in self.watchers.items():
+            if installation == port.alias.installation:
+                queue.put_nowait(PortEvent(device=port.device, removed=removed))
+
+    def lose_events(self) -> None:
+        """Tell every watcher that it must observe again."""
+        for queue in self.watchers:
+            queue.put_nowait(PortEvent())
+
+
+class SimulatedDataPlane:
+    """A :class:`~wireloom.dataplane.contract.DataPlane` in memory.
+
+    :param network: shared by all data planes of a test; make a new one on it to play an agent's restart.
+    """
+
+    name = "simulated"
+
+    def __init__(self, installation: str, network: SimulatedNetwork) -> None:
+        self.installation = installation
+        self.network = network
+
+    async def observe(self) -> DataPlaneState:
+        await self._begin("observe", ())
+        ours = {
+            device: port for device, port in self.network.ports.items() if port.alias.installation == self.installation
+        }
+        return DataPlaneState(ports=ours, segments=dict(self.network.segments))
+
+    async def ensure_ports(self, ports: Sequence[PortPlan]) -> None:
+        await self._begin("ensure_ports", [port.device for port in ports])
+        for plan in ports:
+            if isinstance(plan.attachment, NamespaceAttachment) and not self.network.alive(plan.attachment.netns):
+                continue
+            self._ensure_port(plan)
+
+    async def remove_ports(self, devices: Sequence[str]) -> None:
+        await self._begin("remove_ports", devices)
+        for device in devices:
+            self.network.delete(device)
+
+    async def ensure_wires(self, wires: Sequence[WirePlan]) -> None:
+        await self._begin("ensure_wires", [device for wire in wires for device in (wire.a, wire.b)])
+        for wire in wires:
+            if wire.a in self.network.ports and wire.b in self.network.ports:
+                self._join(wire.a, wire.b, wire.mtu)
+                self._join(wire.b, wire.a, wire.mtu)
+
+    async def remove_wires(self, wires: Sequence[WirePlan]) -> None:
+        await self._begin("remove_wires", [device for wire in wires for device in (wire.a, wire.b)])
+        for wire in wires:
+            for device, peer in ((wire.a, wire.b), (wire.b, wire.a)):
+                port = self.network.ports.get(device)
+                if port is not None and port.peer == peer:
+                    self._update(port, peer=None)
+
+    async def set_carrier(self, carriers: dict[str, bool]) -> None:
+        await self._begin("set_carrier", list(carriers))
+        for device, up in carriers.items():
+            port = self.network.ports.get(device)
+            if port is not None and port.up != up:
+                self._update(port, up=up)
+
+    async def ensure_segment(self, segment: SegmentPlan) -> None:
+        await self._begin("ensure_segment", [segment.name])
+        self.network.segments[segment.name] = Segment(name=segment.name, alias=segment.alias, up=True)
+
+    async def remove_segment(self, name: str) -> None:
+        await self._begin("remove_segment", [name])
+        self.network.segments.pop(name, None)
+
+    async def self_test(self) -> None:
+        await self._begin("self_test", ())
+
+    async def watch(self) -> AsyncIterator[PortEvent]:
+        queue: asyncio.Queue[PortEvent] = asyncio.Queue()
+        self.network.watchers[queue] = self.installation
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self.network.watchers.pop(queue, None)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def _begin(self, call: str, devices: Sequence[str]) -> None:
+        self.network.calls[call] += 1
+        if seconds := self.network.delays.get(call, 0):
+            await asyncio.sleep(seconds)
+        for fault in self.network.faults:
+            if fault.call == call and (fault.device is None or fault.device in devices):
+                fault.times -= 1
+                if fault.times <= 0:
+                    self.network.faults.remove(fault)
+                raise fault.error
+
+    def _ensure_port(self, plan: PortPlan) -> None:
+        known = self.network.ports.get(plan.device)
+        if known is not None and known.alias.installation != plan.alias.installation:
+            raise DataPlaneFailed(
+                f"the device {plan.device} belongs to somebody else", details={"errno": "EEXIST", "device": plan.device}
+            )
+        if self.network.plans.get(plan.device) == plan:
+            return
+        # A port that moved to another namespace is a new device: its wire went with the old one.
+        same = known is not None and self.network.plans[plan.device].attachment == plan.attachment
+        port = HostPort(
+            device=plan.device,
+            alias=plan.alias,
+            kind="veth" if isinstance(plan.attachment, NamespaceAttachment) else "tap",
+            mtu=plan.mtu,
+            up=known.up if same and known is not None else plan.carrier,
+            carrier=True,
+            peer=known.peer if same and known is not None else None,
+            segment=plan.segment,
+        )
+        self.network.ports[plan.device] = port
+        self.network.plans[plan.device] = plan
+        self.network.publish(port)
+
+    def _join(self, device: str, peer: str, mtu: int) -> None:
+        port = self.network.ports[device]
+        if (port.peer, port.mtu) == (peer, mtu):
+            return
+        former = self.network.ports.get(port.peer or "")
+        if former is not None and former.device != peer and former.peer == device:
+            self._update(former, peer=None)
+        self._update(self.network.ports[device], peer=peer, mtu=mtu)
+
+    def _update(self, port: HostPort, **changes: object) -> None:
+        changed = port.model_copy(update=changes)
+        self.network.ports[port.device] = changed
+        self.network.publish(changed)

@@ -1,0 +1,291 @@
+"""The world that simulated providers act on. It outlives them, as real engines outlive an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+from wireloom.errors import CapacityExceeded, NotFound, Unavailable, WireloomError
+from wireloom.model.runtime import Capabilities, EventKind, ExecResult, ImageInfo, RuntimeEvent, RuntimeSpec
+from wireloom.model.state import RuntimePhase
+from wireloom.providers.simulated.settings import SimulatedSettings
+
+__all__ = ["CONTAINER_LIKE", "MACHINE_LIKE", "SimulatedRuntime", "SimulatedWorld"]
+
+#: Ports between start and release, commands without a network: as containers do.
+CONTAINER_LIKE = Capabilities(
+    name="simulated",
+    version="1",
+    attachments="gated",
+    exec=True,
+    files=True,
+    consoles=frozenset({"exec"}),
+    binds=True,
+    fractional_cpu=True,
+)
+
+#: Ports before start, carriers by the provider, media and serial lines: as virtual machines do.
+MACHINE_LIKE = Capabilities(
+    name="simulated",
+    version="1",
+    attachments="created",
+    carrier="provider",
+    acceleration="tcg",
+    ports_fixed=True,
+    media=frozenset({"iso", "fat"}),
+    consoles=frozenset({"serial"}),
+)
+
+Answer = Callable[["SimulatedRuntime", Sequence[str], bytes], Awaitable[ExecResult]]
+
+
+@dataclass
+class SimulatedRuntime:
+    """One runtime of the world. ``boots`` counts starts; ``released`` how often guest code began to run.
+
+    ``storage`` is the guest's file system, kept until the runtime is destroyed; ``log`` is what it wrote since
+    power-on.
+    """
+
+    runtime_id: str
+    spec: RuntimeSpec
+    settings: SimulatedSettings
+    phase: RuntimePhase = RuntimePhase.CREATED
+    exit_code: int | None = None
+    started_at: float | None = None
+    boots: int = 0
+    released: int = 0
+    log: bytearray = field(default_factory=bytearray)
+    storage: dict[str, bytes] = field(default_factory=dict)
+    carriers: dict[int, bool] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    @property
+    def up(self) -> bool:
+        return self.phase in {RuntimePhase.GATED, RuntimePhase.RUNNING}
+
+    @property
+    def netns(self) -> str:
+        """A made-up namespace path, new for each boot as on a real host."""
+        return f"/simulated/{self.runtime_id}/{self.boots}"
+
+    def notify(self) -> None:
+        """Wake those who follow the log."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+
+@dataclass
+class _Fault:
+    verb: str
+    node: str | None
+    error: WireloomError
+    times: int
+    after: bool
+
+
+class SimulatedWorld:
+    """Everything that simulated engines hold, and the script of what goes wrong.
+
+    :ivar capabilities: what providers on this world declare; change it to be like either technology.
+    :ivar runtimes: by runtime id, of all installations.
+    :ivar images: by name.
+    :ivar pullable: images that ``load`` without a file finds.
+    :ivar max_runtimes: ``create`` beyond it is ``CapacityExceeded``.
+    :ivar engine_up: while false every verb is ``Unavailable``.
+    :ivar calls: how often each verb was asked for, e.g. ``world.calls["create"]``.
+    :ivar namespace_gone: called with the namespace of a runtime that went down.
+    """
+
+    def __init__(self, capabilities: Capabilities = CONTAINER_LIKE, *, clock: Callable[[], float] = time.time) -> None:
+        self.capabilities = capabilities
+        self.clock = clock
+        self.runtimes: dict[str, SimulatedRuntime] = {}
+        self.images: dict[str, ImageInfo] = {}
+        self.pullable: set[str] = set()
+        self.max_runtimes: int | None = None
+        self.engine_up = True
+        self.calls: Counter[str] = Counter()
+        self.answer: Answer | None = None
+        self.answers: dict[tuple[str, ...], ExecResult] = {}
+        self.namespace_gone: list[Callable[[str], None]] = []
+        self._delays: dict[tuple[str, str | None], float] = {}
+        self._faults: list[_Fault] = []
+        self._crashes: list[tuple[str | None, RuntimePhase, int]] = []
+        self._watchers: dict[asyncio.Queue[RuntimeEvent], str] = {}
+        self._numbers = itertools.count(1)
+
+    # ------------------------------------------------------------------ the script
+
+    def add_image(self, name: str, size: int = 1024) -> None:
+        """Make an image present."""
+        self.images[name] = ImageInfo(name=name, digest=f"simulated:{name}", size=size)
+
+    def delay(self, verb: str, seconds: float, *, node: str | None = None) -> None:
+        """Let ``verb`` take that long, for one node (by name) or for all."""
+        self._delays[verb, node] = seconds
+
+    def fail(
+        self, verb: str, error: WireloomError, *, node: str | None = None, times: int = 1, after: bool = False
+    ) -> None:
+        """Let ``verb`` fail; ``after``: its effect happens, and only the answer is lost."""
+        self._faults.append(_Fault(verb, node, error, times, after))
+
+    def crash_at(self, phase: RuntimePhase, *, node: str | None = None, exit_code: int = 1, times: int = 1) -> None:
+        """Let a runtime end as soon as it reaches ``phase``."""
+        self._crashes += [(node, phase, exit_code)] * times
+
+    def crash(self, node: str, exit_code: int = 137) -> None:
+        """End a node's runtime behind everyone's back."""
+        self.power_off(self.by_node(node), exit_code)
+
+    def restart_behind_back(self, node: str) -> None:
+        """What an engine's own restart does: the runtime is at its gate again."""
+        runtime = self.by_node(node)
+        self.power_off(runtime, 0)
+        self.power_on(runtime)
+
+    def stop_engine(self) -> None:
+        """Every verb is ``Unavailable`` until :meth:`start_engine`; runtimes live on."""
+        self.engine_up = False
+
+    def start_engine(self) -> None:
+        self.engine_up = True
+        for queue in self._watchers:
+            queue.put_nowait(RuntimeEvent(kind=EventKind.RESYNC))
+
+    def by_node(self, node: str) -> SimulatedRuntime:
+        """The runtime of the node with that name. :raises NotFound:"""
+        for runtime in self.runtimes.values():
+            if runtime.spec.identity.node == node:
+                return runtime
+        raise NotFound(f"no simulated runtime of node {node}")
+
+    # ------------------------------------------------------------------ what providers do
+
+    async def before(self, verb: str, node: str | None) -> None:
+        """What happens before a verb has its effect: its delay and its faults."""
+        self.calls[verb] += 1
+        seconds = self._delays.get((verb, node), self._delays.get((verb, None), 0))
+        if seconds:
+            await asyncio.sleep(seconds)
+        if not self.engine_up:
+            raise Unavailable("the simulated engine does not answer")
+        self._raise_fault(verb, node, after=False)
+
+    def after(self, verb: str, node: str | None) -> None:
+        """Faults that lose the answer of a verb whose effect has happened."""
+        self._raise_fault(verb, node, after=True)
+
+    def add(self, spec: RuntimeSpec, settings: SimulatedSettings) -> SimulatedRuntime:
+        """:raises CapacityExceeded: the world is full."""
+        if self.max_runtimes is not None and len(self.runtimes) >= self.max_runtimes:
+            raise CapacityExceeded(f"the simulated host takes {self.max_runtimes} runtimes")
+        runtime = SimulatedRuntime(f"sim-{next(self._numbers):06d}", spec, settings)
+        self.runtimes[runtime.runtime_id] = runtime
+        self._publish_of(runtime, EventKind.CREATED)
+        self._crash_if_scripted(runtime)
+        return runtime
+
+    def remove(self, runtime: SimulatedRuntime) -> None:
+        if runtime.up:
+            self.power_off(runtime, 137)
+        del self.runtimes[runtime.runtime_id]
+        self._publish_of(runtime, EventKind.REMOVED)
+
+    def power_on(self, runtime: SimulatedRuntime) -> None:
+        """To the gate."""
+        runtime.phase = RuntimePhase.GATED
+        runtime.boots += 1
+        runtime.exit_code = None
+        runtime.started_at = self.clock()
+        runtime.log.clear()
+        self._publish_of(runtime, EventKind.STARTED)
+        self._crash_if_scripted(runtime)
+
+    def release(self, runtime: SimulatedRuntime) -> None:
+        """The guest's own code begins to run."""
+        runtime.phase = RuntimePhase.RUNNING
+        runtime.released += 1
+        self._crash_if_scripted(runtime)
+        if runtime.phase is RuntimePhase.RUNNING:
+            self._boot(runtime)
+
+    def power_off(self, runtime: SimulatedRuntime, exit_code: int) -> None:
+        for task in runtime.tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
+        runtime.tasks.clear()
+        runtime.phase = RuntimePhase.EXITED
+        runtime.exit_code = exit_code
+        for gone in self.namespace_gone:
+            gone(runtime.netns)
+        self._publish_of(runtime, EventKind.EXITED)
+        runtime.notify()
+
+    def write_log(self, runtime: SimulatedRuntime, text: bytes) -> None:
+        runtime.log += text
+        runtime.notify()
+
+    def subscribe(self, installation: str) -> asyncio.Queue[RuntimeEvent]:
+        """Events of that installation's runtimes, beginning with ``RESYNC``."""
+        queue: asyncio.Queue[RuntimeEvent] = asyncio.Queue()
+        queue.put_nowait(RuntimeEvent(kind=EventKind.RESYNC))
+        self._watchers[queue] = installation
+        return queue
+
+    def unsubscribe(self, queue: asyncio.Queue[RuntimeEvent]) -> None:
+        self._watchers.pop(queue, None)
+
+    # ------------------------------------------------------------------ inside
+
+    def _boot(self, runtime: SimulatedRuntime) -> None:
+        settings = runtime.settings
+        if settings.boot_s == 0:
+            for line in settings.boot_lines:
+                self._boot_line(runtime, line)
+        else:
+            runtime.tasks.append(asyncio.create_task(self._boot_slowly(runtime)))
+        if settings.exit_after_s is not None:
+            runtime.tasks.append(asyncio.create_task(self._exit_later(runtime, settings.exit_after_s)))
+
+    async def _boot_slowly(self, runtime: SimulatedRuntime) -> None:
+        lines = runtime.settings.boot_lines
+        for line in lines:
+            await asyncio.sleep(runtime.settings.boot_s / len(lines))
+            self._boot_line(runtime, line)
+
+    async def _exit_later(self, runtime: SimulatedRuntime, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        self.power_off(runtime, runtime.settings.exit_code)
+
+    def _boot_line(self, runtime: SimulatedRuntime, line: str) -> None:
+        self.write_log(runtime, (line.replace("{hostname}", runtime.spec.hostname) + "\n").encode())
+
+    def _crash_if_scripted(self, runtime: SimulatedRuntime) -> None:
+        for crash in self._crashes:
+            node, phase, exit_code = crash
+            if phase is runtime.phase and node in {None, runtime.spec.identity.node}:
+                self._crashes.remove(crash)
+                self.power_off(runtime, exit_code)
+                return
+
+    def _raise_fault(self, verb: str, node: str | None, *, after: bool) -> None:
+        for fault in self._faults:
+            if fault.verb == verb and fault.after == after and fault.node in {None, node}:
+                fault.times -= 1
+                if fault.times <= 0:
+                    self._faults.remove(fault)
+                raise fault.error
+
+    def _publish_of(self, runtime: SimulatedRuntime, kind: EventKind) -> None:
+        identity = runtime.spec.identity
+        event = RuntimeEvent(kind=kind, runtime_id=runtime.runtime_id, node_id=identity.node_id)
+        for queue, installation in self._watchers.items():
+            if installation == identity.installation:
+                queue.put_nowait(event)
