@@ -7,6 +7,7 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import urlsplit
 
 import nats
@@ -92,6 +93,7 @@ class Link:
         self._subscriptions: list[Subscription] = []
         self._up = asyncio.Event()
         self._loss: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._since = 0.0
         self._closing = False
         self._replacing: asyncio.Task[None] | None = None
@@ -110,19 +112,29 @@ class Link:
         return int(self._client.max_payload)
 
     async def open(self, timeout_s: float) -> None:
-        """Connect. :raises Unavailable: nobody answers there within ``timeout_s``."""
+        """Connect.
+
+        :raises Unavailable: nobody answers there within ``timeout_s``.
+        :raises Unauthenticated: the login is refused.
+        """
+        connecting = asyncio.ensure_future(self._connect())
+        waiting: set[asyncio.Future[None]] = {connecting, self._refused}
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._connect()
-        except TimeoutError as error:
-            refused = self._client.last_error
+            await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if self._refused.done():
+                raise Unauthenticated(f"the fabric at {self.endpoint.address} refuses the login")
+            if not connecting.done():
+                raise Unavailable(
+                    f"the fabric at {self.endpoint.address} does not answer",
+                    hint="is the controller running, and is the address right?",
+                )
+            await connecting
+        except BaseException:
+            self._closing = True
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
             await self._dispose(self._client)
-            if isinstance(refused, nats.errors.AuthorizationError):
-                raise Unauthenticated(f"the fabric at {self.endpoint.address} refuses the login") from error
-            raise Unavailable(
-                f"the fabric at {self.endpoint.address} does not answer",
-                hint="is the controller running, and are the address and the credentials right?",
-            ) from error
+            raise
         self._went_up()
 
     async def close(self) -> None:
@@ -192,13 +204,14 @@ class Link:
         For what the server itself answers: its answer dies with it, and asking again is harmless.
         """
         await self.wait_connected(timeout_s)
-        loss = self._loss
-        asking = asyncio.ensure_future(self.request(subject, payload, timeout_s=timeout_s, headers=headers))
+        loss: asyncio.Future[Any] = self._loss
+        asking: asyncio.Future[Any] = asyncio.ensure_future(self.request(subject, payload, timeout_s=timeout_s, headers=headers))
         try:
             await asyncio.wait({asking, loss}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():
                 raise self._lost()
-            return await asking
+            answer: Msg = await asking
+            return answer
         finally:
             asking.cancel()
 
@@ -251,6 +264,9 @@ class Link:
 
     async def _on_error(self, error: Exception) -> None:
         log.debug("fabric.error", endpoint=self.endpoint.name, error=repr(error))
+        # The text is the protocol's own constant: its errors have no other code.
+        if "Authorization Violation" in str(error) and not self._refused.done():
+            self._refused.set_result(None)
 
     async def _on_disconnected(self) -> None:
         if self._closing or not self._up.is_set():

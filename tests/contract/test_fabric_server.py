@@ -1,0 +1,186 @@
+"""The private nats-server: files, port, supervision, and what a killed parent leaves behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from wireloom.errors import Conflict, Unauthenticated, Unavailable
+from wireloom.fabric.connection import Fabric
+from wireloom.fabric.server import Credentials, NatsServer
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+async def until(check: object, timeout_s: float = 10) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not check():  # type: ignore[operator]
+            await asyncio.sleep(0.02)
+
+
+async def test_secrets_are_private_and_the_server_hears_loopback_only(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats", hosts=["h1"])
+    await server.start()
+    try:
+        for path in [tmp_path / "nats/nats-server.conf", *(tmp_path / "nats/credentials").iterdir()]:
+            assert path.stat().st_mode & 0o777 == 0o600, path
+        assert (tmp_path / "nats").stat().st_mode & 0o077 == 0
+        assert server.url.startswith("nats://127.0.0.1:")
+        port = int(server.url.rsplit(":", 1)[1])
+        listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True, timeout=10).stdout
+        assert [line.split()[3] for line in listening.splitlines() if line.split()[3].endswith(f":{port}")] == [
+            f"127.0.0.1:{port}"
+        ]
+        with pytest.raises(Unauthenticated):
+            await Fabric.connect(server.url, name="x", user="controller", password="guess", timeout_s=2)
+    finally:
+        await server.stop()
+
+
+async def test_nothing_there_is_unavailable_within_the_deadline() -> None:
+    started = time.monotonic()
+    with pytest.raises(Unavailable):
+        await Fabric.connect("nats://127.0.0.1:1", name="x", timeout_s=1)
+    assert time.monotonic() - started < 4
+
+
+async def test_a_dead_child_is_replaced_on_the_same_port(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats")
+    await server.start()
+    try:
+        url, first = server.url, server.pid
+        assert first is not None
+        for _ in range(2):
+            before = server.pid
+            assert before is not None
+            os.kill(before, signal.SIGKILL)
+            await until(lambda before=before: server.pid not in (None, before))
+        assert server.url == url
+        fabric = await Fabric.connect(url, name="c", user="controller", password=server.controller.password)
+        await fabric.close()
+    finally:
+        await server.stop()
+    assert server.pid is None
+
+
+async def test_port_and_logins_outlive_a_restart(tmp_path: Path) -> None:
+    first = NatsServer(tmp_path / "nats")
+    await first.start()
+    agent = await first.agent("h1")
+    url, controller = first.url, first.controller
+    await first.stop()
+    second = NatsServer(tmp_path / "nats")
+    await second.start()
+    try:
+        assert second.url == url
+        assert second.controller == controller
+        assert Credentials.load(second.credentials_file("agent-h1")) == agent
+        fabric = await Fabric.connect(url, name="a", user=agent.user, password=agent.password, creates_stores=False)
+        await fabric.close()
+    finally:
+        await second.stop()
+
+
+async def test_a_port_taken_meanwhile_is_replaced_by_another(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats")
+    await server.start()
+    port = int(server.url.rsplit(":", 1)[1])
+    await server.stop()
+    with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        squatter.bind(("127.0.0.1", port))
+        squatter.listen()
+        again = NatsServer(tmp_path / "nats")
+        await again.start()
+        try:
+            assert not again.url.endswith(f":{port}")
+        finally:
+            await again.stop()
+
+
+async def test_two_parents_cannot_share_a_folder(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats")
+    await server.start()
+    try:
+        with pytest.raises(Conflict):
+            await NatsServer(tmp_path / "nats").start()
+        assert server.pid is not None
+    finally:
+        await server.stop()
+
+
+async def test_a_missing_binary_says_what_to_install(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="install"):
+        await NatsServer(tmp_path / "nats", binary="no-such-nats").start()
+
+
+_PARENT = """
+import asyncio, sys
+from pathlib import Path
+from wireloom.fabric.server import NatsServer
+
+async def main():
+    server = NatsServer(Path(sys.argv[1]))
+    await server.start()
+    print("pid", server.pid, flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def start_parent(folder: Path) -> tuple[subprocess.Popen[str], int]:
+    parent = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(_PARENT), str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    for line in parent.stdout:
+        if line.startswith("pid "):
+            return parent, int(line.split()[1])
+    raise AssertionError("the parent ended early")
+
+
+async def test_the_child_dies_with_a_killed_parent(tmp_path: Path) -> None:
+    parent, child = await asyncio.to_thread(start_parent, tmp_path / "nats")
+    parent.kill()
+    parent.wait(timeout=10)
+    await until(lambda: not alive(child))
+
+
+async def test_a_left_over_child_is_ended_and_a_stranger_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / "nats"
+    server = NatsServer(folder)
+    await server.start()
+    await server.stop()
+    left_over = subprocess.Popen(["nats-server", "-c", str(folder / "nats-server.conf")], start_new_session=True)
+    await until(lambda: (folder / "nats-server.pid").read_text() == str(left_over.pid))
+    again = NatsServer(folder)
+    await again.start()
+    try:
+        assert left_over.wait(timeout=5) is not None
+    finally:
+        await again.stop()
+    stranger = subprocess.Popen(["sleep", "30"])
+    try:
+        (folder / "nats-server.pid").write_text(str(stranger.pid))
+        await again.start()
+        assert stranger.poll() is None
+    finally:
+        await again.stop()
+        stranger.kill()
+        stranger.wait(timeout=5)
