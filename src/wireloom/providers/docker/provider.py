@@ -45,6 +45,7 @@ _GATE_S: Final = 10.0
 _CAPABILITIES_S: Final = 5.0
 _POLL_S: Final = 0.02
 _PARALLEL_INSPECTS: Final = 8
+_IPV6: Final = Path("/proc/sys/net/ipv6")
 _SHELL: Final = (GATE_SHELL, "sh")  # there even in an image without a shell
 
 
@@ -146,7 +147,7 @@ class DockerProvider:
     async def create(self, spec: RuntimeSpec) -> str:
         settings = DockerSettings.parse(spec.settings)
         self._check_permission(spec, settings)
-        body = render_create(spec, settings, await self.images.config(spec.image))
+        body = render_create(spec, settings, await self.images.config(spec.image), ipv6=_IPV6.exists())
         undo_gate = await asyncio.to_thread(
             prepare_gate, spec.folder, self._gate_program(), private_copy=settings.may_remount
         )
@@ -244,7 +245,7 @@ class DockerProvider:
     async def release(self, runtime_id: str) -> None:
         run = await self._run(runtime_id)
         if run is None:
-            raise Conflict("the container is not started, so its gate cannot be opened")
+            raise RuntimeFailed("the container is not waiting at its gate", hint="start it first")
         process = run.process
         if run.gate is not None:
             await open_gate(run.gate, lambda: process.alive and process.gated, _GATE_S)
@@ -276,7 +277,10 @@ class DockerProvider:
 
     async def attachment(self, runtime_id: str, port: PortIntent) -> Attachment | None:
         del port  # every port of a container lies in the one namespace
-        run = await self._run(runtime_id)
+        try:
+            run = await self._run(runtime_id)
+        except NotFound:
+            return None
         return None if run is None else NamespaceAttachment(netns=run.process.netns)
 
     async def console(self, runtime_id: str, request: ConsoleRequest) -> ByteStream:

@@ -21,7 +21,7 @@ CPU_PERIOD_US: Final = 100_000
 CPU_QUOTA_MIN_US: Final = 1_000  # the kernel's smallest quota
 
 #: The engine turns IPv6 off in a container without a network of its own; a router wants it.
-DEFAULT_SYSCTLS: Final = {
+IPV6_SYSCTLS: Final = {
     "net.ipv6.conf.all.disable_ipv6": "0",
     "net.ipv6.conf.default.disable_ipv6": "0",
 }
@@ -55,8 +55,10 @@ def guest_command(settings: DockerSettings, image: ImageConfig) -> list[str]:
     return found
 
 
-def render_create(spec: RuntimeSpec, settings: DockerSettings, image: ImageConfig) -> dict[str, Any]:
-    """The JSON body for ``POST /containers/create``."""
+def render_create(
+    spec: RuntimeSpec, settings: DockerSettings, image: ImageConfig, *, ipv6: bool = True
+) -> dict[str, Any]:
+    """The JSON body for ``POST /containers/create``; ``ipv6``: the host's kernel has it."""
     body: dict[str, Any] = {
         "Image": spec.image,
         "Hostname": spec.hostname,
@@ -71,14 +73,14 @@ def render_create(spec: RuntimeSpec, settings: DockerSettings, image: ImageConfi
         "Entrypoint": [GATE_SHELL, "sh", "-c", gate_script(_unusual_env(spec, image)), "gate"],
         "Cmd": guest_command(settings, image),
         "Healthcheck": {"Test": ["NONE"]},  # it would run code of the image before the gate opens
-        "HostConfig": _host_config(spec, settings),
+        "HostConfig": _host_config(spec, settings, ipv6=ipv6),
     }
     if settings.user is not None:
         body["User"] = settings.user
     return body
 
 
-def _host_config(spec: RuntimeSpec, settings: DockerSettings) -> dict[str, Any]:
+def _host_config(spec: RuntimeSpec, settings: DockerSettings, *, ipv6: bool) -> dict[str, Any]:
     host: dict[str, Any] = {
         "NetworkMode": "none",
         "RestartPolicy": {"Name": "no"},  # the agent alone starts nodes
@@ -96,7 +98,7 @@ def _host_config(spec: RuntimeSpec, settings: DockerSettings) -> dict[str, Any]:
         "DnsSearch": list(spec.dns_search),
         "CapAdd": list(settings.cap_add),
         "Privileged": settings.privileged,
-        "Sysctls": DEFAULT_SYSCTLS | {name: str(value) for name, value in settings.sysctls.items()},
+        "Sysctls": (IPV6_SYSCTLS if ipv6 else {}) | {name: str(value) for name, value in settings.sysctls.items()},
         "Devices": [_device(text) for text in settings.devices],
         "Tmpfs": dict(settings.tmpfs),
     }

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import structlog
 
-from wireloom.errors import Conflict, WireloomError
+from wireloom.errors import WireloomError
 from wireloom.model.identity import LABEL_INSTALLATION, LABEL_NODE_ID
 from wireloom.model.runtime import EventKind, RuntimeEvent, RuntimeStats
 from wireloom.providers.docker.engine import Engine
@@ -60,10 +60,7 @@ async def boot_log(engine: Engine, runtime_id: str, *, follow: bool) -> AsyncIte
 
 
 async def read_stats(engine: Engine, runtime_id: str) -> RuntimeStats:
-    """One sample, without the engine's second of waiting for another.
-
-    :raises Conflict: it does not run.
-    """
+    """One sample, without the engine's second of waiting for another; zero while it is off."""
     async with engine.request(
         "read the use of resources",
         "GET",
@@ -74,7 +71,7 @@ async def read_stats(engine: Engine, runtime_id: str) -> RuntimeStats:
         sample = await response.json()
     memory = sample.get("memory_stats") or {}
     if "usage" not in memory:
-        raise Conflict("the container does not run, so it uses nothing")
+        return RuntimeStats(cpu_seconds=0, memory_bytes=0)
     parts = memory.get("stats") or {}
     resident = parts.get("total_rss", parts.get("anon", memory["usage"]))  # cgroup v1, v2
     return RuntimeStats(

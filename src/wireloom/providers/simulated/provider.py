@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from wireloom.errors import Conflict, DeadlineExceeded, ImageMissing, InvalidInput, NotFound, Unsupported
+from wireloom.errors import Conflict, DeadlineExceeded, ImageMissing, InvalidInput, NotFound, RuntimeFailed, Unsupported
 from wireloom.model.attachment import Attachment, NamespaceAttachment, TapAttachment
 from wireloom.model.runtime import (
     Capabilities,
@@ -83,7 +83,7 @@ class SimulatedProvider:
     async def release(self, runtime_id: str) -> None:
         async with self._verb("release", runtime_id) as runtime:
             if not runtime.up:
-                raise Conflict("the runtime is not started, so its gate cannot be opened")
+                raise RuntimeFailed("the runtime is not waiting at its gate", hint="start it first")
             if runtime.phase is RuntimePhase.GATED:
                 self.world.release(runtime)
 
@@ -102,11 +102,13 @@ class SimulatedProvider:
         self.world.after("destroy", node)
 
     async def attachment(self, runtime_id: str, port: PortIntent) -> Attachment | None:
-        del port
-        async with self._verb("attachment", runtime_id) as runtime:
-            if self.world.capabilities.attachments == "created":
-                return TapAttachment()
-            return NamespaceAttachment(netns=runtime.netns) if runtime.up else None
+        await self.world.before("attachment", self._node(runtime_id))
+        runtime = self.world.runtimes.get(runtime_id)
+        if runtime is None:
+            return None
+        if self.world.capabilities.attachments == "created":
+            return TapAttachment() if any(known.index == port.index for known in runtime.spec.ports) else None
+        return NamespaceAttachment(netns=runtime.netns) if runtime.up else None
 
     async def console(self, runtime_id: str, request: ConsoleRequest) -> ByteStream:
         if request.kind not in self.world.capabilities.consoles:
@@ -142,7 +144,9 @@ class SimulatedProvider:
                     await changed.wait()
 
     async def stats(self, runtime_id: str) -> RuntimeStats:
-        async with self._running("stats", runtime_id) as runtime:
+        async with self._verb("stats", runtime_id) as runtime:
+            if not runtime.up:
+                return RuntimeStats(cpu_seconds=0, memory_bytes=0)
             age = self.world.clock() - (runtime.started_at or 0)
             return RuntimeStats(cpu_seconds=age / 100, memory_bytes=runtime.spec.memory_mb * _MIB // 2)
 
