@@ -16,6 +16,7 @@ __all__ = [
     "Device",
     "Hardware",
     "Probe",
+    "ProviderRule",
     "ProviderSupport",
     "Range",
     "Readiness",
@@ -105,14 +106,34 @@ class Console(Value):
 
 
 class ProviderSupport(Value):
-    """A device on one provider: its default image and the provider's own settings (validated by the provider)."""
+    """A device on one provider: its default image and the provider's own settings (validated by the provider).
+
+    :ivar image: default image; empty when the user has to name one.
+    :ivar hardware: where it differs from the device's on other providers.
+    """
 
     image: str
     settings: dict[str, Any] = {}
+    hardware: Hardware | None = None
     console: tuple[Console, ...] = ()
     ready: Readiness | None = None
     day0: tuple[Day0, ...] = ()
     run: tuple[Step, ...] = ()
+
+
+class ProviderRule(Value):
+    """What the catalogue knows of a provider, whatever the device.
+
+    :ivar image_pattern: regex that the name of an image for it matches in full.
+    :ivar image_example: said to a user whose image does not match.
+    :ivar every_device: image by which every device can run on it (nothing of the device's own is booted).
+    """
+
+    name: str
+    title: str = ""
+    image_pattern: str = ""
+    image_example: str = ""
+    every_device: str = ""
 
 
 class Device(Value):
@@ -130,3 +151,8 @@ class Device(Value):
     access: Access = Access()
     default_config: str = ""
     stop_grace_s: float = 5
+
+    def hardware_on(self, provider: str) -> Hardware:
+        """CPU, memory and ports of this device on ``provider``."""
+        support = self.providers.get(provider)
+        return self.hardware if support is None or support.hardware is None else support.hardware

@@ -7,14 +7,16 @@ Verbs never act; they edit a slice. Counters say what cannot be said as a state:
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from wireloom.model.base import Value
 from wireloom.model.device import Access, Console, Day0, Readiness, Step
 from wireloom.model.identity import Identity, short_hash
 
 __all__ = [
+    "SPEC_FIELDS",
     "Bind",
     "Condition",
     "Management",
@@ -77,11 +79,19 @@ class Management(Value):
     domain: str = "wl"
 
 
+#: What cannot change on a live runtime (ports join them where a provider fixes these at creation).
+SPEC_FIELDS: Final = frozenset(
+    {"name", "provider", "image", "cpu", "memory_mb", "env", "binds", "settings", "startup_config", "day0"}
+)
+
+
 class NodeIntent(Value):
     """One node as it should be, with everything of its device already resolved.
 
     :ivar cpu: cores (fractions allowed where the provider can), ``memory_mb``: MiB.
     :ivar settings: the provider's own settings (device file merged with the topology).
+    :ivar ports_fixed: the provider makes ports with the runtime only: a change of the declared ports (not of their
+        roles) then needs a new runtime.
     :ivar post_boot: commands run in the guest once per boot after readiness.
     :ivar privileged_allowed: the user who deployed may run privileged nodes.
     """
@@ -104,6 +114,7 @@ class NodeIntent(Value):
     labels: dict[str, str] = {}
     settings: dict[str, Any] = {}
     ports: tuple[PortIntent, ...] = ()
+    ports_fixed: bool = False
     mgmt_ipv4: str | None = None
     startup_config: str | None = None
     day0: tuple[Day0, ...] = ()
@@ -117,23 +128,10 @@ class NodeIntent(Value):
 
     def spec_hash(self) -> str:
         """Hash of what cannot change on a live runtime; a different hash means the runtime must be made anew."""
-        fixed = self.model_dump(
-            mode="json",
-            include={
-                "provider",
-                "image",
-                "cpu",
-                "memory_mb",
-                "env",
-                "binds",
-                "settings",
-                "startup_config",
-                "day0",
-            },
-        )
-        ports = [(p.index, p.guest_name, p.mac) for p in self.ports]
-        text = Value.model_dump_json(self, include={"name"}) + repr(sorted(fixed.items())) + repr(ports)
-        return short_hash(text, length=16)
+        fixed = self.model_dump(mode="json", include=set(SPEC_FIELDS))
+        ports = [(port.index, port.guest_name, port.mac) for port in self.ports] if self.ports_fixed else []
+        # Sorted keys at every depth: equal content gives an equal hash, however it was put together.
+        return short_hash(json.dumps([fixed, ports], sort_keys=True), length=16)
 
     def port(self, index: int) -> PortIntent | None:
         return next((port for port in self.ports if port.index == index), None)

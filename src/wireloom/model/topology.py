@@ -1,0 +1,98 @@
+"""A topology as values: what a topology file says after reading, with device and file defaults applied."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from wireloom.model.base import Value
+from wireloom.model.slice import Bind, Condition, RestartPolicy
+
+__all__ = ["LinkEnd", "LinkSpec", "NodeSpec", "Position", "Topology"]
+
+
+class Position(Value):
+    """Where the studio draws a node, in its own units."""
+
+    x: float
+    y: float
+
+
+class LinkEnd(Value):
+    """One end of a link: node by name, port by index; ``port`` is the vendor's name of it."""
+
+    node: str
+    index: int
+    port: str
+
+    def __str__(self) -> str:
+        return f"{self.node}:{self.port}"
+
+
+class LinkSpec(Value):
+    """A point-to-point link. ``mtu`` in bytes; ``up`` is false for a link that the file declares down."""
+
+    a: LinkEnd
+    b: LinkEnd
+    mtu: int = 1500
+    up: bool = True
+    labels: dict[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """``r1:eth1 -- r2:eth1``, ends in a fixed order so that turning a link round does not rename it."""
+        return " -- ".join(str(end) for end in self.ends)
+
+    @property
+    def ends(self) -> tuple[LinkEnd, LinkEnd]:
+        """Both ends, ordered by (node, index)."""
+        first, second = sorted((self.a, self.b), key=lambda end: (end.node, end.index))
+        return first, second
+
+
+class NodeSpec(Value):
+    """One node with every setting resolved: device → topology defaults → node; explicit wins.
+
+    :ivar cpu: cores; ``memory_mb``: MiB.
+    :ivar host: the host that the user wants it on; ``None`` lets placement choose.
+    :ivar startup_config: the configuration as text; ``None`` when neither file nor device gives one.
+    :ivar exec: commands run in the guest once per boot after it is ready.
+    :ivar settings: the provider's own settings.
+    :ivar spare_ports: NICs made up front beyond those in use, where a provider cannot add them later.
+    :ivar management: whether the node is on the management network.
+    """
+
+    name: str
+    device: str
+    provider: str
+    image: str
+    cpu: float
+    memory_mb: int
+    host: str | None = None
+    startup_config: str | None = None
+    env: dict[str, str] = {}
+    binds: tuple[Bind, ...] = ()
+    exec: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    depends_on: dict[str, Condition] = {}  # node name → condition
+    restart: RestartPolicy = RestartPolicy.ON_FAILURE
+    position: Position | None = None
+    settings: dict[str, Any] = {}
+    spare_ports: int = 4
+    management: bool = True
+
+
+class Topology(Value):
+    """A lab as its file describes it. Nodes and links keep the file's order."""
+
+    name: str
+    description: str = ""
+    nodes: tuple[NodeSpec, ...] = ()
+    links: tuple[LinkSpec, ...] = ()
+
+    def node(self, name: str) -> NodeSpec | None:
+        return next((node for node in self.nodes if node.name == name), None)
+
+    def ports_of(self, node: str) -> tuple[int, ...]:
+        """Indexes of the node's ports that links use, ascending."""
+        ends = (end for link in self.links for end in (link.a, link.b))
+        return tuple(sorted(end.index for end in ends if end.node == node))

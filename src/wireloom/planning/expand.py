@@ -1,0 +1,211 @@
+"""From a topology to the slices of its hosts: every node fully resolved, every port and link named.
+
+Pure: ids, placement, addresses and counters are given. Ports of a node follow from what is linked:
+
+* A provider that adds ports to a live runtime gets the management port and the linked ports, no more.
+* A provider that fixes ports at creation gets ports 1…N without gaps, because a guest finds its NICs by position.
+  N is what the node was made with (:attr:`NodeCounters.ports`) as long as that is enough, so a link added on a spare
+  port or a link removed changes nothing of the runtime. When it is not enough, N grows to the highest linked port
+  plus the spares. Without a memory (``ports`` is ``None``) N is rounded up to a multiple of the spares, which is stable
+  too but may leave no spare.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from wireloom.devices import DeviceCatalogue
+from wireloom.errors import Unsupported
+from wireloom.model.base import Value
+from wireloom.model.device import Device, Probe, Readiness
+from wireloom.model.identity import device_name, mac_address, short_hash
+from wireloom.model.slice import Management, NodeIntent, PortIntent, PortRef, Slice, WireIntent
+from wireloom.model.topology import LinkSpec, NodeSpec, Topology
+
+__all__ = ["Expansion", "NodeCounters", "data_ports", "expand", "link_id", "node_intent"]
+
+
+class NodeCounters(Value):
+    """What the controller remembers of a node beside its topology; see :mod:`wireloom.model.slice`.
+
+    :ivar ports: data ports that the node was last given (``data_ports`` of its intent); 0 for a node that was never
+        made or was wiped, ``None`` where nobody remembers.
+    """
+
+    power: Literal["on", "off"] = "on"
+    incarnation: int = 1
+    restarts: int = 0
+    attention: int = 0
+    ports: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expansion:
+    """What is known outside the topology when it is expanded.
+
+    :ivar ids: node name → node id. :ivar host_of: node name → host; a node without one is left out.
+    :ivar mgmt: host → its management network; ``mgmt_ipv4``: node name → address in it.
+    :ivar link_overrides: link id → whether the user wants it up, where that differs from the topology.
+    :ivar spare_providers: providers whose ports are fixed at creation (``Capabilities.ports_fixed``).
+    :ivar allow_privileged: the user who deploys may run privileged nodes.
+    """
+
+    installation: str
+    lab_id: str
+    generation: int
+    devices: DeviceCatalogue
+    ids: Mapping[str, str]
+    host_of: Mapping[str, str]
+    mgmt: Mapping[str, Management] = field(default_factory=dict)
+    mgmt_ipv4: Mapping[str, str] = field(default_factory=dict)
+    counters: Mapping[str, NodeCounters] = field(default_factory=dict)
+    link_overrides: Mapping[str, bool] = field(default_factory=dict)
+    spare_providers: frozenset[str] = frozenset()
+    allow_privileged: bool = False
+
+
+def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
+    """The slice of each host that runs a node of the lab.
+
+    :raises Unsupported: a link between two hosts.
+    :raises NotFound: a device that the catalogue no longer has.
+    """
+    placed = [node for node in topology.nodes if node.name in known.host_of]
+    nodes: dict[str, list[NodeIntent]] = {}
+    for spec in placed:
+        nodes.setdefault(known.host_of[spec.name], []).append(node_intent(topology, spec, known))
+    wires: dict[str, list[WireIntent]] = {host: [] for host in nodes}
+    for link in topology.links:
+        host = _host_of_link(link, known)
+        if host is not None:
+            wires[host].append(_wire(link, known))
+    return {
+        host: Slice(
+            installation=known.installation,
+            lab_id=known.lab_id,
+            lab=topology.name,
+            generation=known.generation,
+            management=known.mgmt.get(host),
+            nodes=tuple(members),
+            wires=tuple(wires[host]),
+        )
+        for host, members in nodes.items()
+    }
+
+
+def node_intent(topology: Topology, spec: NodeSpec, known: Expansion) -> NodeIntent:
+    """One node of ``topology`` as an agent gets it."""
+    device = known.devices.get(spec.device)
+    support = device.providers[spec.provider]
+    counters = known.counters.get(spec.name, NodeCounters())
+    fixed = spec.provider in known.spare_providers
+    return NodeIntent(
+        id=known.ids[spec.name],
+        name=spec.name,
+        device=spec.device,
+        provider=spec.provider,
+        image=spec.image,
+        power=counters.power,
+        incarnation=counters.incarnation,
+        restarts=counters.restarts,
+        attention=counters.attention,
+        restart_policy=spec.restart,
+        depends_on={known.ids[name]: condition for name, condition in spec.depends_on.items() if name in known.ids},
+        cpu=spec.cpu,
+        memory_mb=spec.memory_mb,
+        env=spec.env,
+        binds=spec.binds,
+        labels=spec.labels,
+        settings=spec.settings,
+        ports=tuple(_ports(topology, spec, device, known)),
+        ports_fixed=fixed,
+        mgmt_ipv4=known.mgmt_ipv4.get(spec.name) if spec.management else None,
+        startup_config=spec.startup_config,
+        day0=support.day0,
+        console=support.console,
+        ready=support.ready or Readiness(probes=(Probe(kind="running"),)),
+        run=support.run,
+        access=device.access,
+        post_boot=spec.exec,
+        stop_grace_s=device.stop_grace_s,
+        privileged_allowed=known.allow_privileged,
+    )
+
+
+def data_ports(node: NodeIntent) -> int:
+    """How many data ports ``node`` declares; to be remembered as :attr:`NodeCounters.ports`."""
+    return sum(1 for port in node.ports if port.index > 0)
+
+
+def link_id(a: PortRef, b: PortRef) -> str:
+    """The id of the link between two ports: the same whichever end comes first, and as long as both ends stay."""
+    ends = sorted((ref.node_id, ref.index) for ref in (a, b))
+    return short_hash("link", *(part for end in ends for part in end))
+
+
+def ports_made(used: int, spares: int, remembered: int | None, limit: int) -> int:
+    """How many data ports a runtime with fixed ports gets, when ``used`` is the highest linked one.
+
+    Never fewer than ``used`` nor more than ``limit`` (a device with fewer ports than links is refused earlier).
+    """
+    if remembered is None:
+        block = max(spares, 1)
+        wanted = max(-(-used // block) * block, spares)
+    elif used <= remembered:
+        wanted = remembered
+    else:
+        wanted = used + spares
+    return max(used, min(wanted, limit))
+
+
+def _ports(topology: Topology, spec: NodeSpec, device: Device, known: Expansion) -> Iterator[PortIntent]:
+    used = frozenset(topology.ports_of(spec.name))
+    if spec.provider not in known.spare_providers:
+        if spec.management:
+            yield _port(spec, device, known, 0, "mgmt")
+        for index in sorted(used):
+            yield _port(spec, device, known, index, "data")
+        return
+    if device.ports.management is not None:
+        # Off the management network the NIC stays, unplugged: the guest counts NICs by position.
+        yield _port(spec, device, known, 0, "mgmt" if spec.management else "spare")
+    remembered = known.counters.get(spec.name, NodeCounters()).ports
+    total = ports_made(max(used, default=0), spec.spare_ports, remembered, device.ports.limit)
+    for index in range(1, total + 1):
+        yield _port(spec, device, known, index, "data" if index in used else "spare")
+
+
+def _port(
+    spec: NodeSpec, device: Device, known: Expansion, index: int, role: Literal["mgmt", "data", "spare"]
+) -> PortIntent:
+    node_id = known.ids[spec.name]
+    return PortIntent(
+        index=index,
+        name=device.ports.display(index),
+        guest_name=device.ports.kernel(index),
+        device=device_name("p", known.installation, node_id, index),
+        mac=mac_address(known.installation, node_id, index),
+        role=role,
+    )
+
+
+def _host_of_link(link: LinkSpec, known: Expansion) -> str | None:
+    """The host that has both ends; ``None`` when an end's node has no host yet."""
+    first, second = (known.host_of.get(end.node) for end in (link.a, link.b))
+    if first is None or second is None:
+        return None
+    if first != second:
+        raise Unsupported(
+            f"link {link.name} would join the hosts {first!r} and {second!r}",
+            hint="put both nodes on one host with `host:`",
+            node=link.a.node,
+        )
+    return first
+
+
+def _wire(link: LinkSpec, known: Expansion) -> WireIntent:
+    a, b = (PortRef(node_id=known.ids[end.node], index=end.index) for end in (link.a, link.b))
+    wire_id = link_id(a, b)
+    return WireIntent(id=wire_id, a=a, b=b, mtu=link.mtu, up=known.link_overrides.get(wire_id, link.up))

@@ -1,0 +1,204 @@
+"""What may stand in a topology file: the one source of its JSON Schema, its reference page and its reader."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from wireloom.yamlfile import FileModel
+from wireloom.yamlfile.tree import BlockText
+from wireloom.yamlfile.values import Cpu, Memory, Text, TextMap, plain, wrong
+
+__all__ = ["BindFields", "DefaultsFields", "LinkFields", "NodeFields", "PositionFields", "Startup", "TopologyFields"]
+
+MTU_MINIMUM = 68  # RFC 791: every IPv4 link carries at least this
+MTU_MAXIMUM = 65535
+
+
+class Startup(FileModel):
+    """A startup configuration: its text, or the path of the file that holds it."""
+
+    inline: str | None = None
+    path: str | None = None
+
+
+class BindFields(FileModel):
+    """A host path shown in the guest."""
+
+    source: str = Field(description="absolute path on the host")
+    target: str = Field(description="absolute path in the guest")
+    read_only: bool = False
+
+
+class PositionFields(FileModel):
+    x: Annotated[float, Field(allow_inf_nan=False)]
+    y: Annotated[float, Field(allow_inf_nan=False)]
+
+
+def _startup(value: Any) -> Any:
+    """A block scalar or several lines are the configuration itself, one line is the name of a file."""
+    if isinstance(value, BlockText) or (isinstance(value, str) and "\n" in value):
+        return {"inline": str(value)}
+    if isinstance(value, str):
+        if not value.strip():
+            raise wrong("the name of a file, or the configuration as a block, is expected here", "begin with `|`")
+        return {"path": value}
+    if value is None:
+        return None
+    raise wrong("the name of a file, or the configuration as a block, is expected here", "begin with `|`")
+
+
+def _bind(value: Any) -> Any:
+    """``/host/path:/guest/path[:ro|:rw]``."""
+    if not isinstance(value, str):
+        return value
+    parts = value.split(":")
+    if len(parts) not in {2, 3} or (len(parts) == 3 and parts[2] not in {"ro", "rw"}):
+        raise wrong(f"{value!r} is not a bind", "write /host/path:/guest/path or /host/path:/guest/path:ro")
+    return {"source": parts[0], "target": parts[1], "read-only": parts[2:] == ["ro"]}
+
+
+def _depends_on(value: Any) -> Any:
+    """A list of names means: wait until they are ready."""
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return dict.fromkeys(value, "ready")
+    if isinstance(value, str):
+        return {value: "ready"}
+    return value
+
+
+def _position(value: Any) -> Any:
+    if isinstance(value, list):
+        if len(value) != 2:
+            raise wrong("a position has two numbers", "write [x, y]")
+        return {"x": value[0], "y": value[1]}
+    return value
+
+
+def _link(value: Any) -> Any:
+    return {"endpoints": value} if isinstance(value, list) else value
+
+
+_STRING = {"type": "string"}
+_NUMBER = {"type": "number"}
+
+StartupField = Annotated[Startup | None, BeforeValidator(_startup), WithJsonSchema(_STRING)]
+BindField = Annotated[BindFields, BeforeValidator(_bind)]
+DependsOn = Annotated[
+    dict[str, Literal["running", "ready"]],
+    BeforeValidator(_depends_on),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"type": "array", "items": _STRING},
+                {"type": "object", "additionalProperties": {"enum": ["running", "ready"]}},
+            ]
+        }
+    ),
+]
+PositionField = Annotated[
+    PositionFields,
+    BeforeValidator(_position),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
+                {
+                    "type": "object",
+                    "properties": {"x": _NUMBER, "y": _NUMBER},
+                    "required": ["x", "y"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+Settings = Annotated[dict[str, Any], AfterValidator(plain)]
+Mtu = Annotated[int, Field(ge=MTU_MINIMUM, le=MTU_MAXIMUM)]
+SparePorts = Annotated[int, Field(ge=0, le=64)]
+Restart = Literal["always", "on-failure", "never"]
+
+
+class _Common(FileModel):
+    """What a node may say and `defaults` may say for all nodes."""
+
+    device: Text | None = Field(None, description="kind of the node, by name or alias", examples=["frr", "linux"])
+    image: Text | None = Field(
+        None,
+        description="what the node boots; the device's own image when it is not given",
+        examples=["quay.io/frrouting/frr:10.2.1", "router.qcow2"],
+    )
+    provider: Text | None = Field(
+        None,
+        description="technology that runs the node; the device's own choice when it is not given",
+        examples=["docker", "libvirt"],
+    )
+    cpu: Cpu | None = Field(None, description="cores; fractions where the provider can", examples=[0.5, 2])
+    memory: Memory | None = Field(
+        None, description="`512MB`, `2GiB` or a number of MiB (MB and MiB mean the same)", examples=["512MB"]
+    )
+    host: Text | None = Field(None, description="name of the host to run on; placement chooses when it is not given")
+    startup_config: StartupField = Field(
+        None, description="the configuration as a block (`|`), or the path of a file, relative to this file"
+    )
+    env: TextMap | None = Field(None, description="environment variables")
+    binds: list[BindField] | None = Field(
+        None, description="host paths shown in the guest: `/host/path:/guest/path[:ro]`"
+    )
+    exec: list[str] | None = Field(None, description="commands run in the guest once per boot, after it is ready")
+    labels: TextMap | None = Field(None, description="words of your own; `wireloom.` is reserved")
+    restart: Restart | None = Field(
+        None, description="what happens when the node ends by itself; `on-failure` when it is not given"
+    )
+    spare_ports: SparePorts | None = Field(
+        None,
+        description="ports made up front beyond those in use, where they cannot be added to a running node; "
+        "the device's own number when it is not given",
+    )
+    mgmt: bool | None = Field(None, description="whether the node is on the management network; true by default")
+
+
+class NodeFields(_Common):
+    """One node."""
+
+    depends_on: DependsOn | None = Field(
+        None,
+        description="nodes to wait for at every start: a list of names (until ready), or name: running|ready",
+    )
+    position: PositionField | None = Field(None, description="where the studio draws it: `[x, y]`")
+    settings: Settings | None = Field(None, description="settings of the node's provider; these win over the device's")
+
+
+class DefaultsFields(_Common):
+    """Values for every node and link that does not say otherwise."""
+
+    mtu: Mtu | None = Field(None, description="bytes, for every link")
+    settings: dict[str, Settings] | None = Field(
+        None, description="provider settings by provider", examples=[{"docker": {"tty": False}}]
+    )
+
+
+class LinkFields(FileModel):
+    """A point-to-point link: `[r1:eth1, r2:eth1]`, or this long form."""
+
+    endpoints: Annotated[list[str], Field(min_length=2, max_length=2)] = Field(
+        description="both ends as `node:interface`, the interface as the vendor writes it or as the kernel does"
+    )
+    mtu: Mtu | None = Field(None, description="bytes; 1500 when it is not given")
+    down: bool | None = Field(None, description="true for a link that starts without carrier")
+    labels: TextMap | None = Field(None, description="words of your own")
+
+
+LinkField = Annotated[LinkFields | None, BeforeValidator(_link)]
+
+
+class TopologyFields(FileModel):
+    """A lab: its nodes and the links between them."""
+
+    name: Text | None = Field(None, description="name of the lab; letters, digits and hyphens", examples=["two-hosts"])
+    description: Text | None = Field(None, description="a sentence for people")
+    mgmt: bool | None = Field(None, description="false takes every node off the management network")
+    defaults: DefaultsFields | None = Field(None, description="values for all nodes and links")
+    nodes: dict[str, NodeFields | None] | None = Field(None, description="the nodes by name")
+    links: list[LinkField] | None = Field(None, description="the links")

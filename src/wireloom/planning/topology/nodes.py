@@ -1,0 +1,330 @@
+"""Nodes of a topology file: defaults applied, devices resolved, mistakes reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from wireloom.devices import DeviceCatalogue
+from wireloom.model.device import Device, ProviderSupport
+from wireloom.model.slice import Bind, Condition, RestartPolicy
+from wireloom.model.topology import NodeSpec, Position
+from wireloom.planning.topology.fields import BindFields, DefaultsFields, NodeFields, TopologyFields
+from wireloom.planning.topology.images import check_image
+from wireloom.planning.topology.names import check_name
+from wireloom.planning.topology.settings import check_settings
+from wireloom.yamlfile import Bound, Path, did_you_mean
+
+__all__ = ["NodeReader", "check_cycles"]
+
+RESERVED_LABELS = "wireloom."
+
+
+class NodeReader:
+    """Reads every node of one file. ``readable`` holds, by name, the device of each node whose ports are known."""
+
+    def __init__(
+        self,
+        bound: Bound[TopologyFields],
+        fields: TopologyFields,
+        files: Mapping[str, str],
+        devices: DeviceCatalogue,
+        schemas: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self._bound = bound
+        self._fields = fields
+        self._defaults = fields.defaults or DefaultsFields()
+        self._files = files
+        self._devices = devices
+        self._schemas = schemas
+        self.readable: dict[str, Device | None] = {}
+
+    def read_all(self) -> tuple[NodeSpec, ...]:
+        nodes: list[NodeSpec] = []
+        folded: dict[str, str] = {}
+        for name, fields in (self._fields.nodes or {}).items():
+            check_name(self._bound, ("nodes", name), name, "node")
+            first = folded.setdefault(name.casefold(), name)
+            if first != name:
+                message = f"node {name!r} differs from {first!r} only in case, and host names have none"
+                self._bound.report(("nodes", name), message, "rename one of them", at_key=True)
+            node = _OneNode(self, name, fields or NodeFields()).read()
+            if node is not None:
+                nodes.append(node)
+        return tuple(nodes)
+
+    # What a single node needs of the file around it.
+
+    @property
+    def bound(self) -> Bound[TopologyFields]:
+        return self._bound
+
+    @property
+    def devices(self) -> DeviceCatalogue:
+        return self._devices
+
+    @property
+    def defaults(self) -> DefaultsFields:
+        return self._defaults
+
+    @property
+    def node_names(self) -> tuple[str, ...]:
+        return tuple(self._fields.nodes or {})
+
+    @property
+    def management(self) -> bool:
+        return self._fields.mgmt is not False
+
+    def file(self, path: str) -> str | None:
+        return self._files.get(path)
+
+    def schema(self, provider: str) -> Mapping[str, Any] | None:
+        return self._schemas.get(provider)
+
+
+class _OneNode:
+    """One node being read. Every check reports and goes on, so that one run finds all mistakes."""
+
+    def __init__(self, reader: NodeReader, name: str, fields: NodeFields) -> None:
+        self._reader = reader
+        self._bound = reader.bound
+        self._name = name
+        self._fields = fields
+        self._defaults = reader.defaults
+
+    def read(self) -> NodeSpec | None:
+        device = self._device()
+        self._reader.readable[self._name] = device
+        self._check_labels()
+        depends_on = self._depends_on()
+        if device is None:
+            return None
+        provider = self._provider(device)
+        if provider is None:
+            return None
+        support = device.providers[provider]
+        return NodeSpec(
+            name=self._name,
+            device=device.name,
+            provider=provider,
+            image=self._image(device, provider, support),
+            cpu=self._cpu(device, provider),
+            memory_mb=self._memory(device, provider),
+            host=self._pick("host"),
+            startup_config=self._startup_config(device, provider, support),
+            env=self._merged("env"),
+            binds=self._binds(),
+            exec=tuple(self._pick("exec") or ()),
+            labels=self._merged("labels"),
+            depends_on=depends_on,
+            restart=RestartPolicy(self._pick("restart") or RestartPolicy.ON_FAILURE),
+            position=self._position(),
+            settings=self._settings(provider, support),
+            spare_ports=self._spare_ports(device, provider),
+            management=self._management(device),
+        )
+
+    def _pick(self, field: str) -> Any:
+        """The node's own value, else that of ``defaults``."""
+        own = getattr(self._fields, field)
+        return own if own is not None else getattr(self._defaults, field)
+
+    def _merged(self, field: str) -> dict[str, str]:
+        return {**(getattr(self._defaults, field) or {}), **(getattr(self._fields, field) or {})}
+
+    def _where(self, field: str) -> Path:
+        """The path of a value: in the node when it is given there, else in ``defaults``, else the node itself."""
+        attribute = field.replace("-", "_")
+        if getattr(self._fields, attribute) is not None:
+            return ("nodes", self._name, field)
+        if getattr(self._defaults, attribute, None) is not None:
+            return ("defaults", field)
+        return ("nodes", self._name)
+
+    def _flagged(self, field: str) -> bool:
+        return self._bound.flagged("nodes", self._name, field) or self._bound.flagged("defaults", field)
+
+    def _device(self) -> Device | None:
+        written = self._pick("device")
+        if written is None:
+            if not self._flagged("device"):
+                suggestion = "add `device: …`; `generic` takes any image"
+                self._bound.report(("nodes", self._name), f"node {self._name!r} has no device", suggestion, at_key=True)
+            return None
+        device = self._reader.devices.find(written)
+        if device is None:
+            where = self._where("device")
+            self._bound.report(where, f"there is no device {written!r}", self._reader.devices.suggest(written))
+        return device
+
+    def _provider(self, device: Device) -> str | None:
+        written: str | None = self._pick("provider")
+        if written is None:
+            return device.default_provider
+        if written in device.providers:
+            return written
+        known = {name for item in self._reader.devices for name in item.providers}
+        message = (
+            f"device {device.name!r} does not run on {written!r}"
+            if written in known
+            else f"there is no provider {written!r}"
+        )
+        self._bound.report(self._where("provider"), message, did_you_mean(written, device.providers))
+        return None
+
+    def _image(self, device: Device, provider: str, support: ProviderSupport) -> str:
+        image: str | None = self._pick("image")
+        if image is None:
+            if not support.image and not self._flagged("image"):
+                rule = self._reader.devices.rules.get(provider)
+                example = f", e.g. `image: {rule.image_example}`" if rule is not None and rule.image_example else ""
+                message = f"device {device.name!r} has no image of its own on {provider}"
+                self._bound.report(("nodes", self._name), message, f"name one{example}", at_key=True)
+            return support.image
+        check_image(
+            self._bound,
+            self._where("image"),
+            image,
+            provider=provider,
+            device=device,
+            rules=self._reader.devices.rules,
+        )
+        return image
+
+    def _cpu(self, device: Device, provider: str) -> float:
+        needed = device.hardware_on(provider).cpu
+        cpu: float | None = self._pick("cpu")
+        if cpu is None:
+            return needed.default
+        if cpu < needed.minimum:
+            message = f"{cpu:g} cores are too few for {device.name} on {provider}"
+            self._bound.report(self._where("cpu"), message, f"give it at least {needed.minimum:g}")
+        return cpu
+
+    def _memory(self, device: Device, provider: str) -> int:
+        needed = device.hardware_on(provider).memory_mb
+        memory: int | None = self._pick("memory")
+        if memory is None:
+            return int(needed.default)
+        if memory < needed.minimum:
+            message = f"{memory} MiB of memory are too little for {device.name} on {provider}"
+            self._bound.report(self._where("memory"), message, f"give it at least {needed.minimum:g}MB")
+        return memory
+
+    def _startup_config(self, device: Device, provider: str, support: ProviderSupport) -> str | None:
+        startup = self._pick("startup_config")
+        if startup is None:
+            return device.default_config.replace("{hostname}", self._name) or None
+        where = self._where("startup-config")
+        rule = self._reader.devices.rules.get(provider)
+        stands_in = rule is not None and bool(rule.every_device)
+        if not support.day0 and not stands_in:
+            message = f"device {device.name!r} takes no startup configuration on {provider}"
+            self._bound.report(where, message, "use `exec` for commands after its start", at_key=True)
+        if startup.inline is not None:
+            return str(startup.inline)
+        text = self._reader.file(startup.path)
+        if text is None:
+            suggestion = "give its path relative to this file, or the configuration itself as a block (`|`)"
+            self._bound.report(where, f"there is no file {startup.path!r}", suggestion)
+        return text
+
+    def _binds(self) -> tuple[Bind, ...]:
+        given: list[BindFields] = self._pick("binds") or []
+        where = self._where("binds")
+        for position, bind in enumerate(given):
+            for side in (bind.source, bind.target):
+                if not side.startswith("/"):
+                    self._bound.report((*where, position), f"{side!r} is not an absolute path", "begin it with '/'")
+        return tuple(Bind(source=item.source, target=item.target, read_only=item.read_only) for item in given)
+
+    def _check_labels(self) -> None:
+        for holder, path in ((self._fields, ("nodes", self._name)), (self._defaults, ("defaults",))):
+            for label in holder.labels or {}:
+                if label.startswith(RESERVED_LABELS):
+                    message = f"labels that begin with {RESERVED_LABELS!r} are Wireloom's own"
+                    self._bound.report((*path, "labels", label), message, "choose another name", at_key=True)
+
+    def _depends_on(self) -> dict[str, Condition]:
+        wanted: dict[str, Condition] = {}
+        path = ("nodes", self._name, "depends-on")
+        names = self._reader.node_names
+        for position, (other, condition) in enumerate((self._fields.depends_on or {}).items()):
+            where = self._dependency_path(path, position, other)
+            if other == self._name:
+                self._bound.report(where, f"node {other!r} depends on itself", "remove it", at_key=True)
+            elif other not in names:
+                others = [name for name in names if name != self._name]
+                self._bound.report(where, f"there is no node {other!r}", did_you_mean(other, others), at_key=True)
+            else:
+                wanted[other] = Condition(condition)
+        return wanted
+
+    def _dependency_path(self, path: Path, position: int, other: str) -> Path:
+        """Lists and mappings are both allowed: the path of the entry as it was written."""
+        place = self._bound.place(*path)
+        is_list = place is not None and isinstance(place.node.data(), list)
+        return (*path, position) if is_list else (*path, other)
+
+    def _position(self) -> Position | None:
+        given = self._fields.position
+        return None if given is None else Position(x=given.x, y=given.y)
+
+    def _settings(self, provider: str, support: ProviderSupport) -> dict[str, Any]:
+        shared = (self._defaults.settings or {}).get(provider, {})
+        own = self._fields.settings or {}
+        schema = self._reader.schema(provider)
+        if schema is not None:
+            layers: tuple[tuple[Path, dict[str, Any]], ...] = (
+                (("defaults", "settings", provider), shared),
+                (("nodes", self._name, "settings"), own),
+            )
+            for path, values in layers:
+                for below, message, suggestion, at_key in check_settings(schema, values):
+                    self._bound.report((*path, *below), f"{provider}: {message}", suggestion, at_key=at_key)
+        return {**support.settings, **shared, **own}
+
+    def _spare_ports(self, device: Device, provider: str) -> int:
+        given: int | None = self._pick("spare_ports")
+        return device.hardware_on(provider).spare_ports if given is None else given
+
+    def _management(self, device: Device) -> bool:
+        given: bool | None = self._pick("mgmt")
+        return device.ports.management is not None and self._reader.management and given is not False
+
+
+def check_cycles(bound: Bound[TopologyFields], fields: TopologyFields) -> None:
+    """Report each cycle in ``depends-on`` once, spelled out."""
+    nodes = fields.nodes or {}
+    edges = {
+        name: [d for d in (node and node.depends_on) or {} if d in nodes and d != name] for name, node in nodes.items()
+    }
+    for cycle in _cycles(edges):
+        path = ("nodes", cycle[0], "depends-on")
+        bound.report(path, f"depends-on goes round in a circle: {' → '.join(cycle)}", "remove one of them", at_key=True)
+
+
+def _cycles(edges: Mapping[str, list[str]]) -> list[list[str]]:
+    """One cycle per knot of nodes that wait for each other, found depth first without recursion."""
+    done: set[str] = set()
+    found: list[list[str]] = []
+    for start in edges:
+        trail: list[str] = []
+        stack = [(start, iter(edges[start]))] if start not in done else []
+        on_trail = {start} if stack else set()
+        trail = [start] if stack else []
+        while stack:
+            node, following = stack[-1]
+            step = next((other for other in following if other not in done), None)
+            if step is None:
+                stack.pop()
+                trail.pop()
+                on_trail.discard(node)
+                done.add(node)
+            elif step in on_trail:
+                found.append([*trail[trail.index(step) :], step])
+            else:
+                stack.append((step, iter(edges[step])))
+                trail.append(step)
+                on_trail.add(step)
+    return found

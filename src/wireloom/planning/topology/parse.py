@@ -1,0 +1,101 @@
+"""Text of a topology file to a :class:`~wireloom.model.topology.Topology`, or to all of its mistakes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from wireloom.devices import DeviceCatalogue
+from wireloom.errors import TopologyInvalid
+from wireloom.model.diagnostic import Diagnostic
+from wireloom.model.topology import Topology
+from wireloom.planning.topology.fields import TopologyFields
+from wireloom.planning.topology.links import read_links
+from wireloom.planning.topology.names import check_name
+from wireloom.planning.topology.nodes import NodeReader, check_cycles
+from wireloom.yamlfile import Bound, bind, read_yaml
+
+__all__ = ["ParsedTopology", "parse_topology", "startup_config_paths"]
+
+_SHOWN: Final = 3
+
+
+@dataclass(frozen=True)
+class ParsedTopology:
+    """A valid topology, with what is odd but allowed."""
+
+    topology: Topology
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+def parse_topology(
+    text: str,
+    *,
+    source: str = "topology.yml",
+    files: Mapping[str, str] | None = None,
+    devices: DeviceCatalogue,
+    settings_schemas: Mapping[str, Mapping[str, Any]] | None = None,
+) -> ParsedTopology:
+    """Read and check a topology.
+
+    :param source: name of the file, for diagnostics.
+    :param files: startup configurations by path as written in the topology (see :func:`startup_config_paths`).
+    :param settings_schemas: JSON Schema of the settings of each provider; settings of a provider that is not in
+        it are not checked.
+    :raises TopologyInvalid: with all mistakes at once in ``details["diagnostics"]``.
+    """
+    bound = bind(TopologyFields, read_yaml(text, file=source), what="a topology")
+    topology = _read(bound, files or {}, devices, settings_schemas or {})
+    diagnostics = bound.sorted_diagnostics()
+    errors = [item for item in diagnostics if item.severity == "error"]
+    if errors or topology is None:
+        raise _invalid(source, errors)
+    return ParsedTopology(topology, tuple(item for item in diagnostics if item.severity == "warning"))
+
+
+def startup_config_paths(text: str, *, source: str = "topology.yml") -> tuple[str, ...]:
+    """Paths of startup configurations that a topology names, as written, each once; a client sends these files.
+
+    Works on files with mistakes too: what cannot be understood names no file.
+    """
+    bound = bind(TopologyFields, read_yaml(text, file=source), what="a topology")
+    if bound.value is None:
+        return ()
+    holders = [bound.value.defaults, *(bound.value.nodes or {}).values()]
+    startups = (holder.startup_config for holder in holders if holder is not None)
+    return tuple(dict.fromkeys(item.path for item in startups if item is not None and item.path is not None))
+
+
+def _read(
+    bound: Bound[TopologyFields],
+    files: Mapping[str, str],
+    devices: DeviceCatalogue,
+    schemas: Mapping[str, Mapping[str, Any]],
+) -> Topology | None:
+    fields = bound.value
+    if fields is None:
+        return None
+    if fields.name is None:
+        if not bound.flagged("name"):
+            bound.report((), "the lab has no name", "begin with `name: my-lab`")
+    else:
+        check_name(bound, ("name",), fields.name, "lab")
+    if not fields.nodes and not bound.flagged("nodes"):
+        bound.report(("nodes",), "the lab has no nodes", "add `nodes:` with at least one node")
+    reader = NodeReader(bound, fields, files, devices, schemas)
+    nodes = reader.read_all()
+    check_cycles(bound, fields)
+    links = read_links(bound, fields, reader.readable, devices)
+    return Topology(name=fields.name or "", description=fields.description or "", nodes=nodes, links=links)
+
+
+def _invalid(source: str, errors: list[Diagnostic]) -> TopologyInvalid:
+    count = "1 mistake" if len(errors) == 1 else f"{len(errors)} mistakes"
+    shown = "; ".join(f"line {item.line}: {item.message}" for item in errors[:_SHOWN])
+    more = "; …" if len(errors) > _SHOWN else ""
+    return TopologyInvalid(
+        f"{source} has {count}: {shown}{more}",
+        hint=errors[0].suggestion if len(errors) == 1 else "",
+        details={"diagnostics": [item.model_dump(mode="json") for item in errors]},
+    )
