@@ -124,8 +124,8 @@ def doctor(ctx: typer.Context, json: JsonFlag = False) -> None:
 
     Needs no running controller. Exit code 1 when a check fails.
     """
-    from wireloom.agent.facts import examine
     from wireloom.agent.probes import Level
+    from wireloom.doctor import examine
 
     state = state_of(ctx)
     findings = examine(state.settings())

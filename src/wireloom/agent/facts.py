@@ -1,0 +1,228 @@
+"""Reading a machine: for ``wireloom doctor`` everything, for an agent's heartbeat the little that it says of its host.
+
+Every reading is bounded in time, changes nothing, and never raises for what it finds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from wireloom import __version__
+from wireloom.agent.probes import KernelTrial, Readings, Route, can_run_privileged
+from wireloom.fabric.documents import HostFacts
+from wireloom.settings import Settings
+
+__all__ = ["engine_can_run_privileged", "host_facts", "read_machine"]
+
+SOCKET_TIMEOUT_S: Final = 3.0
+TRIAL_TIMEOUT_S: Final = 15.0
+
+#: Where each engine listens; the modular daemons of newer libvirt count as well.
+ENGINE_SOCKETS: Final = {
+    "docker": ("/run/docker.sock", "/var/run/docker.sock"),
+    "libvirtd": ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"),
+    "virtlogd": ("/run/libvirt/virtlogd-sock",),
+}
+TOOLS: Final = ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "nft")
+
+#: Each line tries one ability, in order, in a network namespace that ends with this shell.
+_TRIAL: Final = """
+t() { name=$1; shift; if answer=$("$@" 2>&1); then echo "$name	ok"; else echo "$name	no	"$answer; fi; }
+t veth ip link add wlp0 type veth peer name wlp1
+t tap ip tuntap add dev wlp2 mode tap
+t bridge ip link add wlp3 type bridge
+t vxlan ip link add wlp4 type vxlan id 7 dstport 4789 local 127.0.0.1
+t "tc ingress" tc qdisc add dev wlp0 ingress
+t "tc redirect" tc filter add dev wlp0 parent ffff: protocol all \\
+  u32 match u32 0 0 action mirred egress redirect dev wlp1
+t netem tc qdisc add dev wlp1 root netem delay 1ms
+t 8021q ip link add link wlp0 name wlp5 type vlan id 5
+nat() { nft add table ip wlp && nft add chain ip wlp n '{ type nat hook postrouting priority 100; }' &&
+  nft add rule ip wlp n masquerade; }
+t nat nat
+"""
+
+
+def read_machine(settings: Settings, *, kvm: bool, kvm_reason: str, static_busybox: str | None) -> Readings:
+    """Everything that :func:`~wireloom.agent.probes.judge` wants to know. Takes up to about half a minute.
+
+    :param kvm: whether virtual machines would be accelerated, as their provider decides; ``kvm_reason`` says why.
+    :param static_busybox: the busybox that the start gate would use.
+    """
+    kernel, kernel_problem = _try_kernel()
+    capabilities, known = _engine_capabilities()
+    return Readings(
+        root=os.geteuid() == 0,
+        sockets={name: any(_accepts(path) for path in paths) for name, paths in ENGINE_SOCKETS.items()},
+        tools={name: shutil.which(name) for name in TOOLS},
+        static_busybox=static_busybox,
+        kvm=kvm,
+        kvm_reason=kvm_reason,
+        kernel=kernel,
+        kernel_problem=kernel_problem,
+        capabilities=capabilities,
+        capabilities_all=known,
+        ip_forward=_ip_forward(),
+        data_dir=str(settings.data_dir),
+        disk_free=_disk_free(settings.data_dir),
+        memory_total=_memory_total(),
+        port=f"{settings.listen_host}:{settings.listen_port}",
+        port_owner=_port_owner(settings),
+        subnet=settings.management_subnet,
+        routes=_routes(Path("/proc/net/route").read_text()),
+    )
+
+
+def host_facts(settings: Settings, *, installation: str, kvm: bool, kvm_reason: str) -> HostFacts:
+    """What an agent says of its host, as far as the machine itself tells it. Cheap enough for every heartbeat."""
+    return HostFacts(
+        host=settings.host,
+        version=__version__,
+        installation=installation,
+        time=time.time(),
+        kernel=platform.release(),
+        os=_os_name(),
+        cpus=len(os.sched_getaffinity(0)),
+        memory_mb=_memory_total() >> 20,
+        kvm=kvm,
+        kvm_reason=kvm_reason,
+        management_subnet=settings.management_subnet,
+    )
+
+
+def engine_can_run_privileged() -> bool:
+    """Whether the container engine of this host holds every capability that its kernel knows."""
+    return can_run_privileged(*_engine_capabilities())
+
+
+def _accepts(path: str) -> bool:
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as connection:
+        connection.settimeout(SOCKET_TIMEOUT_S)
+        try:
+            connection.connect(path)
+        except OSError:
+            return False
+    return True
+
+
+def _try_kernel() -> tuple[dict[str, KernelTrial], str]:
+    """The outcome per ability, or why nothing could be tried."""
+    try:
+        done = subprocess.run(
+            ["unshare", "--net", "sh", "-c", _TRIAL],
+            capture_output=True,
+            text=True,
+            timeout=TRIAL_TIMEOUT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        return {}, "unshare is not installed"
+    except subprocess.TimeoutExpired:
+        return {}, f"no answer within {TRIAL_TIMEOUT_S:g} s"
+    return _trial_outcomes(done.stdout), done.stderr.strip()
+
+
+def _trial_outcomes(output: str) -> dict[str, KernelTrial]:
+    found = {}
+    for line in output.splitlines():
+        name, _, rest = line.partition("\t")
+        verdict, _, answer = rest.partition("\t")
+        found[name] = KernelTrial(works=verdict == "ok", answer=answer)
+    return found
+
+
+def _engine_capabilities() -> tuple[int, int]:
+    """(What the container engine may hand on, what the kernel knows), as bit masks."""
+    try:
+        known = (1 << (int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1)) - 1
+    except (OSError, ValueError):
+        return 0, 0
+    return _bounding_set(_engine_pid()), known
+
+
+def _engine_pid() -> str:
+    """The container engine's process, else our own: it would be started with what we have."""
+    for path in ("/run/docker.pid", "/var/run/docker.pid"):
+        try:
+            pid = Path(path).read_text().strip()
+        except OSError:
+            continue
+        if pid.isdecimal() and Path(f"/proc/{pid}").exists():
+            return pid
+    return "self"
+
+
+def _bounding_set(pid: str) -> int:
+    try:
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("CapBnd:"):
+                return int(line.split()[1], 16)
+    except OSError:
+        pass  # it ended meanwhile: nothing is known, and nothing is promised
+    return 0
+
+
+def _ip_forward() -> bool | None:
+    try:
+        return Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+    except OSError:
+        return None
+
+
+def _disk_free(folder: Path) -> int:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    return shutil.disk_usage(existing).free
+
+
+def _memory_total() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _os_name() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "")
+    except OSError:
+        return ""
+
+
+def _port_owner(settings: Settings) -> str:
+    """Who listens on the API's port; asked by binding it, which another listener prevents."""
+    family = socket.AF_INET6 if ":" in settings.listen_host else socket.AF_INET
+    with closing(socket.socket(family, socket.SOCK_STREAM)) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.listen_host, settings.listen_port))
+        except OSError:
+            return "wireloom" if _is_our_controller(settings) else "other"
+    return ""
+
+
+def _is_our_controller(settings: Settings) -> bool:
+    try:
+        document = json.loads(settings.paths.controller_file.read_text())
+        return str(document["url"]).endswith(f":{settings.listen_port}") and Path(f"/proc/{document['pid']}").exists()
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _routes(table: str) -> tuple[Route, ...]:
+    """The routes in ``/proc/net/route``: addresses and masks are little-endian hexadecimal."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return tuple(
+        Route(network=f"{_address(row[1])}/{int(row[7], 16).bit_count()}", device=row[0])
+        for row in rows
+        if len(row) > 7
+    )
+
+
+def _address(hexadecimal: str) -> str:
+    return socket.inet_ntoa(int(hexadecimal, 16).to_bytes(4, "little"))
