@@ -16,7 +16,7 @@ engine_answers() {
 	case $1 in
 	dockerd) timeout 5 docker version --format '{{.Server.Version}}' ;;
 	virtlogd) pgrep -x virtlogd || { has_systemd && systemctl is-active virtlogd.socket; } ;;
-	libvirtd) timeout 5 virsh --connect qemu:///system version ;;
+	libvirtd) timeout 5 virsh --connect qemu:///system uri ;;
 	esac >/dev/null 2>&1
 }
 

@@ -6,7 +6,18 @@ DAY0_LABELS="CIDATA cidata config-2 CONFIG config"
 DAY0_MOUNT=/mnt/day0
 DAY0_APPLIED=/etc/wireloom/day0-applied
 
+# read_text DEVICE OFFSET LENGTH - bytes of a device without blanks.
+read_text() { dd if="$1" bs=1 skip="$2" count="$3" 2>/dev/null | tr -d ' \0'; }
+
+# iso_label DEVICE - the label of an ISO 9660 file system, read directly: busybox's findfs does not see one that is
+# smaller than 68 KiB, as a medium with a few short files is.
+iso_label() { [ "$(read_text "$1" 32769 5)" = CD001 ] && read_text "$1" 32808 32; }
+
 find_day0() {
+	for day0_device in /dev/sr[0-9] /dev/vd[a-z] /dev/sd[a-z]; do
+		[ -b "$day0_device" ] || continue
+		case " $DAY0_LABELS " in *" $(iso_label "$day0_device") "*) return 0 ;; esac
+	done
 	for label in $DAY0_LABELS; do
 		day0_device=$(findfs "LABEL=$label" 2>/dev/null) && return 0
 	done
