@@ -45,9 +45,11 @@ class Rig:
         dead = self.server.pid
         assert dead is not None
         os.kill(dead, signal.SIGKILL)
-        async with asyncio.timeout(15):
-            while self.server.pid in (None, dead) or not self.controller.connected:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+
+        async def replaced() -> bool:
+            return self.server.pid not in (None, dead) and self.controller.connected
+
+        await eventually(replaced, timeout_s=15)
 
     async def lose_store(self) -> None:
         """Stop the server, throw its store away, start it again."""
@@ -96,6 +98,8 @@ class Collector:
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], timeout_s: float = 10) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not await check():
-            await asyncio.sleep(0.05)
+    for _ in range(int(timeout_s / 0.05)):
+        if await check():
+            return
+        await asyncio.sleep(0.05)
+    raise TimeoutError

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from fabric_rig import Collector, Rig, eventually, rig
 
-from tests.contract.fabric_rig import Collector, Rig, eventually, rig
 from wireloom.errors import DeadlineExceeded, GuestFailed, InternalError, Unavailable, WireloomError
 from wireloom.fabric.connection import Fabric, KeyChange
 from wireloom.fabric.documents import Event, ExecAnswer, ExecQuestion, HostFacts

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,20 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-async def until(check: object, timeout_s: float = 10) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not check():  # type: ignore[operator]
-            await asyncio.sleep(0.02)
+async def until(check: Callable[[], bool], timeout_s: float = 10) -> None:
+    for _ in range(int(timeout_s / 0.02)):
+        if check():
+            return
+        await asyncio.sleep(0.02)
+    raise TimeoutError
+
+
+async def listeners(port: int) -> list[str]:
+    """Local addresses that listen on TCP ``port``."""
+    ss = await asyncio.create_subprocess_exec("ss", "-Hltn", stdout=subprocess.PIPE)
+    output, _ = await ss.communicate()
+    local = [line.split()[3] for line in output.decode().splitlines()]
+    return [address for address in local if address.endswith(f":{port}")]
 
 
 async def test_secrets_are_private_and_the_server_hears_loopback_only(tmp_path: Path) -> None:
@@ -42,12 +53,9 @@ async def test_secrets_are_private_and_the_server_hears_loopback_only(tmp_path: 
         assert (tmp_path / "nats").stat().st_mode & 0o077 == 0
         assert server.url.startswith("nats://127.0.0.1:")
         port = int(server.url.rsplit(":", 1)[1])
-        listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True, timeout=10).stdout
-        assert [line.split()[3] for line in listening.splitlines() if line.split()[3].endswith(f":{port}")] == [
-            f"127.0.0.1:{port}"
-        ]
+        assert await listeners(port) == [f"127.0.0.1:{port}"]
         with pytest.raises(Unauthenticated):
-            await Fabric.connect(server.url, name="x", user="controller", password="guess", timeout_s=2)
+            await Fabric.connect(server.url, name="x", user="controller", password="guess", timeout_s=2)  # noqa: S106
     finally:
         await server.stop()
 
@@ -167,20 +175,22 @@ async def test_a_left_over_child_is_ended_and_a_stranger_is_not(tmp_path: Path) 
     server = NatsServer(folder)
     await server.start()
     await server.stop()
-    left_over = subprocess.Popen(["nats-server", "-c", str(folder / "nats-server.conf")], start_new_session=True)
+    config = folder / "nats-server.conf"
+    left_over = await asyncio.create_subprocess_exec("nats-server", "-c", config, start_new_session=True)
     await until(lambda: (folder / "nats-server.pid").read_text() == str(left_over.pid))
     again = NatsServer(folder)
     await again.start()
     try:
-        assert left_over.wait(timeout=5) is not None
+        async with asyncio.timeout(5):
+            await left_over.wait()
     finally:
         await again.stop()
-    stranger = subprocess.Popen(["sleep", "30"])
+    stranger = await asyncio.create_subprocess_exec("sleep", "30")
     try:
         (folder / "nats-server.pid").write_text(str(stranger.pid))
         await again.start()
-        assert stranger.poll() is None
+        assert stranger.returncode is None
     finally:
         await again.stop()
         stranger.kill()
-        stranger.wait(timeout=5)
+        await stranger.wait()

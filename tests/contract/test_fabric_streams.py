@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 
 import pytest
+from fabric_rig import Rig, rig
 
-from tests.contract.fabric_rig import Rig, rig
 from wireloom.errors import NotFound, Unavailable
 from wireloom.fabric import streams
 from wireloom.fabric.connection import Fabric

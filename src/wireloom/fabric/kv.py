@@ -25,7 +25,7 @@ __all__ = ["Entry", "KeyLister", "KeyValues", "Watcher"]
 
 log = structlog.get_logger(__name__)
 
-_TRY_S = 2.0
+_TRY_S = 1.5
 _DEADLINE_S = 10.0
 _RESYNC_S = 60.0
 _RETRY_S = 0.25
@@ -50,11 +50,12 @@ class Entry:
 
 
 class KeyValues:
-    """Reads and writes of single keys over a link."""
+    """Reads and writes of single keys over a link; ``on_epoch`` hears each reading of the store's life."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._writing: dict[str, asyncio.Lock] = {}
+        self.on_epoch: Callable[[str], None] = lambda _: None
 
     async def put(self, bucket: Bucket, key: str, value: bytes, *, expected: int | None = None) -> int:
         """Store ``value``; with ``expected`` only if the key's last sequence is that (0: it has none).
@@ -99,7 +100,9 @@ class KeyValues:
         entry = await self.get(DESIRED, EPOCH_KEY)
         if entry is None or entry.value is None:
             raise Unavailable("the fabric's store is not ready")
-        return entry.value.decode()
+        epoch = entry.value.decode()
+        self.on_epoch(epoch)
+        return epoch
 
     async def _publish(self, subject: str, value: bytes, headers: dict[str, str]) -> int:
         deadline = time.monotonic() + _DEADLINE_S

@@ -205,7 +205,9 @@ class Link:
         """
         await self.wait_connected(timeout_s)
         loss: asyncio.Future[Any] = self._loss
-        asking: asyncio.Future[Any] = asyncio.ensure_future(self.request(subject, payload, timeout_s=timeout_s, headers=headers))
+        asking: asyncio.Future[Any] = asyncio.ensure_future(
+            self.request(subject, payload, timeout_s=timeout_s, headers=headers)
+        )
         try:
             await asyncio.wait({asking, loss}, return_when=asyncio.FIRST_COMPLETED)
             if not asking.done():

@@ -37,6 +37,7 @@ _STOP_S = 5.0
 _BACK_OFF_S = (0.1, 5.0)
 _STEADY_S = 10.0
 _POLL_S = 0.05
+_RELOAD_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,10 @@ class NatsServer:
         return self._folder / "credentials" / f"{user}.json"
 
     async def agent(self, host: str) -> Credentials:
-        """The login for the agent of ``host``, made on first use; a running server learns of it at once."""
+        """The login for the agent of ``host``, made on first use; a running server knows it on return.
+
+        :raises Unavailable: the server did not take it within some seconds.
+        """
         credentials = self._credentials(agent_user(host))
         if host not in self._hosts:
             self._hosts.add(host)
@@ -100,6 +104,7 @@ class NatsServer:
             if self._process is not None and self._process.returncode is None:
                 self._write_config(self._port)
                 self._process.send_signal(signal.SIGHUP)
+                await self._wait_login(credentials)
         return credentials
 
     async def start(self) -> None:
@@ -198,6 +203,13 @@ class NatsServer:
             await asyncio.sleep(0.02)
         raise Unavailable(f"the private nats-server is not ready after {_READY_S:g} s", hint=self._last_words())
 
+    async def _wait_login(self, credentials: Credentials) -> None:
+        for _ in range(int(_RELOAD_S / _POLL_S)):
+            if await _takes_login(self._port, credentials):
+                return
+            await asyncio.sleep(_POLL_S)
+        raise Unavailable(f"the private nats-server does not take the login {credentials.user}")
+
     def _announced_port(self, pid: int) -> int:
         for path in self._folder.glob(f"*_{pid}.ports"):
             with contextlib.suppress(ValueError, KeyError, IndexError, OSError):  # it may be half written
@@ -290,6 +302,22 @@ async def _greets(port: int) -> bool:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 return (await reader.readline()).startswith(b"INFO ")
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return False
+
+
+async def _takes_login(port: int, credentials: Credentials) -> bool:
+    """Whether the server lets ``credentials`` in."""
+    hello = {"user": credentials.user, "pass": credentials.password, "verbose": False, "lang": "python", "version": "0"}
+    try:
+        async with asyncio.timeout(1):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                await reader.readline()
+                writer.write(f"CONNECT {json.dumps(hello)}\r\nPING\r\n".encode())
+                return (await reader.readline()).startswith(b"PONG")
             finally:
                 writer.close()
     except (OSError, TimeoutError):

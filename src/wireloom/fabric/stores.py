@@ -110,6 +110,7 @@ class StoreKeeper:
         self._wake = asyncio.Event()
         self.epoch = ""
         self.on_rebuilt: list[Callable[[], None]] = []
+        values.on_epoch = self._seen
 
     async def run(self) -> None:
         """Keep the stores for ever: look after each reconnect, and now and then."""
@@ -134,13 +135,12 @@ class StoreKeeper:
         if self._creates and await self._create_missing():
             await self._values.put(DESIRED, EPOCH_KEY, secrets.token_hex(8).encode())
         try:
-            epoch = await self._values.epoch()
+            await self._values.epoch()
         except Unavailable:
             if not self._creates:
                 raise
             await self._first_epoch()
-            epoch = await self._values.epoch()
-        self._seen(epoch)
+            await self._values.epoch()
 
     async def _on_epoch(self, message: Msg) -> None:
         del message  # the value is read from the store, which is what counts
@@ -169,15 +169,14 @@ class StoreKeeper:
     async def _ensure(self, config: dict[str, Any]) -> bool:
         """True if the stream had to be made."""
         name = config["name"]
-        answer = await api(self._link, f"STREAM.INFO.{name}")
-        error = answer.get("error")
+        error = (await api(self._link, f"STREAM.INFO.{name}")).get("error")
         if error is None:
             return False
-        if error.get("err_code") != _STREAM_NOT_FOUND:
-            raise Unavailable(f"the fabric's store {name} cannot be read: {error.get('description')}")
-        error = (await api(self._link, f"STREAM.CREATE.{name}", config)).get("error")
-        if error is None:
-            return True
+        if error.get("err_code") == _STREAM_NOT_FOUND:
+            error = (await api(self._link, f"STREAM.CREATE.{name}", config)).get("error")
+            if error is None:
+                return True
         if error.get("err_code") == _STREAM_IN_USE:
             return False
-        raise InternalError(f"the fabric's store {name} cannot be made: {error.get('description')}")
+        kind = Unavailable if int(error.get("code", 500)) >= 500 else InternalError
+        raise kind(f"the fabric's store {name} cannot be made: {error.get('description')}")
