@@ -92,7 +92,7 @@ class Ports:
     def remove(self, devices: Sequence[str]) -> None:
         """Remove host ports of this installation, and with them their guests' ends."""
         mine = [name for name, link in look_up(self._netlink, devices).items() if self._is_mine(link)]
-        check(self._netlink.batch([links.delete_link(name) for name in mine]))
+        check(self._netlink.batch(links.delete_together(mine)))
 
     def _is_mine(self, link: Link) -> bool:
         """By its alias; a device without one is a left-over of a crash between making and labelling it."""
@@ -151,7 +151,7 @@ class Ports:
                 )
             elif not self._fits(job, job.link):
                 wrong.append(job)
-        self._run(wrong, [links.delete_link(job.plan.device) for job in wrong])
+        self._run(wrong, links.delete_together([job.plan.device for job in wrong]))
         for job in wrong:
             job.link = job.guest = None
 
@@ -304,5 +304,5 @@ class Ports:
 
     def _undo_failed(self, jobs: Sequence[_Job]) -> None:
         failed = [job for job in jobs if job.error is not None]
-        self._netlink.batch([links.delete_link(job.plan.device) for job in failed if job.created])
+        self._netlink.batch(links.delete_together([job.plan.device for job in failed if job.created]))
         raise_together([job.error for job in failed if job.error is not None])
