@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from wireloom import __version__
-from wireloom.agent.probes import KernelTrial, Readings, Route, can_run_privileged
+from wireloom.agent.probes import KernelTrial, Readings, Route
 from wireloom.fabric.documents import HostFacts
 from wireloom.settings import Settings
 
-__all__ = ["engine_can_run_privileged", "host_facts", "read_machine"]
+__all__ = ["host_facts", "read_machine"]
 
 SOCKET_TIMEOUT_S: Final = 3.0
 TRIAL_TIMEOUT_S: Final = 15.0
@@ -97,11 +97,6 @@ def host_facts(settings: Settings, *, installation: str, kvm: bool, kvm_reason: 
         kvm_reason=kvm_reason,
         management_subnet=settings.management_subnet,
     )
-
-
-def engine_can_run_privileged() -> bool:
-    """Whether the container engine of this host holds every capability that its kernel knows."""
-    return can_run_privileged(*_engine_capabilities())
 
 
 def _accepts(path: str) -> bool:

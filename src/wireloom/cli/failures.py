@@ -46,9 +46,11 @@ def report(error: WireloomError, output: Output, *, sources: Mapping[str, str] |
 def error_lines(document: Mapping[str, Any], *, sources: Mapping[str, str]) -> list[str]:
     """The wire form of an error as lines: what, where, and what to do."""
     details = document.get("details") or {}
-    lines: list[str] = []
-    for diagnostic in details.get("diagnostics") or ():
-        lines += diagnostic_lines(diagnostic, sources)
+    diagnostics = details.get("diagnostics") or ()
+    if diagnostics:
+        lines = [line for item in diagnostics for line in diagnostic_lines(item, sources)]
+        return [*lines, f"error: {len(diagnostics)} {'mistake' if len(diagnostics) == 1 else 'mistakes'}"]
+    lines = []
     node = f"{document['node']}: " if document.get("node") else ""
     lines.append(f"error: {node}{document.get('message') or document.get('code')}")
     for problem in details.get("problems") or ():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
-from wireloom.cli.failures import CHANGES, FAILED, error_lines, report
+from wireloom.cli.failures import CHANGES, FAILED, diagnostic_lines, error_lines, report
 from wireloom.cli.output import as_data
 from wireloom.cli.progress import following
 from wireloom.cli.state import CliState, JsonFlag, state_of
@@ -141,6 +141,9 @@ def validate(ctx: typer.Context, file: FileArgument, json: JsonFlag = False) -> 
     if json:
         state.output.data(summary)
     else:
+        for warning in summary["warnings"]:
+            for line in diagnostic_lines(warning, {request.source: request.topology}):
+                state.output.remark(line)
         state.output.line(f"{file}: lab {summary['lab']} with {summary['nodes']} nodes and {summary['links']} links")
 
 
