@@ -1,0 +1,113 @@
+"""The log that the emulator writes of a serial line, from power-on.
+
+virtlogd writes it and starts a new file whenever it reaches its size limit: ``X`` becomes ``X.0``, ``X.0`` becomes
+``X.1``, and so on up to its number of back-ups (2 MiB and 3 unless configured). A reader therefore starts at the
+oldest part and goes on by inode, not by name. Before each power-on the provider puts the last run's log aside as
+``X.previous-1`` … ``-3``; of a run that overflowed, only the newest part is kept there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
+from pathlib import Path
+from typing import BinaryIO, Final
+
+__all__ = ["put_aside", "read_log"]
+
+_CHUNK: Final = 64 * 1024
+_PREVIOUS_RUNS: Final = 3
+
+#: More than virtlogd keeps by default, for hosts that configured more.
+_MOST_PARTS: Final = 16
+
+#: Pause between looks at the file while somebody follows it.
+_PAUSE_S: Final = 0.1
+
+
+def put_aside(log: Path) -> None:
+    """Make room for the next run's log. The newest previous run is ``….previous-1``."""
+    for part in _older_parts(log):
+        part.unlink(missing_ok=True)
+    if not log.exists():
+        return
+    for number in range(_PREVIOUS_RUNS - 1, 0, -1):
+        older = _previous(log, number)
+        if older.exists():
+            older.replace(_previous(log, number + 1))
+    log.replace(_previous(log, 1))
+
+
+def _previous(log: Path, number: int) -> Path:
+    return log.with_name(f"{log.name}.previous-{number}")
+
+
+def _older_parts(log: Path) -> list[Path]:
+    """Parts of this run that virtlogd has rotated away, oldest first."""
+    parts = (log.with_name(f"{log.name}.{number}") for number in range(_MOST_PARTS))
+    return [part for part in reversed(list(parts)) if part.exists()]
+
+
+async def read_log(log: Path, follow: Callable[[], bool] | None = None) -> AsyncIterator[bytes]:
+    """What was logged since power-on, in chunks; with ``follow``, go on for as long as it returns true.
+
+    One more look is taken after ``follow`` turned false, since virtlogd writes a moment after the emulator.
+    """
+    with closing(_Parts(log)) as parts:
+        ending = False
+        while True:
+            while chunk := parts.read():
+                yield chunk
+            if follow is None or ending:
+                return
+            ending = not follow()
+            await asyncio.sleep(_PAUSE_S)
+
+
+class _Parts:
+    """Reads the parts of one run's log one after the other, as they are rotated."""
+
+    def __init__(self, log: Path) -> None:
+        self._log = log
+        self._file: BinaryIO | None = None
+
+    def read(self) -> bytes:
+        """The next bytes; ``b""`` when there are none now."""
+        while True:
+            if self._file is not None and (chunk := self._file.read(_CHUNK)):
+                return chunk
+            newer = self._next_part()
+            if newer is None:
+                return b""
+            # What was written between the end of file and the rotation.
+            rest = self._file.read() if self._file is not None else b""
+            self.close()
+            self._file = newer
+            if rest:
+                return rest
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _next_part(self) -> BinaryIO | None:
+        """The part after the one that is open; the oldest when none is, or when that was deleted meanwhile."""
+        paths = [*_older_parts(self._log), self._log]
+        if self._file is not None:
+            facts = os.fstat(self._file.fileno())
+            same = [i for i, path in enumerate(paths) if _is_file(path, facts)]
+            paths = paths[same[0] + 1 :] if same else paths
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError):  # rotated at this moment: the next look finds it
+                return path.open("rb", buffering=0)
+        return None
+
+
+def _is_file(path: Path, facts: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(path.stat(), facts)
+    except FileNotFoundError:
+        return False

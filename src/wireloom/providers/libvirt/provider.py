@@ -1,0 +1,429 @@
+"""The libvirt provider: virtual machines behind the provider contract."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import libvirt
+
+from wireloom.errors import (
+    DeadlineExceeded,
+    InvalidInput,
+    NotFound,
+    RuntimeFailed,
+    Unavailable,
+    Unsupported,
+    WireloomError,
+)
+from wireloom.model.attachment import Attachment, TapAttachment
+from wireloom.model.runtime import (
+    Capabilities,
+    ConsoleRequest,
+    EventKind,
+    ExecResult,
+    RuntimeEvent,
+    RuntimeSpec,
+    RuntimeStats,
+    RuntimeStatus,
+)
+from wireloom.model.slice import PortIntent
+from wireloom.model.state import RuntimePhase
+from wireloom.providers.contract import Abilities, ByteStream, ImageStore
+from wireloom.providers.libvirt import acceleration, bootlog, cgroups, disks, domains, layout, process, qemu_img
+from wireloom.providers.libvirt.acceleration import AccelerationWish
+from wireloom.providers.libvirt.connection import Connections
+from wireloom.providers.libvirt.console import open_serial
+from wireloom.providers.libvirt.domains import Domain
+from wireloom.providers.libvirt.events import EventHub
+from wireloom.providers.libvirt.images import FolderImages
+from wireloom.providers.libvirt.metadata import Run
+from wireloom.providers.libvirt.render import HostFeatures, render_domain
+from wireloom.providers.libvirt.settings import LibvirtSettings, parse_settings
+from wireloom.providers.libvirt.states import Observed, event_kind, interpret
+
+__all__ = ["LibvirtProvider"]
+
+#: libvirt is asked again this often while something that it will report is awaited: a net under lost events.
+_LOOK_AGAIN_S: Final = 1.0
+
+#: How long libvirt may take to notice that an emulator has ended.
+_SETTLE_TIMEOUT_S: Final = 15.0
+
+_CAPABILITIES_TIMEOUT_S: Final = 5.0
+
+
+class LibvirtProvider:
+    """Runs nodes as domains of the libvirtd at ``uri``, which must be on this host.
+
+    :param installation: only domains that carry its label are seen and touched.
+    :param image_folder: where images lie under their names.
+    :param accelerate: ``auto`` decides by the CPU; see ``acceleration.py``.
+    """
+
+    name = "libvirt"
+
+    def __init__(
+        self,
+        installation: str,
+        *,
+        uri: str = "qemu:///system",
+        image_folder: Path,
+        accelerate: AccelerationWish = "auto",
+    ) -> None:
+        self._installation = installation
+        self._acceleration = acceleration.probe(accelerate)
+        self._hub = EventHub()
+        self._connections = Connections(uri, self._lifecycle, partial(self._hub.publish, EventKind.RESYNC))
+        self._lookups: set[asyncio.Task[None]] = set()
+        self._images = FolderImages(image_folder, self._bases_in_use)
+        self.images: ImageStore = self._images
+        self.abilities = Abilities(carrier=self)
+
+    @staticmethod
+    def settings_schema() -> dict[str, Any]:
+        return LibvirtSettings.model_json_schema()
+
+    async def capabilities(self) -> Capabilities:
+        facts: dict[str, Any] = {"available": True}
+        try:
+            version = await self._connections.quick(_hypervisor_version, timeout_s=_CAPABILITIES_TIMEOUT_S)
+            facts["version"] = version
+            facts["problem"] = self._acceleration.reason if self._acceleration.kind == "tcg" else ""
+        except WireloomError as error:
+            facts = {"available": False, "problem": str(error)}
+        return Capabilities(
+            name=self.name,
+            attachments="created",
+            carrier="provider",
+            acceleration=self._acceleration.kind,
+            ports_fixed=True,
+            media=frozenset({"iso", "fat"}),
+            consoles=frozenset({"serial"}),
+            fractional_cpu=cgroups.cpu_quota_works(),
+            parallel_starts=2,
+            **facts,
+        )
+
+    # ------------------------------------------------------------------ observation
+
+    async def observe(self, runtime_id: str | None = None) -> Sequence[RuntimeStatus]:
+        if runtime_id is not None:
+            domain = await self._find(runtime_id)
+            return [] if domain is None else [self._status(domain)]
+        found = await self._connections.quick(partial(domains.of_installation, installation=self._installation))
+        for domain in found:
+            self._notice(domain)
+        return [self._status(domain) for domain in found]
+
+    async def _find(self, runtime_id: str) -> Domain | None:
+        domain = await self._connections.quick(partial(domains.find, uuid=runtime_id, installation=self._installation))
+        if domain is not None:
+            self._notice(domain)
+        return domain
+
+    async def _get(self, runtime_id: str) -> Domain:
+        domain = await self._find(runtime_id)
+        if domain is None:
+            raise NotFound(f"there is no virtual machine {runtime_id}")
+        return domain
+
+    def _notice(self, domain: Domain) -> None:
+        self._hub.remember(domain.uuid, domain.labels.identity.node_id)
+        if domain.active:
+            self._hub.watch_process(domain.uuid, domain.name)
+
+    def _status(self, domain: Domain) -> RuntimeStatus:
+        seen = _interpret(domain)
+        started = domain.run.started_at if domain.run is not None else None
+        return RuntimeStatus(
+            runtime_id=domain.uuid,
+            name=domain.name,
+            identity=domain.labels.identity,
+            incarnation=domain.labels.incarnation,
+            spec_hash=domain.labels.spec_hash,
+            phase=seen.phase,
+            exit_code=seen.exit_code,
+            started_at=started,
+            detail=seen.detail,
+            carriers=dict(domain.carriers),
+        )
+
+    # ------------------------------------------------------------------ life
+
+    async def create(self, spec: RuntimeSpec) -> str:
+        settings = parse_settings(spec.settings)
+        _refuse_what_cannot_be(spec)
+        layout.check_paths(spec)
+        known = await self._connections.quick(partial(domains.existing, spec=spec))
+        base = await self._images.base(spec.image)
+        async with AsyncExitStack() as undo:
+            disks.ensure_folders(spec, undo)
+            await disks.ensure_disks(spec, settings, base, undo)
+            uuid = known or await self._define(spec, settings, base.path)
+            undo.pop_all()
+        self._hub.remember(uuid, spec.identity.node_id)
+        return uuid
+
+    async def _define(self, spec: RuntimeSpec, settings: LibvirtSettings, base: Path) -> str:
+        xml = render_domain(spec, settings, await self._features(spec, base))
+        uuid, _new = await self._connections.quick(partial(domains.define, spec=spec, xml=xml), undo=_undo_define)
+        return uuid
+
+    async def _features(self, spec: RuntimeSpec, base: Path) -> HostFeatures:
+        version = await self._connections.quick(_library_version)
+        direct = qemu_img.direct_io_works(spec.storage) and qemu_img.direct_io_reads(base)
+        return HostFeatures(acceleration=self._acceleration, libvirt_version=version, direct_io=direct)
+
+    async def start(self, runtime_id: str) -> None:
+        domain = await self._get(runtime_id)
+        if domain.active:
+            if _interpret(domain).phase is not RuntimePhase.EXITED:
+                return
+            await self._until_inactive(runtime_id, _SETTLE_TIMEOUT_S)
+        _check_taps_exist(domain)
+        for log in domain.logs:
+            bootlog.put_aside(log)
+        run = Run(started_at=time.time())
+        await self._connections.power(
+            partial(domains.power_on, uuid=runtime_id, run=run),
+            undo=lambda connection, result: domains.power_off(connection, runtime_id),
+        )
+        self._hub.watch_process(runtime_id, domain.name)
+
+    async def release(self, runtime_id: str) -> None:
+        domain = await self._get(runtime_id)
+        phase = _interpret(domain).phase
+        if phase in {RuntimePhase.RUNNING, RuntimePhase.SUSPENDED}:
+            return
+        if phase is not RuntimePhase.GATED or domain.run is None:
+            raise RuntimeFailed("the virtual machine is not waiting at its gate", details={"phase": phase})
+        lost = await asyncio.to_thread(_lost_taps, domain)
+        if lost:
+            # The emulator holds the old devices; only a new power-on opens those that carry the names now.
+            await self._power_off(runtime_id)
+            raise RuntimeFailed(
+                f"host ports were made anew while the virtual machine waited: {', '.join(sorted(lost))}",
+                details={"devices": sorted(lost)},
+            )
+        run = Run(started_at=domain.run.started_at, released=True)
+        await self._connections.quick(partial(domains.release, uuid=runtime_id, run=run))
+
+    async def stop(self, runtime_id: str, grace_s: float) -> None:
+        domain = await self._get(runtime_id)
+        if not domain.active:
+            return
+        if grace_s > 0 and _interpret(domain).phase is RuntimePhase.RUNNING:
+            await self._connections.quick(partial(domains.press_power_button, uuid=runtime_id))
+            with contextlib.suppress(DeadlineExceeded):
+                await self._until_inactive(runtime_id, grace_s)
+                return
+        await self._power_off(runtime_id)
+
+    async def destroy(self, runtime_id: str) -> None:
+        domain = await self._find(runtime_id)
+        if domain is None:
+            return
+        if domain.active:
+            await self._power_off(runtime_id)
+        await self._connections.quick(partial(domains.undefine, uuid=runtime_id))
+        self._hub.release(runtime_id)
+
+    async def _power_off(self, runtime_id: str) -> None:
+        await self._connections.power(partial(domains.power_off, uuid=runtime_id))
+
+    async def _until_inactive(self, runtime_id: str, timeout_s: float) -> None:
+        """Wait until libvirt has the domain as off. :raises DeadlineExceeded:"""
+        try:
+            async with asyncio.timeout(timeout_s):
+                with self._hub.subscribe() as events:
+                    while (domain := await self._find(runtime_id)) is not None and domain.active:
+                        await _next_about(runtime_id, events)
+        except TimeoutError:
+            raise DeadlineExceeded(f"the virtual machine did not end within {timeout_s:g} s") from None
+
+    # ------------------------------------------------------------------ ports
+
+    async def attachment(self, runtime_id: str, port: PortIntent) -> Attachment | None:
+        domain = await self._find(runtime_id)
+        known = domain is not None and domain.devices.get(port.index) == port.device
+        return TapAttachment() if known else None
+
+    async def set_carrier(self, runtime_id: str, carriers: Mapping[int, bool]) -> None:
+        await self._get(runtime_id)
+        await self._connections.quick(partial(domains.set_links, uuid=runtime_id, carriers=carriers))
+
+    # ------------------------------------------------------------------ access
+
+    async def console(self, runtime_id: str, request: ConsoleRequest) -> ByteStream:
+        if request.kind != "serial":
+            raise Unsupported("a virtual machine has serial consoles only", hint="use its serial line or SSH")
+        domain = await self._get(runtime_id)
+        if not 0 <= request.line < len(domain.sockets):
+            raise InvalidInput(f"the virtual machine has no serial line {request.line}")
+        return await open_serial(domain.sockets[request.line])
+
+    async def exec(
+        self, runtime_id: str, command: Sequence[str], *, timeout_s: float, stdin: bytes = b""
+    ) -> ExecResult:
+        del runtime_id, command, timeout_s, stdin
+        raise Unsupported("commands run in a virtual machine over its serial line or SSH only")
+
+    async def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncIterator[bytes]:
+        domain = await self._get(runtime_id)
+        if not domain.logs:
+            return
+        if not follow:
+            async for chunk in bootlog.read_log(domain.logs[0]):
+                yield chunk
+            return
+        async with self._liveness(domain) as lives:
+            async for chunk in bootlog.read_log(domain.logs[0], lives):
+                yield chunk
+
+    @contextlib.asynccontextmanager
+    async def _liveness(self, domain: Domain) -> AsyncIterator[Callable[[], bool]]:
+        """A function that tells, without asking libvirt each time, whether the domain's emulator lives."""
+        watcher = asyncio.create_task(self._until_exited(domain.uuid))
+        try:
+            yield lambda: not watcher.done()
+        finally:
+            watcher.cancel()
+            await asyncio.gather(watcher, return_exceptions=True)
+
+    async def _until_exited(self, uuid: str) -> None:
+        with self._hub.subscribe() as events:
+            while await self._lives(uuid):
+                while (await events.get()).runtime_id not in {uuid, ""}:
+                    pass
+
+    async def _lives(self, uuid: str) -> bool:
+        """Whether the domain is on; while libvirt does not answer, it is taken to be (virtual machines outlive it)."""
+        try:
+            domain = await self._find(uuid)
+        except (Unavailable, DeadlineExceeded):
+            return True
+        return domain is not None and _interpret(domain).phase in _LIVE
+
+    async def stats(self, runtime_id: str) -> RuntimeStats:
+        return await self._connections.quick(partial(domains.stats, uuid=runtime_id))
+
+    async def watch(self) -> AsyncIterator[RuntimeEvent]:
+        with self._hub.subscribe() as events:
+            self._connections.keep()
+            while True:
+                yield await events.get()
+
+    async def close(self) -> None:
+        for lookup in self._lookups:
+            lookup.cancel()
+        self._hub.close()
+        await self._connections.close()
+
+    # ------------------------------------------------------------------ events
+
+    def _lifecycle(self, uuid: str, event: int, detail: int) -> None:
+        """On the loop, for every domain of the host: publish what concerns ours."""
+        kind = event_kind(event, detail)
+        if kind is None:
+            return
+        if self._hub.knows(uuid) and kind is not EventKind.STARTED:
+            self._publish(kind, uuid)
+        elif kind is not EventKind.REMOVED:
+            # Unknown so far, or a new process to watch: its labels tell whose it is.
+            lookup = asyncio.get_running_loop().create_task(self._publish_if_ours(kind, uuid))
+            self._lookups.add(lookup)
+            lookup.add_done_callback(self._lookups.discard)
+
+    async def _publish_if_ours(self, kind: EventKind, uuid: str) -> None:
+        try:
+            if await self._find(uuid) is not None:
+                self._publish(kind, uuid)
+        except WireloomError:
+            self._hub.publish(EventKind.RESYNC)  # what happened cannot be told now
+
+    def _publish(self, kind: EventKind, uuid: str) -> None:
+        self._hub.publish(kind, uuid)
+        if kind is EventKind.REMOVED:
+            self._hub.forget(uuid)
+
+    async def _bases_in_use(self) -> frozenset[Path]:
+        files = await self._connections.quick(domains.disk_files)
+        return await asyncio.to_thread(_with_bases, files)
+
+
+_LIVE: Final = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
+
+
+def _interpret(domain: Domain) -> Observed:
+    lives = not domain.active or process.alive(domain.name, domain.uuid) is not False
+    return interpret(domain.state, domain.reason, domain.run, process_alive=lives)
+
+
+def _refuse_what_cannot_be(spec: RuntimeSpec) -> None:
+    if spec.files:
+        raise Unsupported("files cannot be put into a virtual machine; use a medium", node=spec.identity.node)
+    if spec.binds:
+        raise Unsupported("host folders cannot be shown in a virtual machine", node=spec.identity.node)
+
+
+def _check_taps_exist(domain: Domain) -> None:
+    existing = {name for _index, name in socket.if_nameindex()}
+    missing = sorted(set(domain.devices.values()) - existing)
+    if missing:
+        raise RuntimeFailed(
+            f"host ports do not exist: {', '.join(missing)}",
+            hint="the data plane makes them before a start",
+            details={"devices": missing},
+        )
+
+
+def _lost_taps(domain: Domain) -> frozenset[str]:
+    """Host ports that the emulator no longer holds, because they were deleted or made anew."""
+    pid = process.process_id(domain.name, domain.uuid)
+    if pid is None:
+        return frozenset()
+    return frozenset(domain.devices.values()) - process.held_taps(pid)
+
+
+async def _next_about(uuid: str, events: asyncio.Queue[RuntimeEvent]) -> None:
+    """Wait for an event about ``uuid`` or for a resync, but not for ever."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LOOK_AGAIN_S):
+            while (await events.get()).runtime_id not in {uuid, ""}:
+                pass
+
+
+def _with_bases(files: Sequence[Path]) -> frozenset[Path]:
+    found = set(files)
+    for file in files:
+        base = disks.backing_file(file)
+        if base is not None:
+            found.add(base.resolve())
+    return frozenset(found)
+
+
+def _undo_define(connection: libvirt.virConnect, result: tuple[str, bool]) -> None:
+    uuid, new = result
+    if new:
+        domains.undefine(connection, uuid)
+
+
+def _library_version(connection: libvirt.virConnect) -> int:
+    return int(connection.getLibVersion())
+
+
+def _hypervisor_version(connection: libvirt.virConnect) -> str:
+    return f"libvirt {_dotted(connection.getLibVersion())}, QEMU {_dotted(connection.getVersion())}"
+
+
+def _dotted(version: int) -> str:
+    """9000001 → 9.0.1"""
+    return f"{version // 1_000_000}.{version // 1000 % 1000}.{version % 1000}"

@@ -1,0 +1,146 @@
+"""``qemu-img`` as a bounded subprocess: inspect an image, make an overlay, make an empty disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import stat
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from wireloom.errors import DeadlineExceeded, ImageMissing, InvalidInput, RuntimeFailed, Unavailable
+
+__all__ = [
+    "BaseImage",
+    "create_empty",
+    "create_overlay",
+    "direct_io_reads",
+    "direct_io_works",
+    "inspect",
+    "remove_quietly",
+]
+
+_INSPECT_TIMEOUT_S: Final = 20.0
+_CREATE_TIMEOUT_S: Final = 60.0
+
+#: Formats a guest may boot from; a raw file has no header, so it can name no other file.
+_FORMATS: Final = frozenset({"qcow2", "raw"})
+
+
+@dataclass(frozen=True)
+class BaseImage:
+    """A verified image: stands alone, in a format that is known. ``path`` has no symbolic links left."""
+
+    path: Path
+    format: str
+    virtual_size: int
+
+
+async def inspect(path: Path) -> BaseImage:
+    """Verify that ``path`` is a bootable image that stands alone.
+
+    :raises ImageMissing: there is no such file.
+    :raises InvalidInput: another format, or an image that refers to further files of the host.
+    """
+    real = path.resolve()
+    try:
+        mode = real.stat().st_mode
+    except OSError:
+        raise ImageMissing(f"image {path} is not on this host") from None
+    if not stat.S_ISREG(mode):
+        raise InvalidInput(f"image {path} is not a file")
+    info = json.loads(await _run("info", "--output=json", "-U", str(real), timeout_s=_INSPECT_TIMEOUT_S))
+    _check(path, info)
+    return BaseImage(path=real, format=info["format"], virtual_size=int(info["virtual-size"]))
+
+
+def _check(path: Path, info: dict[str, Any]) -> None:
+    if info["format"] not in _FORMATS:
+        raise InvalidInput(
+            f"image {path} has the format {info['format']}; qcow2 or raw is needed",
+            hint="convert it with: qemu-img convert -O qcow2",
+        )
+    specific = info.get("format-specific", {}).get("data", {})
+    if "backing-filename" in info or "data-file" in specific:
+        raise InvalidInput(
+            f"image {path} refers to another file; an image must stand alone",
+            hint="flatten it with: qemu-img convert -O qcow2",
+        )
+
+
+async def create_overlay(path: Path, base: BaseImage) -> None:
+    """Make the overlay ``path`` on ``base``; all or nothing."""
+    await _create(path, "-b", str(base.path), "-F", base.format)
+
+
+async def create_empty(path: Path, size_bytes: int) -> None:
+    """Make an empty, sparse disk; all or nothing."""
+    await _create(path, size=str(size_bytes))
+
+
+async def _create(path: Path, *options: str, size: str = "") -> None:
+    unfinished = path.with_name(f".{path.name}.new")
+    try:
+        command = ["create", "-q", "-f", "qcow2", *options, str(unfinished), *([size] if size else [])]
+        await _run(*command, timeout_s=_CREATE_TIMEOUT_S)
+        unfinished.chmod(0o600)
+        unfinished.rename(path)
+    finally:
+        remove_quietly([unfinished])
+
+
+def remove_quietly(paths: Sequence[Path]) -> None:
+    """Remove files that may not exist."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def direct_io_works(folder: Path) -> bool:
+    """Whether files in ``folder`` can be opened past the page cache."""
+    probe = folder / f".direct-io-{os.getpid()}"
+    try:
+        os.close(os.open(probe, os.O_RDWR | os.O_CREAT | os.O_DIRECT | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return False
+    finally:
+        remove_quietly([probe])
+    return True
+
+
+def direct_io_reads(file: Path) -> bool:
+    """Whether an existing ``file`` can be read past the page cache."""
+    try:
+        os.close(os.open(file, os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+async def _run(*arguments: str, timeout_s: float) -> bytes:
+    try:
+        process = await asyncio.create_subprocess_exec(
+            "qemu-img",
+            *arguments,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError:
+        raise Unavailable("qemu-img is not installed", hint="install the package qemu-utils") from None
+    try:
+        async with asyncio.timeout(timeout_s):
+            output, errors = await process.communicate()
+    except TimeoutError:
+        raise DeadlineExceeded(f"qemu-img {arguments[0]} took longer than {timeout_s:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise RuntimeFailed(f"qemu-img {arguments[0]}: {errors.decode(errors='replace').strip()}")
+    return output
