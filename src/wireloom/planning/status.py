@@ -76,6 +76,10 @@ def wire_status(wire: WireIntent, wanted: Slice, observed: Observed) -> WireStat
         return WireStatus(id=wire.id, state=LinkState.PENDING, mtu=wire.mtu, message="not joined yet")
     if not (here.up and there.up):
         return WireStatus(id=wire.id, state=LinkState.PENDING, mtu=wire.mtu, message="carrier is still down")
+    loose = next((port for port in (here, there) if port.kind == "tap" and not port.carrier), None)
+    if loose is not None:  # its hypervisor let go of the tap, for instance because somebody deleted it
+        text = f"{loose.alias.name} is not attached to its guest; restart the node"
+        return WireStatus(id=wire.id, state=LinkState.PENDING, mtu=wire.mtu, message=text)
     return WireStatus(id=wire.id, state=LinkState.UP, mtu=min(here.mtu, there.mtu))
 
 

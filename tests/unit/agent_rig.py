@@ -1,0 +1,219 @@
+"""An agent's loop over simulated worlds: real planner, runner and hooks, no engine and no kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from wireloom.agent.actions import Actions
+from wireloom.agent.channels import Channels
+from wireloom.agent.folder import FolderStore
+from wireloom.agent.hooks.day0 import Day0Hook
+from wireloom.agent.hooks.image import ImageHook
+from wireloom.agent.hooks.ports import PortsHook
+from wireloom.agent.hooks.wiring import WiringHook
+from wireloom.agent.network import HostNetwork
+from wireloom.agent.prune import Pruner
+from wireloom.agent.readiness import ReadinessWatch
+from wireloom.agent.reconciler import ManagementPlane, Reconciler
+from wireloom.agent.reporter import Reporter
+from wireloom.agent.runner import Runner
+from wireloom.agent.world import World
+from wireloom.dataplane.simulated import SimulatedDataPlane, SimulatedNetwork
+from wireloom.errors import Unavailable
+from wireloom.fabric.documents import Event
+from wireloom.model.device import Access, Probe, Readiness, Step
+from wireloom.model.identity import device_name, mac_address
+from wireloom.model.runtime import ExecResult
+from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
+from wireloom.model.state import NodeStatus, SliceStatus
+from wireloom.providers.simulated import SimulatedProvider, SimulatedWorld
+from wireloom.providers.simulated.world import CONTAINER_LIKE, MACHINE_LIKE
+
+INSTALLATION = "test"
+IMAGE = "simulated/image"
+
+
+class NoShell:
+    """There is no guest to log in to."""
+
+    async def run(
+        self, node: NodeIntent, address: str, access: Access, command: str, *, timeout_s: float, stdin: bytes
+    ) -> ExecResult:
+        raise Unavailable("there is no SSH here")
+
+
+class Reports:
+    """What the fabric would have been told."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, SliceStatus] = {}
+        self.events: list[Event] = []
+        self.deleted: list[str] = []
+
+    async def put_observation(self, status: SliceStatus) -> None:
+        self.statuses[status.lab_id] = status
+
+    async def delete_observation(self, host: str, lab_id: str) -> None:
+        self.deleted.append(lab_id)
+
+    async def publish_event(self, event: Event) -> None:
+        self.events.append(event)
+
+
+class Host:
+    """What outlives an agent: engines, kernel, folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.worlds = {"alpha": SimulatedWorld(CONTAINER_LIKE), "beta": SimulatedWorld(MACHINE_LIKE)}
+        self.network = SimulatedNetwork()
+        self.boot = "boot-1"
+        for world in self.worlds.values():
+            world.add_image(IMAGE)
+
+
+class Agent:
+    """One life of an agent on a host."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+        self.reports = Reports()
+        self.providers = {
+            name: SimulatedProvider(INSTALLATION, world, name=name) for name, world in host.worlds.items()
+        }
+        self.folders = FolderStore(host.folder / "nodes", INSTALLATION)
+        self.network = HostNetwork(SimulatedDataPlane(INSTALLATION, host.network))
+        channels = Channels(NoShell())
+        self.readiness = ReadinessWatch(channels, lambda *report: self.reconciler.report_readiness(*report))
+        self.world = World(self.providers, lambda *change: self.reconciler.runtime_changed(*change))
+        self.actions = Actions(
+            providers=self.providers,
+            folders=self.folders,
+            network=self.network,
+            channels=channels,
+            wake=lambda: self.reconciler.wake(),
+        )
+        ports = PortsHook(self.network, "wlbtest")
+        self.runner = Runner(
+            providers=self.providers,
+            folders=self.folders,
+            hooks=(ImageHook(), Day0Hook("ssh-ed25519 AAAA"), ports, WiringHook(self.network)),
+            ports=ports,
+            host_boot=host.boot,
+            progress=self.actions.note_step,
+        )
+        self.actions.bind(self.runner, self.world)
+        self.reporter = Reporter("h1", self.reports)
+        self.reconciler = Reconciler(
+            host="h1",
+            host_boot=host.boot,
+            world=self.world,
+            network=self.network,
+            folders=self.folders,
+            actions=self.actions,
+            readiness=self.readiness,
+            management=ManagementPlane(),
+            reporter=self.reporter,
+        )
+        self.pruner = Pruner(world=self.world, network=self.network, folders=self.folders, runner=self.runner)
+
+    @contextlib.asynccontextmanager
+    async def alive(self) -> AsyncIterator[Agent]:
+        """Run the loops; leaving the block is a kill: nothing is tidied up on the host."""
+        self.folders.load()
+        await self.world.resync()
+        loops = [
+            asyncio.create_task(self.reconciler.run()),
+            asyncio.create_task(self.reporter.run()),
+            asyncio.create_task(self._follow_kernel()),
+            *(asyncio.create_task(self.world.watch(name)) for name in self.providers),
+        ]
+        try:
+            yield self
+        finally:
+            for loop in loops:
+                loop.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
+            await self.actions.close()
+            await self.readiness.close()
+
+    async def _follow_kernel(self) -> None:
+        async for _ in self.network.dataplane.watch():
+            self.network.invalidate()
+            self.reconciler.wake()
+
+    async def until(
+        self, check: Callable[[SliceStatus], bool], *, lab: str = "lab-1", within_s: float = 10
+    ) -> SliceStatus:
+        """The lab's first reported status for which ``check`` holds."""
+        status: SliceStatus | None = None
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while True:
+                    status = self.reports.statuses.get(lab)
+                    if status is not None and check(status):
+                        return status
+                    await asyncio.sleep(0.01)
+        raise AssertionError(f"not reached; last status: {status and status.model_dump_json(indent=1)}")
+
+    def node(self, name: str, lab: str = "lab-1") -> NodeStatus:
+        return next(node for node in self.reports.statuses[lab].nodes if node.name == name)
+
+
+def make_node(name: str, provider: str = "alpha", **changes: object) -> NodeIntent:
+    ports = tuple(
+        PortIntent(
+            index=index,
+            name=f"eth{index}",
+            guest_name=f"eth{index}",
+            device=device_name("p", name, index),
+            mac=mac_address(name, index),
+            role="mgmt" if index == 0 else "data",
+        )
+        for index in range(3)
+    )
+    node = NodeIntent(
+        id=f"id-{name}",
+        name=name,
+        device="d",
+        provider=provider,
+        image=IMAGE,
+        ports=ports,
+        run=(Step(channel="exec"),),
+        ready=Readiness(probes=(Probe(kind="log", pattern="login:"),), timeout_s=5, interval_s=0.05),
+    )
+    return node.model_copy(update=changes)
+
+
+def make_lab(*nodes: NodeIntent, generation: int = 1, removed: bool = False) -> Slice:
+    """A chain: each node's port 1 is wired to the next node's port 2."""
+    wires = tuple(
+        WireIntent(id=f"w{i}", a=PortRef(node_id=a.id, index=1), b=PortRef(node_id=b.id, index=2))
+        for i, (a, b) in enumerate(zip(nodes, nodes[1:], strict=False))
+    )
+    return Slice(
+        installation=INSTALLATION,
+        lab_id="lab-1",
+        lab="lab",
+        generation=generation,
+        nodes=nodes,
+        wires=wires,
+        removed=removed,
+    )
+
+
+def settled(generation: int = 1) -> Callable[[SliceStatus], bool]:
+    """The lab is converged, every node that should be on is ready, every wire is up."""
+
+    def check(status: SliceStatus) -> bool:
+        return (
+            status.converged
+            and status.generation == generation
+            and all(node.ready == "yes" or node.state in {"stopped", "absent"} for node in status.nodes)
+            and all(wire.state == "up" for wire in status.wires)
+        )
+
+    return check
