@@ -1,0 +1,459 @@
+"""What every data plane has to show on a real host: ``CHECKS``, each of them ``await check(rig)``.
+
+A check gets a :class:`Rig` around a factory of the implementation and makes its ports through it. Needs root. Frames
+are compared byte by byte; nothing waits but for frames to come.
+
+::
+
+    @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+    async def test_conforms(check):
+        async with Rig(MyDataPlane) as rig:
+            await check(rig)
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from wireloom.model.attachment import NamespaceAttachment
+from wireloom.model.network import DataPlaneState, PortEvent, SegmentPlan, WirePlan
+from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
+from wireloom.testing.frames import FRAMES, JUMBO_FRAMES, MAXIMUM_MTU, SEGMENT_FRAMES, source_address, source_of
+from wireloom.testing.guests import NamespaceGuest, receive, run_command
+
+__all__ = ["CHECKS", "Check", "Plug", "Rig"]
+
+_EVENT_DEADLINE_S: Final = 2.0
+#: How long an unwanted frame has to appear; real ones take some 50 microseconds.
+_NOISE_S: Final = 0.2
+
+Check = Callable[[Rig], Awaitable[None]]
+
+
+# --- what checks are made of ------------------------------------------------------------------
+
+
+async def _passes(sender: Plug, receiver: Plug, frames: Mapping[str, Callable[[], bytes]]) -> None:
+    for name, make in frames.items():
+        frame = make()
+        sender.guest.send(frame)
+        got = await receive(receiver.guest, source_of(frame))
+        assert got is not None, f"the {name} frame did not arrive"
+        assert got == frame, f"the {name} frame arrived changed: sent {frame.hex()}, received {got.hex()}"
+
+
+async def _both_ways(a: Plug, b: Plug, frames: Mapping[str, Callable[[], bytes]]) -> None:
+    await _passes(a, b, frames)
+    await _passes(b, a, frames)
+
+
+def _one() -> dict[str, Callable[[], bytes]]:
+    return {"lldp": FRAMES["lldp"]}
+
+
+async def _hears_nothing(sender: Plug, listener: Plug, marker: Plug) -> None:
+    """Nothing that ``sender`` sends reaches ``listener``; a frame from ``marker``, wired to it, ends the wait."""
+    unwanted = [FRAMES["arp"](), FRAMES["lldp"](), FRAMES["ipv4"]()]
+    for frame in unwanted:
+        sender.guest.send(frame)
+    last = FRAMES["arp"]()
+    marker.guest.send(last)
+    heard: set[bytes] = set()
+    while (frame := await _next_frame(listener)) != last:
+        heard.add(source_of(frame))
+    assert not heard & {source_of(frame) for frame in unwanted}, "a frame reached a port that is not its wire's end"
+
+
+async def _next_frame(plug: Plug) -> bytes:
+    frame = await receive(plug.guest, None)
+    assert frame is not None, "no frame came"
+    return frame
+
+
+async def _silent(sender: Plug, listener: Plug) -> None:
+    """Nothing from ``sender`` reaches ``listener``, which nobody else can reach either."""
+    frame = FRAMES["arp"]()
+    sender.guest.send(frame)
+    assert await receive(listener.guest, source_of(frame), _NOISE_S) is None, "a frame crossed a cut"
+
+
+def _wire(a: Plug, b: Plug, mtu: int = 1500) -> WirePlan:
+    return WirePlan(a=a.device, b=b.device, mtu=mtu)
+
+
+# --- wires ------------------------------------------------------------------------------------
+
+
+async def _check_wire(rig: Rig, kind_a: str, kind_b: str) -> None:
+    a, b = await rig.plug(kind_a), await rig.plug(kind_b)
+    await rig.plane.ensure_wires([_wire(a, b)])
+    await _both_ways(a, b, FRAMES)
+
+
+async def check_wire_between_namespaces_is_transparent(rig: Rig) -> None:
+    await _check_wire(rig, "veth", "veth")
+
+
+async def check_wire_between_namespace_and_tap_is_transparent(rig: Rig) -> None:
+    await _check_wire(rig, "veth", "tap")
+
+
+async def check_wire_between_taps_is_transparent(rig: Rig) -> None:
+    await _check_wire(rig, "tap", "tap")
+
+
+async def check_wire_carries_jumbo_frames(rig: Rig) -> None:
+    for kind_a, kind_b in (("veth", "veth"), ("veth", "tap"), ("tap", "tap")):
+        a, b = await rig.plug(kind_a, mtu=MAXIMUM_MTU), await rig.plug(kind_b, mtu=MAXIMUM_MTU)
+        await rig.plane.ensure_wires([_wire(a, b, MAXIMUM_MTU)])
+        await _both_ways(a, b, JUMBO_FRAMES)
+
+
+async def check_wire_sets_its_mtu_on_all_sides(rig: Rig) -> None:
+    a, b = await rig.plug("veth"), await rig.plug("veth")
+    await rig.plane.ensure_wires([_wire(a, b, MAXIMUM_MTU)])
+    state = await rig.plane.observe()
+    assert [state.ports[plug.device].mtu for plug in (a, b)] == [MAXIMUM_MTU] * 2
+    assert (a.nic.mtu(), b.nic.mtu()) == (MAXIMUM_MTU, MAXIMUM_MTU)
+    await _both_ways(a, b, JUMBO_FRAMES)
+
+
+async def check_wires_are_isolated(rig: Rig) -> None:
+    a, b, c, d = [await rig.plug(kind) for kind in ("veth", "tap", "veth", "tap")]
+    await rig.plane.ensure_wires([_wire(a, b), _wire(c, d)])
+    for listener, marker in ((c, d), (d, c)):
+        await _hears_nothing(a, listener, marker)
+        await _hears_nothing(b, listener, marker)
+    await _both_ways(a, b, _one())
+
+
+async def check_unwired_port_reaches_nobody(rig: Rig) -> None:
+    a, b = await rig.plug("veth"), await rig.plug("veth")
+    await _silent(a, b)
+    await rig.plane.ensure_wires([_wire(a, b)])
+    await _both_ways(a, b, _one())
+    await rig.plane.remove_wires([_wire(a, b)])
+    await _silent(a, b)
+    await _silent(b, a)
+    await rig.plane.remove_wires([_wire(a, b)])
+
+
+async def check_wire_moves(rig: Rig) -> None:
+    a, b, c = await rig.plug("veth"), await rig.plug("tap"), await rig.plug("veth")
+    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.ensure_wires([_wire(c, a)])
+    await _both_ways(a, c, _one())
+    await _silent(b, a)
+    state = await rig.plane.observe()
+    assert state.ports[a.device].peer == c.device
+    assert state.ports[c.device].peer == a.device
+    assert state.ports[b.device].peer is None
+    # A cut of the wire that was must not cut the wire that is.
+    await rig.plane.remove_wires([_wire(a, b)])
+    await _both_ways(a, c, _one())
+
+
+async def check_wires_swap_in_one_batch(rig: Rig) -> None:
+    a, b, c, d = [await rig.plug("veth") for _ in range(4)]
+    await rig.plane.ensure_wires([_wire(a, b), _wire(c, d)])
+    await rig.plane.ensure_wires([_wire(a, c), _wire(b, d)])
+    await _both_ways(a, c, _one())
+    await _both_ways(b, d, _one())
+    await _hears_nothing(a, b, d)
+
+
+async def check_move_loses_and_doubles_no_frame(rig: Rig) -> None:
+    a, b, c = await rig.plug("veth"), await rig.plug("veth"), await rig.plug("veth")
+    await rig.plane.ensure_wires([_wire(a, b)])
+    source = source_address()
+    heard: dict[str, list[int]] = {b.device: [], c.device: []}
+    sent = 0
+
+    def listen() -> None:
+        for plug in (b, c):
+            heard[plug.device] += _numbers(plug, source)
+
+    async def talk() -> None:
+        nonlocal sent
+        while True:
+            a.guest.send(bytes.fromhex("020000000001") + source + b"\x88\xb5" + sent.to_bytes(4))
+            sent += 1
+            listen()
+            await asyncio.sleep(0)
+
+    talking = asyncio.create_task(talk())
+    for turn in range(20):
+        await rig.plane.ensure_wires([_wire(a, b if turn % 2 else c)])
+    talking.cancel()
+    await asyncio.gather(talking, return_exceptions=True)
+    await _both_ways(a, b, _one())  # behind the last numbered frame
+    listen()
+    assert all(heard.values()), "the wire did not move while frames were flowing"
+    assert sorted(heard[b.device] + heard[c.device]) == list(range(sent))
+
+
+def _numbers(plug: Plug, source: bytes) -> list[int]:
+    """Numbers of the frames from ``source`` that wait."""
+    found: list[int] = []
+    while (frame := plug.guest.read()) is not None:
+        if source_of(frame) == source:
+            found.append(int.from_bytes(frame[14:18]))
+    return found
+
+
+async def check_wires_are_idempotent(rig: Rig) -> None:
+    a, b = await rig.plug("veth"), await rig.plug("tap")
+    for plans in ([_wire(a, b)], [_wire(a, b)], [_wire(b, a)]):
+        await rig.plane.ensure_wires(plans)
+    await _both_ways(a, b, _one())
+
+
+async def check_concurrent_batches(rig: Rig) -> None:
+    netns = await rig.namespace()
+    plans = [rig.plan(netns) for _ in range(40)]
+    await asyncio.gather(*(rig.plane.ensure_ports(plans[start : start + 10]) for start in range(0, 40, 10)))
+    wires = [WirePlan(a=plans[i].device, b=plans[i + 1].device) for i in range(0, 40, 2)]
+    batches = [rig.plane.ensure_wires(wires[start : start + 5]) for start in range(0, 20, 5)]
+    await asyncio.gather(*batches, rig.plane.observe(), rig.plane.observe())
+    state = await rig.plane.observe()
+    assert {state.ports[wire.a].peer for wire in wires} == {wire.b for wire in wires}
+    assert {state.ports[wire.b].peer for wire in wires} == {wire.a for wire in wires}
+
+
+# --- ports ------------------------------------------------------------------------------------
+
+
+async def check_port_is_what_its_plan_says(rig: Rig) -> None:
+    netns = await rig.namespace()
+    plans = [rig.plan(netns, mtu=1400), rig.plan(None, mtu=MAXIMUM_MTU, carrier=False)]
+    await rig.plane.ensure_ports(plans)
+    state = await rig.plane.observe()
+    for plan, kind in zip(plans, ("veth", "tap"), strict=True):
+        port = state.ports[plan.device]
+        shown = (port.kind, port.mtu, port.up, port.alias, port.peer, port.segment)
+        assert shown == (kind, plan.mtu, plan.carrier, plan.alias, None, None)
+    nic = await NamespaceGuest.open(netns, plans[0].guest_name)
+    assert nic.mtu() == 1400
+    nic.close()
+
+
+async def check_ports_are_idempotent(rig: Rig) -> None:
+    a, b = await rig.plug("veth"), await rig.plug("tap")
+    await rig.plane.ensure_wires([_wire(a, b)])
+    before = {plug.device: (NET / plug.device / "ifindex").read_text() for plug in (a, b)}
+    await rig.plane.ensure_ports([a.plan, b.plan])
+    assert {plug.device: (NET / plug.device / "ifindex").read_text() for plug in (a, b)} == before
+    await _both_ways(a, b, _one())
+
+
+async def check_port_follows_its_plan(rig: Rig) -> None:
+    a = await rig.plug("veth")
+    alias = a.plan.alias.model_copy(update={"name": "renamed/node/e"})
+    await rig.plane.ensure_ports([a.plan.model_copy(update={"mtu": MAXIMUM_MTU, "alias": alias})])
+    port = (await rig.plane.observe()).ports[a.device]
+    assert (port.mtu, port.alias) == (MAXIMUM_MTU, alias)
+    assert a.nic.mtu() == MAXIMUM_MTU
+
+
+async def check_port_is_remade_in_a_new_namespace(rig: Rig) -> None:
+    a, b = await rig.plug("veth"), await rig.plug("veth")
+    moved = a.plan.model_copy(update={"attachment": NamespaceAttachment(netns=await rig.namespace())})
+    await rig.plane.ensure_ports([moved])
+    await rig.plane.ensure_wires([_wire(a, b)])
+    await _both_ways(Plug(moved, await rig.guest(moved)), b, _one())
+
+
+async def check_vanished_namespace_is_no_error(rig: Rig) -> None:
+    a, b = await rig.plug("veth"), await rig.plug("tap")
+    await rig.plane.ensure_wires([_wire(a, b)])
+    assert isinstance(a.plan.attachment, NamespaceAttachment)
+    a.guest.close()
+    await run_command("ip", "netns", "del", Path(a.plan.attachment.netns).name)
+    await _until_gone(a.device)
+    await rig.plane.ensure_ports([a.plan, b.plan])
+    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.set_carrier({a.device: True, b.device: True})
+    state = await rig.plane.observe()
+    assert a.device not in state.ports
+    assert state.ports[b.device].peer is None
+    await rig.plane.remove_wires([_wire(a, b)])
+    await rig.plane.remove_ports([a.device])
+
+
+async def _until_gone(device: str) -> None:
+    """The kernel takes namespaces down in its own time."""
+    for _ in range(500):
+        if not (NET / device).exists():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("a device outlives the namespace of its guest")
+
+
+async def check_carrier_is_seen_by_the_guest(rig: Rig) -> None:
+    a, b = await rig.plug("veth"), await rig.plug("veth")
+    await rig.plane.ensure_wires([_wire(a, b)])
+    assert a.nic.carrier()
+    await rig.plane.set_carrier({a.device: False})
+    assert not a.nic.carrier()
+    assert b.nic.carrier()
+    assert not (await rig.plane.observe()).ports[a.device].up
+    await rig.plane.set_carrier({a.device: True})
+    assert a.nic.carrier()
+    await _both_ways(a, b, _one())
+
+
+async def check_host_stays_silent(rig: Rig) -> None:
+    a, b = await rig.plug("veth"), await rig.plug("tap")
+    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.set_carrier({a.device: False})
+    await rig.plane.set_carrier({a.device: True})
+    # Listener reports and router solicitations would come within a second of a carrier's return.
+    await asyncio.sleep(1.2)
+    assert [a.guest.read(), b.guest.read()] == [None, None], "the host itself sent a frame into a wire"
+
+
+# --- recovery ---------------------------------------------------------------------------------
+
+
+async def check_new_instance_observes_the_same(rig: Rig) -> None:
+    segment = await rig.segment()
+    a, b = await rig.plug("veth"), await rig.plug("tap")
+    await rig.plug("veth", segment=segment)
+    await rig.plane.ensure_wires([_wire(a, b)])
+    before = await rig.plane.observe()
+    assert len(before.ports) == 3
+    assert list(before.segments) == [segment]
+    await rig.restart()
+    assert await rig.plane.observe() == before
+    await _both_ways(a, b, _one())
+
+
+async def check_removal_leaves_nothing(rig: Rig) -> None:
+    segment = await rig.segment()
+    plugs = [await rig.plug(kind) for kind in ("veth", "tap", "tap", "veth")]
+    await rig.plane.ensure_wires([_wire(plugs[0], plugs[1]), _wire(plugs[2], plugs[3])])
+    await rig.plane.remove_ports([plug.device for plug in plugs])
+    await rig.plane.remove_segment(segment)
+    assert await rig.plane.observe() == DataPlaneState()
+    assert rig.devices_left() == []
+    await rig.plane.remove_ports([plug.device for plug in plugs])
+    await rig.plane.remove_segment(segment)
+
+
+async def check_other_installations_are_invisible(rig: Rig) -> None:
+    async with Rig(rig.factory) as other:
+        mine, theirs = await rig.plug("veth"), await other.plug("tap")
+        assert list((await rig.plane.observe()).ports) == [mine.device]
+        await rig.plane.remove_ports([theirs.device])
+        assert list((await other.plane.observe()).ports) == [theirs.device]
+
+
+async def check_self_test_passes_and_cleans_up(rig: Rig) -> None:
+    before = set(NET.iterdir())
+    await rig.plane.self_test()
+    assert not [path.name for path in set(NET.iterdir()) - before if path.name.startswith("wlt")]
+
+
+# --- segments ---------------------------------------------------------------------------------
+
+
+async def check_segment_joins_its_ports(rig: Rig) -> None:
+    segment = await rig.segment()
+    plugs = [await rig.plug(kind, segment=segment) for kind in ("veth", "tap", "veth")]
+    for sender, receiver in ((plugs[0], plugs[1]), (plugs[1], plugs[2]), (plugs[2], plugs[0])):
+        await _both_ways(sender, receiver, SEGMENT_FRAMES)
+    state = await rig.plane.observe()
+    assert {state.ports[plug.device].segment for plug in plugs} == {segment}
+
+
+async def check_segments_are_isolated(rig: Rig) -> None:
+    first, second = await rig.segment(), await rig.segment()
+    a, b = await rig.plug("veth", segment=first), await rig.plug("tap", segment=first)
+    c, d = await rig.plug("veth", segment=second), await rig.plug("tap", segment=second)
+    await _hears_nothing(a, c, d)
+    await _both_ways(a, b, _one())
+
+
+async def check_segment_is_idempotent(rig: Rig) -> None:
+    name = await rig.segment("198.51.100.1/24")
+    alias = f"wireloom segment i={rig.installation} name={name}"
+    a, b = await rig.plug("veth", segment=name), await rig.plug("veth", segment=name)
+    await rig.plane.ensure_segment(SegmentPlan(name=name, alias=alias, address="198.51.100.1/24"))
+    segment = (await rig.plane.observe()).segments[name]
+    assert (segment.alias, segment.up) == (alias, True)
+    await _both_ways(a, b, SEGMENT_FRAMES)
+
+
+# --- watching ---------------------------------------------------------------------------------
+
+
+async def check_watch_tells_changes(rig: Rig) -> None:
+    plan = rig.plan(await rig.namespace())
+    events: asyncio.Queue[PortEvent] = asyncio.Queue()
+    listening = asyncio.Event()
+
+    async def listen() -> None:
+        stream = rig.plane.watch()
+        listening.set()
+        async for event in stream:
+            events.put_nowait(event)
+
+    listener = asyncio.create_task(listen())
+    await listening.wait()
+    await asyncio.sleep(0)
+    try:
+        await rig.plane.ensure_ports([plan])
+        await _expect(events, PortEvent(device=plan.device))
+        _drain(events)
+        await rig.plane.set_carrier({plan.device: False})
+        await _expect(events, PortEvent(device=plan.device))
+        await rig.plane.remove_ports([plan.device])
+        await _expect(events, PortEvent(device=plan.device, removed=True))
+    finally:
+        listener.cancel()
+        await asyncio.gather(listener, return_exceptions=True)
+
+
+def _drain(events: asyncio.Queue[PortEvent]) -> None:
+    while not events.empty():
+        events.get_nowait()
+
+
+async def _expect(events: asyncio.Queue[PortEvent], wanted: PortEvent) -> None:
+    async with asyncio.timeout(_EVENT_DEADLINE_S):
+        while await events.get() != wanted:
+            pass
+
+
+CHECKS: Final[Sequence[Check]] = (
+    check_port_is_what_its_plan_says,
+    check_ports_are_idempotent,
+    check_port_follows_its_plan,
+    check_port_is_remade_in_a_new_namespace,
+    check_vanished_namespace_is_no_error,
+    check_carrier_is_seen_by_the_guest,
+    check_wire_between_namespaces_is_transparent,
+    check_wire_between_namespace_and_tap_is_transparent,
+    check_wire_between_taps_is_transparent,
+    check_wire_carries_jumbo_frames,
+    check_wire_sets_its_mtu_on_all_sides,
+    check_wires_are_isolated,
+    check_unwired_port_reaches_nobody,
+    check_wire_moves,
+    check_wires_swap_in_one_batch,
+    check_move_loses_and_doubles_no_frame,
+    check_wires_are_idempotent,
+    check_concurrent_batches,
+    check_host_stays_silent,
+    check_new_instance_observes_the_same,
+    check_removal_leaves_nothing,
+    check_other_installations_are_invisible,
+    check_self_test_passes_and_cleans_up,
+    check_segment_joins_its_ports,
+    check_segments_are_isolated,
+    check_segment_is_idempotent,
+    check_watch_tells_changes,
+)
