@@ -96,7 +96,8 @@ def _build_all(options: argparse.Namespace) -> None:
                 word += ", loaded" if loaded else ""
             _say(artefact, word, time.monotonic() - started)
             started = time.monotonic()
-    store.remove_unreferenced(".tar")
+    with store.locked():
+        store.remove_outdated(time.time())
 
 
 def _say(artefact: Artefact, word: str, seconds: float) -> None:

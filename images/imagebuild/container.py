@@ -92,6 +92,8 @@ def load(archive: Path, reference: str, key: str) -> bool:
     if _engine_key(reference) == key:
         return False
     run(["docker", "load", "--quiet", "--input", archive], seconds=300)
+    # The build that had the names before is of no use any more, unless a container still runs it.
+    run(["docker", "image", "prune", "--force", "--filter", f"label={KEY_LABEL}"])
     if _engine_key(reference) != key:
         raise BuildError(f"{reference} is not what {archive.name} holds after loading it")
     return True

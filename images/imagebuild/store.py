@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import json
 import os
+import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -18,6 +19,9 @@ __all__ = ["MANIFEST", "Artefact", "ImageStore", "build_key"]
 
 MANIFEST = "manifest.json"
 _FORMAT = 1
+_KEY_LENGTH = 16
+_DISK_GRACE_SECONDS = 24 * 3600
+_QCOW2_MAGIC = b"QFI\xfb"
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def build_key(sources: Path, packages: Iterable[str], *parts: str) -> str:
         digest.update(f"{file.relative_to(sources)} {mode} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
     digest.update("\n".join((*sorted(packages), *parts)).encode())
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:_KEY_LENGTH]
 
 
 class ImageStore:
@@ -108,12 +112,19 @@ class ImageStore:
         kept = [known for known in self.artefacts() if (known.name, known.kind) != (artefact.name, artefact.kind)]
         self._write_manifest((*kept, artefact))
 
-    def remove_unreferenced(self, suffix: str) -> None:
-        """Remove files of earlier builds that nothing can still depend on (never disks: overlays may)."""
+    def remove_outdated(self, now: float) -> None:
+        """Remove files of earlier builds. A disk stays while an overlay under the data folder is based on it, and
+        for a day in any case, because overlays may also lie elsewhere.
+        """
         listed = {artefact.file for artefact in self.artefacts()}
-        for file in self.folder.glob(f"*{suffix}"):
-            if not file.is_symlink() and file.name not in listed:
-                file.unlink()
+        bases = {_backing_file(overlay) for overlay in self.folder.parent.rglob("*.qcow2")}
+        for file in self.folder.glob("*-" + "[0-9a-f]" * _KEY_LENGTH + ".*"):
+            if file.name in listed:
+                continue
+            is_disk = file.suffix == ".qcow2"
+            if is_disk and (str(file) in bases or now - file.stat().st_mtime < _DISK_GRACE_SECONDS):
+                continue
+            file.unlink()
 
     def _write_manifest(self, artefacts: Iterable[Artefact]) -> None:
         images = sorted((asdict(artefact) for artefact in artefacts), key=lambda image: (image["name"], image["kind"]))
@@ -125,3 +136,14 @@ class ImageStore:
 def _artefact(entry: dict[str, object]) -> Artefact:
     fields = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     return Artefact(**fields)  # type: ignore[arg-type]  # the format number vouches for the fields
+
+
+def _backing_file(overlay: Path) -> str | None:
+    """The file that a qcow2 image is based on, from its header."""
+    with overlay.open("rb") as file:
+        header = file.read(20)
+        if len(header) < 20 or not header.startswith(_QCOW2_MAGIC):
+            return None
+        offset, size = struct.unpack_from(">QI", header, 8)
+        file.seek(offset)
+        return file.read(size).decode(errors="replace") if offset else None

@@ -27,7 +27,7 @@ The lab runs ($(seconds_since "$began") s after set-up). What to try next:
   wireloom inspect $DEMO_LAB                       its nodes and links
   wireloom exec $DEMO_LAB r1 -- vtysh -c 'show ip route'
   wireloom console $DEMO_LAB r2                    the serial console of a virtual machine
-  wireloom link down $DEMO_LAB r1:eth1 r2:eth1     pull a cable, then look at the routes
+  wireloom link down $DEMO_LAB r1:eth1 r2:eth1    pull a cable, then look at the routes
   wireloom destroy $DEMO_LAB                       remove the lab
   sudo ./bootstrap down                             leave the machine as it was
 

@@ -1,30 +1,26 @@
 # Take away what we have brought.
 # shellcheck shell=bash
 
+DATABASE=$DATA/wireloom.sqlite
+
 # wireloom_cli ARGS… - the command line, within a deadline.
 wireloom_cli() { timeout 300 "$VENV/bin/wireloom" "$@"; }
 
-lab_names() { wireloom_cli labs --json | "$VENV/bin/python" "$REPOSITORY/scripts/lab_names.py"; }
+wireloom_runs() { timeout 20 "$VENV/bin/wireloom" status >/dev/null 2>&1; }
 
+# destroy_labs - every lab goes through the ordinary way of removal; for that, Wireloom must run.
 destroy_labs() {
-	local labs lab count=0
 	[ -x "$VENV/bin/wireloom" ] || return 0
-	if ! wireloom_cli status >/dev/null 2>&1; then
-		note "wireloom does not run"
-		return 0
+	if ! wireloom_runs; then
+		if [ ! -e "$DATABASE" ]; then
+			note "none"
+			return 0
+		fi
+		start_engines
+		wireloom_cli up --detach
 	fi
-	labs=$(lab_names)
-	for lab in $labs; do
-		wireloom_cli destroy "$lab"
-		count=$((count + 1))
-	done
-	note "$count destroyed"
-}
-
-stop_wireloom() {
-	[ -x "$VENV/bin/wireloom" ] || return 0
-	wireloom_cli status >/dev/null 2>&1 || return 0
-	wireloom_cli down
+	wireloom_cli down --destroy-labs --yes
+	note "destroyed, Wireloom stopped"
 }
 
 remove_container_images() {
@@ -32,7 +28,11 @@ remove_container_images() {
 	engine_answers dockerd || return 0
 	mapfile -t images < <(docker images --filter label=wireloom.image.key --format '{{.Repository}}:{{.Tag}}' |
 		grep '^wireloom/' || true)
-	[ ${#images[@]} -eq 0 ] || docker rmi "${images[@]}"
+	if [ ${#images[@]} -gt 0 ] && ! docker rmi "${images[@]}"; then
+		note "kept: containers of somebody else use them"
+		return 0
+	fi
+	docker image prune --force --filter label=wireloom.image.key
 	note "${#images[@]} names removed"
 }
 
@@ -59,7 +59,6 @@ down() {
 	*) die 2 "unknown option '$1' (there is --purge)" ;;
 	esac
 	step "labs" destroy_labs
-	step "wireloom" stop_wireloom
 	step "container images" remove_container_images
 	step "engines" stop_engines
 	step "command" unlink_command

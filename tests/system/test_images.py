@@ -226,7 +226,7 @@ async def test_linux_machine_takes_day0_data_from_a_scsi_cdrom(tmp_path: Path) -
     async with Machine(tmp_path, overlay, medium, SCSI_CDROM_ON_Q35) as machine:
         await machine.wait_for("linux ready")
         await machine.wait_for("h1 login:")
-        shown = await machine.ssh("ip -brief link; cat /proc/sys/net/ipv4/ip_forward", password="linux")  # noqa: S106
+        shown = await machine.ssh("ip -brief link; cat /proc/sys/net/ipv4/ip_forward", password="frr")  # noqa: S106
         assert "wlsetup" in shown
         assert shown.splitlines()[-1] == "0"
 

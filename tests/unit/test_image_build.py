@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -171,6 +173,22 @@ def test_a_new_build_gets_the_plain_name_and_leaves_the_old_disk_for_its_overlay
     assert (store.folder / "frr.qcow2").read_bytes() == b"second"
     assert (store.folder / "frr-aaaa.qcow2").read_bytes() == b"first"
     assert (store.folder / "frr-bbbb.qcow2").stat().st_mode & 0o777 == 0o444
+
+
+def test_outdated_disks_go_when_no_overlay_needs_them(tmp_path: Path) -> None:
+    store = ImageStore(tmp_path / "images")
+    old, needed, current = "a" * 16, "b" * 16, "c" * 16
+    for key in (old, needed, current):
+        adopt(store, tmp_path, key, b"content")
+    base = str(store.folder / f"frr-{needed}.qcow2").encode()
+    overlay = tmp_path / "labs" / "overlay.qcow2"
+    overlay.parent.mkdir()
+    overlay.write_bytes(b"QFI\xfb" + struct.pack(">IQI", 3, 20, len(base)) + base)
+    store.remove_outdated(now=time.time())
+    assert (store.folder / f"frr-{old}.qcow2").exists()
+    store.remove_outdated(now=time.time() + 2 * 24 * 3600)
+    left = {file.name for file in store.folder.glob("frr-*.qcow2")}
+    assert left == {f"frr-{needed}.qcow2", f"frr-{current}.qcow2"}
 
 
 def test_a_build_counts_as_done_only_while_its_file_is_whole(tmp_path: Path) -> None:
