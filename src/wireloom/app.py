@@ -1,0 +1,179 @@
+"""The composition root: the only place that knows concrete providers, data planes and services.
+
+Each program is a function that takes :class:`~wireloom.settings.Settings` and runs until it is told to stop
+(SIGTERM, SIGINT). Everything it leaves on the host is found again by its labels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from wireloom.settings import Settings
+
+__all__ = ["make_providers", "run_agent", "run_controller"]
+
+log = structlog.get_logger(__name__)
+
+_LOGIN_WAIT_S: Final = 60.0
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+def run_controller(settings: Settings) -> None:
+    """The controller, with a private fabric where no other is configured."""
+    from wireloom.logs import configure
+
+    configure(settings)
+    asyncio.run(_until_told_to_stop(_controller(settings)))
+
+
+def run_agent(settings: Settings) -> None:
+    """This host's agent."""
+    from wireloom.logs import configure
+
+    configure(settings)
+    asyncio.run(_until_told_to_stop(_agent(settings)))
+
+
+async def _until_told_to_stop(program: Coroutine[Any, Any, None]) -> None:
+    task = asyncio.create_task(program)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, task.cancel)
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+# -- controller ------------------------------------------------------------------------------------------------
+
+
+async def _controller(settings: Settings) -> None:
+    from wireloom.controller.service import ControllerService
+
+    async with _controller_fabric(settings) as (fabric, introduce):
+        service = ControllerService(settings, fabric)
+        await service.start()
+        try:
+            await introduce(service.installation)
+            await service.serve()
+        finally:
+            await service.stop()
+
+
+@contextlib.asynccontextmanager
+async def _controller_fabric(
+    settings: Settings,
+) -> AsyncIterator[tuple[Any, Callable[[str], Coroutine[Any, Any, None]]]]:
+    """The controller's connection, and how to introduce this host's agent to the installation."""
+    from wireloom.agent.login import AgentLogin
+    from wireloom.fabric.connection import Fabric
+    from wireloom.fabric.server import NatsServer
+
+    if not settings.private_fabric:
+        password = settings.fabric_password.get_secret_value()
+        login = AgentLogin("", settings.fabric_url, settings.fabric_user, password)
+        fabric = await Fabric.connect(
+            settings.fabric_url, name="controller", user=settings.fabric_user, password=password
+        )
+        try:
+            yield fabric, partial(_introduce, settings, login)
+        finally:
+            await fabric.close()
+        return
+    server = NatsServer(settings.data_dir / "fabric", hosts=[settings.host])
+    await server.start()
+    try:
+        agent = await server.agent(settings.host)
+        login = AgentLogin("", server.url, agent.user, agent.password)
+        me = server.controller
+        fabric = await Fabric.connect(server.url, name="controller", user=me.user, password=me.password)
+        try:
+            yield fabric, partial(_introduce, settings, login)
+        finally:
+            await fabric.close()
+    finally:
+        await server.stop()
+
+
+async def _introduce(settings: Settings, login: Any, installation: str) -> None:
+    from dataclasses import replace
+
+    await asyncio.to_thread(replace(login, installation=installation).save, settings.data_dir)
+
+
+# -- agent -----------------------------------------------------------------------------------------------------
+
+
+def make_providers(settings: Settings, installation: str) -> dict[str, Any]:
+    """The providers of this host, by the name that topologies use."""
+    from wireloom.providers.docker import DockerProvider
+    from wireloom.providers.libvirt import LibvirtProvider
+
+    return {
+        "docker": DockerProvider(installation, url=settings.docker_url or None),
+        "libvirt": LibvirtProvider(
+            installation,
+            uri=settings.libvirt_uri,
+            image_folder=settings.data_dir / "images",
+            accelerate=settings.acceleration,
+        ),
+    }
+
+
+async def _agent(settings: Settings) -> None:
+    from wireloom.agent.facts import host_facts
+    from wireloom.agent.login import AgentLogin
+    from wireloom.agent.management import ManagedNetwork, segment_name
+    from wireloom.agent.service import AgentService
+    from wireloom.agent.ssh import InstallationKey, SshShell
+    from wireloom.dataplane.kernel import KernelDataPlane
+    from wireloom.fabric.connection import Fabric
+    from wireloom.providers.libvirt import acceleration
+
+    login = await AgentLogin.wait(settings.data_dir, _LOGIN_WAIT_S)
+    structlog.contextvars.bind_contextvars(host=settings.host)
+    fabric = await Fabric.connect(
+        login.url,
+        name=f"agent {settings.host}",
+        user=login.user,
+        password=login.password,
+        creates_stores=False,
+        timeout_s=_LOGIN_WAIT_S,
+    )
+    dataplane = KernelDataPlane(login.installation)
+    await dataplane.self_test()
+    key = await asyncio.to_thread(InstallationKey.ensure, settings.data_dir / "keys")
+    decision = acceleration.probe(settings.acceleration)
+    service = AgentService(
+        host=settings.host,
+        installation=login.installation,
+        host_boot=_BOOT_ID.read_text().strip(),
+        data_dir=settings.data_dir,
+        fabric=fabric,
+        providers=make_providers(settings, login.installation),
+        dataplane=dataplane,
+        management=ManagedNetwork(login.installation, dataplane, settings.data_dir / "management"),
+        segment=segment_name(login.installation),
+        shell=SshShell(key, settings.data_dir / "nodes"),
+        authorized_keys=key.public_line,
+        facts=partial(
+            host_facts,
+            settings,
+            installation=login.installation,
+            kvm=decision.kvm,
+            kvm_reason=decision.reason,
+        ),
+        heartbeat_s=settings.heartbeat_s,
+        resync_s=settings.resync_s,
+    )
+    try:
+        await service.run()
+    finally:
+        await fabric.close()
