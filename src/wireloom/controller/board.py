@@ -10,37 +10,29 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Literal
 
-import structlog
-
 from wireloom.controller.hub import Hub
 from wireloom.controller.live import LiveState
 from wireloom.controller.picture import LabPicture
 from wireloom.controller.progress import advance
 from wireloom.controller.store.records import LabSnapshot, OperationRecord
 from wireloom.controller.view import lab_summary, lab_view
-from wireloom.errors import NotFound, WireloomError
+from wireloom.errors import NotFound
 from wireloom.model.base import Value
 from wireloom.model.slice import Slice
 from wireloom.model.views import LabSummary, LabView, OperationState, OperationView, StreamMessage
 
-__all__ = ["Board", "Render"]
-
-log = structlog.get_logger(__name__)
+__all__ = ["Board"]
 
 #: Finished operations that the board remembers, so that a late reader still sees how they ended.
 REMEMBERED_OPERATIONS: Final = 200
-
-#: From what is stored of a lab to the slices of its hosts.
-Render = Callable[[LabSnapshot], Mapping[str, Slice]]
 
 
 class Board:
     """All labs and operations; every method returns at once."""
 
-    def __init__(self, *, live: LiveState, hub: Hub, render: Render, clock: Callable[[], float]) -> None:
+    def __init__(self, *, live: LiveState, hub: Hub, clock: Callable[[], float]) -> None:
         self._live = live
         self._hub = hub
-        self._render = render
         self._clock = clock
         self._snapshots: dict[str, LabSnapshot] = {}
         self._slices: dict[str, Mapping[str, Slice]] = {}
@@ -94,7 +86,7 @@ class Board:
         if snapshot is None or slices is None:
             return None
         refused = {node.id for node in snapshot.nodes if node.problem is not None}
-        return {host: _without(document, refused) for host, document in slices.items()}
+        return {host: _without(document, refused) for host, document in slices.items() if host in snapshot.hosts}
 
     def operation(self, operation_id: str) -> OperationRecord | None:
         """An operation that runs, or ended not long ago."""
@@ -107,15 +99,17 @@ class Board:
 
     # ---------------------------------------------------------------- changes
 
-    def put(self, snapshot: LabSnapshot, operation: OperationRecord | None = None) -> None:
-        """A lab's intent has changed, by ``operation`` if one is given."""
+    def put(
+        self, snapshot: LabSnapshot, slices: Mapping[str, Slice] | None, operation: OperationRecord | None = None
+    ) -> None:
+        """A lab's intent has changed, by ``operation`` if one is given.
+
+        :param slices: of all its nodes by host; ``None``: they cannot be computed, so no host is told anything.
+        """
         lab_id = snapshot.lab.id
         self._snapshots[lab_id] = snapshot
-        try:
-            self._slices[lab_id] = self._render(snapshot)
-        except WireloomError as error:
-            # A stored topology that no longer expands (a device file is gone) must not stop the other labs.
-            log.error("lab cannot be rendered", lab=snapshot.lab.name, error=str(error))
+        if slices is not None:
+            self._slices[lab_id] = slices
         if operation is not None:
             self.track(operation)
         self.refresh(lab_id)

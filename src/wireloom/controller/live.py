@@ -33,6 +33,8 @@ class LiveState:
         self._clock = clock
         self._hosts: dict[str, SeenHost] = {}
         self._statuses: dict[str, dict[str, SliceStatus]] = {}  # lab id → host → status
+        #: Management subnet by host, also of hosts that are away; as stored in the database.
+        self.subnets: dict[str, str] = {}
 
     @property
     def hosts(self) -> Mapping[str, SeenHost]:

@@ -35,11 +35,9 @@ class Observer:
         self._board = board
         self._publisher = publisher
         self._hub = hub
-        self._subnets: dict[str, str] = {}
 
-    async def start(self, supervisor: Supervisor) -> None:
-        """Read what is stored of hosts, then listen for ever."""
-        self._subnets = await self._store.subnets()
+    def start(self, supervisor: Supervisor) -> None:
+        """Listen for ever."""
         supervisor.start("watch hosts", self._watch_hosts)
         supervisor.start("watch observations", self._watch_observations)
 
@@ -52,9 +50,9 @@ class Observer:
 
     async def _host_changed(self, host: str, facts: Any) -> None:
         came = facts is not None and host not in self._live.alive
-        if facts is not None and facts.management_subnet not in {"", self._subnets.get(host)}:
+        if facts is not None and facts.management_subnet not in {"", self._live.subnets.get(host)}:
             await self._store.remember_subnet(host, facts.management_subnet)
-            self._subnets[host] = facts.management_subnet
+            self._live.subnets[host] = facts.management_subnet
         if not self._live.set_host(host, facts):
             return
         self._hub.publish(StreamMessage(type="host", data=self._live.hosts[host].view().model_dump(mode="json")))

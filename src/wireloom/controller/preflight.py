@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 from wireloom.errors import CapacityExceeded, Unavailable, Unsupported, WireloomError
 from wireloom.fabric.documents import HostFacts
-from wireloom.model.slice import NodeIntent
+from wireloom.model.topology import NodeSpec
 
 __all__ = ["Candidate", "Findings", "check"]
 
@@ -21,11 +21,11 @@ OVERCOMMIT: Final = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A node that shall run, and the host chosen for it (``None``: none was found; ``pin`` is what the user wrote)."""
+    """A node and the host chosen for it; ``None``: none was found."""
 
-    intent: NodeIntent
+    spec: NodeSpec
     host: str | None
-    pin: str | None = None
+    power: Literal["on", "off"] = "on"
 
 
 @dataclass
@@ -49,15 +49,15 @@ def check(candidates: Sequence[Candidate], facts: Mapping[str, HostFacts], reser
         if problem is None:
             problem = _memory_problem(candidate, facts, used)
         if problem is not None:
-            findings.problems[candidate.intent.name] = problem
+            findings.problems[candidate.spec.name] = problem
     _block_dependents(candidates, findings)
     findings.warnings += _memory_warnings(facts, used)
     return findings
 
 
 def _host_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
-    name = candidate.intent.name
-    wanted = candidate.host or candidate.pin
+    name = candidate.spec.name
+    wanted = candidate.host or candidate.spec.host
     if wanted is None:
         return Unavailable("no host is connected", node=name, hint="start an agent: `sudo wireloom up`")
     if wanted not in facts:
@@ -67,7 +67,7 @@ def _host_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> Wirel
 
 
 def _provider_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
-    node, host = candidate.intent, facts[candidate.host or ""]
+    node, host = candidate.spec, facts[candidate.host or ""]
     offered = {provider.name: provider for provider in host.providers}
     capabilities = offered.get(node.provider)
     if capabilities is None:
@@ -98,8 +98,8 @@ def _provider_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> W
 
 def _memory_problem(candidate: Candidate, facts: Mapping[str, HostFacts], used: dict[str, int]) -> WireloomError | None:
     """Reserve the node's memory on its host, or say why that is not possible."""
-    node, host = candidate.intent, facts[candidate.host or ""]
-    if node.power == "off" or not host.memory_mb:
+    node, host = candidate.spec, facts[candidate.host or ""]
+    if candidate.power == "off" or not host.memory_mb:
         return None
     reserved = used.get(host.host, 0) + node.memory_mb
     if node.memory_mb > host.memory_mb or reserved > host.memory_mb * OVERCOMMIT:
@@ -115,13 +115,11 @@ def _memory_problem(candidate: Candidate, facts: Mapping[str, HostFacts], used: 
 
 def _block_dependents(candidates: Iterable[Candidate], findings: Findings) -> None:
     """A node that waits for a refused one could never start; say so instead of letting it wait."""
-    nodes = {candidate.intent.id: candidate.intent for candidate in candidates}
     grown = True
     while grown:
         grown = False
-        for node in nodes.values():
-            others = (nodes[other].name for other in node.depends_on if other in nodes)
-            cause = next((other for other in others if other in findings.problems), None)
+        for node in (candidate.spec for candidate in candidates):
+            cause = next((other for other in node.depends_on if other in findings.problems), None)
             if cause is not None and node.name not in findings.problems:
                 findings.problems[node.name] = Unavailable(
                     f"it depends on {cause}, which cannot run", node=node.name, hint=f"solve the problem of {cause}"

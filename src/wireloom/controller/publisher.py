@@ -140,7 +140,8 @@ class Publisher:
             return
         snapshot = await self._store.snapshot_by_id(lab_id)
         if snapshot is not None:
-            self._board.put(snapshot)
+            slices = self._board.picture(lab_id).slices
+            self._board.put(snapshot, {host: slices[host] for host in slices if host in snapshot.hosts})
 
     # ---------------------------------------------------------------- everything
 

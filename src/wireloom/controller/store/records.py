@@ -51,8 +51,9 @@ class RevisionRecord(Value):
 class NodeRecord(Value):
     """Intent of one node beside its topology: identity, place, power and counters.
 
-    ``host`` is empty and ``problem`` (the wire form of an error) set for a node that preflight refused: it is in no
-    slice until a later verb finds it a place.
+    :ivar problem: wire form of the error by which preflight refused the node: it is in no slice until a later verb
+        finds nothing wrong. Only a node that was never made can be refused.
+    :ivar ports: data ports that it was last given, where its provider fixes them at creation; 0 before the first time.
     """
 
     id: str
@@ -66,6 +67,7 @@ class NodeRecord(Value):
     restarts: int = 0
     attention: int = 0
     mgmt_ipv4: str | None = None
+    ports: int | None = None
     problem: dict[str, Any] | None = None
 
 

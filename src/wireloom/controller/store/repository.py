@@ -148,6 +148,11 @@ class Store:
             )
             return [OperationRecord.model_validate(dict(row)) for row in rows.mappings()]
 
+    async def add_operation(self, record: OperationRecord) -> None:
+        """Keep an operation that changes nothing of its lab."""
+        async with self._database.write() as connection:
+            await connection.execute(insert(tables.operations).values(record.model_dump(mode="json")))
+
     async def save_operation(self, record: OperationRecord) -> None:
         """Write progress or the end of an operation."""
         table = tables.operations
@@ -196,7 +201,7 @@ async def _write_nodes(connection: AsyncConnection, edit: LabEdit) -> None:
         await connection.execute(insert(table), [node.model_dump() for node in placed])
     held = tables.lab_hosts
     known = set(await connection.scalars(select(held.c.host).where(held.c.lab_id == edit.lab.id)))
-    added = {node.host for node in placed if node.host} - known
+    added = {node.host for node in placed if node.host and node.problem is None} - known
     if added:
         await connection.execute(insert(held), [{"lab_id": edit.lab.id, "host": host} for host in sorted(added)])
 

@@ -78,6 +78,7 @@ nodes = Table(
     Column("restarts", Integer, nullable=False),
     Column("attention", Integer, nullable=False),
     Column("mgmt_ipv4", String(15), nullable=True),
+    Column("ports", Integer, nullable=True),
     Column("problem", JSON(none_as_null=True), nullable=True),
     UniqueConstraint("lab_id", "name"),
     UniqueConstraint("host", "mgmt_ipv4"),

@@ -93,6 +93,7 @@ def _create_nodes() -> None:
         sa.Column("restarts", sa.Integer(), nullable=False),
         sa.Column("attention", sa.Integer(), nullable=False),
         sa.Column("mgmt_ipv4", sa.String(15), nullable=True),
+        sa.Column("ports", sa.Integer(), nullable=True),
         sa.Column("problem", sa.JSON(none_as_null=True), nullable=True),
         _of_lab("nodes"),
         sa.PrimaryKeyConstraint("id", name="pk_nodes"),

@@ -1,0 +1,241 @@
+"""The routes, one for each row of the table in :mod:`wireloom.model.views`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import PlainTextResponse
+from pydantic import BaseModel, Field
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from wireloom.api.failures import ERROR_RESPONSES, error_response
+from wireloom.api.streams import ByteStreamResponse, run_console
+from wireloom.controller.controller import Controller
+from wireloom.controller.hub import Mailbox
+from wireloom.errors import WireloomError
+from wireloom.fabric.documents import Event, Orphan
+from wireloom.model.views import (
+    ActionRequest,
+    DeployRequest,
+    DeviceView,
+    ExecRequest,
+    ExecView,
+    HostView,
+    LabSummary,
+    LabView,
+    LinkRequest,
+    OperationView,
+    PlanView,
+    PruneRequest,
+    StatusView,
+    StreamMessage,
+)
+
+__all__ = ["API_PREFIX", "router"]
+
+API_PREFIX = "/api/v1"
+#: A reader of the stream that takes nothing for so long is let go.
+SEND_TIMEOUT_S = 30.0
+CLOSE_TOO_SLOW = 1013
+
+router = APIRouter(prefix=API_PREFIX, responses=ERROR_RESPONSES)
+
+
+def _controller(connection: HTTPConnection) -> Controller:
+    controller: Controller = connection.app.state.controller
+    return controller
+
+
+TheController = Annotated[Controller, Depends(_controller)]
+
+# -------------------------------------------------------------------- what is there
+
+
+@router.get("/status", operation_id="getStatus", tags=["installation"])
+async def status(controller: TheController) -> StatusView:
+    """The installation at a glance."""
+    return controller.status()
+
+
+@router.get("/hosts", operation_id="listHosts", tags=["installation"])
+async def hosts(controller: TheController) -> list[HostView]:
+    """Hosts and what their agents say of them."""
+    return controller.hosts()
+
+
+@router.get("/devices", operation_id="listDevices", tags=["installation"])
+async def devices(controller: TheController) -> list[DeviceView]:
+    """The device catalogue."""
+    return controller.devices()
+
+
+@router.get("/labs", operation_id="listLabs", tags=["labs"])
+async def labs(controller: TheController) -> list[LabSummary]:
+    """All labs in short, by name."""
+    return controller.board.summaries()
+
+
+@router.get("/labs/{lab}", operation_id="getLab", tags=["labs"])
+async def get_lab(lab: str, controller: TheController) -> LabView:
+    """A lab with its nodes and links as they are now."""
+    return controller.lab(lab)
+
+
+@router.get(
+    "/labs/{lab}/topology",
+    operation_id="getTopology",
+    tags=["labs"],
+    response_class=PlainTextResponse,
+    responses={200: {"content": {"application/yaml": {"schema": {"type": "string"}}}}},
+)
+async def topology(lab: str, controller: TheController) -> Response:
+    """The text of the lab's current revision."""
+    return Response(controller.topology(lab), media_type="application/yaml")
+
+
+@router.get("/labs/{lab}/events", operation_id="listLabEvents", tags=["events"])
+async def lab_events(lab: str, controller: TheController) -> list[Event]:
+    """Recent history of a lab, oldest first."""
+    return controller.journal.recent(lab)
+
+
+@router.get("/events", operation_id="listEvents", tags=["events"])
+async def events(controller: TheController) -> list[Event]:
+    """Recent history of everything, oldest first."""
+    return controller.journal.recent()
+
+
+@router.get("/operations/{operation_id}", operation_id="getOperation", tags=["labs"])
+async def operation(operation_id: str, controller: TheController) -> OperationView:
+    """How far a long-running verb is."""
+    return await controller.operation(operation_id)
+
+
+# -------------------------------------------------------------------- verbs
+
+
+@router.post("/plan", operation_id="plan", tags=["labs"])
+async def plan(request: DeployRequest, controller: TheController) -> PlanView:
+    """What deploying would change; changes nothing."""
+    return await controller.labs.plan(request)
+
+
+@router.post("/labs", operation_id="deploy", tags=["labs"], status_code=202)
+async def deploy(request: DeployRequest, controller: TheController) -> OperationView:
+    """Create a lab, or bring it to this topology."""
+    return await controller.labs.deploy(request)
+
+
+@router.delete("/labs/{lab}", operation_id="destroy", tags=["labs"], status_code=202)
+async def destroy(lab: str, controller: TheController) -> OperationView:
+    """Remove a lab and everything that it has on any host."""
+    return await controller.labs.destroy(lab)
+
+
+@router.post("/labs/{lab}/actions", operation_id="act", tags=["labs"], status_code=202)
+async def act(lab: str, request: ActionRequest, controller: TheController) -> OperationView:
+    """Start, stop, restart or wipe nodes."""
+    return await controller.labs.act(lab, request)
+
+
+@router.post("/labs/{lab}/links", operation_id="link", tags=["labs"], status_code=202)
+async def link(lab: str, request: LinkRequest, controller: TheController) -> OperationView:
+    """Add or remove a link, or switch it on or off."""
+    return await controller.labs.link(lab, request)
+
+
+@router.post("/prune", operation_id="prune", tags=["installation"])
+async def prune(request: PruneRequest, controller: TheController) -> list[Orphan]:
+    """Find, and unless it is a dry run remove, what is in no lab."""
+    return await controller.questions.prune(dry_run=request.dry_run)
+
+
+# -------------------------------------------------------------------- nodes
+
+
+@router.post("/labs/{lab}/nodes/{node}/exec", operation_id="exec", tags=["nodes"])
+async def exec_in_node(lab: str, node: str, request: ExecRequest, controller: TheController) -> ExecView:
+    """Run a command in a node."""
+    return await controller.questions.exec(lab, node, request)
+
+
+@router.get(
+    "/labs/{lab}/nodes/{node}/log",
+    operation_id="getLog",
+    tags=["nodes"],
+    response_class=Response,
+    responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def log(lab: str, node: str, controller: TheController, follow: bool = False) -> Response:
+    """Console output since power-on; with ``follow`` also what comes."""
+    return ByteStreamResponse(await controller.questions.log(lab, node, follow=follow))
+
+
+class _ConsoleOptions(BaseModel):
+    """Size of the terminal, whether to type at all, and which line instead of the device's own choice."""
+
+    columns: int = Field(80, ge=1, le=1000)
+    rows: int = Field(24, ge=1, le=1000)
+    read_only: bool = False
+    line: int | None = Field(None, ge=0)
+
+
+@router.websocket("/labs/{lab}/nodes/{node}/console")
+async def console(
+    websocket: WebSocket,
+    lab: str,
+    node: str,
+    controller: TheController,
+    options: Annotated[_ConsoleOptions, Query()],
+) -> None:
+    """The node's console."""
+    try:
+        source = await controller.questions.console(lab, node, **options.model_dump())
+    except WireloomError as error:
+        await websocket.send_denial_response(error_response(error))
+        return
+    try:
+        await websocket.accept()
+    except BaseException:
+        await source.close()
+        raise
+    await run_console(websocket, source)
+
+
+@router.websocket("/stream")
+async def stream(websocket: WebSocket, controller: TheController, lab: str | None = None) -> None:
+    """Everything as it is, then every change."""
+    await websocket.accept()
+    with controller.hub.subscribe(lab) as mailbox:
+        greeting = controller.board.greeting(lab)
+        sender = asyncio.ensure_future(_send_changes(websocket, mailbox, greeting))
+        reader = asyncio.ensure_future(_until_gone(websocket))
+        try:
+            await asyncio.wait({sender, reader}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (sender, reader):
+                task.cancel()
+            await asyncio.gather(sender, reader, return_exceptions=True)
+
+
+async def _send_changes(websocket: WebSocket, mailbox: Mailbox, greeting: list[StreamMessage]) -> None:
+    messages = greeting
+    try:
+        while True:
+            for message in messages:
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    await websocket.send_text(message.model_dump_json())
+            messages = await mailbox.take()
+    except TimeoutError:
+        await websocket.close(CLOSE_TOO_SLOW, "too slow")
+    except WebSocketDisconnect:
+        return
+
+
+async def _until_gone(websocket: WebSocket) -> None:
+    """What a reader says is of no interest; that it goes away is."""
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass

@@ -1,0 +1,117 @@
+"""Byte streams of nodes over HTTP and WebSocket, with back-pressure both ways.
+
+Neither side is read faster than the other takes it: one piece is in flight per direction, and the server's own flow
+control stops reading from a socket whose messages are not taken. Whoever goes first, the node's stream is closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from wireloom.errors import InvalidInput, WireloomError
+from wireloom.providers.contract import ByteStream
+
+__all__ = ["ByteStreamResponse", "run_console"]
+
+CLOSE_NORMAL = 1000
+CLOSE_ERROR = 1011
+
+
+class ByteStreamResponse(Response):
+    """Streams ``source`` until it ends or the client goes away, and closes it."""
+
+    media_type = "application/octet-stream"
+
+    def __init__(self, source: ByteStream) -> None:
+        super().__init__()
+        self._source = source
+        del self.headers["content-length"]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def pump() -> None:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            while data := await self._source.read():
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+        async def watch() -> None:
+            # A quiet log sends nothing for hours, so nothing would be noticed by sending.
+            request = Request(scope, receive)
+            async for _ in request.stream():
+                pass
+            while (await receive())["type"] != "http.disconnect":
+                pass
+
+        try:
+            await _first_of(pump, watch)
+        finally:
+            await self._source.close()
+
+
+async def run_console(websocket: WebSocket, source: ByteStream) -> None:
+    """Serve a console on an accepted ``websocket`` until either end goes, then close both.
+
+    Binary messages are bytes both ways. A text message from the client is ``{"columns", "rows"}``; one from us is
+    ``{"error"}``, and the end.
+    """
+
+    async def from_node() -> None:
+        while data := await source.read():
+            await websocket.send_bytes(data)
+
+    async def from_client() -> None:
+        while True:
+            message = await websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            data = message.get("bytes")
+            if data is not None:
+                await source.write(data)
+            else:
+                await source.resize(*_size(message.get("text") or ""))
+
+    code = CLOSE_NORMAL
+    try:
+        await _first_of(from_node, from_client)
+    except WireloomError as error:
+        code = CLOSE_ERROR
+        with suppress(WebSocketDisconnect, RuntimeError):
+            await websocket.send_json({"error": error.to_wire()})
+    except WebSocketDisconnect:
+        pass
+    finally:
+        await source.close()
+        with suppress(WebSocketDisconnect, RuntimeError):  # the client was first to go
+            await websocket.close(code)
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        document = json.loads(text)
+        columns, rows = int(document["columns"]), int(document["rows"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput('a text message on a console is {"columns": N, "rows": N}') from error
+    if not (0 < columns <= 1000 and 0 < rows <= 1000):
+        raise InvalidInput("a terminal has 1 to 1000 columns and rows")
+    return columns, rows
+
+
+async def _first_of(*sides: Callable[[], Awaitable[None]]) -> None:
+    """Run ``sides`` until one of them ends; the others are cancelled, and its error is raised."""
+    tasks = [asyncio.ensure_future(side()) for side in sides]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    for task in done:
+        task.result()

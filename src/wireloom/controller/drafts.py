@@ -1,0 +1,144 @@
+"""From what is stored and what is asked to what shall be: the nodes of a lab after a verb. Pure but for new ids.
+
+Identity: a node keeps its id, and with it its disks, as long as its name, device and provider stay. A node of another
+device or provider is another node.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from wireloom.controller.preflight import Candidate, Findings, check
+from wireloom.controller.store.records import LabSnapshot, NodeRecord
+from wireloom.errors import NotFound
+from wireloom.fabric.documents import HostFacts
+from wireloom.model.slice import Slice
+from wireloom.model.topology import NodeSpec, Topology
+from wireloom.model.views import ActionRequest
+from wireloom.planning.expand import data_ports
+from wireloom.planning.place import HostRoom, Wish, place
+
+__all__ = ["acted_on", "after_verb", "drafted_nodes", "inspected", "with_ports"]
+
+_COUNTERS: Final = {
+    "start": ("attention",),
+    "stop": (),
+    "restart": ("restarts", "attention"),
+    "wipe": ("incarnation", "attention"),
+}
+_POWER: Final = {"start": "on", "stop": "off", "restart": "on"}  # a wipe leaves the power as it is
+
+
+def drafted_nodes(
+    topology: Topology, snapshot: LabSnapshot | None, lab_id: str, new_id: Callable[[], str]
+) -> list[NodeRecord]:
+    """The nodes of ``topology`` with their identities; new ones have no place yet.
+
+    Those that stay keep place, power and counters, and have their errors cleared.
+    """
+    return [_drafted(spec, snapshot, lab_id, new_id) for spec in topology.nodes]
+
+
+def _drafted(spec: NodeSpec, snapshot: LabSnapshot | None, lab_id: str, new_id: Callable[[], str]) -> NodeRecord:
+    before = snapshot.node(spec.name) if snapshot else None
+    if before is None or (before.device, before.provider) != (spec.device, spec.provider):
+        return NodeRecord(id=new_id(), lab_id=lab_id, name=spec.name, device=spec.device, provider=spec.provider)
+    return before.model_copy(update={"attention": before.attention + 1})
+
+
+def inspected(
+    nodes: Iterable[NodeRecord],
+    topology: Topology,
+    facts: Mapping[str, HostFacts],
+    reserved_mb: Mapping[str, int],
+    concerned: frozenset[str],
+) -> tuple[list[NodeRecord], Findings]:
+    """``nodes`` placed and checked: those of ``concerned`` that were never made may be refused.
+
+    :param facts: of hosts that live.
+    :param reserved_mb: memory that other labs reserve, in MiB by host.
+    """
+    records = {node.name: node for node in nodes}
+    rooms = {name: HostRoom(name, host.memory_mb - reserved_mb.get(name, 0)) for name, host in facts.items()}
+    wishes = {
+        spec.name: Wish(pin=spec.host, current=_current(records[spec.name]))
+        for spec in topology.nodes
+        if spec.name in records
+    }
+    chosen = place(wishes, rooms)
+    candidates = [
+        Candidate(spec, chosen[spec.name], records[spec.name].power) for spec in topology.nodes if spec.name in wishes
+    ]
+    findings = check(candidates, facts, reserved_mb)
+    # What exists on a host stays intended whatever is wrong there now: leaving it out would destroy it.
+    refusable = {name for name in concerned if not _is_made(records[name])}
+    findings.problems = {name: error for name, error in findings.problems.items() if name in refusable}
+    home = Counter(host for host in chosen.values() if host).most_common(1)
+    fallback = home[0][0] if home else ""
+    for spec in topology.nodes:
+        if spec.name in concerned:
+            host = chosen[spec.name] or spec.host or fallback
+            records[spec.name] = _placed(records[spec.name], host, findings, facts.get(host))
+    return list(records.values()), findings
+
+
+def _is_made(record: NodeRecord) -> bool:
+    return bool(record.host) and record.problem is None
+
+
+def _current(record: NodeRecord) -> str | None:
+    return record.host if _is_made(record) else None
+
+
+def _placed(record: NodeRecord, host: str, findings: Findings, facts: HostFacts | None) -> NodeRecord:
+    problem = findings.problems.get(record.name)
+    return record.model_copy(
+        update={
+            "host": host,
+            "mgmt_ipv4": record.mgmt_ipv4 if host == record.host else None,
+            "problem": problem.to_wire() if problem else None,
+            "ports": record.ports if record.ports is not None else _first_ports(record.provider, facts),
+        }
+    )
+
+
+def _first_ports(provider: str, facts: HostFacts | None) -> int | None:
+    """0 for a provider that fixes ports at creation, on the host as described by ``facts``."""
+    offered = facts.providers if facts else ()
+    return 0 if any(item.name == provider and item.ports_fixed for item in offered) else None
+
+
+def with_ports(nodes: Iterable[NodeRecord], slices: Mapping[str, Slice]) -> list[NodeRecord]:
+    """``nodes`` with the number of data ports that ``slices`` give them, where that number is to be kept."""
+    given = {intent.id: data_ports(intent) for document in slices.values() for intent in document.nodes}
+    return [
+        node if node.ports is None else node.model_copy(update={"ports": given.get(node.id, node.ports)})
+        for node in nodes
+    ]
+
+
+def acted_on(snapshot: LabSnapshot, names: Iterable[str]) -> frozenset[str]:
+    """The names of the nodes that a verb concerns; none named means all. :raises NotFound:"""
+    known = {node.name for node in snapshot.nodes}
+    wanted = frozenset(names) or frozenset(known)
+    unknown = sorted(wanted - known)
+    if unknown:
+        raise NotFound(
+            f"lab {snapshot.lab.name} has no node {', '.join(unknown)}", hint=f"its nodes: {', '.join(sorted(known))}"
+        )
+    return wanted
+
+
+def after_verb(snapshot: LabSnapshot, verb: ActionRequest, names: frozenset[str]) -> list[NodeRecord]:
+    """All nodes of the lab, with power and counters as ``verb`` leaves those in ``names``."""
+    return [_counted(node, verb) if node.name in names else node for node in snapshot.nodes]
+
+
+def _counted(node: NodeRecord, verb: ActionRequest) -> NodeRecord:
+    counters = {name: getattr(node, name) + 1 for name in _COUNTERS[verb.verb]}
+    fresh_ports = verb.verb == "wipe" and node.ports is not None  # the next runtime may have another number
+    return node.model_copy(
+        update={**counters, "power": _POWER.get(verb.verb, node.power), "ports": 0 if fresh_ports else node.ports}
+    )

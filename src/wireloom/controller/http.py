@@ -1,0 +1,80 @@
+"""Serving an ASGI application on a TCP port of our choice, inside a running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from wireloom.errors import Unavailable
+
+__all__ = ["HttpServer"]
+
+STOP_TIMEOUT_S = 3
+START_TIMEOUT_S = 10.0
+LARGEST_MESSAGE_BYTES = 1024 * 1024
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the process that runs us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class HttpServer:
+    """Serves ``app`` from :meth:`start` to :meth:`stop`."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                ws_max_size=LARGEST_MESSAGE_BYTES,
+                timeout_graceful_shutdown=STOP_TIMEOUT_S,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen, and return the URL that answers; port 0 takes any free one. :raises Unavailable: port taken."""
+        listener = _listen(host, port)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while not self._server.started:
+                if self._serving.done():
+                    self._serving.result()
+                await asyncio.sleep(0.01)
+        return _url(host, listener.getsockname()[1])
+
+    async def stop(self) -> None:
+        """Stop listening, end connections, wait; idempotent."""
+        serving, self._serving = self._serving, None
+        if serving is not None:
+            self._server.should_exit = True
+            await serving
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=512)
+    except OSError as error:
+        raise Unavailable(
+            f"cannot listen on {host} port {port}: {error.strerror}",
+            hint="does another controller run? `wireloom status`; else set `listen_port`",
+        ) from error
+
+
+def _url(host: str, port: int) -> str:
+    """An address for clients on this machine."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"

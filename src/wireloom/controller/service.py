@@ -1,0 +1,102 @@
+"""The controller as a process runs it: database, controller, HTTP, and the files by which clients find it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+from starlette.types import ASGIApp
+
+from wireloom.controller.controller import Controller
+from wireloom.controller.http import HttpServer
+from wireloom.controller.ports import ControllerFabric
+from wireloom.controller.store import Store
+from wireloom.controller.token import ensure_token
+from wireloom.devices import DeviceCatalogue
+from wireloom.settings import Settings
+
+__all__ = ["ControllerService", "MakeApp"]
+
+log = structlog.get_logger(__name__)
+
+
+class MakeApp(Protocol):
+    """:func:`wireloom.api.create_app`; given by the composition root, because the API stands above the controller."""
+
+    def __call__(self, controller: Controller, *, token: str, listen_host: str) -> ASGIApp: ...
+
+
+class ControllerService:
+    """Start, serve, stop. The fabric is connected by the caller, who closes it after :meth:`stop`.
+
+    :param settings_schemas: JSON Schema of each provider's settings, by the provider's name.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        fabric: ControllerFabric,
+        make_app: MakeApp,
+        devices: DeviceCatalogue,
+        settings_schemas: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        self._settings = settings
+        self._fabric = fabric
+        self._make_app = make_app
+        self._devices = devices
+        self._settings_schemas = settings_schemas
+        self._undo = AsyncExitStack()
+        self.url = ""
+
+    async def start(self) -> Controller:
+        """Come up completely, or not at all. :raises Unavailable: database or port cannot be had."""
+        async with AsyncExitStack() as undo:
+            token = ensure_token(self._settings.paths.token_file)
+            store = await Store.open(self._settings.database)
+            undo.push_async_callback(store.close)
+            controller = await Controller.create(
+                store=store,
+                fabric=self._fabric,
+                devices=self._devices,
+                settings_schemas=self._settings_schemas,
+                domain=self._settings.management_domain,
+                privileged_permitted=self._settings.allow_privileged,
+            )
+            await controller.start()
+            undo.push_async_callback(controller.stop)
+            host = self._settings.listen_host
+            server = HttpServer(self._make_app(controller, token=token, listen_host=host))
+            self.url = await server.start(host, self._settings.listen_port)
+            undo.push_async_callback(server.stop)
+            _announce(self._settings.paths.controller_file, self.url)
+            undo.callback(_withdraw, self._settings.paths.controller_file)
+            self._undo = undo.pop_all()
+        log.info("controller is up", url=self.url, installation=controller.installation)
+        return controller
+
+    async def stop(self) -> None:
+        """Come down in reverse; idempotent. Labs go on as they are."""
+        await self._undo.aclose()
+
+
+def _announce(file: Path, url: str) -> None:
+    """Tell local clients where we are; they see the whole file or none."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    draft.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
+    draft.replace(file)
+
+
+def _withdraw(file: Path) -> None:
+    """Take the announcement back, unless another controller has made its own since."""
+    try:
+        if json.loads(file.read_text(encoding="utf-8")).get("pid") == os.getpid():
+            file.unlink()
+    except (OSError, ValueError):
+        log.debug("no announcement to withdraw", file=str(file))

@@ -1,0 +1,142 @@
+"""Topologies of stored labs: reading with a small memory, expanding to slices, rewriting links."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Final
+
+from wireloom.controller.addresses import management
+from wireloom.controller.store.records import LabSnapshot, RevisionRecord, revision_digest
+from wireloom.devices import DeviceCatalogue
+from wireloom.model.slice import Slice
+from wireloom.model.topology import Topology
+from wireloom.model.views import ChangeView, DeviceView, LinkRequest
+from wireloom.planning.changes import describe_changes
+from wireloom.planning.expand import Expansion, NodeCounters, expand
+from wireloom.planning.topology import parse_topology
+
+__all__ = ["Topologies"]
+
+REMEMBERED: Final = 64
+
+
+class Topologies:
+    """Everything that depends on devices and topology text. Safe to call from several threads.
+
+    :param settings_schemas: JSON Schema of each provider's settings.
+    :param domain: DNS domain of the management networks.
+    """
+
+    def __init__(
+        self,
+        *,
+        devices: DeviceCatalogue,
+        installation: str,
+        settings_schemas: Mapping[str, Mapping[str, Any]],
+        domain: str,
+    ) -> None:
+        self._devices = devices
+        self._installation = installation
+        self._schemas = settings_schemas
+        self._domain = domain
+        self._parsed: OrderedDict[str, Topology] = OrderedDict()
+
+    def parse(self, text: str, *, source: str, files: Mapping[str, str]) -> Topology:
+        """:raises TopologyInvalid: with all mistakes."""
+        digest = revision_digest(text, dict(files))
+        known = self._parsed.get(digest)
+        if known is not None:
+            return known
+        topology = parse_topology(
+            text, source=source, files=files, devices=self._devices, settings_schemas=self._schemas
+        ).topology
+        self._parsed[digest] = topology
+        while len(self._parsed) > REMEMBERED:
+            self._parsed.popitem(last=False)
+        return topology
+
+    def parse_revision(self, revision: RevisionRecord) -> Topology:
+        """A stored revision. :raises TopologyInvalid: it was valid once, but a device has changed since."""
+        return self.parse(revision.topology, source=revision.source, files=revision.files)
+
+    def render(self, snapshot: LabSnapshot, subnets: Mapping[str, str]) -> dict[str, Slice]:
+        """The slices of a lab by host, those of refused nodes included.
+
+        A host that may hold something of the lab and shall not any more gets one that asks for its removal.
+        """
+        slices: dict[str, Slice] = {}
+        if not snapshot.lab.removing:
+            slices = expand(self.parse_revision(snapshot.revision), self._expansion(snapshot, subnets))
+        for host in snapshot.hosts:
+            slices.setdefault(host, self._removal(snapshot))
+        return slices
+
+    def describe(
+        self, before: LabSnapshot | None, after: LabSnapshot, subnets: Mapping[str, str]
+    ) -> tuple[ChangeView, ...]:
+        """What would change from ``before`` to ``after``."""
+        old = self.parse_revision(before.revision) if before else None
+        hosts = {node.name: node.host for node in before.nodes if node.host} if before else {}
+        new = self.parse_revision(after.revision)
+        return describe_changes(old, new, self._expansion(after, subnets), old_host_of=hosts)
+
+    def rewrite_link(self, revision: RevisionRecord, request: LinkRequest) -> str:
+        """The topology's text with one link added, removed, raised or lowered; comments stay.
+
+        :raises NotFound: there is no such link. :raises Conflict: a port is in use.
+        """
+        raise NotImplementedError
+
+    def device_views(self) -> list[DeviceView]:
+        """The catalogue for the API, by name."""
+        return sorted(
+            (
+                DeviceView(
+                    name=device.name,
+                    title=device.title,
+                    vendor=device.vendor,
+                    providers=tuple(device.providers),
+                    default_provider=device.default_provider,
+                    cpu=device.hardware.cpu.default,
+                    memory_mb=int(device.hardware.memory_mb.default),
+                    ports=device.ports.limit,
+                )
+                for device in self._devices
+            ),
+            key=lambda view: view.name,
+        )
+
+    def _expansion(self, snapshot: LabSnapshot, subnets: Mapping[str, str]) -> Expansion:
+        nodes = snapshot.nodes
+        return Expansion(
+            installation=self._installation,
+            lab_id=snapshot.lab.id,
+            generation=snapshot.lab.generation,
+            devices=self._devices,
+            ids={node.name: node.id for node in nodes},
+            host_of={node.name: node.host for node in nodes},
+            mgmt={host: management(subnet, self._domain) for host, subnet in subnets.items()},
+            mgmt_ipv4={node.name: node.mgmt_ipv4 for node in nodes if node.mgmt_ipv4 is not None},
+            counters={
+                node.name: NodeCounters(
+                    power=node.power,
+                    incarnation=node.incarnation,
+                    restarts=node.restarts,
+                    attention=node.attention,
+                    ports=node.ports,
+                )
+                for node in nodes
+            },
+            spare_providers=frozenset(node.provider for node in nodes if node.ports is not None),
+            allow_privileged=snapshot.lab.allow_privileged,
+        )
+
+    def _removal(self, snapshot: LabSnapshot) -> Slice:
+        return Slice(
+            installation=self._installation,
+            lab_id=snapshot.lab.id,
+            lab=snapshot.lab.name,
+            generation=snapshot.lab.generation,
+            removed=True,
+        )
