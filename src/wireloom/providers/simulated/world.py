@@ -187,6 +187,7 @@ class SimulatedWorld:
         if self.max_runtimes is not None and len(self.runtimes) >= self.max_runtimes:
             raise CapacityExceeded(f"the simulated host takes {self.max_runtimes} runtimes")
         runtime = SimulatedRuntime(f"sim-{next(self._numbers):06d}", spec, settings)
+        runtime.storage |= {file.path: file.content for file in spec.files}
         self.runtimes[runtime.runtime_id] = runtime
         self._publish_of(runtime, EventKind.CREATED)
         self._crash_if_scripted(runtime)

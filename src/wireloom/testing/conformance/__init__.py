@@ -1,0 +1,1 @@
+"""Conformance suites: one for each contract, run against every implementation of it."""

@@ -1,0 +1,141 @@
+"""The Docker side of the provider conformance suite. The image is a static busybox, imported as a file tree."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import tarfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from wireloom.model.runtime import ConsoleRequest, RuntimeSpec
+from wireloom.providers.contract import Provider
+from wireloom.providers.docker import DockerProvider
+from wireloom.providers.docker.gate import find_busybox
+from wireloom.testing.conformance.provider import ConsoleTalk, GuestCommands, GuestFacts
+
+IMAGE = "wireloom-test/busybox:latest"
+APPLETS = ("sh", "cat", "echo", "env", "hostname", "mkdir", "mount", "ps", "sleep", "stat", "sync", "test", "true")
+BOOT = "trap 'exit 0' TERM; echo guest is up; sleep 1000000 & wait"
+
+
+class DockerHarness:
+    """See :class:`~wireloom.testing.conformance.provider.ProviderHarness`."""
+
+    image = IMAGE
+    missing_image = "wireloom-test/nowhere:9"
+    settings: dict[str, Any] = {"command": ["/bin/sh", "-c", BOOT]}
+    wrong_settings: dict[str, Any] = {"privilegd": True}
+    privileged_settings: dict[str, Any] | None = {**settings, "privileged": True}
+    boot_pattern = rb"guest is up"
+    boot_s = 20.0
+    memory_mb = 64
+    memory_overhead_mb = 0
+    talks = (ConsoleTalk(ConsoleRequest(kind="exec", command=("/bin/sh",)), b"echo wl-$((40+2))\n", rb"wl-42"),)
+    commands = GuestCommands(
+        exit_with=lambda code: ["sh", "-c", f"exit {code}"],
+        say=lambda text: ["echo", text],
+        warn=lambda text: ["sh", "-c", 'echo "$1" >&2', "warn", text],
+        copy_input=["cat"],
+        sleep=lambda seconds: ["sleep", str(seconds)],
+    )
+    can_restart_behind_back = True
+
+    async def provider(self, installation: str) -> Provider:
+        return DockerProvider(installation)
+
+    async def debris(self, installation: str) -> list[str]:
+        label = f"label=wireloom.installation={installation}"
+        return (await docker("ps", "--all", "--filter", label, "--format", "{{.Names}}")).split()
+
+    async def make_ports(self, spec: RuntimeSpec) -> None:
+        """Ports come between start and release, so nothing has to be there before."""
+
+    async def remove_ports(self, spec: RuntimeSpec) -> None:
+        """They go with the namespace."""
+
+    async def kill(self, runtime_id: str) -> None:
+        await docker("kill", runtime_id)
+
+    async def restart(self, runtime_id: str) -> None:
+        await docker("restart", "--time", "0", runtime_id)
+
+    async def write_file(self, provider: Provider, runtime_id: str, name: str, content: bytes) -> None:
+        done = await provider.exec(
+            runtime_id, ["sh", "-c", 'cat >"$1"; sync', "write", name], timeout_s=20, stdin=content
+        )
+        assert done.exit_code == 0, done.stderr
+
+    async def read_file(self, provider: Provider, runtime_id: str, name: str) -> bytes:
+        done = await provider.exec(runtime_id, ["cat", name], timeout_s=20)
+        assert done.exit_code == 0, done.stderr
+        return done.stdout
+
+    async def guest_facts(self, provider: Provider, runtime_id: str) -> GuestFacts:
+        async def output(*command: str) -> str:
+            return (await provider.exec(runtime_id, command, timeout_s=20)).stdout.decode()
+
+        pairs = (await output("cat", "/proc/1/environ")).split("\0")
+        return GuestFacts(
+            hostname=(await output("hostname")).strip(),
+            env=dict(pair.partition("=")[::2] for pair in pairs if pair),
+            resolver=await output("cat", "/etc/resolv.conf"),
+        )
+
+    async def limits(self, runtime_id: str) -> tuple[float, int]:
+        host = json.loads(await docker("inspect", runtime_id))[0]["HostConfig"]
+        assert host["MemorySwap"] == host["Memory"]
+        return host["CpuQuota"] / host["CpuPeriod"], host["Memory"] // (1024 * 1024)
+
+
+@asynccontextmanager
+async def harness() -> AsyncIterator[DockerHarness]:
+    """A harness on this host's engine, with its image present."""
+    provider = DockerProvider("conf-image")
+    try:
+        if not await provider.images.has(IMAGE):
+            await load_image(provider)
+    finally:
+        await provider.close()
+    yield DockerHarness()
+
+
+async def load_image(provider: Provider) -> None:
+    """Import the test image through the provider's own image store."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="wireloom-conformance-") as folder:
+        archive = Path(folder) / "busybox.tar"
+        archive.write_bytes(_file_tree(find_busybox().read_bytes()))
+        await provider.images.load(IMAGE, archive)
+
+
+def _file_tree(busybox: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, mode in (("bin", 0o755), ("etc", 0o755), ("root", 0o700), ("tmp", 0o1777)):
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, mode
+            archive.addfile(folder)
+        program = tarfile.TarInfo("bin/busybox")
+        program.size, program.mode = len(busybox), 0o755
+        archive.addfile(program, io.BytesIO(busybox))
+        for applet in APPLETS:
+            link = tarfile.TarInfo(f"bin/{applet}")
+            link.type, link.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(link)
+    return buffer.getvalue()
+
+
+async def docker(*arguments: str) -> str:
+    """Run the engine's own command line, which knows nothing of the provider."""
+    async with asyncio.timeout(30):
+        process = await asyncio.create_subprocess_exec(
+            "docker", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    return out.decode()
