@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import libvirt
 
@@ -51,11 +51,18 @@ from wireloom.providers.libvirt.states import Observed, event_kind, interpret
 
 __all__ = ["LibvirtProvider"]
 
+T = TypeVar("T")
+
 #: libvirt is asked again this often while something that it will report is awaited: a net under lost events.
 _LOOK_AGAIN_S: Final = 1.0
 
 #: How long libvirt may take to notice that an emulator has ended.
 _SETTLE_TIMEOUT_S: Final = 15.0
+
+#: How long an observation waits for a libvirt that is busy with a dead emulator.
+_STALL_S: Final = 0.3
+
+_POWER_BUTTON_AGAIN_S: Final = 3.0
 
 _CAPABILITIES_TIMEOUT_S: Final = 5.0
 
@@ -83,6 +90,7 @@ class LibvirtProvider:
         self._hub = EventHub()
         self._connections = Connections(uri, self._lifecycle, partial(self._hub.publish, EventKind.RESYNC))
         self._lookups: set[asyncio.Task[None]] = set()
+        self._seen: dict[str, Domain] = {}
         self._images = FolderImages(image_folder, self._bases_in_use)
         self.images: ImageStore = self._images
         self.abilities = Abilities(carrier=self)
@@ -115,13 +123,33 @@ class LibvirtProvider:
     # ------------------------------------------------------------------ observation
 
     async def observe(self, runtime_id: str | None = None) -> Sequence[RuntimeStatus]:
-        if runtime_id is not None:
-            domain = await self._find(runtime_id)
-            return [] if domain is None else [self._status(domain)]
+        if runtime_id is None:
+            found = await self._unless_stalled(self._all(), list(self._seen.values()))
+        else:
+            known = self._seen.get(runtime_id)
+            domain = await self._unless_stalled(self._find(runtime_id), known)
+            found = [] if domain is None else [domain]
+        return [_status(domain) for domain in found]
+
+    async def _all(self) -> list[Domain]:
         found = await self._connections.quick(partial(domains.of_installation, installation=self._installation))
+        self._seen = {}
         for domain in found:
             self._notice(domain)
-        return [self._status(domain) for domain in found]
+        return found
+
+    async def _unless_stalled(self, question: Coroutine[Any, Any, T], known: T) -> T:
+        """The answer to ``question``, or what was ``known`` before when libvirt is busy with a dead emulator.
+
+        libvirt answers nothing about a domain until its dead emulator has been reaped, which can take seconds; that
+        it is dead is known from its process at once.
+        """
+        dying = any(domain.active and _is_dead(domain) for domain in self._seen.values())
+        try:
+            async with asyncio.timeout(_STALL_S if dying else None):
+                return await question
+        except TimeoutError:
+            return known
 
     async def _find(self, runtime_id: str) -> Domain | None:
         domain = await self._connections.quick(partial(domains.find, uuid=runtime_id, installation=self._installation))
@@ -136,25 +164,10 @@ class LibvirtProvider:
         return domain
 
     def _notice(self, domain: Domain) -> None:
+        self._seen[domain.uuid] = domain
         self._hub.remember(domain.uuid, domain.labels.identity.node_id)
         if domain.active:
             self._hub.watch_process(domain.uuid, domain.name)
-
-    def _status(self, domain: Domain) -> RuntimeStatus:
-        seen = _interpret(domain)
-        started = domain.run.started_at if domain.run is not None else None
-        return RuntimeStatus(
-            runtime_id=domain.uuid,
-            name=domain.name,
-            identity=domain.labels.identity,
-            incarnation=domain.labels.incarnation,
-            spec_hash=domain.labels.spec_hash,
-            phase=seen.phase,
-            exit_code=seen.exit_code,
-            started_at=started,
-            detail=seen.detail,
-            carriers=dict(domain.carriers),
-        )
 
     # ------------------------------------------------------------------ life
 
@@ -221,11 +234,19 @@ class LibvirtProvider:
         if not domain.active:
             return
         if grace_s > 0 and _interpret(domain).phase is RuntimePhase.RUNNING:
-            await self._connections.quick(partial(domains.press_power_button, uuid=runtime_id))
             with contextlib.suppress(DeadlineExceeded):
-                await self._until_inactive(runtime_id, grace_s)
+                await self._shut_down(runtime_id, grace_s)
                 return
         await self._power_off(runtime_id)
+
+    async def _shut_down(self, runtime_id: str, grace_s: float) -> None:
+        """Ask the guest to end, again and again: one that is still booting hears nothing yet."""
+        deadline = time.monotonic() + grace_s
+        while (left := deadline - time.monotonic()) > 0:
+            await self._connections.quick(partial(domains.press_power_button, uuid=runtime_id))
+            with contextlib.suppress(DeadlineExceeded):
+                return await self._until_inactive(runtime_id, min(left, _POWER_BUTTON_AGAIN_S))
+        raise DeadlineExceeded("the guest did not shut down")
 
     async def destroy(self, runtime_id: str) -> None:
         domain = await self._find(runtime_id)
@@ -234,6 +255,7 @@ class LibvirtProvider:
         if domain.active:
             await self._power_off(runtime_id)
         await self._connections.quick(partial(domains.undefine, uuid=runtime_id))
+        self._seen.pop(runtime_id, None)
         self._hub.release(runtime_id)
 
     async def _power_off(self, runtime_id: str) -> None:
@@ -353,6 +375,7 @@ class LibvirtProvider:
         self._hub.publish(kind, uuid)
         if kind is EventKind.REMOVED:
             self._hub.forget(uuid)
+            self._seen.pop(uuid, None)
 
     async def _bases_in_use(self) -> frozenset[Path]:
         files = await self._connections.quick(domains.disk_files)
@@ -362,9 +385,30 @@ class LibvirtProvider:
 _LIVE: Final = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
 
 
+def _status(domain: Domain) -> RuntimeStatus:
+    seen = _interpret(domain)
+    started = domain.run.started_at if domain.run is not None else None
+    return RuntimeStatus(
+        runtime_id=domain.uuid,
+        name=domain.name,
+        identity=domain.labels.identity,
+        incarnation=domain.labels.incarnation,
+        spec_hash=domain.labels.spec_hash,
+        phase=seen.phase,
+        exit_code=seen.exit_code,
+        started_at=started,
+        detail=seen.detail,
+        carriers=dict(domain.carriers),
+    )
+
+
 def _interpret(domain: Domain) -> Observed:
-    lives = not domain.active or process.alive(domain.name, domain.uuid) is not False
+    lives = not (domain.active and _is_dead(domain))
     return interpret(domain.state, domain.reason, domain.run, process_alive=lives)
+
+
+def _is_dead(domain: Domain) -> bool:
+    return process.alive(domain.name, domain.uuid) is False
 
 
 def _refuse_what_cannot_be(spec: RuntimeSpec) -> None:
