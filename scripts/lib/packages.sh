@@ -56,11 +56,13 @@ install_packages() {
 	fi
 	update_package_lists
 	dpkg-query -W -f '${Package}\n' | sort >"$BUILD/packages.before"
-	apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold install "${missing[@]}"
-	# What came along as a dependency is ours as well.
+	local code=0
+	apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold install "${missing[@]}" || code=$?
+	# What came along as a dependency is ours as well, even when the installation stopped half-way.
 	dpkg-query -W -f '${Package}\n' | sort >"$BUILD/packages.after"
 	mapfile -t missing < <(comm -13 "$BUILD/packages.before" "$BUILD/packages.after")
 	[ ${#missing[@]} -eq 0 ] || remember packages "${missing[@]}"
+	[ "$code" -eq 0 ] || return "$code"
 	note "${#missing[@]} installed"
 }
 

@@ -54,7 +54,8 @@ remember() {
 	local list=$STATE/$1
 	shift
 	mkdir -p "$STATE"
-	printf '%s\n' "$@" | cat - "$list" 2>/dev/null | sort -u >"$list.new"
+	touch "$list"
+	printf '%s\n' "$@" | sort -u - "$list" >"$list.new"
 	mv "$list.new" "$list"
 }
 
