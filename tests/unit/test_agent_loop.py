@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-
 from agent_rig import IMAGE, Agent, Host, make_lab, make_node, settled
+
 from wireloom.errors import ImageMissing, RuntimeFailed
 from wireloom.model.runtime import ExecResult
 from wireloom.model.slice import Condition, RestartPolicy
