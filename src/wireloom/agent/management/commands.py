@@ -1,0 +1,48 @@
+"""Runs the host's own programs with a deadline."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from wireloom.errors import DeadlineExceeded, Unavailable
+
+__all__ = ["Finished", "run"]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    code: int
+    output: str
+    errors: str
+
+
+async def run(*command: str, timeout_s: float = 15) -> Finished:
+    """Run ``command`` to its end.
+
+    :raises Unavailable: the program is not installed.
+    :raises DeadlineExceeded: it did not end in time (and was killed).
+    """
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError as error:
+        raise Unavailable(f"{command[0]} is not installed", hint=f"install {command[0]}") from error
+    try:
+        async with asyncio.timeout(timeout_s):
+            output, errors = await process.communicate()
+    except TimeoutError:
+        raise DeadlineExceeded(f"{command[0]} did not end in {timeout_s:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    return Finished(
+        process.returncode or 0, output.decode(errors="replace").strip(), errors.decode(errors="replace").strip()
+    )

@@ -1,0 +1,109 @@
+"""Rules of the host's firewall for the management network.
+
+Container engines set the policy of FORWARD to DROP, so what leaves and enters the bridge needs rules of its own there;
+the same program holds the address translation, so that there is one mechanism, the engine's own. Every rule carries a
+comment ``wl-<installation>-<network>``, by which it is found again: one of an earlier network is stale and removed.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from wireloom.agent.management.commands import run
+from wireloom.errors import DataPlaneFailed
+from wireloom.model.identity import short_hash
+from wireloom.model.slice import Management
+
+__all__ = ["Rule", "ensure_rules", "installation_mark", "owned_rules", "remove_rules", "rules"]
+
+_PROGRAM = "iptables"
+_TABLES = ("filter", "nat")
+_REPLIES = "RELATED,ESTABLISHED"
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule: its table, its chain, and the rest as arguments."""
+
+    table: str
+    chain: str
+    match: tuple[str, ...]
+
+    def command(self, verb: str) -> tuple[str, ...]:
+        """The command line for ``-C``, ``-I`` or ``-D``; waits for the lock that other programs may hold."""
+        return (_PROGRAM, "-w", "10", "-t", self.table, verb, self.chain, *self.match)
+
+
+def installation_mark(installation: str) -> str:
+    """What the comment of each rule of ``installation`` begins with."""
+    return f"wl-{short_hash(installation, length=8)}"
+
+
+def rules(installation: str, bridge: str, management: Management) -> tuple[Rule, ...]:
+    """Everything that must be allowed and translated for ``management``."""
+    subnet = management.subnet
+    comment = f"{installation_mark(installation)}-{short_hash(bridge, subnet, length=6)}"
+
+    def rule(table: str, chain: str, match: str, target: str) -> Rule:
+        return Rule(table, chain, (*match.split(), "-m", "comment", "--comment", comment, "-j", target))
+
+    return (
+        rule("filter", "FORWARD", f"-s {subnet} -i {bridge} ! -o {bridge}", "ACCEPT"),
+        rule("filter", "FORWARD", f"-d {subnet} ! -i {bridge} -o {bridge} -m conntrack --ctstate {_REPLIES}", "ACCEPT"),
+        rule("filter", "INPUT", f"-i {bridge} -p udp -m udp --dport 67", "ACCEPT"),
+        rule("filter", "INPUT", f"-i {bridge} -p udp -m udp --dport 53", "ACCEPT"),
+        rule("filter", "INPUT", f"-i {bridge} -p tcp -m tcp --dport 53", "ACCEPT"),
+        rule("nat", "POSTROUTING", f"-s {subnet} ! -d {subnet} ! -o {bridge}", "MASQUERADE"),
+    )
+
+
+def owned_rules(table: str, listing: str, mark: str) -> list[Rule]:
+    """The rules in ``listing`` (of ``iptables -S``) whose comment begins with ``mark``."""
+    found = []
+    for line in listing.splitlines():
+        words = shlex.split(line)
+        if len(words) > 2 and words[0] == "-A" and _comment(words).startswith(f"{mark}-"):
+            found.append(Rule(table, words[1], tuple(words[2:])))
+    return found
+
+
+def _comment(words: list[str]) -> str:
+    return words[words.index("--comment") + 1] if "--comment" in words[:-1] else ""
+
+
+async def ensure_rules(wanted: Iterable[Rule], mark: str) -> None:
+    """Make what is missing, remove what is stale. :raises DataPlaneFailed: the firewall refused a rule."""
+    wanted = list(wanted)
+    current = {_comment(list(rule.match)) for rule in wanted}
+    for rule in await _present(mark):
+        if _comment(list(rule.match)) not in current:
+            await run(*rule.command("-D"))
+    for rule in wanted:
+        if (await run(*rule.command("-C"))).code == 0:
+            continue
+        result = await run(*rule.command("-I"))
+        if result.code != 0:
+            raise DataPlaneFailed(
+                f"the firewall does not take a rule of the management network: {result.errors}",
+                hint="see `wireloom doctor`",
+                details={"operation": shlex.join(rule.command("-I")), "errno": ""},
+            )
+
+
+async def remove_rules(mark: str) -> None:
+    """Remove every rule of the installation; idempotent."""
+    for rule in await _present(mark):
+        await run(*rule.command("-D"))
+
+
+async def _present(mark: str) -> list[Rule]:
+    found: list[Rule] = []
+    if shutil.which(_PROGRAM) is None:
+        return found
+    for table in _TABLES:
+        listing = await run(_PROGRAM, "-w", "10", "-t", table, "-S")
+        found += owned_rules(table, listing.output, mark)
+    return found

@@ -1,0 +1,223 @@
+"""The management network as a whole: bridge, firewall and forwarding, DHCP and DNS, names on the host.
+
+Everything is of one boot: ``state_dir`` belongs in a folder that a reboot empties, like the things that it describes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from wireloom.agent.management import firewall
+from wireloom.agent.management.commands import run
+from wireloom.agent.management.dnsmasq import Dnsmasq
+from wireloom.agent.management.entries import NodeEntry, entries_of, management_of
+from wireloom.agent.management.hostsfile import HostsFile
+from wireloom.agent.management.rendering import full_name
+from wireloom.agent.reconciler import ManagementPlane
+from wireloom.dataplane.contract import DataPlane
+from wireloom.errors import Conflict, DataPlaneFailed, WireloomError
+from wireloom.model.identity import device_name
+from wireloom.model.network import SegmentPlan
+from wireloom.model.slice import Management, Slice
+
+__all__ = ["ManagementNetwork", "clashing_routes", "segment_name"]
+
+log = structlog.get_logger(__name__)
+
+_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_GUARD_S = 30.0
+
+
+def segment_name(installation: str) -> str:
+    """Name of the management bridge of ``installation``."""
+    return device_name("b", installation, "management")
+
+
+def clashing_routes(routes: Iterable[Mapping[str, object]], subnet: str, own_device: str) -> list[str]:
+    """Routes of the host (as ``ip -j route`` tells them) that overlap with ``subnet``, in words."""
+    wanted = ipaddress.IPv4Network(subnet)
+    found = []
+    for route in routes:
+        target, device = str(route.get("dst", "default")), str(route.get("dev", ""))
+        if target == "default" or device == own_device:
+            continue
+        network = ipaddress.IPv4Network(target, strict=False)
+        if network.prefixlen > 0 and network.overlaps(wanted):
+            found.append(f"{network} on {device or 'no device'}")
+    return found
+
+
+class ManagementNetwork(ManagementPlane):
+    """One per agent. Every call ensures; what an earlier agent made is taken over. Calls take turns.
+
+    :param state_dir: for files of dnsmasq and the notes needed to undo; on a file system that a reboot empties.
+    :param hosts_file: the host's own table of names.
+    """
+
+    def __init__(
+        self,
+        installation: str,
+        dataplane: DataPlane,
+        state_dir: Path,
+        *,
+        hosts_file: Path = Path("/etc/hosts"),
+        guard_s: float = _GUARD_S,
+    ) -> None:
+        self._installation = installation
+        self._dataplane = dataplane
+        self._state_dir = state_dir
+        self._hosts_file = HostsFile(hosts_file)
+        self._guard_s = guard_s
+        self._dnsmasq = Dnsmasq(state_dir, self.segment)
+        self._mark = firewall.installation_mark(installation)
+        self._lock = asyncio.Lock()
+        self._current: Management | None = None
+        self._guard: asyncio.Task[None] | None = None
+
+    @property
+    def segment(self) -> str:
+        """Name of the bridge."""
+        return segment_name(self._installation)
+
+    async def update(self, slices: Mapping[str, Slice], *, occupied: bool) -> None:
+        """Make the network what ``slices`` need; without any node on the host (``occupied``) it goes."""
+        management = management_of(slices)
+        if not occupied:
+            await self.remove()
+        elif management is not None:
+            await self.ensure(management)
+            await self.set_nodes(entries_of(slices))
+
+    async def ensure(self, management: Management) -> None:
+        """Have the network there.
+
+        :raises Conflict: the subnet overlaps with a route of the host.
+        :raises DataPlaneFailed: the kernel or the firewall refuses.
+        :raises Unavailable: dnsmasq does not start.
+        """
+        async with self._lock:
+            if management != self._current:
+                await self._make(management)
+                self._current = management
+            if self._guard is None:
+                self._guard = asyncio.get_running_loop().create_task(self._keep())
+
+    async def set_nodes(self, entries: Sequence[NodeEntry]) -> None:
+        """Serve exactly ``entries``. Call :meth:`ensure` before."""
+        async with self._lock:
+            if self._current is None:
+                raise ValueError("ensure() comes before set_nodes()")
+            domain = self._current.domain
+            await self._dnsmasq.set_nodes(entries, domain)
+            lines = [f"{entry.address} {full_name(entry, domain)}" for entry in sorted(entries)]
+            await self._write_names(lines)
+
+    async def remove(self) -> None:
+        """Take everything away, also what an earlier agent made; idempotent."""
+        async with self._lock:
+            await self._stop_guard()
+            await self._undo()
+            self._current = None
+
+    async def close(self) -> None:
+        """Let go; the network stays."""
+        await self._stop_guard()
+
+    async def _make(self, management: Management) -> None:
+        fresh = not self._notes.exists()
+        await self._refuse_clash(management)
+        try:
+            await self._assert(management)
+        except BaseException:
+            if fresh:
+                with contextlib.suppress(WireloomError):
+                    await self._undo()
+            raise
+
+    async def _assert(self, management: Management) -> None:
+        self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
+        self._switch_forwarding_on()
+        prefix = ipaddress.IPv4Network(management.subnet).prefixlen
+        plan = SegmentPlan(
+            name=self.segment,
+            alias=f"wireloom segment i={self._installation} management",
+            address=f"{management.gateway}/{prefix}",
+        )
+        await self._dataplane.ensure_segment(plan)
+        await firewall.ensure_rules(firewall.rules(self._installation, self.segment, management), self._mark)
+        await self._dnsmasq.ensure(management)
+
+    async def _undo(self) -> None:
+        await self._dnsmasq.stop()
+        await self._write_names([])
+        await firewall.remove_rules(self._mark)
+        await self._dataplane.remove_segment(self.segment)
+        await self._switch_forwarding_back()
+        self._notes.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self._state_dir.rmdir()
+
+    async def _keep(self) -> None:
+        """Rules go when a firewall is reloaded, and daemons die: look now and then, and mend."""
+        while True:
+            await asyncio.sleep(self._guard_s)
+            async with self._lock:
+                if self._current is None:
+                    continue
+                try:
+                    await self._assert(self._current)
+                except WireloomError as error:
+                    log.warning("management.not-mended", error=str(error))
+
+    async def _stop_guard(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.cancel()
+            await asyncio.gather(guard, return_exceptions=True)
+
+    async def _write_names(self, lines: Sequence[str]) -> None:
+        try:
+            await asyncio.to_thread(self._hosts_file.write_block, self._installation, lines)
+        except OSError as error:
+            # Names on the host are a convenience; nodes are reachable without.
+            log.warning("management.hosts-file", error=str(error))
+
+    async def _refuse_clash(self, management: Management) -> None:
+        result = await run("ip", "-j", "-4", "route", "show")
+        if result.code != 0:
+            raise DataPlaneFailed(f"the host's routes cannot be read: {result.errors}")
+        clashes = clashing_routes(json.loads(result.output or "[]"), management.subnet, self.segment)
+        if clashes:
+            raise Conflict(
+                f"the management network {management.subnet} overlaps with {', '.join(clashes)}",
+                hint="choose another one with `management_subnet` in the settings",
+                details={"subnet": management.subnet, "routes": clashes},
+            )
+
+    @property
+    def _notes(self) -> Path:
+        return self._state_dir / "notes.json"
+
+    def _switch_forwarding_on(self) -> None:
+        """Switch routing on, and note once how it was."""
+        before = _FORWARDING.read_text().strip()
+        if not self._notes.exists():
+            self._notes.write_text(json.dumps({"forwarding": before}))
+        if before == "0":
+            _FORWARDING.write_text("1\n")
+
+    async def _switch_forwarding_back(self) -> None:
+        """Switch routing off again if it was off, unless a container engine has come to need it meanwhile."""
+        try:
+            before = json.loads(self._notes.read_text())["forwarding"]
+        except (OSError, ValueError, KeyError):
+            return
+        if before == "0" and (await run("iptables", "-w", "10", "-n", "-L", "DOCKER-USER")).code != 0:
+            _FORWARDING.write_text("0\n")
