@@ -40,6 +40,8 @@ wanted_packages() {
 	command -v docker >/dev/null || ! is_known docker-cli || echo docker-cli
 }
 
+installed_packages() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p' | sort; }
+
 update_package_lists() { apt-get -q update; }
 
 install_packages() {
@@ -55,11 +57,11 @@ install_packages() {
 		return 0
 	fi
 	update_package_lists
-	dpkg-query -W -f '${Package}\n' | sort >"$BUILD/packages.before"
+	installed_packages >"$BUILD/packages.before"
 	local code=0
 	apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold install "${missing[@]}" || code=$?
 	# What came along as a dependency is ours as well, even when the installation stopped half-way.
-	dpkg-query -W -f '${Package}\n' | sort >"$BUILD/packages.after"
+	installed_packages >"$BUILD/packages.after"
 	mapfile -t missing < <(comm -13 "$BUILD/packages.before" "$BUILD/packages.after")
 	[ ${#missing[@]} -eq 0 ] || remember packages "${missing[@]}"
 	[ "$code" -eq 0 ] || return "$code"
