@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -103,6 +102,8 @@ async def follow(
     :raises DeadlineExceeded: not settled after ``timeout_s`` seconds; it goes on by itself.
     :raises Unavailable: the controller stayed away for too long.
     """
+    import asyncio
+
     watch = Watch(operation, ready=ready)
     try:
         async with asyncio.timeout(timeout_s):
@@ -120,6 +121,8 @@ async def follow(
 
 async def _until_cut(client: Client, watch: Watch, on_change: Callable[[Watch], None]) -> None:
     """Follow the stream until it settles or is cut; a cut is patched by asking again."""
+    import asyncio
+
     await _refresh(client, watch)
     on_change(watch)
     if watch.settled():
@@ -137,6 +140,8 @@ async def _until_cut(client: Client, watch: Watch, on_change: Callable[[Watch], 
 
 async def _refresh(client: Client, watch: Watch) -> None:
     """Ask for the operation and the lab as they are, patiently while the controller is away."""
+    import asyncio
+
     give_up_at = asyncio.get_running_loop().time() + RECONNECT_S
     while True:
         try:

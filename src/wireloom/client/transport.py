@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
-
-import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidStatus
 
 from wireloom.client.discovery import Endpoint
 from wireloom.errors import DeadlineExceeded, InternalError, Unavailable, WireloomError, from_wire
+
+# httpx loads its own command line where click and rich are installed: 40 of its 60 ms, for nothing here.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # the documented way to make an import fail
+import httpx  # noqa: E402 - after the line above
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
 
 __all__ = ["API_PREFIX", "Transport", "error_of_body"]
 
@@ -75,6 +80,9 @@ class Transport:
 
     async def open_socket(self, path: str, *, query: Query | None = None) -> ClientConnection:
         """A WebSocket to ``path``; the caller closes it."""
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import InvalidHandshake, InvalidStatus
+
         scheme_free = self._endpoint.url.removeprefix("http")  # leaves "s://…" or "://…"
         parameters = _present(query)
         suffix = f"?{urlencode(parameters)}" if parameters else ""

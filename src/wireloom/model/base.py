@@ -14,4 +14,10 @@ class Value(BaseModel):
     Files that people write are validated with their own strict rules in ``wireloom.planning``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_bytes="base64", val_json_bytes="base64")
+    model_config = ConfigDict(
+        frozen=True,
+        extra="ignore",
+        ser_json_bytes="base64",
+        val_json_bytes="base64",
+        defer_build=True,  # validators are made at first use, so a command pays only for the few values it touches
+    )

@@ -27,7 +27,7 @@ OptionalLab = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add this module's command."""
-    app.command()(events)
+    app.command(rich_help_panel="Labs")(events)
 
 
 def events(

@@ -20,10 +20,10 @@ __all__ = ["register"]
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command()(status)
-    app.command()(doctor)
-    app.command()(hosts)
-    app.command()(devices)
+    app.command(rich_help_panel="Installation")(status)
+    app.command(rich_help_panel="Installation")(doctor)
+    app.command(rich_help_panel="Installation")(hosts)
+    app.command(rich_help_panel="Installation")(devices)
 
 
 def status(ctx: typer.Context, json: JsonFlag = False) -> None:

@@ -31,14 +31,14 @@ TimeoutOption = Annotated[float, typer.Option("--timeout", min=0, help="Seconds 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command()(labs)
-    app.command()(inspect)
-    app.command()(start)
-    app.command()(stop)
-    app.command()(restart)
-    app.command()(wipe)
-    app.command()(destroy)
-    app.command()(prune)
+    app.command(rich_help_panel="Labs")(labs)
+    app.command(rich_help_panel="Labs")(inspect)
+    app.command(rich_help_panel="Nodes")(start)
+    app.command(rich_help_panel="Nodes")(stop)
+    app.command(rich_help_panel="Nodes")(restart)
+    app.command(rich_help_panel="Nodes")(wipe)
+    app.command(rich_help_panel="Labs")(destroy)
+    app.command(rich_help_panel="Installation")(prune)
 
 
 def labs(ctx: typer.Context, json: JsonFlag = False) -> None:

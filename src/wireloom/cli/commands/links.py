@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
     group.command()(remove)
     group.command()(up)
     group.command()(down)
-    app.add_typer(group, name="link")
+    app.add_typer(group, name="link", rich_help_panel="Links")
 
 
 def add(

@@ -28,9 +28,9 @@ NodeArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command(name="exec")(exec_)
-    app.command()(console)
-    app.command()(logs)
+    app.command(name="exec", rich_help_panel="Nodes")(exec_)
+    app.command(rich_help_panel="Nodes")(console)
+    app.command(rich_help_panel="Nodes")(logs)
 
 
 def exec_(
@@ -38,7 +38,7 @@ def exec_(
     *,
     lab: LabArgument,
     node: NodeArgument,
-    command: Annotated[list[str], typer.Argument(metavar="-- CMD", help="The command, after two hyphens.")],
+    command: Annotated[list[str], typer.Argument(metavar="CMD", help="The command, after two hyphens.")],
     timeout: Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds that the command may take.")] = 60,
     json: JsonFlag = False,
 ) -> None:
@@ -85,7 +85,10 @@ def logs(
     node: NodeArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with what comes until Ctrl-C.")] = False,
 ) -> None:
-    """Show a node's console output since power-on, also after it has stopped."""
+    """Show a node's console output since power-on.
+
+    Works after the node has stopped, too.
+    """
     state = state_of(ctx)
 
     async def copied(client: Client) -> None:

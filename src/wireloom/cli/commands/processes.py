@@ -29,9 +29,9 @@ LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, 
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command()(up)
-    app.command()(down)
-    app.command()(version)
+    app.command(rich_help_panel="Installation")(up)
+    app.command(rich_help_panel="Installation")(down)
+    app.command(rich_help_panel="Installation")(version)
     app.command(rich_help_panel="Programs")(controller)
     app.command(rich_help_panel="Programs")(agent)
 

@@ -41,9 +41,9 @@ class WaitFor(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
-    app.command()(deploy)
-    app.command()(plan)
-    app.command()(validate)
+    app.command(rich_help_panel="Topologies")(deploy)
+    app.command(rich_help_panel="Topologies")(plan)
+    app.command(rich_help_panel="Topologies")(validate)
 
 
 def deploy(
@@ -125,7 +125,7 @@ def _show_plan(state: CliState, view: PlanView) -> None:
 
 
 def validate(ctx: typer.Context, file: FileArgument, json: JsonFlag = False) -> None:
-    """Check FILE: every mistake with its place, and what would be right.
+    """Check FILE and show every mistake in it.
 
     Needs no running controller.
     """
