@@ -90,8 +90,11 @@ class Scalar(_Base):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sequence(_Base):
+    """A list. ``aliases`` holds, for each item, the span of ``*name`` when it is written elsewhere."""
+
     items: tuple[Node, ...]
     flow: bool
+    aliases: tuple[tuple[Mark, Mark] | None, ...] = ()
 
     def data(self) -> list[Any]:
         return [item.data() for item in self.items]
@@ -235,7 +238,13 @@ class _Builder:
             node = self._mapping(opened, end, size, height)
         else:
             node = Sequence(
-                start=opened.start, end=end, size=size, height=height, items=tuple(children), flow=opened.flow
+                start=opened.start,
+                end=end,
+                size=size,
+                height=height,
+                items=tuple(children),
+                flow=opened.flow,
+                aliases=tuple(alias for _, alias in opened.children),
             )
         self._place(node, opened.anchor)
 

@@ -2,11 +2,16 @@
 
 from wireloom.model.diagnostic import Diagnostic, format_diagnostics
 from wireloom.planning.topology.parse import ParsedTopology, parse_topology, startup_config_paths
+from wireloom.planning.topology.rewrite import add_link, remove_link, set_link_state, set_position
 
 __all__ = [
     "Diagnostic",
     "ParsedTopology",
+    "add_link",
     "format_diagnostics",
     "parse_topology",
+    "remove_link",
+    "set_link_state",
+    "set_position",
     "startup_config_paths",
 ]
