@@ -31,7 +31,7 @@ _DESCRIPTOR_DATES: Final = (813, 830, 864)
 
 #: ECMA-119 allows 31 in level 3, among them the separator and version that the library adds.
 _NAME_LIMIT: Final = 27
-_LABEL_LIMIT: Final = 32
+_LABEL_LIMIT: Final = 16  # Joliet counts two bytes a character; plain ISO 9660 would allow 32
 _JOLIET_NAME_LIMIT: Final = 64
 
 

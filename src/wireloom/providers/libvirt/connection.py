@@ -74,11 +74,15 @@ class Connections:
         engine = min(self._power, key=lambda engine: engine.waiting)
         return await engine.call(function, timeout_s=timeout_s, undo=undo)
 
-    def keep(self) -> None:
-        """See to it that the connection with the events is open, from now on; on the loop."""
+    async def opened(self) -> None:
+        """Wait, for ever if need be, until the connection with the events is open; it is kept open from then on."""
+        await asyncio.shield(self._keep())
+
+    def _keep(self) -> asyncio.Task[None]:
         self._loop = asyncio.get_running_loop()
         if self._keeper is None or self._keeper.done():
             self._keeper = self._loop.create_task(self._reconnect(), name="libvirt-keeper")
+        return self._keeper
 
     async def close(self) -> None:
         self._closing = True
@@ -117,7 +121,7 @@ class Connections:
             with contextlib.suppress(libvirt.libvirtError):
                 connection.domainEventDeregisterAny(handle)
             if not self._closing:
-                self._post(self.keep)
+                self._post(self._keep)
 
         return disconnect
 
@@ -130,9 +134,9 @@ class Connections:
     def _on_closed(self, _connection: libvirt.virConnect, reason: int, _opaque: Any) -> None:
         """In libvirt's event thread: the connection is gone, unless we closed it ourselves."""
         if reason != libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT:
-            self._post(self.keep)
+            self._post(self._keep)
 
-    def _post(self, callback: Callable[..., None], *arguments: Any) -> None:
+    def _post(self, callback: Callable[..., object], *arguments: Any) -> None:
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop has closed: nobody listens any more
                 self._loop.call_soon_threadsafe(callback, *arguments)

@@ -339,7 +339,8 @@ class LibvirtProvider:
 
     async def watch(self) -> AsyncIterator[RuntimeEvent]:
         with self._hub.subscribe() as events:
-            self._connections.keep()
+            await self._connections.opened()
+            yield RuntimeEvent(kind=EventKind.RESYNC)
             while True:
                 yield await events.get()
 

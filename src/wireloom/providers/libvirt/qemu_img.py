@@ -50,7 +50,7 @@ async def inspect(path: Path) -> BaseImage:
     try:
         mode = real.stat().st_mode
     except OSError:
-        raise ImageMissing(f"image {path} is not on this host") from None
+        raise ImageMissing(f"image {path} is not on this host", hint="give the path of a disk image") from None
     if not stat.S_ISREG(mode):
         raise InvalidInput(f"image {path} is not a file")
     info = json.loads(await _run("info", "--output=json", "-U", str(real), timeout_s=_INSPECT_TIMEOUT_S))

@@ -1,0 +1,148 @@
+"""The libvirt side of the provider conformance suite: the reference ``linux`` machine on this host's libvirtd."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import os
+import re
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+from xml.etree import ElementTree as ET
+
+from wireloom.model.runtime import ConsoleRequest, RuntimeSpec
+from wireloom.providers.contract import ByteStream, Provider
+from wireloom.providers.libvirt import LibvirtProvider
+from wireloom.testing.conformance.provider import ConsoleTalk, GuestCommands, GuestFacts
+
+IMAGE_FOLDER: Final = Path(os.environ.get("WIRELOOM_IMAGES", "/var/lib/wireloom/images"))
+
+LINE: Final = ConsoleRequest(kind="serial")
+
+#: What the login programme and the shell of the reference machine ask with, and how long an answer may take.
+LOGIN: Final = rb"login: $"
+PASSWORD: Final = rb"[Pp]assword: $"
+SHELL: Final = rb"# $"
+ANSWER_S: Final = 30.0
+
+
+class LibvirtHarness:
+    """See :class:`~wireloom.testing.conformance.provider.ProviderHarness`."""
+
+    image = "linux.qcow2"
+    missing_image = "nowhere-9.qcow2"
+    settings: dict[str, Any] = {"rng": True}
+    wrong_settings: dict[str, Any] = {"machin": "pc"}
+    privileged_settings: dict[str, Any] | None = None
+    boot_pattern = rb"login:"
+    boot_s = 90.0
+    memory_mb = 192
+    memory_overhead_mb = 200
+    talks = (ConsoleTalk(LINE, b"\n", rb"login:"),)
+    commands: GuestCommands | None = None
+    can_restart_behind_back = False
+
+    async def provider(self, installation: str) -> Provider:
+        return LibvirtProvider(installation, image_folder=IMAGE_FOLDER)
+
+    async def debris(self, installation: str) -> list[str]:
+        label = f">{installation}<"
+        names = (await run("virsh", "list", "--all", "--name")).split()
+        definitions = [(name, await run("virsh", "dumpxml", name, fails=True)) for name in names]
+        return [name for name, xml in definitions if label in xml]
+
+    async def make_ports(self, spec: RuntimeSpec) -> None:
+        # The suite's own folder lets nobody in; a node's real folder does.
+        spec.folder.parent.chmod(0o711)
+        for port in spec.ports:
+            await run("ip", "tuntap", "add", port.device, "mode", "tap")
+            await run("ip", "link", "set", port.device, "up")
+
+    async def remove_ports(self, spec: RuntimeSpec) -> None:
+        for port in spec.ports:
+            await run("ip", "link", "del", port.device, fails=True)
+
+    async def kill(self, runtime_id: str) -> None:
+        name = (await run("virsh", "domname", runtime_id)).strip()
+        os.kill(int(Path(f"/run/libvirt/qemu/{name}.pid").read_text()), signal.SIGKILL)
+
+    async def restart(self, runtime_id: str) -> None:
+        raise NotImplementedError("libvirt restarts nothing by itself")
+
+    async def write_file(self, provider: Provider, runtime_id: str, name: str, content: bytes) -> None:
+        text = base64.b64encode(content).decode()
+        await self._type(provider, runtime_id, f"echo {text} | base64 -d >/{name}; sync")
+
+    async def read_file(self, provider: Provider, runtime_id: str, name: str) -> bytes:
+        answer = await self._type(provider, runtime_id, f"base64 </{name}")
+        return base64.b64decode(answer)
+
+    async def guest_facts(self, provider: Provider, runtime_id: str) -> GuestFacts:
+        raise NotImplementedError("commands do not run in a virtual machine without its console")
+
+    async def limits(self, runtime_id: str) -> tuple[float, int]:
+        domain = ET.fromstring(await run("virsh", "dumpxml", runtime_id))  # noqa: S314 (from libvirt)
+        schedule = dict(re.findall(r"^(\w+)\s*: (\S+)$", await run("virsh", "schedinfo", runtime_id), re.MULTILINE))
+        quota, period = float(schedule["global_quota"]), float(schedule["global_period"])
+        vcpus = float(domain.findtext("vcpu", "0"))
+        unlimited = not 0 < quota < 1e12
+        memory_kib = int(domain.findtext("memory", "0"))
+        return (vcpus if unlimited else quota / period), memory_kib // 1024
+
+    async def _type(self, provider: Provider, runtime_id: str, command: str) -> bytes:
+        """Run ``command`` in a shell on the serial line, logged in for it; gives what it wrote."""
+        stream = await provider.console(runtime_id, LINE)
+        try:
+            await self._log_in(stream)
+            await stream.write(f"echo wl-$((1))-begin; {command}; echo wl-$((1))-end\n".encode())
+            text = await read_until(stream, rb"wl-1-end\s+.*" + SHELL)
+            await stream.write(b"exit\n")
+            await read_until(stream, LOGIN)
+        finally:
+            await stream.close()
+        found = re.search(rb"wl-1-begin\s+(.*?)wl-1-end", text, re.DOTALL)
+        assert found is not None, text
+        return found.group(1)
+
+    async def _log_in(self, stream: ByteStream) -> None:
+        await stream.write(b"\n")
+        await read_until(stream, LOGIN)
+        await stream.write(b"root\n")
+        await read_until(stream, PASSWORD)
+        await stream.write(b"frr\n")
+        await read_until(stream, SHELL)
+
+
+async def read_until(stream: ByteStream, pattern: bytes) -> bytes:
+    text = b""
+    try:
+        async with asyncio.timeout(ANSWER_S):
+            while not re.search(pattern, text, re.DOTALL):
+                data = await stream.read()
+                assert data, f"the line ended: {text!r}"
+                text += data
+    except TimeoutError:
+        raise AssertionError(f"{pattern!r} not on the line: {text!r}") from None
+    return text
+
+
+async def run(*command: str, fails: bool = False) -> str:
+    """Run a tool that knows nothing of the provider; gives its output. ``fails`` allows a non-zero exit."""
+    async with asyncio.timeout(60):
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        output, errors = await process.communicate()
+    assert fails or process.returncode == 0, errors.decode()
+    return output.decode()
+
+
+@asynccontextmanager
+async def harness() -> AsyncIterator[LibvirtHarness]:
+    """A harness on this host's libvirtd; the reference images must have been built."""
+    image = IMAGE_FOLDER / LibvirtHarness.image
+    assert image.is_file(), f"{image} is missing: build the reference images first"
+    yield LibvirtHarness()
