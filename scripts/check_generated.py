@@ -24,7 +24,10 @@ class Generated:
     arguments: tuple[str, ...]
 
 
-GENERATED: tuple[Generated, ...] = ()
+GENERATED: tuple[Generated, ...] = tuple(
+    Generated(file, ("scripts/generate_schema.py", "--print", file))
+    for file in ("schemas/topology.schema.json", "docs/reference/topology.md", "docs/reference/devices.md")
+)
 
 
 def content_of(entry: Generated) -> str:

@@ -81,16 +81,22 @@ Name = Annotated[str, AfterValidator(_name)]
 
 
 class CpuRange(FileModel):
+    """CPU of a device."""
+
     default: Cpu = Field(description="cores")
     minimum: Annotated[float, Field(ge=0)] = Field(0, description="fewest cores it works with")
 
 
 class MemoryRange(FileModel):
+    """Memory of a device."""
+
     default: Memory = Field(description="`512MB`, `2GiB` or MiB")
     minimum: Memory | None = Field(None, description="least memory it works with")
 
 
 class HardwareFields(FileModel):
+    """Size of a node."""
+
     cpu: Annotated[CpuRange, BeforeValidator(_range)] = Field(CpuRange(default=1), description="cores: number or range")
     memory: Annotated[MemoryRange, BeforeValidator(_range)] = Field(
         MemoryRange(default=256), description="memory: amount or range"
@@ -106,6 +112,8 @@ class HardwareFields(FileModel):
 
 
 class PortFields(FileModel):
+    """Names of ports: index 0 is the management port, data ports count from 1."""
+
     name: Template = Field("eth{n}", description="name as the vendor writes it: {n}, {slot}, {port}, {i}")
     guest: Template = Field("eth{i}", description="kernel name in a guest whose ports we name")
     short: list[Template] = Field([], description="shorter spellings that users may write")
@@ -139,15 +147,19 @@ class PortFields(FileModel):
 
 
 class AccessFields(FileModel):
-    username: Text = "root"
-    password: Text = ""
-    ssh_port: Annotated[int, Field(ge=1, le=65535)] = 22
+    """Login to the guest."""
+
+    username: Text = Field("root", description="user of a fresh image")
+    password: Text = Field("", description="its password")
+    ssh_port: Annotated[int, Field(ge=1, le=65535)] = Field(22, description="TCP port of SSH")
 
     def value(self) -> Access:
         return Access(**self.model_dump())
 
 
 class ConsoleFields(FileModel):
+    """A console: exactly one of the two."""
+
     exec: Annotated[list[str] | None, BeforeValidator(_argv)] = Field(None, description="command run in the guest")
     serial: Annotated[int, Field(ge=0, le=3)] | None = Field(None, description="number of the serial line")
 
@@ -158,6 +170,8 @@ class ConsoleFields(FileModel):
 
 
 class ProbeFields(FileModel):
+    """A test of readiness: exactly one of running, log, exec, ssh, tcp."""
+
     running: bool | None = Field(None, description="ready as soon as it runs")
     log: Regex | None = Field(None, description="regex found in the console output since power-on")
     exec: str | None = Field(None, description="command in the guest")
@@ -178,6 +192,8 @@ class ProbeFields(FileModel):
 
 
 class ReadyFields(FileModel):
+    """When a node counts as ready."""
+
     chain: list[Annotated[ProbeFields, _one_of("running", "log", "exec", "ssh", "tcp")]] = Field(
         description="the first probe whose channel the provider has is used"
     )
@@ -195,6 +211,8 @@ class ReadyFields(FileModel):
 
 
 class Day0Fields(FileModel):
+    """How the startup configuration gets in: exactly one of file, iso."""
+
     file: str | None = Field(None, description="path in the guest that the configuration is copied to")
     iso: str | None = Field(None, description="path on a CD that the configuration is written to")
     label: str = Field("CIDATA", description="label of the CD", max_length=32)
@@ -206,9 +224,11 @@ class Day0Fields(FileModel):
 
 
 class StepFields(FileModel):
-    exec: str | None = None
-    ssh: str | None = None
-    serial: str | None = None
+    """A way to run a command: exactly one of the three, its word alone for the command as it is."""
+
+    exec: str | None = Field(None, description="in the guest; `{command}` is what the user asked for")
+    ssh: str | None = Field(None, description="over SSH")
+    serial: str | None = Field(None, description="on the serial console")
 
     @property
     def channel(self) -> Literal["exec", "ssh", "serial"]:
@@ -251,12 +271,12 @@ class DeviceFile(FileModel):
 
     name: Name = Field(description="by which topologies name it")
     title: Text = Field("", description="name for people")
-    vendor: Text = ""
+    vendor: Text = Field("", description="who makes it")
     aliases: list[Name] = Field([], description="further names")
     icon: Name = Field("router", description="icon in the studio")
-    ports: PortFields = PortFields()
-    hardware: HardwareFields = HardwareFields()
-    access: AccessFields = AccessFields()
+    ports: PortFields = Field(PortFields(), description="how its ports are named")
+    hardware: HardwareFields = Field(HardwareFields(), description="its size when the topology says nothing")
+    access: AccessFields = Field(AccessFields(), description="how one logs in")
     default_provider: Name = Field("", description="provider when the topology names none; else the first one")
     default_config: str = Field("", description="startup configuration of a node without one; {hostname} is filled in")
     stop_grace: Annotated[float, Field(ge=0, le=600)] = Field(5, description="seconds that the guest gets to end")
@@ -281,6 +301,8 @@ class DeviceFile(FileModel):
 
 
 class ProviderRuleFields(FileModel):
+    """What holds for every device on a provider."""
+
     title: Text = ""
     image_pattern: Regex = Field("", description="regex that image names match in full")
     image_example: str = ""

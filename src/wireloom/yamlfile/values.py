@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from wireloom.yamlfile.tree import WrittenFloat, WrittenInt
 
-__all__ = ["Cpu", "Memory", "Text", "TextMap", "plain", "wrong"]
+__all__ = ["Cpu", "Memory", "Text", "TextMap", "Word", "plain", "wrong"]
 
 #: MiB by unit. In lab files MB and MiB are used for the same thing: a machine of "512MB" has 512 MiB.
 _UNITS: Final = {
@@ -77,6 +77,8 @@ Memory = Annotated[
 #: Cores.
 Cpu = Annotated[float, Field(gt=0, le=1024, allow_inf_nan=False)]
 Text = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": ["string", "number", "boolean"]})]
+#: Text by which something is named; a number is taken as it is written.
+Word = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
 TextMap = Annotated[
     dict[str, Text],
     BeforeValidator(_text_map),

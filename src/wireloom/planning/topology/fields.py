@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from wireloom.yamlfile import FileModel
 from wireloom.yamlfile.tree import BlockText
-from wireloom.yamlfile.values import Cpu, Memory, Text, TextMap, plain, wrong
+from wireloom.yamlfile.values import Cpu, Memory, TextMap, Word, plain, wrong
 
 __all__ = ["BindFields", "DefaultsFields", "LinkFields", "NodeFields", "PositionFields", "Startup", "TopologyFields"]
 
@@ -28,10 +28,12 @@ class BindFields(FileModel):
 
     source: str = Field(description="absolute path on the host")
     target: str = Field(description="absolute path in the guest")
-    read_only: bool = False
+    read_only: bool = Field(False, description="the guest may only read")
 
 
 class PositionFields(FileModel):
+    """Where the studio draws a node."""
+
     x: Annotated[float, Field(allow_inf_nan=False)]
     y: Annotated[float, Field(allow_inf_nan=False)]
 
@@ -123,13 +125,13 @@ Restart = Literal["always", "on-failure", "never"]
 class _Common(FileModel):
     """What a node may say and `defaults` may say for all nodes."""
 
-    device: Text | None = Field(None, description="kind of the node, by name or alias", examples=["frr", "linux"])
-    image: Text | None = Field(
+    device: Word | None = Field(None, description="kind of the node, by name or alias", examples=["frr", "linux"])
+    image: Word | None = Field(
         None,
         description="what the node boots; the device's own image when it is not given",
         examples=["quay.io/frrouting/frr:10.2.1", "router.qcow2"],
     )
-    provider: Text | None = Field(
+    provider: Word | None = Field(
         None,
         description="technology that runs the node; the device's own choice when it is not given",
         examples=["docker", "libvirt"],
@@ -138,7 +140,7 @@ class _Common(FileModel):
     memory: Memory | None = Field(
         None, description="`512MB`, `2GiB` or a number of MiB (MB and MiB mean the same)", examples=["512MB"]
     )
-    host: Text | None = Field(None, description="name of the host to run on; placement chooses when it is not given")
+    host: Word | None = Field(None, description="name of the host to run on; placement chooses when it is not given")
     startup_config: StartupField = Field(
         None, description="the configuration as a block (`|`), or the path of a file, relative to this file"
     )
@@ -196,8 +198,8 @@ LinkField = Annotated[LinkFields | None, BeforeValidator(_link)]
 class TopologyFields(FileModel):
     """A lab: its nodes and the links between them."""
 
-    name: Text | None = Field(None, description="name of the lab; letters, digits and hyphens", examples=["two-hosts"])
-    description: Text | None = Field(None, description="a sentence for people")
+    name: Word | None = Field(None, description="name of the lab; letters, digits and hyphens", examples=["two-hosts"])
+    description: Word | None = Field(None, description="a sentence for people")
     mgmt: bool | None = Field(None, description="false takes every node off the management network")
     defaults: DefaultsFields | None = Field(None, description="values for all nodes and links")
     nodes: dict[str, NodeFields | None] | None = Field(None, description="the nodes by name")
