@@ -58,7 +58,8 @@ def build_key(sources: Path, packages: Iterable[str], *parts: str) -> str:
     :param parts: further strings, such as the image's name and kind.
     """
     digest = hashlib.sha256()
-    for file in sorted(path for path in sources.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
+    files = (path for path in sources.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    for file in sorted(path for path in files if path.suffix != ".md"):
         mode = "x" if os.access(file, os.X_OK) else "-"
         digest.update(f"{file.relative_to(sources)} {mode} {file.stat().st_size}\n".encode())
         digest.update(file.read_bytes())
