@@ -55,16 +55,34 @@ async def _until_told_to_stop(program: Coroutine[Any, Any, None]) -> None:
 
 
 async def _controller(settings: Settings) -> None:
+    from wireloom.api import create_app
     from wireloom.controller.service import ControllerService
+    from wireloom.devices import DeviceCatalogue
 
+    own_devices = settings.data_dir / "devices"
+    own_devices.mkdir(parents=True, exist_ok=True)
     async with _controller_fabric(settings) as (fabric, introduce):
-        service = ControllerService(settings, fabric)
-        await service.start()
+        service = ControllerService(
+            settings,
+            fabric=fabric,
+            make_app=create_app,
+            devices=DeviceCatalogue.load([own_devices]),
+            settings_schemas=_settings_schemas(),
+        )
+        controller = await service.start()
         try:
-            await introduce(service.installation)
-            await service.serve()
+            await introduce(controller.installation)
+            await asyncio.Event().wait()  # until cancelled
         finally:
             await service.stop()
+
+
+def _settings_schemas() -> dict[str, dict[str, Any]]:
+    """What each provider understands under ``settings``; read without touching an engine."""
+    from wireloom.providers.docker import DockerProvider
+    from wireloom.providers.libvirt import LibvirtProvider
+
+    return {"docker": DockerProvider.settings_schema(), "libvirt": LibvirtProvider.settings_schema()}
 
 
 @contextlib.asynccontextmanager
@@ -130,7 +148,7 @@ def make_providers(settings: Settings, installation: str) -> dict[str, Any]:
 async def _agent(settings: Settings) -> None:
     from wireloom.agent.facts import host_facts
     from wireloom.agent.login import AgentLogin
-    from wireloom.agent.management import ManagedNetwork, segment_name
+    from wireloom.agent.management import ManagementNetwork, segment_name
     from wireloom.agent.service import AgentService
     from wireloom.agent.ssh import InstallationKey, SshShell
     from wireloom.dataplane.kernel import KernelDataPlane
@@ -159,7 +177,7 @@ async def _agent(settings: Settings) -> None:
         fabric=fabric,
         providers=make_providers(settings, login.installation),
         dataplane=dataplane,
-        management=ManagedNetwork(login.installation, dataplane, settings.data_dir / "management"),
+        management=ManagementNetwork(login.installation, dataplane, settings.run_dir / "management"),
         segment=segment_name(login.installation),
         shell=SshShell(key, settings.data_dir / "nodes"),
         authorized_keys=key.public_line,
@@ -167,7 +185,7 @@ async def _agent(settings: Settings) -> None:
             host_facts,
             settings,
             installation=login.installation,
-            kvm=decision.kvm,
+            kvm=decision.kind == "kvm",
             kvm_reason=decision.reason,
         ),
         heartbeat_s=settings.heartbeat_s,

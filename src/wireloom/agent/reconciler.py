@@ -124,6 +124,7 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile for ever."""
         await self.resync()
+        self.wake()
         wake_at: float | None = None
         pause = 0.0
         while True:
