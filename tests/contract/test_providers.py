@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
+from fabric_harness import through_fabric
 
 from wireloom.testing.conformance.provider import CHECKS, Check, ProviderHarness, Rig, rig_for
 
@@ -21,7 +22,7 @@ HARNESSES = {
 
 MARKS = {"docker": [pytest.mark.docker], "libvirt": [pytest.mark.libvirt]}
 
-WAYS = ("direct",)
+WAYS = ("direct", "fabric")
 
 PARAMETERS = [
     pytest.param((technology, way), id=f"{technology}-{way}", marks=MARKS.get(technology, []))
@@ -36,7 +37,11 @@ async def opened(technology: str, way: str, folder: Path) -> AsyncIterator[Provi
     module, name = HARNESSES[technology]
     opener: Callable[[], AbstractAsyncContextManager[ProviderHarness]] = getattr(importlib.import_module(module), name)
     async with opener() as harness:
-        yield harness
+        if way == "direct":
+            yield harness
+            return
+        async with through_fabric(harness, folder) as remote:
+            yield remote
 
 
 @pytest.fixture(params=PARAMETERS)

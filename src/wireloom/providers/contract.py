@@ -119,8 +119,7 @@ class Provider(Protocol):
     abilities: Abilities
     images: ImageStore
 
-    @staticmethod
-    def settings_schema() -> dict[str, Any]:
+    def settings_schema(self) -> dict[str, Any]:
         """JSON Schema of ``RuntimeSpec.settings``, for device files and topologies."""
         ...
 

@@ -6,7 +6,7 @@ import asyncio
 import io
 import math
 import tarfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,8 @@ from wireloom.model.runtime import (
     RuntimeStatus,
 )
 from wireloom.model.slice import PortIntent
-from wireloom.providers.contract import Abilities, ByteStream
+from wireloom.model.state import RuntimePhase
+from wireloom.providers.contract import Abilities, ByteStream, ImageStore
 from wireloom.providers.docker.commands import open_terminal, run_command
 from wireloom.providers.docker.engine import Engine
 from wireloom.providers.docker.gate import GATE_SHELL, find_busybox, open_gate, prepare_gate
@@ -34,6 +35,7 @@ from wireloom.providers.docker.process import has_all_capabilities
 from wireloom.providers.docker.render import render_create
 from wireloom.providers.docker.settings import DockerSettings
 from wireloom.providers.docker.streams import boot_log, read_stats, watch_events
+from wireloom.providers.docker.usage import read_usage
 
 __all__ = ["DockerProvider"]
 
@@ -63,7 +65,8 @@ class DockerProvider:
         self.installation = installation
         self.abilities = Abilities()
         self._engine = Engine(url)
-        self.images = DockerImageStore(self._engine)
+        self._images = DockerImageStore(self._engine)
+        self.images: ImageStore = self._images
         self._busybox = busybox
         self._runs: dict[str, Run] = {}
         self._undoing: set[asyncio.Task[None]] = set()
@@ -147,14 +150,15 @@ class DockerProvider:
     async def create(self, spec: RuntimeSpec) -> str:
         settings = DockerSettings.parse(spec.settings)
         self._check_permission(spec, settings)
-        body = render_create(spec, settings, await self.images.config(spec.image), ipv6=_IPV6.exists())
+        body = render_create(spec, settings, await self._images.config(spec.image), ipv6=_IPV6.exists())
         undo_gate = await asyncio.to_thread(
             prepare_gate, spec.folder, self._gate_program(), private_copy=settings.may_remount
         )
         # The engine goes on when a caller leaves, so the work runs to its end before it can be taken back.
         work = asyncio.create_task(self._create(spec, body))
         try:
-            return await asyncio.shield(work)
+            runtime_id, _ = await asyncio.shield(work)
+            return runtime_id
         except asyncio.CancelledError:
             undo = asyncio.create_task(self._undo_create(work))
             self._undoing.add(undo)
@@ -166,31 +170,38 @@ class DockerProvider:
             await asyncio.to_thread(undo_gate)
             raise
 
-    async def _create(self, spec: RuntimeSpec, body: dict[str, Any]) -> str:
+    async def _create(self, spec: RuntimeSpec, body: dict[str, Any]) -> tuple[str, bool]:
+        """The runtime's id, and whether it is new."""
+        made = True
         try:
             async with self._engine.calling(f"create {spec.name}", _CALL_S) as docker:
                 runtime_id = (await docker.containers.create(body, name=spec.name)).id
         except Conflict:
-            runtime_id = await self._existing(spec)
+            existing = await self._existing(spec)
+            if existing.phase is not RuntimePhase.CREATED:
+                return existing.runtime_id, False
+            runtime_id, made = existing.runtime_id, False
         except NotFound:
-            raise await self.images.missing(spec.image) from None
-        if spec.files:
+            raise await self._images.missing(spec.image) from None
+        if spec.files:  # also into one that is there: whoever made it may have ended before this step
             try:
                 await self._put_files(runtime_id, spec.files)
             except WireloomError:
-                await self.destroy(runtime_id)
+                if made:
+                    await self.destroy(runtime_id)
                 raise
-        return runtime_id
+        return runtime_id, made
 
-    async def _undo_create(self, work: asyncio.Task[str]) -> None:
+    async def _undo_create(self, work: asyncio.Task[tuple[str, bool]]) -> None:
         try:
-            runtime_id = await work
+            runtime_id, made = await work
         except WireloomError:
             return
-        await self.destroy(runtime_id)
+        if made:
+            await self.destroy(runtime_id)
 
-    async def _existing(self, spec: RuntimeSpec) -> str:
-        """The id of the node's runtime when it is the one that ``spec`` describes. :raises Conflict:"""
+    async def _existing(self, spec: RuntimeSpec) -> RuntimeStatus:
+        """The node's runtime when it is the one that ``spec`` describes. :raises Conflict:"""
         labels = [
             f"{LABEL_INSTALLATION}={self.installation}",
             f"{LABEL_NODE_ID}={spec.identity.node_id}",
@@ -200,7 +211,7 @@ class DockerProvider:
             if status is None:
                 continue
             if (status.spec_hash, status.incarnation) == (spec.spec_hash, spec.incarnation):
-                return status.runtime_id
+                return status
             raise Conflict(
                 f"{spec.name} exists with another specification",
                 hint="destroy it first",
@@ -297,11 +308,15 @@ class DockerProvider:
             raise InvalidInput("no command to run")
         return await run_command(self._engine, runtime_id, command, timeout_s=timeout_s, stdin=stdin)
 
-    def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncIterator[bytes]:
+    def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncGenerator[bytes, None]:
         return boot_log(self._engine, runtime_id, follow=follow)
 
     async def stats(self, runtime_id: str) -> RuntimeStats:
-        return await read_stats(self._engine, runtime_id)
+        run = await self._run(runtime_id)
+        if run is None:
+            return RuntimeStats(cpu_seconds=0, memory_bytes=0)
+        # The engine answers only at its next tick, up to a second later; the kernel answers at once.
+        return read_usage(run.process.pid) or await read_stats(self._engine, runtime_id)
 
     def watch(self) -> AsyncIterator[RuntimeEvent]:
         return watch_events(self._engine, self.installation)

@@ -36,7 +36,7 @@ _KINDS: Final = {
 _log = structlog.get_logger(__name__)
 
 
-async def boot_log(engine: Engine, runtime_id: str, *, follow: bool) -> AsyncIterator[bytes]:
+async def boot_log(engine: Engine, runtime_id: str, *, follow: bool) -> AsyncGenerator[bytes, None]:
     """The engine's log of the container's latest run. Nothing of the guest runs before the gate opens, so the
     start time cuts no line off. A followed log ends with the run."""
     async with engine.calling("look at a container", _CALL_S) as docker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from wireloom.model.runtime import (
 )
 from wireloom.model.slice import PortIntent
 from wireloom.model.state import RuntimePhase
-from wireloom.providers.contract import Abilities, ByteStream
+from wireloom.providers.contract import Abilities, ByteStream, ImageStore
 from wireloom.providers.simulated.guest import run_in_guest
 from wireloom.providers.simulated.settings import SimulatedSettings
 from wireloom.providers.simulated.world import SimulatedRuntime, SimulatedWorld
@@ -43,7 +43,7 @@ class SimulatedProvider:
         self.installation = installation
         self.name = name
         self.world = world
-        self.images = SimulatedImageStore(world)
+        self.images: ImageStore = SimulatedImageStore(world)
         by_provider = world.capabilities.carrier == "provider"
         self.abilities = Abilities(carrier=_Carriers(self) if by_provider else None)
 
@@ -130,7 +130,7 @@ class SimulatedProvider:
             except TimeoutError:
                 raise DeadlineExceeded(f"the command {command[0]!r} did not end within {timeout_s:g} s") from None
 
-    async def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncIterator[bytes]:
+    async def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncGenerator[bytes, None]:
         async with self._verb("boot_log", runtime_id) as runtime:
             boot, position = runtime.boots, 0
             while True:

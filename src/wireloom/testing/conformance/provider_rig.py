@@ -7,7 +7,7 @@ import re
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -304,8 +304,8 @@ async def gather_log(provider: Provider, runtime_id: str, pattern: bytes, timeou
     """Follow the boot log until ``pattern`` is in it; gives what was read."""
     text = b""
     try:
-        async with asyncio.timeout(timeout_s):
-            async for chunk in provider.boot_log(runtime_id, follow=True):
+        async with asyncio.timeout(timeout_s), aclosing(provider.boot_log(runtime_id, follow=True)) as log:
+            async for chunk in log:
                 text += chunk
                 if re.search(pattern, text):
                     return text

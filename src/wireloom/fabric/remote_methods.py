@@ -1,0 +1,176 @@
+"""Questions and answers of a remote provider: one row for each verb of the provider contract."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from wireloom.fabric.methods import Method, StreamMethod
+from wireloom.model.attachment import Attachment
+from wireloom.model.base import Value
+from wireloom.model.runtime import (
+    Capabilities,
+    ConsoleRequest,
+    ExecResult,
+    ImageInfo,
+    RuntimeSpec,
+    RuntimeStats,
+    RuntimeStatus,
+)
+from wireloom.model.slice import PortIntent
+
+__all__ = ["ProviderMethods", "for_provider"]
+
+Q = TypeVar("Q", bound=Value)
+A = TypeVar("A", bound=Value)
+
+
+class Nothing(Value):
+    """No question, or no answer but that it is done."""
+
+
+class SelfDescription(Value):
+    """What a provider is before it is asked anything: ``carrier``: it has that ability."""
+
+    name: str
+    settings_schema: dict[str, Any]
+    carrier: bool
+
+
+class CallRef(Value):
+    """A call of a caller that left; ``call`` is the caller's own name for it."""
+
+    call: str
+
+
+class RuntimeRef(Value):
+    runtime_id: str
+
+
+class ObserveQuestion(Value):
+    runtime_id: str | None = None
+
+
+class ObserveAnswer(Value):
+    statuses: tuple[RuntimeStatus, ...] = ()
+
+
+class CreateQuestion(Value):
+    call: str
+    spec: RuntimeSpec
+
+
+class StopQuestion(Value):
+    runtime_id: str
+    grace_s: float
+
+
+class AttachmentQuestion(Value):
+    runtime_id: str
+    port: PortIntent
+
+
+class AttachmentAnswer(Value):
+    attachment: Attachment | None = None
+
+
+class ExecInRuntime(Value):
+    call: str
+    runtime_id: str
+    command: tuple[str, ...]
+    timeout_s: float
+    stdin: bytes = b""
+
+
+class CarrierQuestion(Value):
+    runtime_id: str
+    carriers: dict[int, bool]
+
+
+class ImageQuestion(Value):
+    """``source``: a file on the serving host."""
+
+    image: str
+    source: Path | None = None
+
+
+class PresenceAnswer(Value):
+    present: bool
+
+
+class ImageAnswer(Value):
+    image: ImageInfo
+
+
+class ImagesAnswer(Value):
+    images: tuple[ImageInfo, ...] = ()
+
+
+class ConsoleQuestion(Value):
+    runtime_id: str
+    request: ConsoleRequest
+
+
+class LogQuestion(Value):
+    runtime_id: str
+    follow: bool = False
+
+
+@dataclass(frozen=True)
+class ProviderMethods:
+    """The table for one provider; deadlines are above those that providers keep themselves."""
+
+    describe: Method[Nothing, SelfDescription]
+    capabilities: Method[Nothing, Capabilities]
+    observe: Method[ObserveQuestion, ObserveAnswer]
+    create: Method[CreateQuestion, RuntimeRef]
+    start: Method[RuntimeRef, Nothing]
+    release: Method[RuntimeRef, Nothing]
+    stop: Method[StopQuestion, Nothing]
+    destroy: Method[RuntimeRef, Nothing]
+    attachment: Method[AttachmentQuestion, AttachmentAnswer]
+    exec: Method[ExecInRuntime, ExecResult]
+    stats: Method[RuntimeRef, RuntimeStats]
+    cancel: Method[CallRef, Nothing]
+    set_carrier: Method[CarrierQuestion, Nothing]
+    image_has: Method[ImageQuestion, PresenceAnswer]
+    image_load: Method[ImageQuestion, ImageAnswer]
+    image_remove: Method[ImageQuestion, Nothing]
+    image_list: Method[Nothing, ImagesAnswer]
+    console: StreamMethod[ConsoleQuestion]
+    boot_log: StreamMethod[LogQuestion]
+    watch: StreamMethod[Nothing]
+
+
+def for_provider(provider: str) -> ProviderMethods:
+    """The rows under which a provider of that name is served."""
+
+    def row(verb: str, question: type[Q], answer: type[A], deadline_s: float = 30) -> Method[Q, A]:
+        return Method(f"provider.{provider}.{verb}", question, answer, deadline_s)
+
+    def stream(verb: str, question: type[Q]) -> StreamMethod[Q]:
+        return StreamMethod(f"provider.{provider}.{verb}", question)
+
+    return ProviderMethods(
+        describe=row("describe", Nothing, SelfDescription),
+        capabilities=row("capabilities", Nothing, Capabilities),
+        observe=row("observe", ObserveQuestion, ObserveAnswer, 60),
+        create=row("create", CreateQuestion, RuntimeRef, 120),
+        start=row("start", RuntimeRef, Nothing, 120),
+        release=row("release", RuntimeRef, Nothing),
+        stop=row("stop", StopQuestion, Nothing, 60),
+        destroy=row("destroy", RuntimeRef, Nothing, 120),
+        attachment=row("attachment", AttachmentQuestion, AttachmentAnswer),
+        exec=row("exec", ExecInRuntime, ExecResult),
+        stats=row("stats", RuntimeRef, RuntimeStats),
+        cancel=row("cancel", CallRef, Nothing, 60),
+        set_carrier=row("set_carrier", CarrierQuestion, Nothing),
+        image_has=row("image_has", ImageQuestion, PresenceAnswer),
+        image_load=row("image_load", ImageQuestion, ImageAnswer, 1800),
+        image_remove=row("image_remove", ImageQuestion, Nothing, 60),
+        image_list=row("image_list", Nothing, ImagesAnswer),
+        console=stream("console", ConsoleQuestion),
+        boot_log=stream("boot_log", LogQuestion),
+        watch=stream("watch", Nothing),
+    )
