@@ -55,6 +55,11 @@ class HttpServer:
                 await asyncio.sleep(0.01)
         return _url(host, listener.getsockname()[1])
 
+    async def wait(self) -> None:
+        """Return when serving ends; it does so by :meth:`stop` only, else with its error."""
+        if self._serving is not None:
+            await asyncio.shield(self._serving)
+
     async def stop(self) -> None:
         """Stop listening, end connections, wait; idempotent."""
         serving, self._serving = self._serving, None

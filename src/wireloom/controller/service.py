@@ -34,6 +34,8 @@ class MakeApp(Protocol):
 class ControllerService:
     """Start, serve, stop. The fabric is connected by the caller, who closes it after :meth:`stop`.
 
+    After :meth:`start`, ``url`` is where it answers and ``installation`` its id.
+
     :param settings_schemas: JSON Schema of each provider's settings, by the provider's name.
     """
 
@@ -52,7 +54,9 @@ class ControllerService:
         self._devices = devices
         self._settings_schemas = settings_schemas
         self._undo = AsyncExitStack()
+        self._server: HttpServer | None = None
         self.url = ""
+        self.installation = ""
 
     async def start(self) -> Controller:
         """Come up completely, or not at all. :raises Unavailable: database or port cannot be had."""
@@ -71,14 +75,20 @@ class ControllerService:
             await controller.start()
             undo.push_async_callback(controller.stop)
             host = self._settings.listen_host
-            server = HttpServer(self._make_app(controller, token=token, listen_host=host))
+            server = self._server = HttpServer(self._make_app(controller, token=token, listen_host=host))
             self.url = await server.start(host, self._settings.listen_port)
             undo.push_async_callback(server.stop)
             _announce(self._settings.paths.controller_file, self.url)
             undo.callback(_withdraw, self._settings.paths.controller_file)
             self._undo = undo.pop_all()
-        log.info("controller is up", url=self.url, installation=controller.installation)
+        self.installation = controller.installation
+        log.info("controller is up", url=self.url, installation=self.installation)
         return controller
+
+    async def serve(self) -> None:
+        """Serve until cancelled; raises what made serving end by itself."""
+        if self._server is not None:
+            await self._server.wait()
 
     async def stop(self) -> None:
         """Come down in reverse; idempotent. Labs go on as they are."""

@@ -15,6 +15,7 @@ from wireloom.model.views import ChangeView, DeviceView, LinkRequest
 from wireloom.planning.changes import describe_changes
 from wireloom.planning.expand import Expansion, NodeCounters, expand
 from wireloom.planning.topology import parse_topology
+from wireloom.planning.topology.rewrite import add_link, remove_link, set_link_state
 
 __all__ = ["Topologies"]
 
@@ -84,9 +85,15 @@ class Topologies:
     def rewrite_link(self, revision: RevisionRecord, request: LinkRequest) -> str:
         """The topology's text with one link added, removed, raised or lowered; comments stay.
 
-        :raises NotFound: there is no such link. :raises Conflict: a port is in use.
+        :raises NotFound: there is no such link. :raises Conflict: it is there already.
+        :raises Unsupported: the file's way of writing links cannot be edited.
         """
-        raise NotImplementedError
+        text, a, b = revision.topology, request.a, request.b
+        if request.verb == "add":
+            return add_link(text, a, b, request.mtu, devices=self._devices)
+        if request.verb == "remove":
+            return remove_link(text, a, b, devices=self._devices)
+        return set_link_state(text, a, b, request.verb == "up", devices=self._devices)
 
     def device_views(self) -> list[DeviceView]:
         """The catalogue for the API, by name."""
