@@ -17,7 +17,7 @@ from wireloom.dataplane.kernel.namespaces import inside, open_namespace
 from wireloom.dataplane.kernel.taps import attach_tap
 from wireloom.testing.frames import source_of
 
-__all__ = ["Guest", "NamespaceGuest", "TapGuest", "namespace", "receive"]
+__all__ = ["Guest", "NamespaceGuest", "TapGuest", "namespace", "receive", "run_command"]
 
 _SOL_PACKET: Final = 263
 _PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING = 8, 23
