@@ -37,6 +37,6 @@ run_checks() {
 	done
 	printf '\n=== summary, %s s\n' "$(seconds_since "$began")"
 	printf '%s\n' "${summary[@]}"
-	"$VENV/bin/python" "$REPOSITORY/scripts/test_totals.py" "$BUILD/reports"
+	"$VENV/bin/python" "$REPOSITORY/scripts/sum_reports.py" "$BUILD/reports"
 	[ ${#failed[@]} -eq 0 ] || die 1 "failed: ${failed[*]}"
 }

@@ -19,18 +19,20 @@ demo() {
 	"$VENV/bin/wireloom" deploy "$DEMO_FILE" --wait ready --timeout 300 9>&-
 	echo
 	"$VENV/bin/python" "$REPOSITORY/scripts/demo_checks.py" --wireloom "$VENV/bin/wireloom" "$DEMO_LAB" 9>&-
-	cat <<TEXT
+	what_next "$began"
+}
 
-The lab runs ($(seconds_since "$began") s after set-up). What to try next:
-
-  wireloom labs                                     all labs
-  wireloom inspect $DEMO_LAB                       its nodes and links
-  wireloom exec $DEMO_LAB r1 -- vtysh -c 'show ip route'
-  wireloom console $DEMO_LAB r2                    the serial console of a virtual machine
-  wireloom link down $DEMO_LAB r1:eth1 r2:eth1    pull a cable, then look at the routes
-  wireloom destroy $DEMO_LAB                       remove the lab
-  sudo ./bootstrap down                             leave the machine as it was
-
-The lab's file: examples/ospf-mixed.yml - edit it and run \`wireloom deploy\` again.
-TEXT
+# what_next START - commands to go on with, as the user who called must type them.
+what_next() {
+	local sudo=
+	[ -z "${SUDO_USER:-}" ] || sudo="sudo "
+	printf '\nThe lab runs, %s s after set-up. What to try next:\n\n' "$(seconds_since "$1")"
+	printf '  %-62s %s\n' \
+		"${sudo}wireloom inspect $DEMO_LAB" "its nodes and links" \
+		"${sudo}wireloom exec $DEMO_LAB r1 -- vtysh -c 'show ip route'" "a command in a node" \
+		"${sudo}wireloom console $DEMO_LAB r2" "the serial console of a machine" \
+		"${sudo}wireloom link down $DEMO_LAB r1:eth1 r2:eth1" "pull a cable; traffic takes r4" \
+		"${sudo}wireloom destroy $DEMO_LAB" "remove the lab" \
+		"sudo ./bootstrap down" "leave the machine as it was"
+	printf '\nEdit examples/ospf-mixed.yml and run `%swireloom deploy` again: only what changed is touched.\n' "$sudo"
 }

@@ -15,7 +15,7 @@ has_systemd() { [ -d /run/systemd/system ]; }
 engine_answers() {
 	case $1 in
 	dockerd) timeout 5 docker version --format '{{.Server.Version}}' ;;
-	virtlogd) pgrep -x virtlogd || { has_systemd && systemctl is-active virtlogd.socket; } ;;
+	virtlogd) timeout 5 virt-admin --connect virtlogd:///system uri ;;
 	libvirtd) timeout 5 virsh --connect qemu:///system uri ;;
 	esac >/dev/null 2>&1
 }

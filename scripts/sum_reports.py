@@ -1,4 +1,4 @@
-"""Add up the reports of the test lanes: ``test_totals.py FOLDER`` prints one line with the totals."""
+"""Add up the reports of the test lanes: ``sum_reports.py FOLDER`` prints one line with the totals."""
 
 from __future__ import annotations
 
