@@ -13,15 +13,8 @@ from wireloom.agent.management import NodeEntry, firewall, segment_name
 from wireloom.agent.management.entries import entries_of, management_of
 from wireloom.agent.management.hostsfile import HostsFile
 from wireloom.agent.management.network import clashing_routes
-from wireloom.agent.management.rendering import (
-    DnsmasqFiles,
-    dhcp_hosts,
-    dhcp_options,
-    dns_hosts,
-    dnsmasq_config,
-    with_block,
-)
-from wireloom.model.identity import DEVICE_NAME_LIMIT
+from wireloom.agent.management.rendering import dnsmasq_config, with_block
+from wireloom.model.identity import DEVICE_NAME_LIMIT, short_hash
 from wireloom.model.slice import Management, NodeIntent, PortIntent, Slice
 
 NETWORK = Management(subnet="172.30.128.0/20", gateway="172.30.128.1")
@@ -39,42 +32,36 @@ interface=wlb0
 except-interface=lo
 bind-dynamic
 no-hosts
-addn-hosts=/run/w/hosts
 domain=wl
 local=/wl/
 domain-needed
 bogus-priv
 dhcp-range=172.30.128.0,static,255.255.240.0,12h
-dhcp-hostsfile=/run/w/dhcp-hosts
-dhcp-optsfile=/run/w/dhcp-options
+dhcp-lease-max=65536
 dhcp-option=option:router,172.30.128.1
 dhcp-option=option:dns-server,172.30.128.1
 dhcp-authoritative
 dhcp-ignore-names
 dhcp-no-override
 leasefile-ro
+dhcp-option=tag:OTHER,option:domain-name,other.wl
+dhcp-option=tag:OTHER,option:domain-search,other.wl
+dhcp-option=tag:RING,option:domain-name,ring.wl
+dhcp-option=tag:RING,option:domain-search,ring.wl
+dhcp-host=02:00:00:00:00:03,set:OTHER,172.30.128.7
+dhcp-host=02:00:00:00:00:02,set:RING,172.30.128.6
+dhcp-host=02:00:00:00:00:01,set:RING,172.30.128.5
+host-record=r1.other.wl,172.30.128.7
+host-record=r2.ring.wl,172.30.128.6
+host-record=r1.ring.wl,172.30.128.5
 """
 
 
 def test_the_configuration_of_dnsmasq_is_rendered_byte_for_byte() -> None:
-    assert dnsmasq_config(DnsmasqFiles(Path("/run/w")), NETWORK, bridge="wlb0", user="nobody") == _CONFIG
-
-
-def test_nodes_are_served_by_mac_with_their_labs_search_domain() -> None:
-    hosts = dhcp_hosts(ENTRIES).splitlines()
-    assert [line.split(",")[0] for line in hosts] == ["02:00:00:00:00:03", "02:00:00:00:00:02", "02:00:00:00:00:01"]
-    tags = {line.split(",")[2]: line.split(",")[1].removeprefix("set:") for line in hosts}
-    assert tags["172.30.128.5"] == tags["172.30.128.6"] != tags["172.30.128.7"]
-    assert dhcp_options(ENTRIES, "wl").splitlines() == [
-        f"tag:{tags['172.30.128.7']},option:domain-name,other.wl",
-        f"tag:{tags['172.30.128.7']},option:domain-search,other.wl",
-        f"tag:{tags['172.30.128.5']},option:domain-name,ring.wl",
-        f"tag:{tags['172.30.128.5']},option:domain-search,ring.wl",
-    ]
-
-
-def test_names_are_lower_case_and_full() -> None:
-    assert dns_hosts(ENTRIES, "wl") == ("172.30.128.7 r1.other.wl\n172.30.128.6 r2.ring.wl\n172.30.128.5 r1.ring.wl\n")
+    config = dnsmasq_config(NETWORK, ENTRIES, bridge="wlb0", user="nobody", pid_file=Path("/run/w/dnsmasq.pid"))
+    for lab in ("ring", "other"):
+        config = config.replace(f"l{short_hash(lab, length=8)}", lab.upper())
+    assert config == _CONFIG
 
 
 class TestHostsBlock:

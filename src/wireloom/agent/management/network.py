@@ -79,6 +79,7 @@ class ManagementNetwork(ManagementPlane):
         self._mark = firewall.installation_mark(installation)
         self._lock = asyncio.Lock()
         self._current: Management | None = None
+        self._entries: Sequence[NodeEntry] | None = None
         self._guard: asyncio.Task[None] | None = None
 
     @property
@@ -100,7 +101,6 @@ class ManagementNetwork(ManagementPlane):
 
         :raises Conflict: the subnet overlaps with a route of the host.
         :raises DataPlaneFailed: the kernel or the firewall refuses.
-        :raises Unavailable: dnsmasq does not start.
         """
         async with self._lock:
             if management != self._current:
@@ -110,12 +110,16 @@ class ManagementNetwork(ManagementPlane):
                 self._guard = asyncio.get_running_loop().create_task(self._keep())
 
     async def set_nodes(self, entries: Sequence[NodeEntry]) -> None:
-        """Serve exactly ``entries``. Call :meth:`ensure` before."""
+        """Serve addresses and names of exactly ``entries``. Call :meth:`ensure` before.
+
+        :raises Unavailable: dnsmasq does not start.
+        """
         async with self._lock:
             if self._current is None:
                 raise ValueError("ensure() comes before set_nodes()")
             domain = self._current.domain
-            await self._dnsmasq.set_nodes(entries, domain)
+            self._entries = entries
+            await self._dnsmasq.serve(self._current, entries)
             lines = [f"{entry.address} {full_name(entry, domain)}" for entry in sorted(entries)]
             await self._write_names(lines)
 
@@ -124,7 +128,7 @@ class ManagementNetwork(ManagementPlane):
         async with self._lock:
             await self._stop_guard()
             await self._undo()
-            self._current = None
+            self._current = self._entries = None
 
     async def close(self) -> None:
         """Let go; the network stays."""
@@ -152,7 +156,8 @@ class ManagementNetwork(ManagementPlane):
         )
         await self._dataplane.ensure_segment(plan)
         await firewall.ensure_rules(firewall.rules(self._installation, self.segment, management), self._mark)
-        await self._dnsmasq.ensure(management)
+        if self._entries is not None:
+            await self._dnsmasq.serve(management, self._entries)
 
     async def _undo(self) -> None:
         await self._dnsmasq.stop()

@@ -11,21 +11,10 @@ from wireloom.agent.management.entries import NodeEntry
 from wireloom.model.identity import short_hash
 from wireloom.model.slice import Management
 
-__all__ = ["DnsmasqFiles", "dhcp_hosts", "dhcp_options", "dns_hosts", "dnsmasq_config", "full_name", "with_block"]
+__all__ = ["dnsmasq_config", "full_name", "with_block"]
 
 _LEASE: Final = "12h"
-
-
-class DnsmasqFiles:
-    """Where dnsmasq's files are: the configuration is read once, the other three again at each SIGHUP."""
-
-    def __init__(self, folder: Path) -> None:
-        self.config = folder / "dnsmasq.conf"
-        self.dhcp_hosts = folder / "dhcp-hosts"
-        self.dhcp_options = folder / "dhcp-options"
-        self.dns_hosts = folder / "hosts"
-        self.pid = folder / "dnsmasq.pid"
-        self.handed_out = folder / "handed-out.json"
+_MOST_LEASES: Final = 65536
 
 
 def full_name(entry: NodeEntry, domain: str) -> str:
@@ -33,27 +22,30 @@ def full_name(entry: NodeEntry, domain: str) -> str:
     return f"{entry.node}.{entry.lab}.{domain}".lower()
 
 
-def dnsmasq_config(files: DnsmasqFiles, management: Management, *, bridge: str, user: str) -> str:
-    """The configuration: DHCP by MAC and DNS on ``bridge`` and nowhere else; other names go to the host's resolvers."""
+def dnsmasq_config(
+    management: Management, entries: Iterable[NodeEntry], *, bridge: str, user: str, pid_file: Path
+) -> str:
+    """The whole configuration: DHCP by MAC and DNS on ``bridge`` and nowhere else; other names go to the host's
+    resolvers. Each lab has its search domain, so that its nodes know each other by their short names.
+    """
     network = ipaddress.IPv4Network(management.subnet)
     domain = management.domain
+    nodes = sorted(entries)
     lines = [
         "# Written by wireloom; changes are lost.",
         f"user={user}",
-        f"pid-file={files.pid}",
+        f"pid-file={pid_file}",
         f"interface={bridge}",
         "except-interface=lo",
         # Follows the bridge when it is made anew, and binds to nothing else.
         "bind-dynamic",
         "no-hosts",
-        f"addn-hosts={files.dns_hosts}",
         f"domain={domain}",
         f"local=/{domain}/",
         "domain-needed",
         "bogus-priv",
         f"dhcp-range={network.network_address},static,{network.netmask},{_LEASE}",
-        f"dhcp-hostsfile={files.dhcp_hosts}",
-        f"dhcp-optsfile={files.dhcp_options}",
+        f"dhcp-lease-max={_MOST_LEASES}",
         f"dhcp-option=option:router,{management.gateway}",
         f"dhcp-option=option:dns-server,{management.gateway}",
         "dhcp-authoritative",
@@ -61,35 +53,22 @@ def dnsmasq_config(files: DnsmasqFiles, management: Management, *, bridge: str, 
         "dhcp-no-override",
         # Addresses are fixed by MAC: there is nothing to remember.
         "leasefile-ro",
+        *(
+            f"dhcp-option=tag:{_lab_tag(lab)},option:{option},{lab.lower()}.{domain}"
+            for lab in sorted({entry.lab for entry in nodes})
+            for option in ("domain-name", "domain-search")
+        ),
+        *(f"dhcp-host={entry.mac},set:{_lab_tag(entry.lab)},{entry.address}" for entry in nodes),
+        *(f"host-record={full_name(entry, domain)},{entry.address}" for entry in nodes),
     ]
     return "\n".join(lines) + "\n"
-
-
-def dhcp_hosts(entries: Iterable[NodeEntry]) -> str:
-    """One line a node: MAC, the tag of its lab, address."""
-    return "".join(f"{entry.mac},set:{_lab_tag(entry.lab)},{entry.address}\n" for entry in sorted(entries))
-
-
-def dhcp_options(entries: Iterable[NodeEntry], domain: str) -> str:
-    """The search domain of each lab, so that nodes know each other by their short names."""
-    labs = sorted({entry.lab for entry in entries})
-    return "".join(
-        f"tag:{_lab_tag(lab)},option:{option},{lab.lower()}.{domain}\n"
-        for lab in labs
-        for option in ("domain-name", "domain-search")
-    )
-
-
-def dns_hosts(entries: Iterable[NodeEntry], domain: str) -> str:
-    """Addresses and full names, as in ``/etc/hosts``."""
-    return "".join(f"{entry.address} {full_name(entry, domain)}\n" for entry in sorted(entries))
 
 
 def with_block(text: str, installation: str, lines: Sequence[str]) -> str:
     """``text`` of a hosts file with the installation's marked block replaced by ``lines`` (removed when empty).
 
-    Everything outside the markers stays byte for byte; a block whose end is missing ends at the end of the file only
-    if nothing but our own lines could follow, so it is left alone and a new block is added.
+    Everything outside the markers stays byte for byte. A marker without its counterpart is removed alone, because the
+    lines beside it may be anybody's.
     """
     begin, end = f"# wireloom {installation} begin", f"# wireloom {installation} end"
     kept = _without_block(text.splitlines(keepends=True), begin, end)
