@@ -26,7 +26,7 @@ process_start() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 start_engine() {
 	local name=$1 pid
 	mkdir -p "$ENGINE_STATE" "$LOGS"
-	[ "$name" != dockerd ] || [ -e "/sys/class/net/$DOCKER_BRIDGE" ] || touch "$ENGINE_STATE/.bridge"
+	[ "$name" != dockerd ] || ip link show "$DOCKER_BRIDGE" >/dev/null 2>&1 || touch "$ENGINE_STATE/.bridge"
 	if has_systemd; then
 		systemctl start "${ENGINE_UNIT[$name]}"
 		echo systemd >"$ENGINE_STATE/$name"
