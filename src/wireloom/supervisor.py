@@ -32,7 +32,7 @@ from wireloom.processes import ProcessId, end_process, wait_gone
 from wireloom.records import read_record, write_record
 from wireloom.settings import Settings
 
-__all__ = ["Supervisor", "end_left_overs", "program_command", "running_record", "start", "stop"]
+__all__ = ["Supervisor", "end_left_overs", "hold_lock", "program_command", "running_record", "start", "stop"]
 
 #: Order of start; they stop in the reverse one, so the agent's last words still reach the controller.
 PROGRAMS: Final = ("controller", "agent")
@@ -78,7 +78,7 @@ def start(
 
         start_detached(settings, healthy_within_s=healthy_within_s, tell=tell)
         return
-    with _lock(settings.paths):
+    with hold_lock(settings.paths):
         end_left_overs(settings.paths)
         asyncio.run(Supervisor(settings, log_to_files=log_to_files).run())
 
@@ -117,7 +117,7 @@ def end_left_overs(paths: Paths) -> bool:
 
 
 @contextmanager
-def _lock(paths: Paths) -> Iterator[None]:
+def hold_lock(paths: Paths) -> Iterator[None]:
     """Hold the installation's lock. :raises Conflict: another supervisor holds it."""
     with (paths.run_dir / "up.lock").open("a") as file:
         try:
@@ -187,6 +187,10 @@ class Supervisor:
                 await self._end(self._children[name])
                 await keepers[name]
             self._settings.paths.supervisor_file.unlink(missing_ok=True)
+
+    def stop(self) -> None:
+        """Begin to stop; :meth:`run` returns when all have ended."""
+        self._stopping.set()
 
     async def _keep(self, child: _Child) -> None:
         if child.name == "agent":

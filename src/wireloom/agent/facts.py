@@ -21,7 +21,7 @@ from wireloom.agent.probes import KernelTrial, Readings, Route
 from wireloom.fabric.documents import HostFacts
 from wireloom.settings import Settings
 
-__all__ = ["host_facts", "read_machine"]
+__all__ = ["host_facts", "parse_routes", "parse_trial", "read_machine"]
 
 SOCKET_TIMEOUT_S: Final = 3.0
 TRIAL_TIMEOUT_S: Final = 15.0
@@ -78,7 +78,7 @@ def read_machine(settings: Settings, *, kvm: bool, kvm_reason: str, static_busyb
         port=f"{settings.listen_host}:{settings.listen_port}",
         port_owner=_port_owner(settings),
         subnet=settings.management_subnet,
-        routes=_routes(Path("/proc/net/route").read_text()),
+        routes=parse_routes(Path("/proc/net/route").read_text()),
     )
 
 
@@ -123,10 +123,11 @@ def _try_kernel() -> tuple[dict[str, KernelTrial], str]:
         return {}, "unshare is not installed"
     except subprocess.TimeoutExpired:
         return {}, f"no answer within {TRIAL_TIMEOUT_S:g} s"
-    return _trial_outcomes(done.stdout), done.stderr.strip()
+    return parse_trial(done.stdout), done.stderr.strip()
 
 
-def _trial_outcomes(output: str) -> dict[str, KernelTrial]:
+def parse_trial(output: str) -> dict[str, KernelTrial]:
+    """Lines of ``ability TAB ok`` or ``ability TAB no TAB answer``."""
     found = {}
     for line in output.splitlines():
         name, _, rest = line.partition("\t")
@@ -209,7 +210,7 @@ def _is_our_controller(settings: Settings) -> bool:
         return False
 
 
-def _routes(table: str) -> tuple[Route, ...]:
+def parse_routes(table: str) -> tuple[Route, ...]:
     """The routes in ``/proc/net/route``: addresses and masks are little-endian hexadecimal."""
     rows = [line.split() for line in table.splitlines()[1:]]
     return tuple(

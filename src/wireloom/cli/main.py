@@ -46,9 +46,6 @@ class WireloomGroup(TyperGroup):
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """The commands under the headings that they were registered with, each in one line."""
-        if ctx.parent is not None:
-            super().format_commands(ctx, formatter)
-            return
         panels: dict[str, list[tuple[str, str]]] = {panel: [] for panel in PANELS}
         for name in self.list_commands(ctx):
             command = self.get_command(ctx, name)

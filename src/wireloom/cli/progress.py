@@ -105,10 +105,11 @@ def _table(watch: Watch, spinner: Spinner) -> Table:
 class StepLog:
     """Progress as lines: one whenever a node takes a step, becomes ready or fails."""
 
-    def __init__(self, write: Callable[[str], None]) -> None:
+    def __init__(self, write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
         self._write = write
+        self._now = now
         self._told: dict[str, str] = {}
-        self._began = time.monotonic()
+        self._began = now()
 
     def take(self, watch: Watch) -> None:
         """Write what is new in ``watch``."""
@@ -117,7 +118,7 @@ class StepLog:
             if self._told.get(node.name) != word:
                 self._told[node.name] = word
                 remark = f" ({node.message})" if node.message else ""
-                self._write(f"{time.monotonic() - self._began:7.1f}s  {node.name}: {word}{remark}")
+                self._write(f"{self._now() - self._began:7.1f}s  {node.name}: {word}{remark}")
 
 
 def _word(node: NodeView) -> str:

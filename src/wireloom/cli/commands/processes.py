@@ -12,7 +12,6 @@ from wireloom.cli.state import JsonFlag, YesFlag, confirmed, state_of
 
 if TYPE_CHECKING:
     from wireloom.client import Client
-    from wireloom.settings import Settings
 
 __all__ = ["register"]
 
@@ -116,19 +115,11 @@ def controller(ctx: typer.Context) -> None:
     """Run only the controller, in the foreground."""
     from wireloom.app import run_controller
 
-    run_controller(_program_settings(ctx))
+    run_controller(state_of(ctx).settings())
 
 
 def agent(ctx: typer.Context) -> None:
     """Run only this host's agent, in the foreground."""
     from wireloom.app import run_agent
 
-    run_agent(_program_settings(ctx))
-
-
-def _program_settings(ctx: typer.Context) -> Settings:
-    from wireloom.logs import configure
-
-    settings = state_of(ctx).settings()
-    configure(settings)
-    return settings
+    run_agent(state_of(ctx).settings())

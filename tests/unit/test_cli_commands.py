@@ -1,0 +1,329 @@
+"""The commands over a client that answers from memory: what they print, where, and how they exit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from wireloom import __version__
+from wireloom.cli.main import app
+from wireloom.cli.state import CliState
+from wireloom.errors import NotFound, TopologyInvalid, Unavailable
+from wireloom.fabric.documents import Event, Orphan
+from wireloom.model.views import (
+    ChangeView,
+    DeployRequest,
+    ExecView,
+    LabSummary,
+    LabView,
+    LinkView,
+    NodeView,
+    OperationView,
+    PlanView,
+    StreamMessage,
+)
+
+NODE = NodeView.model_validate(
+    {
+        "name": "r1",
+        "device": "frr",
+        "provider": "docker",
+        "host": "h1",
+        "image": "wireloom/frr:8",
+        "state": "running",
+        "ready": "yes",
+        "mgmt_ipv4": "172.30.128.2",
+    }
+)
+LINK = LinkView.model_validate({"a": "r1:eth1", "b": "r2:eth1", "state": "up", "mtu": 1500})
+LAB = LabView(lab="demo", nodes=(NODE,), links=(LINK,))
+ORPHAN = Orphan(kind="runtime", provider="docker", id="x", name="wl-old-r1", lab="old", node="r1")
+TOPOLOGY = "name: demo\nnodes:\n  r1: {device: frr, startup-config: r1.cfg}\n"
+
+
+def operation(verb: str, goal: str, **changes: Any) -> OperationView:
+    fixed = {"id": "op", "lab": "demo", "verb": verb, "state": "done", "goal": goal, "created_at": 1.0}
+    return OperationView.model_validate(fixed | changes)
+
+
+class FakeClient:
+    """Remembers what it was asked, and answers with what the test put in."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[Any, ...]] = []
+        self.view = LAB
+        self.plan_view = PlanView(lab="demo")
+        self.exec_view = ExecView(exit_code=0, stdout="out\n", stderr="err\n", channel="exec")
+        self.outcome = operation("deploy", "running")
+        self.orphans: list[Orphan] = []
+        self.error: Exception | None = None
+        self.request: DeployRequest | None = None
+
+    async def __aenter__(self) -> FakeClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    def _take(self, *asked: Any) -> None:
+        self.asked.append(asked)
+        if self.error is not None:
+            raise self.error
+
+    async def labs(self) -> list[LabSummary]:
+        self._take("labs")
+        fixed = {"nodes": 1, "running": 1, "ready": 1, "failed": 0, "links": 1, "revision": 2, "created_at": 1.0}
+        return [LabSummary.model_validate({"lab": "demo", "state": "running", **fixed})]
+
+    async def lab(self, lab: str) -> LabView:
+        self._take("lab", lab)
+        return self.view
+
+    async def plan(self, request: DeployRequest) -> PlanView:
+        self.request = request
+        self._take("plan")
+        return self.plan_view
+
+    async def deploy(self, request: DeployRequest) -> OperationView:
+        self.request = request
+        self._take("deploy")
+        return self.outcome
+
+    async def operation(self, operation_id: str) -> OperationView:
+        self._take("operation", operation_id)
+        return self.outcome
+
+    async def stop(self, lab: str, nodes: Any = ()) -> OperationView:
+        self._take("stop", lab, tuple(nodes))
+        return self.outcome
+
+    async def wipe(self, lab: str, nodes: Any) -> OperationView:
+        self._take("wipe", lab, tuple(nodes))
+        return self.outcome
+
+    async def destroy(self, lab: str) -> OperationView:
+        self._take("destroy", lab)
+        return self.outcome
+
+    async def link_add(self, lab: str, a: str, b: str, *, mtu: int | None = None) -> OperationView:
+        self._take("link_add", lab, a, b, mtu)
+        return self.outcome
+
+    async def exec(self, lab: str, node: str, command: Any, *, timeout_s: float = 60) -> ExecView:
+        self._take("exec", lab, node, tuple(command), timeout_s)
+        return self.exec_view
+
+    async def prune(self, *, dry_run: bool = True) -> list[Orphan]:
+        self._take("prune", dry_run)
+        return [orphan.model_copy(update={"removed": not dry_run}) for orphan in self.orphans]
+
+    async def events(self, lab: str | None = None) -> list[Event]:
+        self._take("events", lab)
+        return [Event(time=0, lab="demo", node="r1", kind="node.ready", message="is ready")]
+
+    async def stream(self, lab: str | None = None) -> AsyncGenerator[StreamMessage, None]:
+        live = Event(time=1, lab="demo", node="r1", kind="node.exited", message="has ended")
+        for event in [*(await self.events(lab)), live]:
+            yield StreamMessage(type="event", data=event.model_dump(mode="json"))
+
+    async def log(self, lab: str, node: str, *, follow: bool = False) -> AsyncIterator[bytes]:
+        self._take("log", lab, node, follow)
+        yield b"boot \xff\n"
+
+
+@pytest.fixture
+def client(monkeypatch: pytest.MonkeyPatch) -> FakeClient:
+    fake = FakeClient()
+    monkeypatch.setattr(CliState, "client", lambda _self, **_: fake)
+    return fake
+
+
+def wireloom(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
+
+
+@pytest.fixture
+def topology(tmp_path: Path) -> str:
+    (tmp_path / "r1.cfg").write_text("hostname r1\n")
+    file = tmp_path / "demo.yml"
+    file.write_text(TOPOLOGY)
+    return str(file)
+
+
+def test_version_and_help_need_nothing_else() -> None:
+    assert wireloom("--version").stdout == f"wireloom {__version__}\n"
+    assert json.loads(wireloom("version", "--json").stdout) == {"version": __version__}
+    assert "Topologies:" in wireloom("--help").stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["unknown"], ["inspect"], ["exec", "demo", "r1"], ["deploy", "f", "--wait", "x"]]
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    assert wireloom(*arguments).exit_code == 2
+
+
+def test_data_is_on_stdout_and_advice_on_stderr(client: FakeClient) -> None:
+    client.error = Unavailable("no controller", hint="start one")
+    result = wireloom("labs")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: no controller\nhint: start one\n"
+
+
+def test_with_json_an_error_is_data_too(client: FakeClient) -> None:
+    client.error = NotFound("no lab x")
+    result = wireloom("inspect", "x", "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["error"]["code"] == "not-found"
+
+
+def test_labs_lists_and_gives_json(client: FakeClient) -> None:
+    assert "demo  running" in wireloom("labs").stdout
+    assert json.loads(wireloom("labs", "--json").stdout)[0]["lab"] == "demo"
+
+
+def test_inspect_gives_the_published_structure(client: FakeClient) -> None:
+    document = json.loads(wireloom("inspect", "demo", "--json").stdout)
+    assert document["lab"] == "demo"
+    wanted = {"name", "device", "provider", "host", "image", "state", "ready", "mgmt_ipv4", "error"}
+    assert wanted <= set(document["nodes"][0])
+    assert {"a", "b", "state", "mtu"} <= set(document["links"][0])
+    assert (document["nodes"][0]["state"], document["links"][0]["state"]) == ("running", "up")
+
+
+def test_inspect_shows_errors_of_nodes_with_their_hints(client: FakeClient) -> None:
+    error = {"code": "image-missing", "message": "no image", "hint": "build it"}
+    failed = NODE.model_copy(update={"error": error})
+    client.view = LAB.model_copy(update={"nodes": (failed,)})
+    assert "error: r1: no image\nhint: build it" in wireloom("inspect", "demo").stderr
+
+
+def test_deploy_sends_the_files_that_the_topology_names(client: FakeClient, topology: str) -> None:
+    result = wireloom("deploy", topology)
+    assert result.exit_code == 0, result.output
+    assert client.request is not None
+    assert client.request.files == {"r1.cfg": "hostname r1\n"}
+    assert client.request.source == topology
+
+
+def test_deploy_gives_the_lab_and_its_operation_as_json(client: FakeClient, topology: str) -> None:
+    document = json.loads(wireloom("deploy", topology, "--wait", "ready", "--json").stdout)
+    assert (document["lab"], document["operation"]["state"]) == ("demo", "done")
+
+
+def test_deploy_fails_per_node_with_hints(client: FakeClient, topology: str) -> None:
+    error = {"code": "image-missing", "message": "no image", "hint": "build it", "node": "r1"}
+    client.outcome = operation("deploy", "running", state="failed", errors=[error])
+    result = wireloom("deploy", topology)
+    assert result.exit_code == 1
+    assert "error: r1: no image\nhint: build it" in result.stderr
+
+
+def test_mistakes_in_a_topology_are_shown_in_its_source(client: FakeClient, topology: str) -> None:
+    found = {"file": topology, "line": 3, "column": 3, "message": "odd", "suggestion": "even"}
+    client.error = TopologyInvalid("1 mistake", details={"diagnostics": [found]})
+    result = wireloom("plan", topology)
+    assert result.exit_code == 1
+    assert f"{topology}:3:3: odd\n    3 |   r1: {{device: frr, startup-config: r1.cfg}}\n" in result.stderr
+    again = json.loads(wireloom("plan", topology, "--json").stdout)
+    assert again["error"]["details"]["diagnostics"] == [found]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problems", "code"), [(0, 0, 0), (1, 0, 2), (1, 1, 1), (0, 1, 1)], ids=["none", "some", "both", "bad"]
+)
+def test_plan_tells_by_its_exit_code(client: FakeClient, topology: str, changes: int, problems: int, code: int) -> None:
+    change = ChangeView(kind="node", name="r1", action="add", reasons=("not there",), host="h1")
+    problem = {"code": "capacity-exceeded", "message": "too big", "node": "r1"}
+    client.plan_view = PlanView(lab="demo", changes=(change,) * changes, problems=(problem,) * problems)
+    result = wireloom("plan", topology)
+    assert result.exit_code == code
+    assert ("+ add node r1 on h1\n    because not there\n" in result.stdout) == bool(changes)
+
+
+def test_a_missing_topology_is_an_error_not_a_crash(client: FakeClient, tmp_path: Path) -> None:
+    result = wireloom("deploy", str(tmp_path / "absent.yml"))
+    assert (result.exit_code, client.asked) == (1, [])
+    assert "no file" in result.stderr
+
+
+def test_a_pipe_as_topology_is_refused(client: FakeClient) -> None:
+    assert "not a regular file" in wireloom("deploy", "/dev/zero").stderr
+
+
+def test_validate_needs_no_controller(topology: str) -> None:
+    result = wireloom("validate", topology, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["nodes"] == 1
+
+
+def test_stop_names_nodes_or_takes_all(client: FakeClient) -> None:
+    assert wireloom("stop", "demo", "r1").exit_code == 0
+    assert wireloom("stop", "demo", "--no-wait").exit_code == 0
+    assert [asked for asked in client.asked if asked[0] == "stop"] == [("stop", "demo", ("r1",)), ("stop", "demo", ())]
+
+
+def test_wipe_needs_a_node(client: FakeClient) -> None:
+    assert wireloom("wipe", "demo").exit_code == 2
+    assert wireloom("wipe", "demo", "r1").exit_code == 0
+
+
+def test_an_operation_can_be_left_alone(client: FakeClient) -> None:
+    result = wireloom("destroy", "demo", "--no-wait", "--json")
+    assert json.loads(result.stdout)["id"] == "op"
+    assert client.asked == [("destroy", "demo")]
+
+
+def test_link_add_takes_ends_and_mtu(client: FakeClient) -> None:
+    assert wireloom("link", "add", "demo", "r1:eth1", "r2:eth1", "--mtu", "9000").exit_code == 0
+    assert client.asked[0] == ("link_add", "demo", "r1:eth1", "r2:eth1", 9000)
+
+
+def test_exec_passes_output_and_exit_code_through(client: FakeClient) -> None:
+    client.exec_view = client.exec_view.model_copy(update={"exit_code": 7})
+    result = wireloom("exec", "demo", "r1", "--", "vtysh", "-c", "show ip ospf")
+    assert (result.exit_code, result.stdout, result.stderr) == (7, "out\n", "err\n")
+    assert client.asked == [("exec", "demo", "r1", ("vtysh", "-c", "show ip ospf"), 60)]
+
+
+def test_exec_exits_with_1_when_the_node_cannot_be_reached(client: FakeClient) -> None:
+    client.error = Unavailable("no channel", hint="is it running?")
+    assert wireloom("exec", "demo", "r1", "--", "true").exit_code == 1
+
+
+def test_logs_are_copied_byte_for_byte(client: FakeClient) -> None:
+    assert wireloom("logs", "demo", "r1").stdout_bytes == b"boot \xff\n"
+
+
+def test_events_show_history(client: FakeClient) -> None:
+    assert "demo/r1" in wireloom("events", "demo").stdout
+    assert json.loads(wireloom("events", "--json").stdout)[0]["kind"] == "node.ready"
+
+
+def test_following_events_tells_each_once_and_one_a_line(client: FakeClient) -> None:
+    lines = wireloom("events", "--follow", "--json").stdout.splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["node.ready", "node.exited"]
+
+
+def test_prune_only_shows_with_dry_run(client: FakeClient) -> None:
+    client.orphans = [ORPHAN]
+    result = wireloom("prune", "--dry-run")
+    assert result.exit_code == 0
+    assert "wl-old-r1" in result.stdout
+    assert client.asked == [("prune", True)]
+
+
+def test_prune_removes_after_showing(client: FakeClient) -> None:
+    client.orphans = [ORPHAN]
+    assert "removed" in wireloom("prune", "--yes").stdout
+    assert client.asked == [("prune", True), ("prune", False)]
+
+
+def test_prune_with_nothing_to_do_asks_nothing(client: FakeClient) -> None:
+    assert wireloom("prune").exit_code == 0
+    assert client.asked == [("prune", True)]
