@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from wireloom.providers.docker import DockerProvider
 from wireloom.providers.docker.gate import find_busybox
 from wireloom.testing.conformance.provider import ConsoleTalk, GuestCommands, GuestFacts
 
-IMAGE = "wireloom-test/busybox:latest"
+IMAGE = "wireloom-test/busybox:2"  # another tag when the tree below changes
 APPLETS = ("sh", "cat", "echo", "env", "hostname", "mkdir", "mount", "ps", "sleep", "stat", "sync", "test", "true")
 BOOT = "trap 'exit 0' TERM; echo guest is up; sleep 1000000 & wait"
 
@@ -105,8 +106,6 @@ async def harness() -> AsyncIterator[DockerHarness]:
 
 async def load_image(provider: Provider) -> None:
     """Import the test image through the provider's own image store."""
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="wireloom-conformance-") as folder:
         archive = Path(folder) / "busybox.tar"
         archive.write_bytes(_file_tree(find_busybox().read_bytes()))

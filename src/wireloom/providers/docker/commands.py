@@ -9,7 +9,7 @@ import signal
 from collections.abc import Sequence
 from typing import Any, Final
 
-from wireloom.errors import DeadlineExceeded, NotFound, Unavailable, WireloomError
+from wireloom.errors import DeadlineExceeded, GuestFailed, NotFound, Unavailable, WireloomError
 from wireloom.model.runtime import ExecResult
 from wireloom.providers.docker.engine import Engine
 from wireloom.providers.docker.hijack import STDERR, Hijacked
@@ -17,6 +17,7 @@ from wireloom.providers.docker.hijack import STDERR, Hijacked
 __all__ = ["TerminalStream", "open_terminal", "run_command"]
 
 _CALL_S: Final = 20.0
+_OUTPUT_MOST: Final = 4 << 20  # what an answer over the fabric can hold
 _EXIT_CODE_TRIES: Final = 250
 _HANGUP_TRIES: Final = 50
 _POLL_S: Final = 0.02
@@ -28,6 +29,7 @@ async def run_command(
     """Run ``command`` and collect its outputs; one that overruns is killed with all that it started.
 
     :raises DeadlineExceeded: with what it had written in ``details``.
+    :raises GuestFailed: it writes without end.
     """
     exec_id = await _prepare(engine, runtime_id, command, stdin=bool(stdin), tty=False)
     stdout, stderr = bytearray(), bytearray()
@@ -40,7 +42,7 @@ async def run_command(
             f"the command {command[0]!r} did not end within {timeout_s:g} s and was killed",
             details={"stdout": stdout.decode(errors="replace"), "stderr": stderr.decode(errors="replace")},
         ) from None
-    except asyncio.CancelledError:
+    except (asyncio.CancelledError, WireloomError):
         await asyncio.shield(_kill(engine, exec_id))
         raise
     return ExecResult(
@@ -114,6 +116,11 @@ async def _talk(engine: Engine, exec_id: str, stdin: bytes, stdout: bytearray, s
     try:
         async for number, payload in stream.frames():
             (stderr if number == STDERR else stdout).extend(payload)
+            if len(stdout) + len(stderr) > _OUTPUT_MOST:
+                raise GuestFailed(
+                    f"the command wrote more than {_OUTPUT_MOST >> 20} MiB and was ended",
+                    hint="let it write to a file",
+                )
     finally:
         if feeder is not None:
             feeder.cancel()

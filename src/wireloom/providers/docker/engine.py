@@ -24,10 +24,12 @@ from wireloom.errors import (
     WireloomError,
 )
 
-__all__ = ["DEFAULT_URL", "Engine", "translate"]
+__all__ = ["DEFAULT_URL", "Engine", "check_version", "translate"]
 
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
 UNIX_SCHEME: Final = "unix://"
+
+OLDEST_API: Final = (1, 41)
 
 #: aiodocker's own status for "no connection".
 STATUS_NO_CONNECTION: Final = 900
@@ -47,6 +49,12 @@ def translate(status: int, message: str, what: str) -> WireloomError:
     cls = _BY_STATUS.get(status, RuntimeFailed)
     hint = "is the Docker engine running?" if cls is Unavailable else ""
     return cls(f"{what}: {message.strip()}", hint=hint, details={"engine_status": status})
+
+
+def check_version(api: str) -> None:
+    """:raises Unsupported: the engine speaks an API older than that of Docker 20.10."""
+    if tuple(int(part) for part in api.split(".")) < OLDEST_API:
+        raise Unsupported(f"the Docker engine is too old (API {api})", hint="use Docker 20.10 or newer")
 
 
 class Engine:

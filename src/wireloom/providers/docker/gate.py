@@ -8,6 +8,7 @@ A container that anyone restarts waits again, so it can be wired again before it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 import shutil
@@ -17,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from wireloom.errors import DeadlineExceeded, Unavailable
+from wireloom.errors import DeadlineExceeded, RuntimeFailed, Unavailable
 
 __all__ = ["GATE_SHELL", "GATE_TARGET", "find_busybox", "gate_folder", "gate_script", "open_gate", "prepare_gate"]
 
@@ -74,25 +75,36 @@ def find_busybox(candidates: tuple[str, ...] = ("busybox", "busybox.static", "bu
 
 
 def prepare_gate(folder: Path, busybox: Path, *, private_copy: bool) -> Callable[[], None]:
-    """Make the gate in the node's folder, or leave one that is there; returns the undo. Blocking, and short.
+    """Make or complete the gate in the node's folder; returns the undo. Blocking, and short.
 
     :param private_copy: copy busybox instead of linking it, for a guest that could write through its mount.
+    :raises RuntimeFailed: the file system refuses.
     """
     gate = gate_folder(folder)
-    if gate.is_dir():
-        return lambda: None
-    gate.mkdir(mode=0o755, parents=True)
-    gate.chmod(0o755)  # any user of the guest must get through, whatever our umask
-    _place(busybox, gate / "busybox", link=not private_copy)
-    os.mkfifo(gate / GATE_FIFO)
-    (gate / GATE_FIFO).chmod(0o644)
-    return lambda: shutil.rmtree(gate, ignore_errors=True)
+    new = not gate.is_dir()
+
+    def undo() -> None:
+        if new:
+            shutil.rmtree(gate, ignore_errors=True)
+
+    try:
+        gate.mkdir(parents=True, exist_ok=True)
+        gate.chmod(0o755)  # any user of the guest must get through, whatever our umask
+        _place(busybox, gate / "busybox", link=not private_copy)
+        with contextlib.suppress(FileExistsError):
+            os.mkfifo(gate / GATE_FIFO)
+        (gate / GATE_FIFO).chmod(0o644)
+    except OSError as error:
+        undo()
+        raise RuntimeFailed(f"cannot make the start gate in {gate}: {error.strerror}") from error
+    return undo
 
 
 async def open_gate(gate: Path, still_closed: Callable[[], bool], deadline_s: float) -> None:
     """Let the guest through: write until ``still_closed`` says no. Never blocks on the FIFO.
 
     :raises DeadlineExceeded: nobody read the line in time.
+    :raises RuntimeFailed: the gate was removed.
     """
     end = time.monotonic() + deadline_s
     while still_closed():
@@ -110,7 +122,7 @@ def _try_write(fifo: Path) -> None:
     except OSError as error:
         if error.errno == errno.ENXIO:  # the gate does not read yet
             return
-        raise
+        raise RuntimeFailed(f"cannot open the start gate {fifo}: {error.strerror}") from error
     try:
         os.write(fd, b"\n")
     except (BlockingIOError, BrokenPipeError):
@@ -120,6 +132,9 @@ def _try_write(fifo: Path) -> None:
 
 
 def _place(source: Path, target: Path, *, link: bool) -> None:
+    """Put the program there whole or not at all: a copy that was cut off would look like one."""
+    if target.exists():
+        return
     if link:
         try:
             os.link(source, target)
@@ -128,8 +143,10 @@ def _place(source: Path, target: Path, *, link: bool) -> None:
                 raise
         else:
             return
-    shutil.copyfile(source, target)
-    target.chmod(0o755)
+    part = target.with_suffix(".part")
+    shutil.copyfile(source, part)
+    part.chmod(0o755)
+    part.replace(target)
 
 
 def _is_static(path: Path) -> bool:

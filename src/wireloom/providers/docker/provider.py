@@ -6,6 +6,7 @@ import asyncio
 import io
 import math
 import tarfile
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -27,7 +28,7 @@ from wireloom.model.slice import PortIntent
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.contract import Abilities, ByteStream, ImageStore
 from wireloom.providers.docker.commands import open_terminal, run_command
-from wireloom.providers.docker.engine import Engine
+from wireloom.providers.docker.engine import Engine, check_version
 from wireloom.providers.docker.gate import GATE_SHELL, find_busybox, open_gate, prepare_gate
 from wireloom.providers.docker.images import DockerImageStore
 from wireloom.providers.docker.inspection import Run, query, status_of, summary_status
@@ -39,7 +40,7 @@ from wireloom.providers.docker.usage import read_usage
 
 __all__ = ["DockerProvider"]
 
-_CALL_S: Final = 30.0
+_CALL_S: Final = 60.0
 _START_S: Final = 60.0
 _STOP_EXTRA_S: Final = 15.0
 _DESTROY_S: Final = 60.0
@@ -90,6 +91,7 @@ class DockerProvider:
         try:
             async with self._engine.calling("ask the Docker engine", _CAPABILITIES_S) as docker:
                 version = await docker.version()
+            check_version(version["ApiVersion"])
             self._gate_program()
         except WireloomError as error:
             return fixed.model_copy(update={"available": False, "problem": str(error)})
@@ -272,17 +274,19 @@ class DockerProvider:
 
     async def destroy(self, runtime_id: str) -> None:
         self._runs.pop(runtime_id, None)
-        async with asyncio.timeout(_DESTROY_S):
-            while True:
-                try:
-                    async with self._engine.calling("remove a container", _DESTROY_S) as docker:
-                        await docker.containers.container(runtime_id).delete(force=True, v=True)
-                except NotFound:
-                    return
-                except Conflict:  # somebody else is removing it: wait until it has gone
-                    await asyncio.sleep(_POLL_S)
-                else:
-                    return
+        end = time.monotonic() + _DESTROY_S
+        while True:
+            try:
+                async with self._engine.calling("remove a container", _DESTROY_S) as docker:
+                    await docker.containers.container(runtime_id).delete(force=True, v=True)
+            except NotFound:
+                return
+            except Conflict:  # somebody else is removing it: wait until it has gone
+                if time.monotonic() > end:
+                    raise
+                await asyncio.sleep(_POLL_S)
+            else:
+                return
 
     # ------------------------------------------------------------------ access
 
