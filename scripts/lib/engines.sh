@@ -20,8 +20,8 @@ engine_answers() {
 	esac >/dev/null 2>&1
 }
 
-# process_start PID - when a process began, in clock ticks since boot; empty when there is no such process.
-process_start() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# process_start PID - when a live process began, in clock ticks since boot; empty for a dead one, reaped or not.
+process_start() { sed -n 's/.*) \([^ZX] .*\)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 
 start_engine() {
 	local name=$1 pid
