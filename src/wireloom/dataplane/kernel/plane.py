@@ -92,7 +92,8 @@ class KernelDataPlane:
             stage.close()
 
     def watch(self) -> AsyncIterator[PortEvent]:
-        return watcher.watch(self._installation, self._closed)
+        """Events from this call on, not only from the first that is awaited."""
+        return watcher.watch(watcher.subscribe(), self._installation, self._closed)
 
     async def close(self) -> None:
         """Let go of sockets and the thread. Everything in the kernel stays."""

@@ -66,6 +66,12 @@ def disable_ipv6(device: str) -> None:
         Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
 
 
+def _announce_carrier(device: str) -> None:
+    """Have the kernel tell the bridge now that its port has a carrier; on its own it may take a second."""
+    with suppress(OSError):  # EINVAL: the port is down
+        Path(f"/sys/class/net/{device}/carrier").read_text()
+
+
 class Ports:
     """The host ports of one installation."""
 
@@ -87,6 +93,9 @@ class Ports:
             self._create(jobs)
             self._settle(jobs)
             self._settle_guests(jobs)
+            for job in jobs:
+                if job.created and job.plan.segment:
+                    _announce_carrier(job.plan.device)
             self._undo_failed(jobs)
 
     def remove(self, devices: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from wireloom.dataplane.kernel.protocol import messages
 from wireloom.dataplane.kernel.segments import segment_installation
 from wireloom.model.network import PortAlias, PortEvent
 
-__all__ = ["Filter", "watch"]
+__all__ = ["Filter", "subscribe", "watch"]
 
 _RTMGRP_LINK = 0x1
 _DATAGRAM = 128 * 1024
@@ -72,12 +72,17 @@ def _drain(opened: socket.socket, news: Filter) -> Iterable[PortEvent]:
         found.update({event.device: event for event in news.events(data)})
 
 
-async def watch(installation: str, closed: asyncio.Event) -> AsyncIterator[PortEvent]:
-    """Events of ``installation``'s devices until ``closed`` is set."""
-    loop = asyncio.get_running_loop()
-    readable = asyncio.Event()
+def subscribe() -> socket.socket:
+    """A socket that hears of every change of a device from now on."""
     opened = open_transport(groups=_RTMGRP_LINK, timeout_s=None)
     opened.setblocking(False)
+    return opened
+
+
+async def watch(opened: socket.socket, installation: str, closed: asyncio.Event) -> AsyncIterator[PortEvent]:
+    """Events of ``installation``'s devices from a subscribed socket until ``closed`` is set; closes the socket."""
+    loop = asyncio.get_running_loop()
+    readable = asyncio.Event()
     loop.add_reader(opened, readable.set)
     end = asyncio.create_task(closed.wait())
     end.add_done_callback(lambda _: readable.set())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -114,6 +114,9 @@ class Rig:
             opened = await NamespaceGuest.open(plan.attachment.netns, plan.guest_name)
         else:
             opened = TapGuest.open(plan.device)
+            with suppress(OSError):
+                # Reading it has the kernel act on the carrier now, not within a second.
+                (NET / plan.device / "carrier").read_text()
         self._stack.callback(opened.close)
         return opened
 
