@@ -7,7 +7,7 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,10 @@ class DockerHarness:
     boot_s = 20.0
     memory_mb = 64
     memory_overhead_mb = 0
-    talks = (ConsoleTalk(ConsoleRequest(kind="exec", command=("/bin/sh",)), b"echo wl-$((40+2))\n", rb"wl-42"),)
-    commands = GuestCommands(
+    talks: Sequence[ConsoleTalk] = (
+        ConsoleTalk(ConsoleRequest(kind="exec", command=("/bin/sh",)), b"echo wl-$((40+2))\n", rb"wl-42"),
+    )
+    commands: GuestCommands | None = GuestCommands(
         exit_with=lambda code: ["sh", "-c", f"exit {code}"],
         say=lambda text: ["echo", text],
         warn=lambda text: ["sh", "-c", 'echo "$1" >&2', "warn", text],

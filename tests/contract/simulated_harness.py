@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class SimulatedHarness:
     boot_s = 5.0
     memory_mb = 64
     memory_overhead_mb = 0
-    commands = GuestCommands(
+    commands: GuestCommands | None = GuestCommands(
         exit_with=lambda code: ["exit", str(code)],
         say=lambda text: ["echo", text],
         warn=lambda text: ["warn", text],
@@ -39,7 +39,7 @@ class SimulatedHarness:
         self.world = SimulatedWorld(capabilities)
         self.world.add_image(self.image)
         self.world.delay("create", 0.02)  # so that it can be cancelled in its midst
-        self.talks = tuple(
+        self.talks: Sequence[ConsoleTalk] = tuple(
             ConsoleTalk(ConsoleRequest.model_validate({"kind": kind, "command": ["sh"]}), b"echo", rb"echo")
             for kind in capabilities.consoles
         )
