@@ -12,7 +12,7 @@ from typing import Any, Final
 from wireloom.model.slice import SPEC_FIELDS, NodeIntent
 from wireloom.model.topology import LinkSpec, NodeSpec, Topology
 from wireloom.model.views import ChangeView
-from wireloom.planning.expand import Expansion, data_ports, node_intent
+from wireloom.planning.expand import Expansion, NodeCounters, data_ports, node_intent
 
 __all__ = ["describe_changes"]
 
@@ -42,14 +42,17 @@ def describe_changes(
     known: Expansion,
     *,
     old_host_of: Mapping[str, str] | None = None,
+    old_counters: Mapping[str, NodeCounters] | None = None,
 ) -> tuple[ChangeView, ...]:
     """Changes from ``old`` (``None``: the lab does not exist) to ``new``, nodes first, in the order of the files.
 
     :param known: as for expanding ``new``; ids of nodes that do not exist yet may be missing.
     :param old_host_of: node name → host it runs on now, where that is known.
+    :param old_counters: counters before the change, where they differ from those in ``known``.
     """
     names = [node.name for topology in (old, new) if topology is not None for node in topology.nodes]
     known = replace(known, ids={name: known.ids.get(name, name) for name in names})
+    was = known if old_counters is None else replace(known, counters=old_counters)
     before = {} if old is None else {node.name: node for node in old.nodes}
     changes: list[ChangeView] = []
     for spec in new.nodes:
@@ -58,7 +61,9 @@ def describe_changes(
             changes.append(_node(spec, "add", _introduction(spec), host))
         else:
             previous_host = (old_host_of or {}).get(spec.name, host)
-            changes += _node_changes((old, before[spec.name]), (new, spec), known, previous_host, host)
+            intents = node_intent(old, before[spec.name], was), node_intent(new, spec, known)
+            change = _node_change(*intents, old_host=previous_host, host=host)
+            changes += [] if change is None else [change]
     kept = {spec.name for spec in new.nodes}
     for spec in before.values():
         if spec.name not in kept:
@@ -75,26 +80,25 @@ def _node(spec: NodeSpec, action: Any, reasons: tuple[str, ...], host: str) -> C
     return ChangeView(kind="node", name=spec.name, action=action, reasons=reasons, host=host)
 
 
-def _node_changes(
-    before: tuple[Topology, NodeSpec],
-    after: tuple[Topology, NodeSpec],
-    known: Expansion,
-    old_host: str,
-    host: str,
-) -> Iterator[ChangeView]:
-    old, new = node_intent(*before, known), node_intent(*after, known)
+def _node_change(old: NodeIntent, new: NodeIntent, *, old_host: str, host: str) -> ChangeView | None:
     fixed = [*_differences(old, new, {name: _WORDS.get(name, name) for name in sorted(SPEC_FIELDS)})]
     if old_host != host:
         fixed.append(f"host: {old_host} → {host}")
     if new.ports_fixed and data_ports(new) != data_ports(old):
         fixed.append(f"ports: it has {data_ports(old)} and needs {data_ports(new)}")
     live = [*_differences(old, new, _LIVE_FIELDS)]
-    if before[1].management != after[1].management:
-        live.append("mgmt: joins the management network" if after[1].management else "mgmt: leaves it")
+    if _is_managed(old) != _is_managed(new):
+        live.append("mgmt: joins the management network" if _is_managed(new) else "mgmt: leaves the management network")
     if fixed:
-        yield _node(after[1], "recreate", (*(f"{reason}; this takes a new runtime" for reason in fixed), *live), host)
-    elif live:
-        yield _node(after[1], "change", tuple(live), host)
+        reasons = (*(f"{reason}; this takes a new runtime" for reason in fixed), *live)
+        return ChangeView(kind="node", name=new.name, action="recreate", reasons=reasons, host=host)
+    if live:
+        return ChangeView(kind="node", name=new.name, action="change", reasons=tuple(live), host=host)
+    return None
+
+
+def _is_managed(node: NodeIntent) -> bool:
+    return any(port.role == "mgmt" for port in node.ports)
 
 
 def _differences(old: NodeIntent, new: NodeIntent, words: Mapping[str, str]) -> Iterator[str]:

@@ -120,6 +120,8 @@ def _take_error(bound: Bound[Any], model: type[FileModel], error: ErrorDetails) 
             bound.flag((*place.path[:-1], meant))
     elif error["type"] == "missing":
         bound.report((*place.path, str(wanted[-1])), f"{wanted[-1]!r} is missing", f"add `{wanted[-1]}: …`")
+        if place.path:
+            bound.flag(place.path)
     elif not bound.flagged(*place.path):
         bound.report(place.path, *_phrase(error))
     bound.root = _without(bound.root, place.path, drop=error["type"] == "extra_forbidden")
@@ -137,7 +139,8 @@ def _phrase(error: ErrorDetails) -> tuple[str, str]:
         context = error.get("ctx", {})
         return error["msg"][:1].lower() + error["msg"][1:], str(context.get("suggestion", ""))
     hint = "put quotes around it" if kind == "string_type" and isinstance(given, int | float) else ""
-    return f"{phrase.format(**error.get('ctx', {}))}, not {_shown(given)}", hint
+    context = {name: _shown(value) for name, value in error.get("ctx", {}).items()}
+    return f"{phrase.format(**context)}, not {_shown(given)}", hint
 
 
 _PHRASES = {
@@ -162,6 +165,8 @@ def _shown(value: object) -> str:
         return "nothing"
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
     if isinstance(value, list):
         return "a list"
     if isinstance(value, dict):

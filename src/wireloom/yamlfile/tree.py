@@ -160,7 +160,8 @@ def read_yaml(text: str, *, file: str) -> Document:
         reason = str(error).splitlines()[0] if str(error) else "unreadable text"
         builder.report(Mark(1, 1, 0), f"this is not YAML: {reason}", fatal=True)
         return Document(file, text, None, tuple(builder.diagnostics))
-    return Document(file, text, builder.root, tuple(builder.diagnostics))
+    in_order = sorted(builder.diagnostics, key=lambda item: (item.line, item.column))
+    return Document(file, text, builder.root, tuple(in_order))
 
 
 @dataclass(slots=True)
