@@ -25,8 +25,16 @@ class Generated:
 
 
 GENERATED: tuple[Generated, ...] = tuple(
-    Generated(file, ("scripts/generate_schema.py", "--print", file))
-    for file in ("schemas/topology.schema.json", "docs/reference/topology.md", "docs/reference/devices.md")
+    Generated(file, (script, "--print", file))
+    for script, files in {
+        "scripts/generate_schema.py": (
+            "schemas/topology.schema.json",
+            "docs/reference/topology.md",
+            "docs/reference/devices.md",
+        ),
+        "scripts/generate_cli_reference.py": ("docs/reference/cli.md", "docs/reference/settings.md"),
+    }.items()
+    for file in files
 )
 
 

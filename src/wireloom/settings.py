@@ -90,7 +90,9 @@ class Settings(BaseModel):
     management_subnet: str = Field(
         default="172.30.128.0/20", description="Network of the nodes' management addresses on this host."
     )
-    management_domain: str = Field(default="wl", description="DNS domain of nodes: <node>.<lab>.<domain>.")
+    management_domain: str = Field(
+        default="wl", description="DNS domain of nodes, whose names are `<node>.<lab>.<domain>`."
+    )
     acceleration: Literal["auto", "kvm", "tcg"] = Field(
         default="auto", description="How virtual machines run; `auto` uses KVM only where it truly works."
     )
