@@ -23,7 +23,8 @@ def node_status(
     state = _node_state(node, observed, record)
     step, timings = progress
     waiting = next((w.reason for w in plan.waiting if w.node_id == node.id), "")
-    ended = runtime is not None and runtime.phase is RuntimePhase.EXITED and node.power == "on"
+    moving = node.id in observed.busy or any(action.node_id == node.id for action in plan.nodes)
+    ended = runtime is not None and runtime.phase is RuntimePhase.EXITED and node.power == "on" and not moving
     ready = observed.ready.get(node.id, Readiness.UNKNOWN) if state is NodeState.RUNNING else Readiness.NO
     return NodeStatus(
         id=node.id,
