@@ -6,7 +6,16 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["FRAMES", "JUMBO_FRAMES", "MAXIMUM_MTU", "SEGMENT_FRAMES", "ethernet", "source_address", "source_of"]
+__all__ = [
+    "FRAMES",
+    "JUMBO_FRAMES",
+    "MAXIMUM_MTU",
+    "SEGMENT_FRAMES",
+    "ethernet",
+    "internet_checksum",
+    "source_address",
+    "source_of",
+]
 
 #: Bytes; what a jumbo frame of these lists needs.
 MAXIMUM_MTU: Final = 9000
@@ -39,14 +48,20 @@ def _spanning_tree() -> bytes:
     return ethernet("0180c2000000", bytes.fromhex("0026424203") + secrets.token_bytes(35) + bytes(8))
 
 
+def internet_checksum(data: bytes) -> int:
+    """Of an even number of bytes (RFC 1071); 0 for data that carry their own correct checksum."""
+    total = sum(int.from_bytes(data[i : i + 2]) for i in range(0, len(data), 2))
+    total = (total & 0xFFFF) + (total >> 16)
+    return 0xFFFF - ((total & 0xFFFF) + (total >> 16))
+
+
 def _ipv4(destination: str = _UNICAST) -> bytes:
     """UDP from 192.0.2.1 to 192.0.2.2 with a correct header, as a firewall would look at."""
     payload = secrets.token_bytes(32)
     udp = bytes.fromhex("c000c001") + (8 + len(payload)).to_bytes(2) + bytes(2) + payload
     head = bytearray(bytes.fromhex("45000000123440004011") + bytes(2) + bytes([192, 0, 2, 1, 192, 0, 2, 2]))
     head[2:4] = (20 + len(udp)).to_bytes(2)
-    total = sum(int.from_bytes(head[i : i + 2]) for i in range(0, 20, 2))
-    head[10:12] = (0xFFFF - (total + (total >> 16)) % 0x10000).to_bytes(2)
+    head[10:12] = internet_checksum(bytes(head)).to_bytes(2)
     return ethernet(destination, bytes.fromhex("0800") + bytes(head) + udp)
 
 

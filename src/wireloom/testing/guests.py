@@ -17,7 +17,7 @@ from wireloom.dataplane.kernel.namespaces import inside, open_namespace
 from wireloom.dataplane.kernel.taps import attach_tap
 from wireloom.testing.frames import source_of
 
-__all__ = ["Guest", "NamespaceGuest", "TapGuest", "namespace", "receive", "run_command"]
+__all__ = ["Guest", "NamespaceGuest", "TapGuest", "namespace", "receive", "run_command", "socket_in"]
 
 _SOL_PACKET: Final = 263
 _PACKET_AUXDATA, _PACKET_IGNORE_OUTGOING = 8, 23
@@ -54,7 +54,7 @@ class NamespaceGuest:
     @classmethod
     async def open(cls, path: str, name: str) -> NamespaceGuest:
         """:raises OSError: there is no such NIC."""
-        opened = await asyncio.to_thread(_packet_socket, path)
+        opened = await socket_in(path, socket.AF_PACKET, socket.SOCK_RAW)
         opened.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
         opened.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
         opened.bind((name, _ETH_P_ALL))
@@ -130,15 +130,19 @@ def _address(buffer: bytearray) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
-def _packet_socket(path: str) -> socket.socket:
-    opened = open_namespace(path)
-    if opened is None:
-        raise FileNotFoundError(path)
-    kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-    try:
-        return inside(opened, lambda: socket.socket(socket.AF_PACKET, kind, 0))
-    finally:
-        os.close(opened)
+async def socket_in(path: str, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+    """A non-blocking socket that lives in the namespace at ``path``. :raises FileNotFoundError: it has gone."""
+
+    def enter() -> socket.socket:
+        opened = open_namespace(path)
+        if opened is None:
+            raise FileNotFoundError(path)
+        try:
+            return inside(opened, lambda: socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0))
+        finally:
+            os.close(opened)
+
+    return await asyncio.to_thread(enter)
 
 
 def _with_tag(frame: bytes, auxdata: bytes) -> bytes:

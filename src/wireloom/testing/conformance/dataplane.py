@@ -14,6 +14,7 @@ are compared byte by byte; nothing waits but for frames to come.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -21,8 +22,16 @@ from typing import Final
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.network import DataPlaneState, PortEvent, SegmentPlan, WirePlan
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
-from wireloom.testing.frames import FRAMES, JUMBO_FRAMES, MAXIMUM_MTU, SEGMENT_FRAMES, source_address, source_of
-from wireloom.testing.guests import NamespaceGuest, receive, run_command
+from wireloom.testing.frames import (
+    FRAMES,
+    JUMBO_FRAMES,
+    MAXIMUM_MTU,
+    SEGMENT_FRAMES,
+    internet_checksum,
+    source_address,
+    source_of,
+)
+from wireloom.testing.guests import NamespaceGuest, receive, run_command, socket_in
 
 __all__ = ["CHECKS", "Check", "Plug", "Rig"]
 
@@ -119,6 +128,24 @@ async def check_wire_sets_its_mtu_on_all_sides(rig: Rig) -> None:
     assert [state.ports[plug.device].mtu for plug in (a, b)] == [MAXIMUM_MTU] * 2
     assert (a.nic.mtu(), b.nic.mtu()) == (MAXIMUM_MTU, MAXIMUM_MTU)
     await _both_ways(a, b, JUMBO_FRAMES)
+
+
+async def check_checksums_are_whole_on_a_tap(rig: Rig) -> None:
+    """A kernel leaves checksums to its NIC; a machine behind a tap must not be given an unfinished one."""
+    plan = rig.plan(await rig.namespace()).model_copy(update={"addresses": ("198.51.100.1/24",)})
+    await rig.plane.ensure_ports([plan])
+    tap = await rig.plug("tap")
+    await rig.plane.ensure_wires([WirePlan(a=plan.device, b=tap.device)])
+    assert isinstance(plan.attachment, NamespaceAttachment)
+    sender = await socket_in(plan.attachment.netns, socket.AF_INET, socket.SOCK_DGRAM)
+    with sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sender.sendto(b"a datagram", ("198.51.100.255", 9))
+        frame = await receive(tap.guest, bytes.fromhex(plan.mac.replace(":", "")))
+    assert frame is not None, "the datagram did not arrive"
+    datagram = frame[34:52]
+    pseudo = frame[26:34] + b"\0\x11" + len(datagram).to_bytes(2)
+    assert internet_checksum(pseudo + datagram) == 0, "the checksum of the datagram is wrong"
 
 
 async def check_wires_are_isolated(rig: Rig) -> None:
@@ -440,6 +467,7 @@ CHECKS: Final[Sequence[Check]] = (
     check_wire_between_taps_is_transparent,
     check_wire_carries_jumbo_frames,
     check_wire_sets_its_mtu_on_all_sides,
+    check_checksums_are_whole_on_a_tap,
     check_wires_are_isolated,
     check_unwired_port_reaches_nobody,
     check_wire_moves,
