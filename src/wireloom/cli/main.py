@@ -108,5 +108,7 @@ _register()
 
 def run() -> None:
     """The ``wireloom`` program."""
+    # Looking for plugins of pydantic reads the metadata of every installed package; we use none.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     app()

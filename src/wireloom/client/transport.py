@@ -42,6 +42,7 @@ class Transport:
             base_url=endpoint.url + API_PREFIX,
             headers=self._headers(),
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
+            verify=endpoint.url.startswith("https:"),  # reading the machine's certificates takes 25 ms
             trust_env=False,  # a proxy in the environment must never see the token of a loopback controller
         )
 
