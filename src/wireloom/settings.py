@@ -101,12 +101,8 @@ class Settings(BaseModel):
     )
     resync_s: float = Field(default=60, gt=0, description="Full observation, the safety net behind events.")
     heartbeat_s: float = Field(default=2, gt=0, description="Pace of an agent's sign of life.")
-    orphan_grace_s: float = Field(
-        default=0, ge=0, description="Age at which orphans of unknown labs are removed; 0 leaves them to `prune`."
-    )
     docker_url: str = Field(default="", description="Docker's socket as a URL; the engine's default when empty.")
     libvirt_uri: str = Field(default="qemu:///system", description="libvirt's connection URI.")
-    parallel_starts: int = Field(default=0, ge=0, description="Starts at once per provider; 0 asks the provider.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged."
     )

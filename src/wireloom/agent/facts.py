@@ -32,7 +32,7 @@ ENGINE_SOCKETS: Final = {
     "libvirtd": ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"),
     "virtlogd": ("/run/libvirt/virtlogd-sock",),
 }
-TOOLS: Final = ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "nft")
+TOOLS: Final = ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables")
 
 #: Each line tries one ability, in order, in a network namespace that ends with this shell.
 _TRIAL: Final = """
@@ -46,9 +46,7 @@ t "tc redirect" tc filter add dev wlp0 parent ffff: protocol all \\
   u32 match u32 0 0 action mirred egress redirect dev wlp1
 t netem tc qdisc add dev wlp1 root netem delay 1ms
 t 8021q ip link add link wlp0 name wlp5 type vlan id 5
-nat() { nft add table ip wlp && nft add chain ip wlp n '{ type nat hook postrouting priority 100; }' &&
-  nft add rule ip wlp n masquerade; }
-t nat nat
+t nat iptables -t nat -A POSTROUTING -j MASQUERADE
 """
 
 

@@ -172,7 +172,7 @@ _TOOLS: Final = {
     "dnsmasq": _Tool("dnsmasq-base", "virtual machines get no management address and no node has a DNS name"),
     "qemu-img": _Tool("qemu-utils", "no disks can be made for virtual machines"),
     "qemu-system-x86_64": _Tool("qemu-system-x86", "no virtual machine can run"),
-    "nft": _Tool("nftables", "the management network has no address translation"),
+    "iptables": _Tool("iptables", "nodes cannot reach the world, nor each other past the engine's firewall"),
 }
 
 
