@@ -153,7 +153,7 @@ def ports_made(used: int, spares: int, remembered: int | None, limit: int) -> in
     if remembered is None:
         block = max(spares, 1)
         wanted = max(-(-used // block) * block, spares)
-    elif used <= remembered:
+    elif 0 < remembered and used <= remembered:
         wanted = remembered
     else:
         wanted = used + spares

@@ -109,7 +109,9 @@ class Splice:
             rest = self._text[comma + 1 :]
             self.replace(start, comma + 1 + len(rest) - len(rest.lstrip(" ")), "")
         else:
-            self.replace(self._comma(self._item_span(sequence, index - 1)[1]), end, "")
+            comma = self._comma(self._item_span(sequence, index - 1)[1])
+            self.replace(comma, comma + 1, "")
+            self.replace(start, end, "")
 
     def replace_item(self, sequence: Sequence, index: int, new: str) -> None:
         start, end = self._item_span(sequence, index)

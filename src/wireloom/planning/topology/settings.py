@@ -124,8 +124,10 @@ def _check_bounds(body: Mapping[str, Any], value: Any, path: tuple[str | int, ..
         for key, wrong, words in _LIMITS:
             if key in body and wrong(value, body[key]):
                 yield path, f"must be {words} {body[key]}, not {value}", "", False
-    if isinstance(value, list) and len(value) > body.get("maxItems", len(value)):
-        yield path, f"at most {body['maxItems']} entries are allowed", "", False
+    if isinstance(value, list):
+        low, high = body.get("minItems", 0), body.get("maxItems", len(value))
+        if not low <= len(value) <= high:
+            yield path, f"{len(value)} entries are {'too few' if len(value) < low else 'too many'}", "", False
 
 
 _LIMITS: Final[tuple[tuple[str, Callable[[float, float], bool], str], ...]] = (
