@@ -255,7 +255,8 @@ class _Worker(threading.Thread):
             connection = libvirt.open(self._uri)
         except libvirt.libvirtError as error:
             raise engine_away(error.get_error_message() or str(error)) from error
-        connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
+        with contextlib.suppress(libvirt.libvirtError):  # a driver inside this process has none, and needs none
+            connection.setKeepAlive(_KEEPALIVE_INTERVAL_S, _KEEPALIVE_COUNT)
         self._connection = connection
         if self._on_connected is not None:
             self._disconnect = self._on_connected(connection)
