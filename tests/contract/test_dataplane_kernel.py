@@ -131,6 +131,25 @@ async def test_unwired_guest_does_not_reach_the_host(rig: Rig) -> None:
     assert await receive(plug.guest, None, 0.3) is None
 
 
+async def test_fence_keeps_packets_for_the_host_out(rig: Rig) -> None:
+    """A guest that knows the host's addresses, link and IP, still cannot talk to it over an unwired port."""
+    plug = await rig.plug("veth")
+    datagram = FRAMES["ipv4"]()
+    packet = bytearray(datagram[14:])
+    await rig.segment("198.51.100.1/24")
+    packet[16:20] = socket.inet_aton("198.51.100.1")
+    packet[10:12] = bytes(2)
+    packet[10:12] = internet_checksum(bytes(packet[:20])).to_bytes(2)
+    packet[26:28] = bytes(2)  # UDP without a checksum
+    host = bytes.fromhex((NET / plug.device / "address").read_text().strip().replace(":", ""))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener:
+        listener.bind(("198.51.100.1", 0xC001))
+        listener.setblocking(False)
+        plug.guest.send(host + datagram[6:14] + bytes(packet))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(asyncio.get_running_loop().sock_recv(listener, 2048), 0.3)
+
+
 async def test_wire_that_someone_cut_is_seen_and_mended(rig: Rig) -> None:
     a, b = await rig.plug("veth"), await rig.plug("tap")
     wire = WirePlan(a=a.device, b=b.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import struct
 
@@ -12,7 +13,7 @@ from wireloom.dataplane.kernel.attributes import attr, fields, nested, text, u16
 from wireloom.dataplane.kernel.links import Link, VethEnd
 from wireloom.dataplane.kernel.protocol import NLM_F_CREATE, NLM_F_EXCL
 from wireloom.dataplane.kernel.segments import segment_installation
-from wireloom.dataplane.kernel.watcher import Filter
+from wireloom.dataplane.kernel.watcher import Filter, drain
 from wireloom.model.network import PortAlias, PortEvent
 
 ALIAS = PortAlias(installation="i1", lab_id="l1", node_id="n1", index=2, name="lab/node/eth2")
@@ -134,6 +135,20 @@ def test_watching_tells_news_of_our_devices_once() -> None:
     news.events(up)
     news.forget()
     assert news.events(up) == [PortEvent(device="wlp1")]
+
+
+def test_watching_says_when_messages_were_lost() -> None:
+    up = message(links.RTM_NEWLINK, link_body(alias=ALIAS.text()))
+    answers: list[bytes | OSError] = [up, OSError(errno.ENOBUFS, "lost"), up, BlockingIOError()]
+
+    class Socket:
+        def recv(self, size: int) -> bytes:
+            answer = answers.pop(0)
+            if isinstance(answer, OSError):
+                raise answer
+            return answer
+
+    assert list(drain(Socket(), Filter("i1"))) == [PortEvent(device="wlp1"), PortEvent()]
 
 
 def test_watching_ignores_devices_of_others() -> None:

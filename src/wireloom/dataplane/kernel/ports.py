@@ -62,7 +62,7 @@ def look_up(netlink: Netlink, devices: Iterable[str]) -> dict[str, Link]:
 def disable_ipv6(device: str) -> None:
     """Keep the host from speaking IPv6 on a device (router and listener reports would enter the wire)."""
     # Missing where the kernel has no IPv6 or the device has gone: then there is nothing to keep quiet.
-    with suppress(FileNotFoundError, OSError):
+    with suppress(OSError):
         Path(f"/proc/sys/net/ipv6/conf/{device}/disable_ipv6").write_text("1")
 
 

@@ -52,9 +52,11 @@ class Segments:
             raise
 
     def remove(self, name: str) -> bool:
-        """Remove a bridge of ours; its ports stay, unplugged. Whether there was one."""
+        """Remove a bridge of ours; its ports stay, unplugged. ``False``: the name is somebody else's."""
         link = look_up(self._netlink, [name]).get(name)
-        if link is None or not self._is_mine(link):
+        if link is None:
+            return True
+        if not self._is_mine(link):
             return False
         check(self._netlink.batch([links.delete_link(name)]))
         return True

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
 
 from wireloom.dataplane.kernel import links
 from wireloom.dataplane.kernel.links import Link
@@ -14,10 +15,16 @@ from wireloom.dataplane.kernel.protocol import messages
 from wireloom.dataplane.kernel.segments import segment_installation
 from wireloom.model.network import PortAlias, PortEvent
 
-__all__ = ["Filter", "subscribe", "watch"]
+__all__ = ["Filter", "drain", "subscribe", "watch"]
 
 _RTMGRP_LINK = 0x1
 _DATAGRAM = 128 * 1024
+
+
+class Receiver(Protocol):
+    """The one thing that reading needs of a socket."""
+
+    def recv(self, size: int, /) -> bytes: ...
 
 
 class Filter:
@@ -55,7 +62,7 @@ class Filter:
         return owner == self._installation
 
 
-def _drain(opened: socket.socket, news: Filter) -> Iterable[PortEvent]:
+def drain(opened: Receiver, news: Filter) -> Iterable[PortEvent]:
     """All events that wait on the socket, one for each device; an empty device: some were lost."""
     found: dict[str, PortEvent] = {}
     while True:
@@ -93,7 +100,7 @@ async def watch(opened: socket.socket, installation: str, closed: asyncio.Event)
             if closed.is_set():
                 return
             readable.clear()
-            for event in _drain(opened, news):
+            for event in drain(opened, news):
                 yield event
     finally:
         end.cancel()
