@@ -156,7 +156,7 @@ class Rig:
     async def add_host(self, name: str = "h1", **facts: Any) -> Host:
         host = self.hosts[name] = Host(self.fabric, name, **facts)
         self._tasks.append(asyncio.create_task(host.run()))
-        await self.until(lambda: name in self.controller.live.alive)
+        await until(lambda: name in self.controller.live.alive)
         return host
 
     async def close(self) -> None:
@@ -170,26 +170,20 @@ class Rig:
         return await self.ended(await self.controller.labs.deploy(DeployRequest(topology=topology, **changes)))
 
     async def ended(self, operation: OperationView) -> OperationView:
-        async def view() -> OperationView:
-            return await self.controller.operation(operation.id)
+        def view() -> OperationView:
+            record = self.controller.board.operation(operation.id)
+            assert record is not None
+            return record.view()
 
-        await self.until_async(lambda: _is_over(view()))
-        return await view()
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        """Give every task its turns until ``condition`` holds."""
-        async with asyncio.timeout(5):
-            while not condition():
-                await asyncio.sleep(0)
-
-    async def until_async(self, condition: Callable[[], Any]) -> None:
-        async with asyncio.timeout(5):
-            while not await condition():
-                await asyncio.sleep(0)
+        await until(lambda: view().state is not OperationState.RUNNING)
+        return view()
 
 
-async def _is_over(view: Any) -> bool:
-    return (await view).state is not OperationState.RUNNING
+async def until(condition: Callable[[], object]) -> None:
+    """Give every task its turns until ``condition`` holds."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - there is no one event that stands for all of them
+            await asyncio.sleep(0)
 
 
 @asynccontextmanager

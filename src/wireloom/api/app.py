@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 from starlette.middleware import Middleware
 
 from wireloom import __version__
@@ -16,6 +18,9 @@ from wireloom.controller.controller import Controller
 from wireloom.model.views import StreamMessage
 
 __all__ = ["create_app", "openapi_document"]
+
+# FastAPI silences this warning while it builds a body's validator; ours are built later, at their first use.
+warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning, message="The 'alias' attribute")
 
 _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.

@@ -118,15 +118,15 @@ async def operation(operation_id: str, controller: TheController) -> OperationVi
 
 
 @router.post("/plan", operation_id="plan", tags=["labs"])
-async def plan(request: DeployRequest, controller: TheController) -> PlanView:
+async def plan(body: DeployRequest, controller: TheController) -> PlanView:
     """What deploying would change; changes nothing."""
-    return await controller.labs.plan(request)
+    return await controller.labs.plan(body)
 
 
 @router.post("/labs", operation_id="deploy", tags=["labs"], status_code=202)
-async def deploy(request: DeployRequest, controller: TheController) -> OperationView:
+async def deploy(body: DeployRequest, controller: TheController) -> OperationView:
     """Create a lab, or bring it to this topology."""
-    return await controller.labs.deploy(request)
+    return await controller.labs.deploy(body)
 
 
 @router.delete("/labs/{lab}", operation_id="destroy", tags=["labs"], status_code=202)
@@ -136,30 +136,30 @@ async def destroy(lab: str, controller: TheController) -> OperationView:
 
 
 @router.post("/labs/{lab}/actions", operation_id="act", tags=["labs"], status_code=202)
-async def act(lab: str, request: ActionRequest, controller: TheController) -> OperationView:
+async def act(lab: str, body: ActionRequest, controller: TheController) -> OperationView:
     """Start, stop, restart or wipe nodes."""
-    return await controller.labs.act(lab, request)
+    return await controller.labs.act(lab, body)
 
 
 @router.post("/labs/{lab}/links", operation_id="link", tags=["labs"], status_code=202)
-async def link(lab: str, request: LinkRequest, controller: TheController) -> OperationView:
+async def link(lab: str, body: LinkRequest, controller: TheController) -> OperationView:
     """Add or remove a link, or switch it on or off."""
-    return await controller.labs.link(lab, request)
+    return await controller.labs.link(lab, body)
 
 
 @router.post("/prune", operation_id="prune", tags=["installation"])
-async def prune(request: PruneRequest, controller: TheController) -> list[Orphan]:
+async def prune(body: PruneRequest, controller: TheController) -> list[Orphan]:
     """Find, and unless it is a dry run remove, what is in no lab."""
-    return await controller.questions.prune(dry_run=request.dry_run)
+    return await controller.questions.prune(dry_run=body.dry_run)
 
 
 # -------------------------------------------------------------------- nodes
 
 
 @router.post("/labs/{lab}/nodes/{node}/exec", operation_id="exec", tags=["nodes"])
-async def exec_in_node(lab: str, node: str, request: ExecRequest, controller: TheController) -> ExecView:
+async def exec_in_node(lab: str, node: str, body: ExecRequest, controller: TheController) -> ExecView:
     """Run a command in a node."""
-    return await controller.questions.exec(lab, node, request)
+    return await controller.questions.exec(lab, node, body)
 
 
 @router.get(

@@ -11,7 +11,6 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -44,9 +43,6 @@ class ByteStreamResponse(Response):
 
         async def watch() -> None:
             # A quiet log sends nothing for hours, so nothing would be noticed by sending.
-            request = Request(scope, receive)
-            async for _ in request.stream():
-                pass
             while (await receive())["type"] != "http.disconnect":
                 pass
 

@@ -94,6 +94,11 @@ class MemoryFabric:
         """Let the heartbeat of ``host`` run out."""
         self._hosts.put(join_key(host), None)
 
+    @property
+    def intent_keys(self) -> set[str]:
+        """``<host>.<lab id>`` of every stored slice."""
+        return set(self._intents.values)
+
     # ---------------------------------------------------------------- intent
 
     async def put_intent(self, host: str, document: Slice) -> None:
