@@ -89,7 +89,7 @@ def test_what_a_runtime_is_made_of_takes_a_new_one(old: str, new: str, reason: s
         ("team: red", "team: blue", "a", "labels: team differs"),
         ("restart: always", "restart: never", "v", "restart: always → never"),
         ("restart: always", "restart: always, exec: [ls]", "v", "exec: changed"),
-        ("restart: always", "restart: always, depends-on: [a]", "v", "depends-on: id-a differs"),
+        ("restart: always", "restart: always, depends-on: [a]", "v", "depends-on: a differs"),
         ("cpu: 1", "mgmt: false", "a", "mgmt: leaves the management network"),
     ],
 )

@@ -279,6 +279,7 @@ class DeviceFile(FileModel):
     access: AccessFields = Field(AccessFields(), description="how one logs in")
     default_provider: Name = Field("", description="provider when the topology names none; else the first one")
     default_config: str = Field("", description="startup configuration of a node without one; {hostname} is filled in")
+    notes: str = Field("", description="what a user should know of it, in Markdown")
     stop_grace: Annotated[float, Field(ge=0, le=600)] = Field(5, description="seconds that the guest gets to end")
     providers: dict[str, ProviderFields] = Field(description="what runs it", min_length=1)
 
@@ -296,6 +297,7 @@ class DeviceFile(FileModel):
             default_provider=self.default_provider or next(iter(self.providers)),
             access=self.access.value(),
             default_config=self.default_config,
+            notes=self.notes,
             stop_grace_s=self.stop_grace,
         )
 

@@ -137,7 +137,11 @@ class ProviderRule(Value):
 
 
 class Device(Value):
-    """One kind of node. Merge order for every setting: device → topology defaults → node; explicit wins."""
+    """One kind of node. Merge order for every setting: device → topology defaults → node; explicit wins.
+
+    :ivar default_config: startup configuration of a node without one; ``{hostname}`` is its name.
+    :ivar notes: what a user should know of it, in Markdown.
+    """
 
     name: str
     title: str = ""
@@ -150,6 +154,7 @@ class Device(Value):
     default_provider: str = ""
     access: Access = Access()
     default_config: str = ""
+    notes: str = ""
     stop_grace_s: float = 5
 
     def hardware_on(self, provider: str) -> Hardware:

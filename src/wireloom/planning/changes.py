@@ -61,8 +61,9 @@ def describe_changes(
             changes.append(_node(spec, "add", _introduction(spec), host))
         else:
             previous_host = (old_host_of or {}).get(spec.name, host)
-            intents = node_intent(old, before[spec.name], was), node_intent(new, spec, known)
-            change = _node_change(*intents, old_host=previous_host, host=host)
+            now = _readable(node_intent(old, before[spec.name], was), was)
+            then = _readable(node_intent(new, spec, known), known)
+            change = _node_change(now, then, old_host=previous_host, host=host)
             changes += [] if change is None else [change]
     kept = {spec.name for spec in new.nodes}
     for spec in before.values():
@@ -78,6 +79,12 @@ def _introduction(spec: NodeSpec) -> tuple[str, ...]:
 
 def _node(spec: NodeSpec, action: Any, reasons: tuple[str, ...], host: str) -> ChangeView:
     return ChangeView(kind="node", name=spec.name, action=action, reasons=reasons, host=host)
+
+
+def _readable(node: NodeIntent, known: Expansion) -> NodeIntent:
+    """``node`` with names of nodes where an agent gets ids."""
+    names = {node_id: name for name, node_id in known.ids.items()}
+    return node.model_copy(update={"depends_on": {names[other]: when for other, when in node.depends_on.items()}})
 
 
 def _node_change(old: NodeIntent, new: NodeIntent, *, old_host: str, host: str) -> ChangeView | None:

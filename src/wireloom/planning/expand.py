@@ -153,7 +153,7 @@ def ports_made(used: int, spares: int, remembered: int | None, limit: int) -> in
     if remembered is None:
         block = max(spares, 1)
         wanted = max(-(-used // block) * block, spares)
-    elif 0 < remembered and used <= remembered:
+    elif remembered > 0 and used <= remembered:
         wanted = remembered
     else:
         wanted = used + spares
