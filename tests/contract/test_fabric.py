@@ -87,6 +87,25 @@ class TestIntent:
         assert seen == sorted(seen), "a change went back in time"
         await watch.close()
 
+    async def test_a_client_that_gave_up_is_replaced_with_its_subscriptions(self, fabric: Rig) -> None:
+        agent = await fabric.agent("h1")
+
+        async def answer(question: ExecQuestion) -> ExecAnswer:
+            return ExecAnswer(exit_code=0)
+
+        await agent.serve("h1", EXEC, answer)
+        watch = Collector(agent.watch_intents("h1"))
+        await fabric.controller.put_intent("h1", a_slice("a", 1))
+        await watch.until(lambda seen: generations(seen) == {"a": 1})
+        await agent._link._client.close()
+        assert not agent.connected
+        await fabric.controller.put_intent("h1", a_slice("a", 2))
+        await watch.until(lambda seen: generations(seen) == {"a": 2})
+        await fabric.controller.put_intent("h1", a_slice("a", 3))
+        await watch.until(lambda seen: generations(seen) == {"a": 3})
+        assert (await fabric.controller.call("h1", EXEC, QUESTION)).exit_code == 0
+        await watch.close()
+
     async def test_losing_the_store_is_no_deletion_and_heals(self, fabric: Rig) -> None:
         rebuilt = asyncio.Event()
         agent_rebuilt = asyncio.Event()

@@ -119,6 +119,20 @@ async def test_a_port_taken_meanwhile_is_replaced_by_another(tmp_path: Path) -> 
             assert not again.url.endswith(f":{port}")
         finally:
             await again.stop()
+        with pytest.raises(Unavailable, match="taken"):
+            await NatsServer(tmp_path / "other", port=port).start()
+
+
+async def test_a_store_that_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
+    (tmp_path / "nats").mkdir()
+    (tmp_path / "nats/store").write_text("this is no folder")
+    server = NatsServer(tmp_path / "nats")
+    await server.start()
+    try:
+        assert (tmp_path / "nats/store").is_dir()
+        assert (tmp_path / "nats/store.unreadable").read_text() == "this is no folder"
+    finally:
+        await server.stop()
 
 
 async def test_two_parents_cannot_share_a_folder(tmp_path: Path) -> None:

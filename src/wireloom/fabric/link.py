@@ -29,6 +29,8 @@ Handler = Callable[[Msg], Awaitable[None]]
 _RECONNECT_WAIT_S = 0.1
 _PING_INTERVAL_S = 5
 _SETTLE_S = 3.0
+_WAIT_S = 3.0
+_REPLACE_S = 60.0
 
 
 class NoResponders(Unavailable):
@@ -97,6 +99,7 @@ class Link:
         self._since = 0.0
         self._closing = False
         self._replacing: asyncio.Task[None] | None = None
+        self._patience: asyncio.TimerHandle | None = None
 
     @property
     def connected(self) -> bool:
@@ -141,6 +144,7 @@ class Link:
         """Let go of everything; idempotent."""
         self._closing = True
         self._up.clear()
+        self._stop_waiting()
         if self._replacing is not None:
             self._replacing.cancel()
         for subscription in list(self._subscriptions):
@@ -203,7 +207,7 @@ class Link:
 
         For what the server itself answers: its answer dies with it, and asking again is harmless.
         """
-        await self.wait_connected(timeout_s)
+        await self.wait_connected(min(timeout_s, _WAIT_S))
         loss: asyncio.Future[Any] = self._loss
         asking: asyncio.Future[Any] = asyncio.ensure_future(
             self.request(subject, payload, timeout_s=timeout_s, headers=headers)
@@ -228,7 +232,7 @@ class Link:
         :raises CapacityExceeded: the question is larger than the server takes.
         """
         # A question is never left in the client's buffer: it would be asked long after the caller gave up.
-        await self.wait_connected(timeout_s)
+        await self.wait_connected(min(timeout_s, _WAIT_S))
         try:
             return await self._client.request(subject, payload, timeout=timeout_s, headers=headers)
         except nats.errors.NoRespondersError as error:
@@ -276,6 +280,7 @@ class Link:
         self._up.clear()
         log.warning("fabric.lost", endpoint=self.endpoint.name, server=self.endpoint.address)
         self._note_loss()
+        self._patience = asyncio.get_running_loop().call_later(_REPLACE_S, self._start_replacing)
         for callback in self.on_down:
             callback()
 
@@ -287,8 +292,12 @@ class Link:
         self._went_up()
 
     async def _on_closed(self) -> None:
-        """The client gave up (it does on a refused login); a new one takes over its subscriptions."""
-        if self._closing or (self._replacing is not None and not self._replacing.done()):
+        """The client gave up (it does on a refused login)."""
+        self._start_replacing()
+
+    def _start_replacing(self) -> None:
+        """A new client takes over the subscriptions of one that ended, or that did not get back for too long."""
+        if self._closing or self.connected or (self._replacing is not None and not self._replacing.done()):
             return
         self._up.clear()
         self._note_loss()
@@ -323,8 +332,14 @@ class Link:
     def _went_up(self) -> None:
         self._since = time.monotonic()
         self._up.set()
+        self._stop_waiting()
         for callback in self.on_up:
             callback()
+
+    def _stop_waiting(self) -> None:
+        patience, self._patience = self._patience, None
+        if patience is not None:
+            patience.cancel()
 
     @staticmethod
     async def _dispose(client: Client) -> None:

@@ -36,6 +36,7 @@ _READY_S = 15.0
 _STOP_S = 5.0
 _BACK_OFF_S = (0.1, 5.0)
 _STEADY_S = 10.0
+_STORE_SUSPECT = 4
 _POLL_S = 0.05
 _RELOAD_S = 5.0
 
@@ -140,19 +141,28 @@ class NatsServer:
         return self._folder / "nats-server.conf"
 
     async def _first_launch(self) -> None:
+        if shutil.which(self._binary) is None:
+            raise Unavailable(f"{self._binary} is not installed", hint="install the package nats-server")
         stored = self._wanted_port or self._stored_port()
         try:
             await self._launch(stored or _CHOOSE_PORT)
-        except Unavailable:
-            if self._wanted_port or not stored:
-                raise
-            # Somebody else took the port while we were away; agents on this host read the new address.
-            log.warning("fabric.port-taken", port=stored)
-            await self._launch(_CHOOSE_PORT)
+        except Unavailable as error:
+            # Somebody else may have taken the port while we were away; agents on this host read the new address.
+            log.warning("fabric.server-retried", port=stored, error=str(error))
+            if self._wanted_port and await _somebody_listens(self._wanted_port):
+                raise Unavailable(
+                    f"port {self._wanted_port} of the fabric is taken by another program", hint="choose another port"
+                ) from error
+            try:
+                await self._launch(self._wanted_port or _CHOOSE_PORT)
+            except Unavailable:
+                self._set_store_aside()
+                await self._launch(self._wanted_port or _CHOOSE_PORT)
         (self._folder / "port").write_text(f"{self._port}\n")
 
     async def _supervise(self) -> None:
         pause, longest = _BACK_OFF_S
+        failures = 0
         while True:
             started = time.monotonic()
             if self._process is not None and self._process.returncode is None:
@@ -164,20 +174,30 @@ class NatsServer:
             pause = min(pause * 2, longest)
             try:
                 await self._launch(self._port)
+                failures = 0
             except Unavailable as error:
-                log.error("fabric.server-down", error=str(error))
+                failures += 1
+                log.error("fabric.server-down", error=str(error), failures=failures)
+                if failures == _STORE_SUSPECT:
+                    self._set_store_aside()
+
+    def _set_store_aside(self) -> None:
+        """A store that the server cannot read must not keep it down: nothing in it is not known elsewhere."""
+        store, aside = self._folder / "store", self._folder / "store.unreadable"
+        if store.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.unlink(missing_ok=True)
+            store.rename(aside)
+            log.error("fabric.store-set-aside", kept=str(aside))
 
     async def _launch(self, port: int) -> None:
-        binary = shutil.which(self._binary)
-        if binary is None:
-            raise Unavailable(f"{self._binary} is not installed", hint="install the package nats-server")
         self._write_config(port)
         for stale in self._folder.glob("*.ports"):
             stale.unlink(missing_ok=True)
         with (self._folder / "nats-server.err").open("wb") as errors:
             self._process = await asyncio.create_subprocess_exec(
                 "setpriv",
-                *("--pdeathsig", "KILL", "--", binary, "-c", str(self._config_path)),
+                *("--pdeathsig", "KILL", "--", self._binary, "-c", str(self._config_path)),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=errors,
                 stderr=errors,
@@ -293,6 +313,16 @@ def _lock(path: Path) -> int:
             f"another process already runs the fabric in {path.parent}", hint="stop it, or use another data folder"
         ) from error
     return descriptor
+
+
+async def _somebody_listens(port: int) -> bool:
+    try:
+        async with asyncio.timeout(1):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return True
+    except (OSError, TimeoutError):
+        return False
 
 
 async def _greets(port: int) -> bool:

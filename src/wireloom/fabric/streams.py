@@ -234,7 +234,11 @@ class StreamServer:
                 inbound=stream_subject(host, session, "up"),
                 outbound=stream_subject(host, session, "down"),
             )
-            await end.start()
+            try:
+                await end.start()
+            except BaseException:
+                await local.close()
+                raise
             task = asyncio.get_running_loop().create_task(_copy(local, end))
             self._sessions.add(task)
             task.add_done_callback(self._sessions.discard)
