@@ -127,7 +127,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
 async def debris(stage: Stage) -> list[str]:
     """What of the installation is left on the host."""
     left = []
-    for table in ("filter", "nat"):
+    for table in ("filter", "nat", "mangle"):
         _, listing = await run("iptables", "-w", "10", "-t", table, "-S")
         marked = firewall.owned_rules(table, listing, firewall.installation_mark(INSTALLATION))
         left += [f"rule {rule}" for rule in marked]

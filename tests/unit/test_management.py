@@ -129,6 +129,8 @@ class TestFirewall:
             "iptables -w 10 -t filter -I INPUT -i wlb0 -p tcp -m tcp --dport 53 -m comment --comment C -j ACCEPT",
             "iptables -w 10 -t nat -I POSTROUTING -s 172.30.128.0/20 ! -d 172.30.128.0/20 ! -o wlb0"
             " -m comment --comment C -j MASQUERADE",
+            "iptables -w 10 -t mangle -I POSTROUTING -o wlb0 -p udp -m udp --dport 68"
+            " -m comment --comment C -j CHECKSUM --checksum-fill",
         ]
 
     def test_only_rules_with_our_mark_are_ours(self) -> None:

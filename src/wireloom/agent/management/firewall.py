@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import structlog
+
 from wireloom.agent.management.commands import run
 from wireloom.errors import DataPlaneFailed
 from wireloom.model.identity import short_hash
@@ -19,18 +21,21 @@ from wireloom.model.slice import Management
 
 __all__ = ["Rule", "ensure_rules", "installation_mark", "owned_rules", "remove_rules", "rules"]
 
+log = structlog.get_logger(__name__)
+
 _PROGRAM = "iptables"
-_TABLES = ("filter", "nat")
+_TABLES = ("filter", "nat", "mangle")
 _REPLIES = "RELATED,ESTABLISHED"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: its table, its chain, and the rest as arguments."""
+    """One rule: its table, its chain, and the rest as arguments; an ``optional`` one may be refused."""
 
     table: str
     chain: str
     match: tuple[str, ...]
+    optional: bool = False
 
     def command(self, verb: str) -> tuple[str, ...]:
         """The command line for ``-C``, ``-I`` or ``-D``; waits for the lock that other programs may hold."""
@@ -47,8 +52,9 @@ def rules(installation: str, bridge: str, management: Management) -> tuple[Rule,
     subnet = management.subnet
     comment = f"{installation_mark(installation)}-{short_hash(bridge, subnet, length=6)}"
 
-    def rule(table: str, chain: str, match: str, target: str) -> Rule:
-        return Rule(table, chain, (*match.split(), "-m", "comment", "--comment", comment, "-j", target))
+    def rule(table: str, chain: str, match: str, target: str, *, optional: bool = False) -> Rule:
+        words = (*match.split(), "-m", "comment", "--comment", comment, "-j", *target.split())
+        return Rule(table, chain, words, optional)
 
     return (
         rule("filter", "FORWARD", f"-s {subnet} -i {bridge} ! -o {bridge}", "ACCEPT"),
@@ -57,6 +63,11 @@ def rules(installation: str, bridge: str, management: Management) -> tuple[Rule,
         rule("filter", "INPUT", f"-i {bridge} -p udp -m udp --dport 53", "ACCEPT"),
         rule("filter", "INPUT", f"-i {bridge} -p tcp -m tcp --dport 53", "ACCEPT"),
         rule("nat", "POSTROUTING", f"-s {subnet} ! -d {subnet} ! -o {bridge}", "MASQUERADE"),
+        # Old guests take no answer of DHCP whose checksum was left to hardware that is not there.
+        rule(
+            *("mangle", "POSTROUTING", f"-o {bridge} -p udp -m udp --dport 68", "CHECKSUM --checksum-fill"),
+            optional=True,
+        ),
     )
 
 
@@ -85,7 +96,9 @@ async def ensure_rules(wanted: Iterable[Rule], mark: str) -> None:
         if (await run(*rule.command("-C"))).code == 0:
             continue
         result = await run(*rule.command("-I"))
-        if result.code != 0:
+        if result.code != 0 and rule.optional:
+            log.debug("management.rule-left-out", rule=shlex.join(rule.match), error=result.errors)
+        elif result.code != 0:
             raise DataPlaneFailed(
                 f"the firewall does not take a rule of the management network: {result.errors}",
                 hint="see `wireloom doctor`",

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -32,6 +33,7 @@ __all__ = ["ManagementNetwork", "clashing_routes", "segment_name"]
 log = structlog.get_logger(__name__)
 
 _FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _GUARD_S = 30.0
 
 
@@ -211,18 +213,24 @@ class ManagementNetwork(ManagementPlane):
         return self._state_dir / "notes.json"
 
     def _switch_forwarding_on(self) -> None:
-        """Switch routing on, and note once how it was."""
+        """Switch routing on, and note once a boot how it was."""
         before = _FORWARDING.read_text().strip()
-        if not self._notes.exists():
-            self._notes.write_text(json.dumps({"forwarding": before}))
+        if self._forwarding_before() is None:
+            self._notes.write_text(json.dumps({"boot": _BOOT_ID.read_text().strip(), "forwarding": before}))
         if before == "0":
             _FORWARDING.write_text("1\n")
 
     async def _switch_forwarding_back(self) -> None:
         """Switch routing off again if it was off, unless a container engine has come to need it meanwhile."""
-        try:
-            before = json.loads(self._notes.read_text())["forwarding"]
-        except (OSError, ValueError, KeyError):
+        if self._forwarding_before() != "0" or shutil.which("iptables") is None:
             return
-        if before == "0" and (await run("iptables", "-w", "10", "-n", "-L", "DOCKER-USER")).code != 0:
+        if (await run("iptables", "-w", "10", "-n", "-L", "DOCKER-USER")).code != 0:
             _FORWARDING.write_text("0\n")
+
+    def _forwarding_before(self) -> str | None:
+        """How routing was before we came, as noted in this boot of the host."""
+        try:
+            notes = json.loads(self._notes.read_text())
+            return str(notes["forwarding"]) if notes["boot"] == _BOOT_ID.read_text().strip() else None
+        except (OSError, ValueError, KeyError):
+            return None
