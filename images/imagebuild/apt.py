@@ -81,12 +81,16 @@ def _parse_depends(text: str) -> Iterator[tuple[str, ...]]:
 class AptCatalog:
     """The package lists of this machine (``apt-get update`` is the caller's business).
 
-    :param index: file for apt's binary index: without one, every call would parse all lists again.
+    :param index: folder for apt's binary indexes: without them, every call would parse all lists again.
     """
 
     def __init__(self, index: Path) -> None:
-        index.parent.mkdir(parents=True, exist_ok=True)
-        self._apt_cache = ("apt-cache", "-o", f"Dir::Cache::pkgcache={index.resolve()}")
+        index.mkdir(parents=True, exist_ok=True)
+        places = {"pkgcache": "all.bin", "srcpkgcache": "lists.bin"}
+        options = [
+            word for key, file in places.items() for word in ("-o", f"Dir::Cache::{key}={index.resolve() / file}")
+        ]
+        self._apt_cache = ("apt-cache", *options)
 
     def __call__(self, names: Sequence[str]) -> dict[str, Package]:
         found = self._show(names, "--no-all-versions")

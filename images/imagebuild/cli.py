@@ -16,6 +16,7 @@ from pathlib import Path
 from . import apt, container, recipes
 from .disk import build_disk
 from .process import BuildError
+from .resolution import resolve_all
 from .rootfs import assemble
 from .store import Artefact, ImageStore, build_key
 
@@ -79,14 +80,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def _build_all(options: argparse.Namespace) -> None:
     started = time.monotonic()
     store = ImageStore(options.out)
-    catalog = apt.AptCatalog(options.debs.parent / "apt/pkgcache.bin")
-    kernel = apt.kernel_packages(recipes.KERNEL_METAPACKAGES, catalog)
+    resolution = resolve_all(options.debs.parent / "apt")
     for recipe in recipes.RECIPES:
         if options.only and recipe.name not in options.only:
             continue
-        packages = apt.resolve(recipe.packages, recipes.EXCLUDED_PACKAGES, catalog)
         for kind in options.kind or ("container", "disk"):
-            job = _Job(recipe, kind, packages, kernel if kind == "disk" else ())
+            kernel = resolution.kernel if kind == "disk" else ()
+            job = _Job(recipe, kind, resolution.packages[recipe.name], kernel)
             with store.locked():
                 artefact = store.current(recipe.name, kind, job.key)
                 word = "unchanged" if artefact else "built"

@@ -36,7 +36,7 @@ remove_container_images() {
 	note "${#images[@]} names removed"
 }
 
-remove_run_files() { rm -rf "$RUN" "$LOGS"; }
+remove_run_files() { rm -rf "$RUN" "$RUN"-*.lock "$LOGS"; }
 
 remove_data() {
 	local kept
