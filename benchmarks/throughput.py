@@ -140,9 +140,9 @@ async def _measure(rounds: int, seconds: float, pings: int) -> Sequence[Result]:
 
 async def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--seconds", type=float, default=2, help="length of one TCP run")
-    options.add_argument("--pings", type=int, default=200)
+    options.add_argument("--rounds", type=int, default=12)
+    options.add_argument("--seconds", type=float, default=1, help="length of one TCP run")
+    options.add_argument("--pings", type=int, default=100)
     arguments = options.parse_args()
     report("throughput", await _measure(arguments.rounds, arguments.seconds, arguments.pings), arguments.json)
 
