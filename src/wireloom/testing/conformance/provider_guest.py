@@ -10,7 +10,7 @@ from wireloom.errors import DeadlineExceeded, Unsupported
 from wireloom.model.runtime import ConsoleRequest, ExecResult, GuestFile
 from wireloom.model.slice import Bind
 from wireloom.providers.contract import ByteStream
-from wireloom.testing.conformance.provider_rig import ConsoleTalk, GuestCommands, Rig, gather_log
+from wireloom.testing.conformance.provider_rig import ConsoleTalk, GuestCommands, Rig, eventually, gather_log
 
 __all__ = [
     "check_boot_log",
@@ -128,9 +128,15 @@ async def check_boot_log(rig: Rig) -> None:
 
 async def check_stats(rig: Rig) -> None:
     """CPU time grows, memory is more than nothing and within the limit; zero when it is off."""
-    async with rig.booted(rig.spec()) as runtime_id:
+    async with rig.created(rig.spec()) as runtime_id:
+        await rig.provider.start(runtime_id)
+        await rig.provider.release(runtime_id)
+
+        async def used() -> bool:
+            return (await rig.provider.stats(runtime_id)).cpu_seconds > 0
+
+        await eventually(used, rig.harness.boot_s, "any use of the CPU")
         first = await rig.provider.stats(runtime_id)
-        assert first.cpu_seconds > 0
         limit = (rig.harness.memory_mb + rig.harness.memory_overhead_mb) * _MIB
         assert 0 < first.memory_bytes <= limit
         assert (await rig.provider.stats(runtime_id)).cpu_seconds >= first.cpu_seconds
