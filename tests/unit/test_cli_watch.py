@@ -170,8 +170,8 @@ def lines_of(*labs: LabView) -> list[str]:
 
 
 def test_without_a_terminal_each_step_is_one_line() -> None:
-    create = lab(node(step=NodeStep.CREATE, ready="no", state="creating"))
-    assert lines_of(create, create, lab(node())) == ["r1: create", "r1: ready"]
+    create = lab(node(step=NodeStep.CREATE, ready="no", state="creating"), node("r2"))
+    assert lines_of(create, create, lab(node(), node("r2"))) == ["r1: create", "r1: ready"]
 
 
 @pytest.mark.parametrize(
@@ -183,4 +183,5 @@ def test_without_a_terminal_each_step_is_one_line() -> None:
     ],
 )
 def test_lines_say_how_a_node_ended(changes: dict[str, Any], word: str) -> None:
-    assert lines_of(lab(node(**changes))) == [word]
+    booting = lab(node(step=NodeStep.BOOT, ready="no"))
+    assert lines_of(booting, lab(node(**changes))) == ["r1: boot", word]

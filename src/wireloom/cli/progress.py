@@ -59,12 +59,15 @@ async def following(
     client: Client, operation: OperationView, *, ready: bool = False, timeout_s: float | None = None
 ) -> Watch:
     """Follow ``operation`` as :func:`~wireloom.cli.watch.follow` does, and show how it goes."""
-    with _shown() as on_change:
+    with _shown(operation) as on_change:
         return await follow(client, operation, ready=ready, timeout_s=timeout_s, on_change=on_change)
 
 
 @contextmanager
-def _shown() -> Iterator[Callable[[Watch], None]]:
+def _shown(operation: OperationView) -> Iterator[Callable[[Watch], None]]:
+    if operation.goal == "linked":  # over before anyone could read it, and not about nodes
+        yield lambda _: None
+        return
     if not sys.stderr.isatty():
         yield StepLog(lambda line: print(line, file=sys.stderr, flush=True)).take
         return
@@ -103,7 +106,10 @@ def _table(watch: Watch, spinner: Spinner) -> Table:
 
 
 class StepLog:
-    """Progress as lines: one whenever a node takes a step, becomes ready or fails."""
+    """Progress as lines: one whenever a node takes a step, becomes ready or fails.
+
+    What a node was at first sight is told only if it is on its way.
+    """
 
     def __init__(self, write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> None:
         self._write = write
@@ -114,9 +120,9 @@ class StepLog:
     def take(self, watch: Watch) -> None:
         """Write what is new in ``watch``."""
         for node in watch.lab.nodes if watch.lab is not None else ():
-            word = _word(node)
-            if self._told.get(node.name) != word:
-                self._told[node.name] = word
+            word, known = _word(node), self._told.get(node.name)
+            self._told[node.name] = word
+            if word != known and (known is not None or word in _STEPS[:-1]):
                 remark = f" ({node.message})" if node.message else ""
                 self._write(f"{self._now() - self._began:7.1f}s  {node.name}: {word}{remark}")
 

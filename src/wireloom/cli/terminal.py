@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
 import termios
@@ -76,10 +75,10 @@ def _raw(fd: int) -> Iterator[None]:
     """Raw mode while the block runs; the terminal is given back however the block ends."""
     before = termios.tcgetattr(fd)
     try:
-        tty.setraw(fd)
+        tty.setraw(fd, termios.TCSANOW)
         yield
     finally:
-        termios.tcsetattr(fd, termios.TCSADRAIN, before)
+        termios.tcsetattr(fd, termios.TCSANOW, before)  # waiting for output to drain could wait for ever
         os.write(sys.stdout.fileno(), _RESET)
 
 
@@ -88,7 +87,7 @@ async def interact(client: Client, lab: str, node: str, *, read_only: bool, line
 
     Without a terminal, input is copied from stdin until its end, and output until the node falls silent.
     """
-    size = shutil.get_terminal_size()
+    size = _size(sys.stdin.fileno())
     stream = await client.console(lab, node, columns=size.columns, rows=size.lines, read_only=read_only, line=line)
     session = _Session(stream, sys.stdin.fileno(), EscapeScanner(escape), read_only=read_only)
     try:
@@ -188,8 +187,16 @@ class _Session:
             self._typed.task_done()
 
     async def _resize(self) -> None:
-        size = shutil.get_terminal_size()
+        size = _size(self.stdin)
         await self._stream.resize(size.columns, size.lines)
+
+
+def _size(terminal: int) -> os.terminal_size:
+    """The size of the terminal that is typed on; the classic one where there is none."""
+    try:
+        return os.get_terminal_size(terminal)
+    except OSError:
+        return os.terminal_size((80, 24))
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, fd: int) -> bytes:
