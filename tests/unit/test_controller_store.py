@@ -12,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, make_url
 
-from wireloom.controller.addresses import first_free, holds, management
+from wireloom.controller.addresses import free_addresses, holds, management
 from wireloom.controller.store import (
     LabEdit,
     LabRecord,
@@ -217,6 +217,9 @@ def test_nodes_get_neither_the_networks_nor_the_hosts_own_address(address: str, 
     assert holds(SUBNET, address) is fits
 
 
-def test_the_first_free_address_fills_gaps() -> None:
-    assert first_free(SUBNET, {"10.9.0.2", "10.9.0.4"}) == "10.9.0.3"
+def test_free_addresses_fill_gaps_and_end_with_a_refusal() -> None:
+    free = free_addresses(SUBNET, {"10.9.0.2", "10.9.0.4"})
+    assert [next(free), next(free), next(free)] == ["10.9.0.3", "10.9.0.5", "10.9.0.6"]
+    with pytest.raises(CapacityExceeded):
+        next(free)
     assert management(SUBNET, "wl").gateway == "10.9.0.1"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from wireloom.errors import CapacityExceeded
 from wireloom.model.slice import Management
 
-__all__ = ["first_free", "holds", "management"]
+__all__ = ["free_addresses", "holds", "management"]
 
 
 def management(subnet: str, domain: str) -> Management:
@@ -22,13 +22,13 @@ def holds(subnet: str, address: str) -> bool:
     return wanted in network and network[2] <= wanted < network.broadcast_address
 
 
-def first_free(subnet: str, taken: Collection[str]) -> str:
-    """The lowest free address for a node. :raises CapacityExceeded: there is none."""
+def free_addresses(subnet: str, taken: Collection[str]) -> Iterator[str]:
+    """Free addresses for nodes, lowest first. :raises CapacityExceeded: instead of coming to an end."""
     network = IPv4Network(subnet)
-    for offset in range(2, network.num_addresses - 1):
-        candidate = str(network[offset])
+    for number in range(int(network[2]), int(network.broadcast_address)):
+        candidate = str(IPv4Address(number))
         if candidate not in taken:
-            return candidate
+            yield candidate
     raise CapacityExceeded(
         f"the management network {subnet} has no free address",
         hint="destroy labs that are not needed, or give the host a larger management subnet",

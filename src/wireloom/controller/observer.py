@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import structlog
 
@@ -22,6 +22,8 @@ __all__ = ["Observer"]
 
 log = structlog.get_logger(__name__)
 
+REFRESH_PAUSE_S: Final = 0.1
+
 
 class Observer:
     """The controller's ears. One per controller."""
@@ -35,11 +37,14 @@ class Observer:
         self._board = board
         self._publisher = publisher
         self._hub = hub
+        self._touched: set[str] = set()
+        self._awake = asyncio.Event()
 
     def start(self, supervisor: Supervisor) -> None:
         """Listen for ever."""
         supervisor.start("watch hosts", self._watch_hosts)
         supervisor.start("watch observations", self._watch_observations)
+        supervisor.start("refresh labs", self._refresh)
 
     async def _watch_hosts(self) -> None:
         # The fabric's watchers are asynchronous generators; closing them ends their subscription.
@@ -68,6 +73,17 @@ class Observer:
             async for change in changes:
                 host, lab_id = split_key(change.key)
                 if self._live.set_status(host, lab_id, change.value):
-                    self._board.refresh(lab_id)
-                    self._publisher.wake(lab_id)
-                await asyncio.sleep(0)  # a flood of observations must not starve the API
+                    self._touched.add(lab_id)
+                    self._awake.set()
+
+    async def _refresh(self) -> None:
+        """Look at labs that agents reported on: the first time at once, then not more often than people can see."""
+        while True:
+            await self._awake.wait()
+            self._awake.clear()
+            while self._touched:
+                lab_id = self._touched.pop()
+                self._board.refresh(lab_id)
+                self._publisher.wake(lab_id)
+                await asyncio.sleep(0)  # many labs at once must not starve the API
+            await asyncio.sleep(REFRESH_PAUSE_S)

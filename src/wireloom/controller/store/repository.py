@@ -11,7 +11,7 @@ from sqlalchemy import RowMapping, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from wireloom.controller.addresses import first_free, holds
+from wireloom.controller.addresses import free_addresses, holds
 from wireloom.controller.store import tables
 from wireloom.controller.store.database import Database
 from wireloom.controller.store.records import (
@@ -226,9 +226,5 @@ async def _with_addresses(
     for node in keeping:
         if node.mgmt_ipv4 is not None and node.host in taken:
             taken[node.host].add(node.mgmt_ipv4)
-    given = []
-    for node in asking:
-        address = first_free(subnets[node.host], taken[node.host])
-        taken[node.host].add(address)
-        given.append(node.model_copy(update={"mgmt_ipv4": address}))
-    return [*keeping, *given]
+    free = {host: free_addresses(subnet, taken[host]) for host, subnet in subnets.items()}
+    return [*keeping, *(node.model_copy(update={"mgmt_ipv4": next(free[node.host])}) for node in asking)]
