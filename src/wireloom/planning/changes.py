@@ -12,7 +12,7 @@ from typing import Any, Final
 from wireloom.model.slice import SPEC_FIELDS, NodeIntent
 from wireloom.model.topology import LinkSpec, NodeSpec, Topology
 from wireloom.model.views import ChangeView
-from wireloom.planning.expand import Expansion, NodeCounters, data_ports, node_intent
+from wireloom.planning.expand import Expansion, NodeCounters, data_ports, node_intents
 
 __all__ = ["describe_changes"]
 
@@ -54,16 +54,16 @@ def describe_changes(
     known = replace(known, ids={name: known.ids.get(name, name) for name in names})
     was = known if old_counters is None else replace(known, counters=old_counters)
     before = {} if old is None else {node.name: node for node in old.nodes}
+    old_intents = {} if old is None else _readable(node_intents(old, was), known)
+    new_intents = _readable(node_intents(new, known), known)
     changes: list[ChangeView] = []
     for spec in new.nodes:
         host = known.host_of.get(spec.name, spec.host or "")
-        if old is None or spec.name not in before:
+        if spec.name not in old_intents:
             changes.append(_node(spec, "add", _introduction(spec), host))
         else:
             previous_host = (old_host_of or {}).get(spec.name, host)
-            now = _readable(node_intent(old, before[spec.name], was), was)
-            then = _readable(node_intent(new, spec, known), known)
-            change = _node_change(now, then, old_host=previous_host, host=host)
+            change = _node_change(old_intents[spec.name], new_intents[spec.name], old_host=previous_host, host=host)
             changes += [] if change is None else [change]
     kept = {spec.name for spec in new.nodes}
     for spec in before.values():
@@ -81,10 +81,13 @@ def _node(spec: NodeSpec, action: Any, reasons: tuple[str, ...], host: str) -> C
     return ChangeView(kind="node", name=spec.name, action=action, reasons=reasons, host=host)
 
 
-def _readable(node: NodeIntent, known: Expansion) -> NodeIntent:
-    """``node`` with names of nodes where an agent gets ids."""
+def _readable(nodes: Mapping[str, NodeIntent], known: Expansion) -> dict[str, NodeIntent]:
+    """``nodes`` with names of nodes where an agent gets ids."""
     names = {node_id: name for name, node_id in known.ids.items()}
-    return node.model_copy(update={"depends_on": {names[other]: when for other, when in node.depends_on.items()}})
+    return {
+        name: node.model_copy(update={"depends_on": {names[other]: when for other, when in node.depends_on.items()}})
+        for name, node in nodes.items()
+    }
 
 
 def _node_change(old: NodeIntent, new: NodeIntent, *, old_host: str, host: str) -> ChangeView | None:

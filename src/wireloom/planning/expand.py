@@ -24,7 +24,7 @@ from wireloom.model.identity import device_name, mac_address, short_hash
 from wireloom.model.slice import Management, NodeIntent, PortIntent, PortRef, Slice, WireIntent
 from wireloom.model.topology import LinkSpec, NodeSpec, Topology
 
-__all__ = ["Expansion", "NodeCounters", "data_ports", "expand", "link_id", "node_intent"]
+__all__ = ["Expansion", "NodeCounters", "data_ports", "expand", "link_id", "node_intents", "ports_made"]
 
 
 class NodeCounters(Value):
@@ -72,10 +72,10 @@ def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
     :raises Unsupported: a link between two hosts.
     :raises NotFound: a device that the catalogue no longer has.
     """
-    placed = [node for node in topology.nodes if node.name in known.host_of]
     nodes: dict[str, list[NodeIntent]] = {}
-    for spec in placed:
-        nodes.setdefault(known.host_of[spec.name], []).append(node_intent(topology, spec, known))
+    for name, intent in node_intents(topology, known).items():
+        if name in known.host_of:
+            nodes.setdefault(known.host_of[name], []).append(intent)
     wires: dict[str, list[WireIntent]] = {host: [] for host in nodes}
     for link in topology.links:
         host = _host_of_link(link, known)
@@ -95,8 +95,20 @@ def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
     }
 
 
-def node_intent(topology: Topology, spec: NodeSpec, known: Expansion) -> NodeIntent:
-    """One node of ``topology`` as an agent gets it."""
+def node_intents(topology: Topology, known: Expansion) -> dict[str, NodeIntent]:
+    """Every node of ``topology`` that has an id, by name, as an agent gets it."""
+    used: dict[str, set[int]] = {}
+    for link in topology.links:
+        for end in (link.a, link.b):
+            used.setdefault(end.node, set()).add(end.index)
+    return {
+        spec.name: _intent(spec, frozenset(used.get(spec.name, ())), known)
+        for spec in topology.nodes
+        if spec.name in known.ids
+    }
+
+
+def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeIntent:
     device = known.devices.get(spec.device)
     support = device.providers[spec.provider]
     counters = known.counters.get(spec.name, NodeCounters())
@@ -119,7 +131,7 @@ def node_intent(topology: Topology, spec: NodeSpec, known: Expansion) -> NodeInt
         binds=spec.binds,
         labels=spec.labels,
         settings=spec.settings,
-        ports=tuple(_ports(topology, spec, device, known)),
+        ports=tuple(_ports(spec, used, device, known)),
         ports_fixed=fixed,
         mgmt_ipv4=known.mgmt_ipv4.get(spec.name) if spec.management else None,
         startup_config=spec.startup_config,
@@ -160,8 +172,7 @@ def ports_made(used: int, spares: int, remembered: int | None, limit: int) -> in
     return max(used, min(wanted, limit))
 
 
-def _ports(topology: Topology, spec: NodeSpec, device: Device, known: Expansion) -> Iterator[PortIntent]:
-    used = frozenset(topology.ports_of(spec.name))
+def _ports(spec: NodeSpec, used: frozenset[int], device: Device, known: Expansion) -> Iterator[PortIntent]:
     if spec.provider not in known.spare_providers:
         if spec.management:
             yield _port(spec, device, known, 0, "mgmt")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from wireloom.devices import DeviceCatalogue
 from wireloom.model.device import Device
 from wireloom.model.topology import LinkEnd, LinkSpec
 from wireloom.planning.topology.fields import LinkFields, TopologyFields
@@ -20,13 +19,11 @@ def read_links(
     bound: Bound[TopologyFields],
     fields: TopologyFields,
     nodes: Mapping[str, Device | None],
-    devices: DeviceCatalogue,
 ) -> tuple[LinkSpec, ...]:
     """All links whose both ends are right.
 
     :param nodes: the device of each node by name; ``None`` where it is not known, so that its ports are not checked.
     """
-    del devices  # ports are the node's device's own
     reader = _LinkReader(bound, nodes)
     mtu = fields.defaults.mtu if fields.defaults is not None and fields.defaults.mtu is not None else DEFAULT_MTU
     links = [reader.read(index, link, mtu) for index, link in enumerate(fields.links or ()) if link is not None]
@@ -79,14 +76,15 @@ class _LinkReader:
 
     def _port(self, path: Path, node: str, written: str, device: Device) -> LinkEnd | None:
         index = device.ports.index_of(written)
-        data = device.ports.displays()[0 if device.ports.management is None else 1 :]
         if index is None:
+            data = _data_ports(device)
             near = nearest(written, data)
             span = f"its ports are {data[0]} to {data[-1]}" if data else "it has no ports for links"
             suggestion = f"did you mean '{node}:{near}'? {span}" if near else span
             self._bound.report(path, f"node {node!r} ({device.name}) has no interface {written!r}", suggestion)
             return None
         if index == 0:
+            data = _data_ports(device)
             suggestion = f"its ports for links are {data[0]} to {data[-1]}" if data else ""
             self._bound.report(path, f"{node}:{written} is the management port and takes no link", suggestion)
             return None
@@ -102,3 +100,7 @@ class _LinkReader:
         where = "" if place is None else f", first at line {place.mark.line}, column {place.mark.column}"
         self._bound.report(path, f"port {end} is used twice{where}", "a port takes one link")
         return None
+
+
+def _data_ports(device: Device) -> tuple[str, ...]:
+    return tuple(device.ports.display(index) for index in range(1, device.ports.limit + 1))

@@ -86,7 +86,7 @@ def _read(
     reader = NodeReader(bound, fields, files, devices, schemas)
     nodes = reader.read_all()
     check_cycles(bound, fields)
-    links = read_links(bound, fields, reader.readable, devices)
+    links = read_links(bound, fields, reader.readable)
     return Topology(name=fields.name or "", description=fields.description or "", nodes=nodes, links=links)
 
 

@@ -46,7 +46,7 @@ def add_link(text: str, a: str, b: str, mtu: int | None = None, *, devices: Devi
         new: Any = [a, b] if mtu is None else {"endpoints": [a, b], "mtu": mtu}
         data["links"] = [*(data.get("links") or []), new]
 
-    return _verified(text, splice.result(), meant)
+    return _verified(root, splice.result(), meant)
 
 
 def remove_link(text: str, a: str, b: str, *, devices: DeviceCatalogue | None = None) -> str:
@@ -59,7 +59,7 @@ def remove_link(text: str, a: str, b: str, *, devices: DeviceCatalogue | None = 
     def meant(data: dict[str, Any]) -> None:
         del data["links"][index]
 
-    return _verified(text, splice.result(), meant)
+    return _verified(root, splice.result(), meant)
 
 
 def set_link_state(text: str, a: str, b: str, up: bool, *, devices: DeviceCatalogue | None = None) -> str:
@@ -86,7 +86,7 @@ def set_link_state(text: str, a: str, b: str, up: bool, *, devices: DeviceCatalo
         link = data["links"][index]
         data["links"][index] = {**(link if isinstance(link, dict) else {"endpoints": link}), "down": not up}
 
-    return _verified(text, splice.result(), meant)
+    return _verified(root, splice.result(), meant)
 
 
 def set_position(text: str, node: str, x: float, y: float) -> str:
@@ -115,7 +115,7 @@ def set_position(text: str, node: str, x: float, y: float) -> str:
     def meant(data: dict[str, Any]) -> None:
         data["nodes"][node] = {**(data["nodes"][node] or {}), "position": position}
 
-    return _verified(text, splice.result(), meant)
+    return _verified(root, splice.result(), meant)
 
 
 class _Ends:
@@ -183,9 +183,9 @@ def _number(value: float) -> int | float:
     return int(rounded) if rounded == int(rounded) else rounded
 
 
-def _verified(before: str, after: str, meant: Callable[[dict[str, Any]], None]) -> str:
+def _verified(before: Mapping, after: str, meant: Callable[[dict[str, Any]], None]) -> str:
     """``after``, when it says what ``before`` said with ``meant`` applied."""
-    expected = _root(before).data()
+    expected = before.data()
     meant(expected)
     document = read_yaml(after, file=_SOURCE)
     if document.diagnostics or document.root is None or document.root.data() != expected:
