@@ -155,6 +155,14 @@ async def test_the_node_learns_when_the_window_changes(terminal: Terminal) -> No
     await session
 
 
+async def test_a_terminal_without_a_size_gets_the_classic_one(terminal: Terminal) -> None:
+    terminal.resize(0, 0)
+    stream = FakeStream()
+    stream.output.put_nowait(b"")
+    asked = await at_console(stream)
+    assert (asked["columns"], asked["rows"]) == (80, 24)
+
+
 async def test_the_end_of_the_line_is_told(terminal: Terminal, capfd: pytest.CaptureFixture[str]) -> None:
     stream = FakeStream()
     for data in (b"bye", b""):

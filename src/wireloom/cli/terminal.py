@@ -192,11 +192,12 @@ class _Session:
 
 
 def _size(terminal: int) -> os.terminal_size:
-    """The size of the terminal that is typed on; the classic one where there is none."""
+    """The size of the terminal that is typed on; the classic one where there is none or it does not say."""
     try:
-        return os.get_terminal_size(terminal)
+        size = os.get_terminal_size(terminal)
     except OSError:
-        return os.terminal_size((80, 24))
+        size = os.terminal_size((0, 0))
+    return size if all(size) else os.terminal_size((80, 24))
 
 
 async def _readable(loop: asyncio.AbstractEventLoop, fd: int) -> bytes:
