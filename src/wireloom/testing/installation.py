@@ -1,4 +1,4 @@
-"""A whole installation of its own for a test: private fabric, controller and agent as real processes.
+"""A whole installation of its own for a test or benchmark: private fabric, controller and agent as real processes.
 
 It has its own data and run folders, port, host name and management subnet, so it stands beside any other
 installation on the machine; the debris that it leaves is counted by its own id.
@@ -187,8 +187,8 @@ class Installation:
         """Node → (engine's id, when it was started), of both technologies."""
         found = {}
         label = f"label=wireloom.installation={self.id}"
-        for line in run("docker", *self._docker_host(), "ps", "-aq", "--no-trunc", "--filter", label).split():
-            details = json.loads(run("docker", *self._docker_host(), "inspect", line))[0]
+        for line in run("docker", *self.docker_host(), "ps", "-aq", "--no-trunc", "--filter", label).split():
+            details = json.loads(run("docker", *self.docker_host(), "inspect", line))[0]
             found[details["Config"]["Labels"]["wireloom.node"]] = (line, details["State"]["StartedAt"])
         for name in self.domains():
             pid = next(iter(self.emulators(name)), 0)
@@ -196,8 +196,13 @@ class Installation:
         return found
 
     def domains(self) -> list[str]:
-        names = run("virsh", "-c", self._libvirt(), "list", "--all", "--name").split()
-        return [name for name in names if self.id in run("virsh", "-c", self._libvirt(), "dumpxml", name)]
+        """Names of our domains; those of others may go while we look."""
+        names = run("virsh", "-c", self.libvirt_uri(), "list", "--all", "--name").split()
+        return [name for name in names if name.startswith("wl-lab-") and self.id in self._definition(name)]
+
+    def _definition(self, name: str) -> str:
+        command = ["virsh", "-c", self.libvirt_uri(), "dumpxml", name]
+        return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
 
     def emulators(self, domain: str) -> list[int]:
         """Process ids of the QEMU that runs a domain."""
@@ -227,14 +232,14 @@ class Installation:
 
 
 @contextlib.contextmanager
-def own_folder() -> Iterator[Path]:
+def own_folder(*, show_logs: bool = True) -> Iterator[Path]:
     """A folder that a hypervisor under another user can pass through, unlike pytest's; removed at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="wlt-", dir="/var/tmp"))  # noqa: S108 - a fresh folder of our own
+    folder = Path(tempfile.mkdtemp(prefix="wlt-", dir="/var/tmp"))
     folder.chmod(0o755)
     try:
         yield folder
     finally:
-        for log in sorted(folder.glob("*.log")):
+        for log in sorted(folder.glob("*.log")) if show_logs else ():
             print(f"--- {log.name}\n{log.read_text()[-6000:]}")
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -268,12 +273,12 @@ def _scrub(installation: Installation) -> None:
         if kind == "device":
             subprocess.run(["ip", "link", "del", name], check=False, capture_output=True, timeout=10)
     label = f"label=wireloom.installation={installation.id}"
-    docker = ["docker", *installation._docker_host()]
+    docker = ["docker", *installation.docker_host()]
     for runtime in run(*docker, "ps", "-aq", "--filter", label).split():
         subprocess.run([*docker, "rm", "-f", runtime], check=False, capture_output=True, timeout=30)
     for name in installation.domains():
         for verb in ("destroy", "undefine"):
-            command = ["virsh", "-c", installation._libvirt(), verb, name]
+            command = ["virsh", "-c", installation.libvirt_uri(), verb, name]
             subprocess.run(command, check=False, capture_output=True, timeout=30)
 
 
