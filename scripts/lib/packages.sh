@@ -15,8 +15,6 @@ PACKAGES=(
 	ca-certificates procps
 )
 
-is_installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
-
 is_known() { [ -n "$(apt-cache show --no-all-versions "$1" 2>/dev/null)" ]; }
 
 # python_series - the Python that we use: the distribution's own if it is 3.11 or later, else python3.11.
@@ -45,13 +43,10 @@ installed_packages() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed
 update_package_lists() { apt-get -q update; }
 
 install_packages() {
-	local -a missing=()
-	local package
+	local -a missing
 	[ -e /etc/debian_version ] || die 1 "needs Debian 12 or 13, or Ubuntu 22.04 or later"
 	is_known busybox-static || update_package_lists
-	while read -r package; do
-		is_installed "$package" || missing+=("$package")
-	done < <(wanted_packages)
+	mapfile -t missing < <(wanted_packages | sort -u | comm -23 - <(installed_packages))
 	if [ ${#missing[@]} -eq 0 ]; then
 		note "all there"
 		return 0
@@ -69,11 +64,8 @@ install_packages() {
 }
 
 purge_packages() {
-	local -a ours=()
-	local package
-	while read -r package; do
-		if is_installed "$package"; then ours+=("$package"); fi
-	done < <(remembered packages)
+	local -a ours
+	mapfile -t ours < <(remembered packages | sort -u | comm -12 - <(installed_packages))
 	[ ${#ours[@]} -eq 0 ] || apt-get -q -y purge "${ours[@]}"
 	forget packages
 	note "${#ours[@]} removed"

@@ -8,6 +8,8 @@ python_stamp() {
 	(cd "$REPOSITORY" && cat "${LOCKS[@]}" pyproject.toml)
 }
 
+python_release() { "$1" -c 'import sys; print(sys.version_info[:2])' 2>/dev/null; }
+
 install_python() {
 	local python stamp
 	python=/usr/bin/$(python_series)
@@ -16,8 +18,8 @@ install_python() {
 		note "unchanged"
 		return 0
 	fi
-	# Other releases of Python do not mix in one environment.
-	if [ "$("$VENV/bin/python" -c 'import sys; print(sys.version)' 2>/dev/null)" != "$("$python" -c 'import sys; print(sys.version)')" ]; then
+	# Packages of one release of Python do not work with another.
+	if [ "$(python_release "$VENV/bin/python")" != "$(python_release "$python")" ]; then
 		"$python" -m venv --clear "$VENV"
 	fi
 	cd "$REPOSITORY" || exit
