@@ -22,6 +22,7 @@ pytestmark = pytest.mark.libvirt
 
 SYSTEM_SOCKET = "/run/libvirt/libvirt-sock"
 GOLDEN = Path(__file__).parent.parent / "unit" / "golden" / "libvirt"
+EMULATOR_LOGS = Path("/var/log/libvirt/qemu")
 SOON_S = 20.0
 
 
@@ -143,6 +144,23 @@ async def test_a_failed_power_on_leaves_no_record_of_a_run(rig: Rig) -> None:
         await rig.provider.create(spec)
         await rig.provider.start(runtime_id)
         await rig.expect_phase(runtime_id, RuntimePhase.GATED)
+
+
+async def test_a_folder_that_the_emulator_cannot_enter_is_named(rig: Rig) -> None:
+    spec = rig.spec()
+    async with rig.created(spec) as runtime_id:
+        spec.folder.chmod(0o700)
+        with pytest.raises(RuntimeFailed) as caught:
+            await rig.provider.start(runtime_id)
+        assert str(spec.folder) in caught.value.hint
+
+
+async def test_a_removed_machine_leaves_no_log_of_its_emulator(rig: Rig) -> None:
+    spec = rig.spec()
+    async with rig.created(spec) as runtime_id:
+        await rig.provider.start(runtime_id)
+        assert list(EMULATOR_LOGS.glob(f"{spec.name}.*")) != []
+    assert list(EMULATOR_LOGS.glob(f"{spec.name}.*")) == []
 
 
 async def test_disks_are_kept_by_incarnation_and_image(rig: Rig) -> None:

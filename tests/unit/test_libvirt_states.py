@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import libvirt
@@ -9,7 +10,7 @@ import pytest
 
 from wireloom.model.runtime import EventKind
 from wireloom.model.state import RuntimePhase
-from wireloom.providers.libvirt.acceleration import decide, probe
+from wireloom.providers.libvirt.acceleration import decide, may_use, probe
 from wireloom.providers.libvirt.cgroups import cpu_quota_works
 from wireloom.providers.libvirt.metadata import Run
 from wireloom.providers.libvirt.states import event_kind, interpret
@@ -91,6 +92,15 @@ def test_acceleration_reads_the_flags_of_the_host(tmp_path: Path) -> None:
     assert probe(cpuinfo=cpuinfo, device=device).kind == "kvm"
     cpuinfo.write_text("processor: 0\n")
     assert probe(cpuinfo=cpuinfo, device=device).kind == "tcg"
+
+
+@pytest.mark.parametrize(
+    ("mode", "groups", "usable"),
+    [(0o600, {7}, False), (0o660, {7}, True), (0o660, {8}, False), (0o666, {8}, True), (0o606, {7}, False)],
+)
+def test_who_may_use_the_device(mode: int, groups: set[int], usable: bool) -> None:
+    device = os.stat_result((mode, 0, 0, 1, 0, 7, 0, 0, 0, 0))
+    assert may_use(device, 64055, frozenset(groups)) is usable
 
 
 def test_cpu_limits_need_the_controller(tmp_path: Path) -> None:

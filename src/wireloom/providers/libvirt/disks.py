@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import stat
 import struct
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -12,7 +14,7 @@ from wireloom.providers.libvirt import layout, qemu_img
 from wireloom.providers.libvirt.qemu_img import BaseImage
 from wireloom.providers.libvirt.settings import LibvirtSettings
 
-__all__ = ["backing_file", "ensure_disks", "ensure_folders"]
+__all__ = ["access_hint", "backing_file", "ensure_disks", "ensure_folders"]
 
 #: The emulator runs as another user, which must pass through to its disks and media, but need not list them.
 _FOLDER_MODE: Final = 0o711
@@ -41,6 +43,16 @@ async def ensure_disks(spec: RuntimeSpec, settings: LibvirtSettings, base: BaseI
         if not path.exists():
             undo.callback(qemu_img.remove_quietly, [path])
             await qemu_img.create_empty(path, round(extra.size_gb * _GIB))
+
+
+def access_hint(disks: Sequence[Path]) -> str:
+    """Advice when a folder above a disk lets nobody but its owner through, as the emulator's user must; or nothing."""
+    closed = {folder for disk in disks for folder in disk.parents if folder.is_dir() and not _passable(folder)}
+    return f"the emulator's user cannot enter {min(closed)}: chmod o+x" if closed else ""
+
+
+def _passable(folder: Path) -> bool:
+    return bool(folder.stat().st_mode & stat.S_IXOTH)
 
 
 def backing_file(disk: Path) -> Path | None:

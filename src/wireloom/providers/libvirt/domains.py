@@ -51,7 +51,7 @@ _UNDEFINE_EVERYTHING: Final = (
 class Domain:
     """A domain of ours as libvirt describes it now.
 
-    ``devices`` and ``carriers`` are by port index; ``sockets`` and ``logs`` by serial line.
+    ``devices`` and ``carriers`` are by port index; ``sockets`` and ``logs`` by serial line. ``disks`` are files.
     """
 
     uuid: str
@@ -64,6 +64,7 @@ class Domain:
     carriers: Mapping[int, bool] = field(default_factory=dict)
     sockets: tuple[Path, ...] = ()
     logs: tuple[Path, ...] = ()
+    disks: tuple[Path, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -89,6 +90,7 @@ def read_domain(xml: str, state: int, reason: int) -> Domain | None:
         carriers={index: _attribute(element, "link", "state") != "down" for index, element in interfaces},
         sockets=tuple(Path(_attribute(serial, "source", "path")) for serial in serials),
         logs=tuple(Path(_attribute(serial, "log", "file")) for serial in serials),
+        disks=_disk_files(root),
     )
 
 
@@ -98,6 +100,10 @@ def _interfaces(root: ET.Element) -> Iterator[tuple[int, ET.Element]]:
         number = _attribute(element, "alias", "name").removeprefix(_ALIAS_PREFIX)
         if number.isdecimal():
             yield int(number), element
+
+
+def _disk_files(root: ET.Element) -> tuple[Path, ...]:
+    return tuple(Path(source.attrib["file"]) for source in root.findall("devices/disk/source[@file]"))
 
 
 def _attribute(element: ET.Element, tag: str, name: str) -> str:
@@ -270,8 +276,8 @@ def stats(connection: libvirt.virConnect, uuid: str) -> RuntimeStats:
 
 def disk_files(connection: libvirt.virConnect) -> list[Path]:
     """Disk files of every domain of the host, ours or not."""
-    found = []
+    found: list[Path] = []
     for handle in connection.listAllDomains():
         root = ET.fromstring(handle.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))  # noqa: S314 (from libvirt)
-        found += [Path(source.attrib["file"]) for source in root.findall("devices/disk/source[@file]")]
+        found += _disk_files(root)
     return found

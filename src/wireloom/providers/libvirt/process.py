@@ -7,14 +7,18 @@ its name.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
 
-__all__ = ["alive", "held_taps", "open_pidfd", "process_id"]
+__all__ = ["alive", "emulator_log", "held_taps", "open_pidfd", "process_id", "remove_emulator_log"]
 
 #: Where the system's libvirtd keeps a file with the process id per running domain.
 _RUN_FOLDER: Final = Path("/run/libvirt/qemu")
+
+#: Where it keeps what each domain's emulator wrote about itself; it never removes any.
+_LOG_FOLDER: Final = Path("/var/log/libvirt/qemu")
 
 _PROC: Final = Path("/proc")
 
@@ -57,3 +61,16 @@ def held_taps(pid: int) -> frozenset[str]:
             continue
         found |= {line.removeprefix("iff:").strip() for line in lines if line.startswith("iff:")}
     return frozenset(found - {""})
+
+
+def emulator_log(name: str) -> Path:
+    """What the emulator of the domain ``name`` said about itself (not what its guest wrote)."""
+    return _LOG_FOLDER / f"{name}.log"
+
+
+def remove_emulator_log(name: str) -> None:
+    """Remove it with its rotated parts; libvirt leaves them for ever."""
+    log = emulator_log(name)
+    for part in (log, *(log.with_name(f"{log.name}.{number}") for number in range(4))):
+        with contextlib.suppress(OSError):
+            part.unlink()

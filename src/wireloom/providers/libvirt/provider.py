@@ -104,7 +104,8 @@ class LibvirtProvider:
         try:
             version = await self._connections.quick(_hypervisor_version, timeout_s=_CAPABILITIES_TIMEOUT_S)
             facts["version"] = version
-            facts["problem"] = self._acceleration.reason if self._acceleration.kind == "tcg" else ""
+            slow = self._acceleration.reason if self._acceleration.kind == "tcg" else ""
+            facts["problem"] = "; ".join(filter(None, (slow, acceleration.device_problem())))
         except WireloomError as error:
             facts = {"available": False, "problem": str(error)}
         return Capabilities(
@@ -205,10 +206,14 @@ class LibvirtProvider:
         for log in domain.logs:
             bootlog.put_aside(log)
         run = Run(started_at=time.time())
-        await self._connections.power(
-            partial(domains.power_on, uuid=runtime_id, run=run),
-            undo=lambda connection, result: domains.power_off(connection, runtime_id),
-        )
+        try:
+            await self._connections.power(
+                partial(domains.power_on, uuid=runtime_id, run=run),
+                undo=lambda connection, result: domains.power_off(connection, runtime_id),
+            )
+        except RuntimeFailed as error:
+            error.hint = error.hint or disks.access_hint(domain.disks) or f"see {process.emulator_log(domain.name)}"
+            raise
         self._hub.watch_process(runtime_id, domain.name)
 
     async def release(self, runtime_id: str) -> None:
@@ -255,6 +260,7 @@ class LibvirtProvider:
         if domain.active:
             await self._power_off(runtime_id)
         await self._connections.quick(partial(domains.undefine, uuid=runtime_id))
+        process.remove_emulator_log(domain.name)
         self._seen.pop(runtime_id, None)
         self._hub.release(runtime_id)
 
