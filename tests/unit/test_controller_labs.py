@@ -191,6 +191,13 @@ async def test_dependents_of_a_refused_node_are_refused_with_it(rig: Rig) -> Non
     assert [error["node"] for error in operation.errors] == ["b", "c"]
 
 
+async def test_privileged_nodes_are_refused_without_consent_and_where_the_host_cannot(rig: Rig) -> None:
+    await rig.add_host()
+    text = THREE_NODES.replace("  c:\n", "  c: {settings: {privileged: true}}\n")
+    operation = await rig.deploy(text)
+    assert [(error["node"], error["code"]) for error in operation.errors] == [("c", "not-permitted")]
+
+
 # -------------------------------------------------------------------- verbs
 
 
@@ -339,6 +346,15 @@ async def test_unchanged_values_tell_nobody(rig: Rig) -> None:
         await rig.fabric.put_host(host.facts.model_copy(update={"cpus": 9}))
         messages = await mailbox.take()
     assert [(message.type, message.data["facts"]["cpus"]) for message in messages] == [("host", 9)]
+
+
+async def test_a_host_with_another_management_network_gets_new_addresses(rig: Rig) -> None:
+    host = await rig.add_host()
+    await rig.deploy()
+    await rig.fabric.put_host(host.facts.model_copy(update={"management_subnet": "172.31.0.0/24"}))
+    await until(lambda: node(rig, "a").mgmt_ipv4 == "172.31.0.2")
+    await until(lambda: slice_of(rig).nodes[1].mgmt_ipv4 == "172.31.0.3")
+    assert slice_of(rig).management.gateway == "172.31.0.1"  # type: ignore[union-attr]
 
 
 # -------------------------------------------------------------------- nothing is lost

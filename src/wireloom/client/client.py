@@ -349,10 +349,14 @@ class Client:
 
 
 def _unsettled(view: LabView) -> list[str]:
+    """Names of nodes that may still become ready."""
     return [
         node.name
         for node in view.nodes
-        if node.power == "on" and node.state != "failed" and node.ready not in {"yes", "timeout"}
+        if node.power == "on"
+        and node.state != "failed"
+        and node.ready not in {"yes", "timeout"}
+        and not (node.state == "stopped" and view.converged)  # it ended by itself, and nothing starts it again
     ]
 
 

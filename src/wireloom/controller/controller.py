@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -30,6 +30,9 @@ from wireloom.model.views import DeviceView, HostView, LabView, OperationView, S
 __all__ = ["Controller"]
 
 log = structlog.get_logger(__name__)
+
+#: How long it can be asked how an operation ended.
+REMEMBERED_OPERATIONS_S: Final = 7 * 24 * 3600.0
 
 
 class Controller:
@@ -67,12 +70,19 @@ class Controller:
             privileged_permitted=privileged_permitted,
         )
         self._observer = Observer(
-            fabric=fabric, store=store, live=self.live, board=self.board, publisher=self.publisher, hub=self.hub
+            fabric=fabric,
+            store=store,
+            live=self.live,
+            board=self.board,
+            publisher=self.publisher,
+            hub=self.hub,
+            labs=self.labs,
         )
         self._store = store
         self._fabric = fabric
         self._topologies = topologies
         self._supervisor = Supervisor()
+        self._clock = clock
 
     @classmethod
     async def create(
@@ -115,6 +125,7 @@ class Controller:
                 log.error("lab cannot be expanded", lab=snapshot.lab.name, error=str(error))
                 slices = None
             self.board.put(snapshot, slices)
+        await self._store.forget_operations(self._clock() - REMEMBERED_OPERATIONS_S)
         for operation in await self._store.running_operations():
             self.board.track(operation)
             self.board.refresh(operation.lab_id)

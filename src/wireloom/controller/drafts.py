@@ -54,6 +54,8 @@ def inspected(
     facts: Mapping[str, HostFacts],
     reserved_mb: Mapping[str, int],
     concerned: frozenset[str],
+    *,
+    allow_privileged: bool,
 ) -> tuple[list[NodeRecord], Findings]:
     """``nodes`` placed and checked: those of ``concerned`` that were never made may be refused.
 
@@ -69,7 +71,9 @@ def inspected(
     }
     chosen = place(wishes, rooms)
     candidates = [
-        Candidate(spec, chosen[spec.name], records[spec.name].power) for spec in topology.nodes if spec.name in wishes
+        Candidate(spec, chosen[spec.name], records[spec.name].power, allow_privileged)
+        for spec in topology.nodes
+        if spec.name in wishes
     ]
     findings = check(candidates, facts, reserved_mb)
     # What exists on a host stays intended whatever is wrong there now: leaving it out would destroy it.

@@ -151,7 +151,14 @@ class LabService:
         lab_id = before.lab.id if before else self._new_id()
         nodes = drafted_nodes(topology, before, lab_id, self._new_id)
         everyone = frozenset(node.name for node in nodes)
-        placed, findings = inspected(nodes, topology, self._facts(), self._reserved_mb(lab_id), everyone)
+        placed, findings = inspected(
+            nodes,
+            topology,
+            self._facts(),
+            self._reserved_mb(lab_id),
+            everyone,
+            allow_privileged=request.allow_privileged,
+        )
         lab = LabRecord(
             id=lab_id,
             name=topology.name,
@@ -215,8 +222,8 @@ class LabService:
             nodes = after_verb(before, request, names)
             if request.verb in {"start", "restart"}:
                 topology = await asyncio.to_thread(self._topologies.parse_revision, before.revision)
-                facts, reserved = self._facts(), self._reserved_mb(before.lab.id)
-                nodes, _ = inspected(nodes, topology, facts, reserved, names)
+                facts, reserved, consent = self._facts(), self._reserved_mb(before.lab.id), before.lab.allow_privileged
+                nodes, _ = inspected(nodes, topology, facts, reserved, names, allow_privileged=consent)
             after = self._next(before, nodes)
             operation = self._operation(after, request.verb, *self._goal(before, after, request, names))
             view = await self._apply(before, after, operation)
@@ -264,6 +271,20 @@ class LabService:
             view = await self._apply(before, after, self._operation(after, "destroy", "absent", targets))
             self._journal.tell("lab.destroyed", "removal asked for", lab=lab)
             return view
+
+    async def readdress(self, host: str) -> None:
+        """The management network of ``host`` is another than before: give its nodes addresses in it."""
+        for lab_id in self._board.lab_ids:
+            known = self._board.snapshot(lab_id)
+            if known is None or host not in known.hosts:
+                continue
+            async with self._locks.hold(known.lab.name):
+                before = await self._store.snapshot_by_id(lab_id)
+                if before is None or before.lab.removing:
+                    continue
+                after = self._next(before, before.nodes)
+                await self._apply(before, after, self._operation(after, "readdress", "running", OperationTargets()))
+                self._journal.tell("lab.readdressed", f"management addresses on {host} changed", lab=before.lab.name)
 
     # ---------------------------------------------------------------- inside
 

@@ -10,6 +10,7 @@ import structlog
 
 from wireloom.controller.board import Board
 from wireloom.controller.hub import Hub
+from wireloom.controller.labs import LabService
 from wireloom.controller.live import LiveState
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.publisher import Publisher
@@ -29,7 +30,15 @@ class Observer:
     """The controller's ears. One per controller."""
 
     def __init__(
-        self, *, fabric: ControllerFabric, store: Store, live: LiveState, board: Board, publisher: Publisher, hub: Hub
+        self,
+        *,
+        fabric: ControllerFabric,
+        store: Store,
+        live: LiveState,
+        board: Board,
+        publisher: Publisher,
+        hub: Hub,
+        labs: LabService,
     ) -> None:
         self._fabric = fabric
         self._store = store
@@ -37,6 +46,7 @@ class Observer:
         self._board = board
         self._publisher = publisher
         self._hub = hub
+        self._labs = labs
         self._touched: set[str] = set()
         self._awake = asyncio.Event()
 
@@ -58,6 +68,7 @@ class Observer:
         if facts is not None and facts.management_subnet not in {"", self._live.subnets.get(host)}:
             await self._store.remember_subnet(host, facts.management_subnet)
             self._live.subnets[host] = facts.management_subnet
+            await self._labs.readdress(host)
         if not self._live.set_host(host, facts):
             return
         self._hub.publish(StreamMessage(type="host", data=self._live.hosts[host].view().model_dump(mode="json")))

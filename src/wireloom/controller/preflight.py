@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from wireloom.errors import CapacityExceeded, Unavailable, Unsupported, WireloomError
+from wireloom.errors import CapacityExceeded, NotPermitted, Unavailable, Unsupported, WireloomError
 from wireloom.fabric.documents import HostFacts
 from wireloom.model.topology import NodeSpec
 
@@ -21,11 +21,12 @@ OVERCOMMIT: Final = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A node and the host chosen for it; ``None``: none was found."""
+    """A node and the host chosen for it; ``None``: none was found. ``allow_privileged``: the user's consent."""
 
     spec: NodeSpec
     host: str | None
     power: Literal["on", "off"] = "on"
+    allow_privileged: bool = False
 
 
 @dataclass
@@ -46,8 +47,7 @@ def check(candidates: Sequence[Candidate], facts: Mapping[str, HostFacts], reser
     used = dict(reserved_mb)
     for candidate in candidates:
         problem = _host_problem(candidate, facts) or _provider_problem(candidate, facts)
-        if problem is None:
-            problem = _memory_problem(candidate, facts, used)
+        problem = problem or _privilege_problem(candidate, facts) or _memory_problem(candidate, facts, used)
         if problem is not None:
             findings.problems[candidate.spec.name] = problem
     _block_dependents(candidates, findings)
@@ -92,6 +92,25 @@ def _provider_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> W
     if node.binds and not capabilities.binds:
         return Unsupported(
             f"provider {node.provider} cannot show host folders in the guest", node=node.name, hint="remove `binds`"
+        )
+    return None
+
+
+def _privilege_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
+    node, host = candidate.spec, facts[candidate.host or ""]
+    if node.settings.get("privileged") is not True:
+        return None
+    if not candidate.allow_privileged:
+        return NotPermitted(
+            "it wants to run privileged, and this deployment does not allow it",
+            node=node.name,
+            hint="allow privileged nodes when you deploy, if you trust the image",
+        )
+    if not any(item.name == node.provider and item.privileged for item in host.providers):
+        return Unsupported(
+            f"host {host.host} cannot run privileged nodes",
+            node=node.name,
+            hint="name the capabilities that it needs, or use another host",
         )
     return None
 

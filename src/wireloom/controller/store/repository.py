@@ -160,6 +160,12 @@ class Store:
         async with self._database.write() as connection:
             await connection.execute(update(table).where(table.c.id == record.id).values(values))
 
+    async def forget_operations(self, before: float) -> None:
+        """Delete operations that ended before the UNIX time ``before``."""
+        table = tables.operations
+        async with self._database.write() as connection:
+            await connection.execute(delete(table).where(table.c.finished_at < before))
+
 
 async def _snapshot(connection: AsyncConnection, lab_row: RowMapping) -> LabSnapshot:
     lab = LabRecord.model_validate(dict(lab_row))
