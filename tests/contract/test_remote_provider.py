@@ -76,7 +76,7 @@ async def test_events_go_on_after_the_fabric_was_killed(tmp_path: Path) -> None:
             await fabric.kill()
             await provider.create(spec(tmp_path))
             async with asyncio.timeout(20):  # the stream lived on, or was opened anew
-                while not {event.kind for _, event in log.seen} & {EventKind.CREATED, EventKind.RESYNC}:
+                while not {event.kind for _, event in log.seen} & {EventKind.CREATED, EventKind.RESYNC}:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             await provider.start(next(iter(world.runtimes)))
             await log.wait_for(EventKind.STARTED, node_id="id-r1", timeout_s=20)
