@@ -149,7 +149,7 @@ async def _agent(settings: Settings) -> None:
     from wireloom.agent.facts import host_facts
     from wireloom.agent.login import AgentLogin
     from wireloom.agent.management import ManagementNetwork, segment_name
-    from wireloom.agent.service import AgentService
+    from wireloom.agent.service import AgentParts, AgentService
     from wireloom.agent.ssh import InstallationKey, SshShell
     from wireloom.dataplane.kernel import KernelDataPlane
     from wireloom.fabric.connection import Fabric
@@ -169,7 +169,7 @@ async def _agent(settings: Settings) -> None:
     await dataplane.self_test()
     key = await asyncio.to_thread(InstallationKey.ensure, settings.data_dir / "keys")
     decision = acceleration.probe(settings.acceleration)
-    service = AgentService(
+    parts = AgentParts(
         host=settings.host,
         installation=login.installation,
         host_boot=_BOOT_ID.read_text().strip(),
@@ -192,6 +192,6 @@ async def _agent(settings: Settings) -> None:
         resync_s=settings.resync_s,
     )
     try:
-        await service.run()
+        await AgentService(parts).run()
     finally:
         await fabric.close()

@@ -6,14 +6,13 @@ import asyncio
 import os
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import AsyncIterator
 
 import pytest
-from wireloom.testing.installation import Installation, installed, own_folder, until
 
 from wireloom.model.views import DeployRequest
+from wireloom.testing.installation import Installation, installed, own_folder, run, until
 
 LAB = """
 name: lab
@@ -141,7 +140,7 @@ async def test_nodes_that_die_are_seen_within_a_second_and_started_again(host: I
     await host.deploy(LAB)
     await host.wired()
     container, _ = host.runtimes()["b"]
-    subprocess.run(["docker", "kill", container], check=True, capture_output=True, timeout=20)
+    await asyncio.to_thread(run, "docker", "kill", container)
     died = time.monotonic()
     await host.reach(lambda view: view.nodes[2].state != "running" or bool(view.nodes[2].error), "b's death is seen")
     assert time.monotonic() - died < 1

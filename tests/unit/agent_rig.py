@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -26,9 +27,10 @@ from wireloom.errors import Unavailable
 from wireloom.fabric.documents import Event
 from wireloom.model.device import Access, Probe, Readiness, Step
 from wireloom.model.identity import device_name, mac_address
-from wireloom.model.runtime import ExecResult
+from wireloom.model.runtime import ExecResult, RuntimeStatus
 from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
 from wireloom.model.state import NodeStatus, SliceStatus
+from wireloom.model.state import Readiness as ReadyState
 from wireloom.providers.simulated import SimulatedProvider, SimulatedWorld
 from wireloom.providers.simulated.world import CONTAINER_LIKE, MACHINE_LIKE
 
@@ -87,14 +89,14 @@ class Agent:
         self.folders = FolderStore(host.folder / "nodes", INSTALLATION)
         self.network = HostNetwork(SimulatedDataPlane(INSTALLATION, host.network))
         channels = Channels(NoShell())
-        self.readiness = ReadinessWatch(channels, lambda *report: self.reconciler.report_readiness(*report))
-        self.world = World(self.providers, lambda *change: self.reconciler.runtime_changed(*change))
+        self.readiness = ReadinessWatch(channels, self._on_readiness)
+        self.world = World(self.providers, self._on_runtime)
         self.actions = Actions(
             providers=self.providers,
             folders=self.folders,
             network=self.network,
             channels=channels,
-            wake=lambda: self.reconciler.wake(),
+            wake=self._wake,
         )
         ports = PortsHook(self.network, "wlbtest")
         self.runner = Runner(
@@ -119,6 +121,15 @@ class Agent:
             reporter=self.reporter,
         )
         self.pruner = Pruner(world=self.world, network=self.network, folders=self.folders, runner=self.runner)
+
+    def _wake(self) -> None:
+        self.reconciler.wake()
+
+    def _on_runtime(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
+        self.reconciler.runtime_changed(node_id, before, after)
+
+    async def _on_readiness(self, node_id: str, readiness: ReadyState) -> None:
+        await self.reconciler.report_readiness(node_id, readiness)
 
     @contextlib.asynccontextmanager
     async def alive(self) -> AsyncIterator[Agent]:
@@ -192,7 +203,7 @@ def make_lab(*nodes: NodeIntent, generation: int = 1, removed: bool = False) -> 
     """A chain: each node's port 1 is wired to the next node's port 2."""
     wires = tuple(
         WireIntent(id=f"w{i}", a=PortRef(node_id=a.id, index=1), b=PortRef(node_id=b.id, index=2))
-        for i, (a, b) in enumerate(zip(nodes, nodes[1:], strict=False))
+        for i, (a, b) in enumerate(itertools.pairwise(nodes))
     )
     return Slice(
         installation=INSTALLATION,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -29,10 +30,11 @@ from wireloom.dataplane.contract import DataPlane
 from wireloom.errors import WireloomError
 from wireloom.fabric.connection import Fabric
 from wireloom.fabric.documents import HostFacts, LoopHealth
+from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.state import Readiness
 from wireloom.providers.contract import Provider
 
-__all__ = ["AgentService"]
+__all__ = ["AgentParts", "AgentService"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,75 +43,65 @@ _RESTART_LOOP_S = 1.0
 FactsReader = Callable[[], HostFacts]
 
 
-class AgentService:
-    """One host's agent. ``run`` returns only by cancellation; nodes and wires outlive it.
+@dataclass(frozen=True, kw_only=True)
+class AgentParts:
+    """What an agent is made of; given by the composition root.
 
-    :param host_boot: the host's boot id, which changes when the host is rebooted.
-    :param facts: reads what the host is; called off the loop before each heartbeat.
-    :param segment: name of the management segment, into which management ports are plugged.
+    :ivar host_boot: the host's boot id, which changes when the host is rebooted.
+    :ivar facts: reads what the host is; called off the loop before each heartbeat.
+    :ivar segment: name of the management segment, into which management ports are plugged.
+    :ivar authorized_keys: lines that let the agent log in to guests.
     """
 
-    def __init__(
-        self,
-        *,
-        host: str,
-        installation: str,
-        host_boot: str,
-        data_dir: Path,
-        fabric: Fabric,
-        providers: Mapping[str, Provider],
-        dataplane: DataPlane,
-        management: ManagementPlane,
-        segment: str,
-        shell: RemoteShell,
-        authorized_keys: str,
-        facts: FactsReader,
-        heartbeat_s: float = 2.0,
-        resync_s: float = 30.0,
-    ) -> None:
-        self._host = host
-        self._fabric = fabric
-        self._providers = providers
-        self._dataplane = dataplane
-        self._facts = facts
-        self._heartbeat_s = heartbeat_s
-        self._folders = FolderStore(data_dir / "nodes", installation)
-        self._network = HostNetwork(dataplane)
-        self._channels = Channels(shell)
+    host: str
+    installation: str
+    host_boot: str
+    data_dir: Path
+    fabric: Fabric
+    providers: Mapping[str, Provider]
+    dataplane: DataPlane
+    management: ManagementPlane
+    segment: str
+    shell: RemoteShell
+    authorized_keys: str
+    facts: FactsReader
+    heartbeat_s: float = 2.0
+    resync_s: float = 30.0
+
+
+class AgentService:
+    """One host's agent. ``run`` returns only by cancellation; nodes and wires outlive it."""
+
+    def __init__(self, parts: AgentParts) -> None:
+        self._parts = parts
+        self._folders = FolderStore(parts.data_dir / "nodes", parts.installation)
+        self._network = HostNetwork(parts.dataplane)
+        self._channels = Channels(parts.shell)
         self._consoles = Consoles()
-        self._reporter = Reporter(host, fabric)
+        self._reporter = Reporter(parts.host, parts.fabric)
         self._readiness = ReadinessWatch(self._channels, self._on_readiness)
-        self.world = World(providers, lambda *change: self.reconciler.runtime_changed(*change))  # noqa: PLW0108 - made below
+        self.world = World(parts.providers, self._on_runtime)
         self._actions = Actions(
-            providers=providers,
+            providers=parts.providers,
             folders=self._folders,
             network=self._network,
             channels=self._channels,
-            wake=lambda: self.reconciler.wake(),  # noqa: PLW0108 - made below
+            wake=self._wake,
         )
-        ports = PortsHook(self._network, segment)
-        hooks: tuple[Hook, ...] = (ImageHook(), Day0Hook(authorized_keys), ports, WiringHook(self._network))
-        runner = Runner(
-            providers=providers,
-            folders=self._folders,
-            hooks=hooks,
-            ports=ports,
-            host_boot=host_boot,
-            progress=self._actions.note_step,
-        )
+        runner = self._make_runner()
         self._actions.bind(runner, self.world)
         self.reconciler = Reconciler(
-            host=host,
-            host_boot=host_boot,
+            host=parts.host,
+            host_boot=parts.host_boot,
             world=self.world,
             network=self._network,
             folders=self._folders,
             actions=self._actions,
             readiness=self._readiness,
-            management=management,
+            management=parts.management,
             reporter=self._reporter,
         )
-        self.reconciler.state.resync_period_s = resync_s
+        self.reconciler.state.resync_period_s = parts.resync_s
         pruner = Pruner(world=self.world, network=self._network, folders=self._folders, runner=runner)
         self._questions = Questions(
             reconciler=self.reconciler,
@@ -119,12 +111,26 @@ class AgentService:
             pruner=pruner,
         )
 
+    def _make_runner(self) -> Runner:
+        """The runner with its hooks in their order."""
+        parts = self._parts
+        ports = PortsHook(self._network, parts.segment)
+        hooks: tuple[Hook, ...] = (ImageHook(), Day0Hook(parts.authorized_keys), ports, WiringHook(self._network))
+        return Runner(
+            providers=parts.providers,
+            folders=self._folders,
+            hooks=hooks,
+            ports=ports,
+            host_boot=parts.host_boot,
+            progress=self._actions.note_step,
+        )
+
     async def run(self) -> None:
         """Serve until cancelled."""
         self._folders.load()
         await self.world.resync()
-        await self._questions.serve(self._fabric, self._host)
-        self._fabric.on_rebuilt(self._reporter.resend)
+        await self._questions.serve(self._parts.fabric, self._parts.host)
+        self._parts.fabric.on_rebuilt(self._reporter.resend)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "reconcile": self.reconciler.run,
             "intents": self._follow_intents,
@@ -132,7 +138,7 @@ class AgentService:
             "reports": self._reporter.run,
             "heartbeat": self._heartbeat,
         }
-        for name in self._providers:
+        for name in self._parts.providers:
             loops[f"events-{name}"] = lambda name=name: self.world.watch(name)  # type: ignore[misc]
         try:
             async with asyncio.TaskGroup() as group:
@@ -145,9 +151,9 @@ class AgentService:
         await self._actions.close()
         await self._readiness.close()
         await self._consoles.close()
-        for provider in self._providers.values():
+        for provider in self._parts.providers.values():
             await provider.close()
-        await self._dataplane.close()
+        await self._parts.dataplane.close()
 
     async def _keep(self, name: str, loop: Callable[[], Awaitable[None]]) -> None:
         """The supervisor's edge of one loop: it ends only with the agent."""
@@ -160,24 +166,30 @@ class AgentService:
                 log.exception("defect in a loop", loop=name)
             await asyncio.sleep(_RESTART_LOOP_S)
 
+    def _wake(self) -> None:
+        self.reconciler.wake()
+
+    def _on_runtime(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
+        self.reconciler.runtime_changed(node_id, before, after)
+
     async def _on_readiness(self, node_id: str, readiness: Readiness) -> None:
         await self.reconciler.report_readiness(node_id, readiness)
 
     async def _follow_intents(self) -> None:
-        async for change in self._fabric.watch_intents(self._host):
+        async for change in self._parts.fabric.watch_intents(self._parts.host):
             self.reconciler.set_slice(change.lab_id, change.value)
 
     async def _follow_kernel(self) -> None:
         self._network.invalidate()
-        async for _ in self._dataplane.watch():
+        async for _ in self._parts.dataplane.watch():
             self._network.invalidate()
             self.reconciler.wake()
 
     async def _heartbeat(self) -> None:
         while True:
-            facts = await asyncio.to_thread(self._facts)
-            await self._fabric.put_host(self._complete(facts))
-            await asyncio.sleep(self._heartbeat_s)
+            facts = await asyncio.to_thread(self._parts.facts)
+            await self._parts.fabric.put_host(self._complete(facts))
+            await asyncio.sleep(self._parts.heartbeat_s)
 
     def _complete(self, facts: HostFacts) -> HostFacts:
         state = self.reconciler.state

@@ -223,11 +223,13 @@ class Installation:
             *(f"name {line}" for line in Path("/etc/hosts").read_text().splitlines() if self.id in line),
         ]
 
-    def _docker_host(self) -> list[str]:
+    def docker_host(self) -> list[str]:
+        """Options that make the Docker client talk to this installation's engine."""
         url = self.extra_environment.get("WIRELOOM_DOCKER_URL")
         return ["-H", url] if url else []
 
-    def _libvirt(self) -> str:
+    def libvirt_uri(self) -> str:
+        """Where this installation's hypervisor answers."""
         return self.extra_environment.get("WIRELOOM_LIBVIRT_URI", "qemu:///system")
 
 
