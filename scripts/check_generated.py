@@ -33,6 +33,7 @@ GENERATED: tuple[Generated, ...] = tuple(
             "docs/reference/devices.md",
         ),
         "scripts/generate_cli_reference.py": ("docs/reference/cli.md", "docs/reference/settings.md"),
+        "scripts/generate_openapi.py": ("docs/reference/openapi.json",),
     }.items()
     for file in files
 )

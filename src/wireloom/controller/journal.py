@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import structlog
 
@@ -56,7 +56,8 @@ class Journal:
 
     async def _read(self) -> None:
         since = self._read_until if self._read_until is not None else self._clock() - REMEMBERED_S
-        async with aclosing(cast(Any, self._fabric.events(since=since))) as events:
+        reader = cast(AsyncGenerator[Event, None], self._fabric.events(since=since))
+        async with aclosing(reader) as events:
             async for event in events:
                 self._read_until = self._clock()
                 self._recent.append(event)

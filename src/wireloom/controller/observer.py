@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import structlog
 
@@ -12,11 +13,13 @@ from wireloom.controller.board import Board
 from wireloom.controller.hub import Hub
 from wireloom.controller.labs import LabService
 from wireloom.controller.live import LiveState
-from wireloom.controller.ports import ControllerFabric
+from wireloom.controller.ports import Change, ControllerFabric
 from wireloom.controller.publisher import Publisher
 from wireloom.controller.store import Store
 from wireloom.controller.tasks import Supervisor
+from wireloom.fabric.documents import HostFacts
 from wireloom.fabric.subjects import split_key
+from wireloom.model.state import SliceStatus
 from wireloom.model.views import StreamMessage
 
 __all__ = ["Observer"]
@@ -58,12 +61,13 @@ class Observer:
 
     async def _watch_hosts(self) -> None:
         # The fabric's watchers are asynchronous generators; closing them ends their subscription.
-        async with aclosing(cast(Any, self._fabric.watch_hosts())) as changes:
+        watcher = cast(AsyncGenerator[Change[HostFacts], None], self._fabric.watch_hosts())
+        async with aclosing(watcher) as changes:
             async for change in changes:
                 (host,) = split_key(change.key)
                 await self._host_changed(host, change.value)
 
-    async def _host_changed(self, host: str, facts: Any) -> None:
+    async def _host_changed(self, host: str, facts: HostFacts | None) -> None:
         came = facts is not None and host not in self._live.alive
         if facts is not None and facts.management_subnet not in {"", self._live.subnets.get(host)}:
             await self._store.remember_subnet(host, facts.management_subnet)
@@ -80,7 +84,8 @@ class Observer:
             log.warning("host does not answer", host=host)
 
     async def _watch_observations(self) -> None:
-        async with aclosing(cast(Any, self._fabric.watch_observations())) as changes:
+        watcher = cast(AsyncGenerator[Change[SliceStatus], None], self._fabric.watch_observations())
+        async with aclosing(watcher) as changes:
             async for change in changes:
                 host, lab_id = split_key(change.key)
                 if self._live.set_status(host, lab_id, change.value):
