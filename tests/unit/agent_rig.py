@@ -90,7 +90,6 @@ class Agent:
         self.network = HostNetwork(SimulatedDataPlane(INSTALLATION, host.network))
         channels = Channels(NoShell())
         self.readiness = ReadinessWatch(channels, self._on_readiness)
-        self.world = World(self.providers, self._on_runtime)
         self.actions = Actions(
             providers=self.providers,
             folders=self.folders,
@@ -98,6 +97,7 @@ class Agent:
             channels=channels,
             wake=self._wake,
         )
+        self.world = World(self.providers, self._on_runtime, self.actions.is_busy)
         ports = PortsHook(self.network, "wlbtest")
         self.runner = Runner(
             providers=self.providers,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
@@ -141,6 +142,8 @@ class Actions:
         finally:
             self._tasks.pop(node_id, None)
             done(lab.lab_id)
+        with contextlib.suppress(WireloomError):  # an engine that is away is looked at when it is back
+            await self.world.catch_up(node_id)
 
     async def _verb(
         self, lab: Slice, action: NodeAction, node: NodeIntent | None, runtime: RuntimeStatus | None

@@ -16,7 +16,7 @@ __all__ = ["ReportSink", "Reporter"]
 
 log = structlog.get_logger(__name__)
 
-_PAUSE_S = 0.05
+_PAUSE_S = 0.1
 _RETRY_S = 1.0
 #: History waiting for the fabric is bounded; the oldest lines go first.
 _HISTORY_LIMIT = 2_000

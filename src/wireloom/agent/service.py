@@ -80,7 +80,6 @@ class AgentService:
         self._consoles = Consoles()
         self._reporter = Reporter(parts.host, parts.fabric)
         self._readiness = ReadinessWatch(self._channels, self._on_readiness)
-        self.world = World(parts.providers, self._on_runtime)
         self._actions = Actions(
             providers=parts.providers,
             folders=self._folders,
@@ -88,6 +87,7 @@ class AgentService:
             channels=self._channels,
             wake=self._wake,
         )
+        self.world = World(parts.providers, self._on_runtime, self._actions.is_busy)
         runner = self._make_runner()
         self._actions.bind(runner, self.world)
         self.reconciler = Reconciler(

@@ -27,11 +27,16 @@ Changed = Callable[[str, RuntimeStatus | None, RuntimeStatus | None], None]
 class World:
     """Runtimes by node id, over all providers. A provider that does not answer keeps its last known runtimes,
     as unknown, and never hides another provider.
+
+    :param changed: told of changes that were not ours.
+    :param is_busy: whether an action of ours is at work on a node.
     """
 
-    def __init__(self, providers: Mapping[str, Provider], changed: Changed) -> None:
+    def __init__(self, providers: Mapping[str, Provider], changed: Changed, is_busy: Callable[[str], bool]) -> None:
         self._providers = providers
         self._changed = changed
+        self._is_busy = is_busy
+        self._missed: set[str] = set()
         self.runtimes: dict[str, RuntimeStatus] = {}
         self._owner: dict[str, str] = {}
         self.capabilities: dict[str, Capabilities] = {}
@@ -48,6 +53,16 @@ class World:
         else:
             self.runtimes[node_id] = status
             self._owner[node_id] = provider
+
+    async def catch_up(self, node_id: str) -> None:
+        """An action on the node is over: look again if the node ended while it was at work."""
+        if node_id not in self._missed:
+            return
+        self._missed.discard(node_id)
+        name, status = self._owner.get(node_id), self.runtimes.get(node_id)
+        if name is not None and status is not None and status.phase is not RuntimePhase.EXITED:
+            found = await self._providers[name].observe(status.runtime_id)
+            self._set(name, node_id, next(iter(found), None))
 
     async def resync(self) -> None:
         """Observe everything anew, each provider for itself."""
@@ -89,6 +104,10 @@ class World:
     async def _on_event(self, name: str, event: RuntimeEvent) -> None:
         if event.kind is EventKind.RESYNC or not event.node_id:
             await self.resync_provider(name)
+            return
+        if self._is_busy(event.node_id):  # the action at work looks for itself when it is done
+            if event.kind in {EventKind.EXITED, EventKind.REMOVED}:
+                self._missed.add(event.node_id)
             return
         known = self.runtimes.get(event.node_id)
         if event.kind is EventKind.REMOVED:
