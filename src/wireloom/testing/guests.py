@@ -130,15 +130,19 @@ def _address(buffer: bytearray) -> int:
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
-async def socket_in(path: str, family: socket.AddressFamily, kind: socket.SocketKind) -> socket.socket:
+async def socket_in(
+    path: str, family: socket.AddressFamily, kind: socket.SocketKind, protocol: int = 0
+) -> socket.socket:
     """A non-blocking socket that lives in the namespace at ``path``. :raises FileNotFoundError: it has gone."""
+
+    flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
     def enter() -> socket.socket:
         opened = open_namespace(path)
         if opened is None:
             raise FileNotFoundError(path)
         try:
-            return inside(opened, lambda: socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0))
+            return inside(opened, lambda: socket.socket(family, kind | flags, protocol))
         finally:
             os.close(opened)
 
