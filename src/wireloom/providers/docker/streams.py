@@ -44,14 +44,35 @@ async def boot_log(engine: Engine, runtime_id: str, *, follow: bool) -> AsyncGen
     started = engine_timestamp(facts["State"]["StartedAt"])
     if started is None:
         return
-    decoder = None if facts["Config"]["Tty"] else FrameDecoder()
+    tty = facts["Config"]["Tty"]
+    given = 0
+    async with aclosing(_read_log(engine, runtime_id, tty=tty, follow=follow, since=started)) as log:
+        async for text in log:
+            given += len(text)
+            yield text
+    if not follow:
+        return
+    # The engine may end a followed log before the last lines of a run that ended quickly.
+    until = f"{time.time():.6f}"
+    async with aclosing(_read_log(engine, runtime_id, tty=tty, follow=False, since=started, until=until)) as log:
+        async for text in log:
+            if rest := text[given:]:
+                yield rest
+            given = max(0, given - len(text))
+
+
+async def _read_log(
+    engine: Engine, runtime_id: str, *, tty: bool, follow: bool, **bounds: str
+) -> AsyncGenerator[bytes, None]:
+    """One reading of the log, without the engine's framing."""
+    decoder = None if tty else FrameDecoder()
     async with engine.request(
         "read the log of a container",
         "GET",
         f"/containers/{runtime_id}/logs",
         timeout_s=None,
         idle_s=None if follow else _IDLE_S,
-        params=query(stdout=True, stderr=True, follow=follow, since=started),
+        params=query(stdout=True, stderr=True, follow=follow, **bounds),
     ) as response:
         async for chunk in response.content.iter_any():
             text = chunk if decoder is None else b"".join(payload for _, payload in decoder.feed(chunk))
