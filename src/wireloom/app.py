@@ -18,7 +18,7 @@ import structlog
 
 from wireloom.settings import Settings
 
-__all__ = ["make_providers", "run_agent", "run_controller"]
+__all__ = ["make_providers", "run_agent", "run_controller", "settings_schemas"]
 
 log = structlog.get_logger(__name__)
 
@@ -67,7 +67,7 @@ async def _controller(settings: Settings) -> None:
             fabric=fabric,
             make_app=create_app,
             devices=DeviceCatalogue.load([own_devices]),
-            settings_schemas=_settings_schemas(),
+            settings_schemas=settings_schemas(),
         )
         controller = await service.start()
         try:
@@ -77,7 +77,7 @@ async def _controller(settings: Settings) -> None:
             await service.stop()
 
 
-def _settings_schemas() -> dict[str, dict[str, Any]]:
+def settings_schemas() -> dict[str, dict[str, Any]]:
     """What each provider understands under ``settings``; read without touching an engine."""
     from wireloom.providers.docker import DockerProvider
     from wireloom.providers.libvirt import LibvirtProvider

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from wireloom.errors import Conflict, RuntimeFailed, WireloomError
+from wireloom.errors import Conflict, RuntimeFailed
+from wireloom.health import unhealthy_reason
 from wireloom.logfiles import log_file, tail
 from wireloom.supervisor import program_command, running_record, stop
 
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
     from wireloom.paths import Paths
     from wireloom.settings import Settings
 
-__all__ = ["start_detached", "unhealthy_reason"]
+__all__ = ["start_detached"]
 
 POLL_S: Final = 0.2
-ASK_TIMEOUT_S: Final = 3.0
+#: A program that has ended so often before all was healthy will not come up by patience.
+HOPELESS_RESTARTS: Final = 3
 
 
 def start_detached(settings: Settings, *, healthy_within_s: float, tell: Callable[[str], None]) -> None:
@@ -42,8 +44,10 @@ def start_detached(settings: Settings, *, healthy_within_s: float, tell: Callabl
         if daemon.poll() is not None:
             reason = f"it ended with code {daemon.returncode}"
             break
+        if reason := _hopeless(paths):
+            break
         reason = asyncio.run(unhealthy_reason(paths, settings.host))
-        if not reason:
+        if not reason and running_record(paths) is not None:
             tell(f"Wireloom is up (pid {daemon.pid}); logs in {paths.log_dir}")
             return
         time.sleep(POLL_S)
@@ -52,6 +56,12 @@ def start_detached(settings: Settings, *, healthy_within_s: float, tell: Callabl
         if last := tail(log_file(paths, program), lines=8):
             tell(f"--- {program}.log\n{last}")
     raise RuntimeFailed(f"Wireloom did not come up: {reason}", hint=f"the whole logs are in {paths.log_dir}")
+
+
+def _hopeless(paths: Paths) -> str:
+    children = (running_record(paths) or {"children": {}})["children"]
+    often = [name for name, child in children.items() if child["restarts"] >= HOPELESS_RESTARTS]
+    return f"the {often[0]} ended again and again" if often else ""
 
 
 def _spawn(settings: Settings) -> subprocess.Popen[bytes]:
@@ -67,23 +77,3 @@ def _spawn(settings: Settings) -> subprocess.Popen[bytes]:
             env={**os.environ, **settings.to_environment()},
             start_new_session=True,
         )
-
-
-async def unhealthy_reason(paths: Paths, host: str) -> str:
-    """Why the installation is not healthy yet, in words; empty when it is."""
-    from wireloom.client import Client, find_endpoint
-
-    record = running_record(paths)
-    if record is None:
-        return "the supervisor has not started"
-    try:
-        # Only the files of this installation count: the environment may name another controller.
-        async with Client(find_endpoint({}, paths), timeout_s=ASK_TIMEOUT_S) as client:
-            status = await client.status()
-    except WireloomError as error:
-        return error.message
-    if not status.fabric:
-        return "the controller has no fabric"
-    if not any(found.host == host and found.alive for found in status.hosts):
-        return f"the agent of host {host} has not reported"
-    return ""

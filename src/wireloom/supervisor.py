@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import IO, Any, Final
 
 from wireloom.errors import Conflict, NotPermitted, RuntimeFailed
+from wireloom.health import unhealthy_reason
 from wireloom.logfiles import log_file, rotate
 from wireloom.paths import Paths
 from wireloom.processes import ProcessId, end_process, wait_gone
@@ -44,6 +45,7 @@ STEADY_AFTER_S: Final = 60.0
 #: The agent is of no use before the fabric is there, which the controller may start.
 CONTROLLER_HEAD_START_S: Final = 15.0
 LOG_CHECK_S: Final = 30.0
+HEALTH_POLL_S: Final = 0.5
 
 
 def program_command(name: str) -> list[str]:
@@ -177,11 +179,12 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, lambda: None)  # closing the terminal is not a wish to stop
         self._write_record()
         keepers = {name: asyncio.create_task(self._keep(child)) for name, child in self._children.items()}
-        rotating = asyncio.create_task(self._rotate_logs())
+        helpers = [asyncio.create_task(self._rotate_logs()), asyncio.create_task(self._announce())]
         try:
             await self._stopping.wait()
         finally:
-            rotating.cancel()
+            for helper in helpers:
+                helper.cancel()
             self._stopping.set()
             for name in reversed(PROGRAMS):
                 await self._end(self._children[name])
@@ -253,7 +256,17 @@ class Supervisor:
 
     async def _unless_stopping(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for loses a cancellation that comes with the event
+                await self._stopping.wait()
+
+    async def _announce(self) -> None:
+        """Say once that everything is up; at the start only, so asking a few times a second is fine."""
+        while await unhealthy_reason(self._settings.paths, self._settings.host):
+            await self._unless_stopping(HEALTH_POLL_S)
+            if self._stopping.is_set():
+                return
+        url = (read_record(self._settings.paths.controller_file) or {}).get("url")
+        self._say(f"healthy; the API is at {url}")
 
     async def _rotate_logs(self) -> None:
         while self._log_to_files:

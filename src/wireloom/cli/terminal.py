@@ -179,7 +179,8 @@ class _Session:
         with suppress(TimeoutError):
             while True:
                 self._heard.clear()
-                await asyncio.wait_for(self._heard.wait(), QUIET_S)
+                async with asyncio.timeout(QUIET_S):
+                    await self._heard.wait()
 
     async def _send_typed(self) -> None:
         while True:

@@ -6,29 +6,28 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from wireloom.model.views import DeployRequest
+    from wireloom.paths import Paths
 
 __all__ = ["check"]
 
 
-def check(request: DeployRequest) -> dict[str, Any]:
+def check(request: DeployRequest, paths: Paths) -> dict[str, Any]:
     """What the topology contains, with warnings about what is odd but allowed.
 
+    :param paths: of the local installation, whose own devices count too.
     :raises TopologyInvalid: with every mistake in ``details["diagnostics"]``.
     """
+    from wireloom.app import settings_schemas
     from wireloom.devices import DeviceCatalogue
     from wireloom.planning.topology import parse_topology
-    from wireloom.providers.docker.settings import DockerSettings
-    from wireloom.providers.libvirt.settings import LibvirtSettings
 
+    own_devices = paths.data_dir / "devices"
     parsed = parse_topology(
         request.topology,
         source=request.source,
         files=request.files,
-        devices=DeviceCatalogue.load(),
-        settings_schemas={
-            "docker": DockerSettings.model_json_schema(),
-            "libvirt": LibvirtSettings.model_json_schema(),
-        },
+        devices=DeviceCatalogue.load([own_devices] if own_devices.is_dir() else []),
+        settings_schemas=settings_schemas(),
     )
     return {
         "lab": parsed.topology.name,

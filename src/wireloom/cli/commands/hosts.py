@@ -36,19 +36,32 @@ def status(ctx: typer.Context, json: JsonFlag = False) -> None:
     async def asked(client: Client) -> tuple[StatusView, list[LabSummary]]:
         return await client.status(), await client.labs()
 
+    if not state.output.json:
+        _show_processes(state, processes)
     view, labs = state.ask(asked)
     if json:
         state.output.data({**as_data(view), "processes": processes, "lab_list": as_data(labs)})
         return
     fabric = "connected" if view.fabric else "not connected"
     state.output.line(f"Wireloom {view.version}, installation {view.installation}, fabric {fabric}")
-    for name, process in (processes or {}).get("children", {}).items():
-        state.output.line(f"  {name}: pid {process['pid']}, up {duration(time.time() - process['started_at'])}")
     state.output.line()
     _show_hosts(state, list(view.hosts))
     state.output.line()
     rows = [(lab.lab, lab.state, f"{lab.running}/{lab.nodes}", f"{lab.ready}/{lab.nodes}", lab.links) for lab in labs]
     state.output.table(("lab", "state", "running", "ready", "links"), rows, empty="no labs")
+
+
+def _show_processes(state: CliState, record: dict[str, Any] | None) -> None:
+    """What runs on this machine; first, because it can be told even when the controller does not answer."""
+    if record is None:
+        state.output.remark("`wireloom up` does not run on this machine")
+        return
+    now = time.time()
+    state.output.line(f"supervisor: pid {record['pid']}, up {duration(now - record['started_at'])}")
+    for name, process in record["children"].items():
+        restarts = f", restarted {process['restarts']} times" if process["restarts"] else ""
+        up = duration(now - process["started_at"])
+        state.output.line(f"{name}: pid {process['pid']}, up {up}{restarts}")
 
 
 def hosts(ctx: typer.Context, json: JsonFlag = False) -> None:

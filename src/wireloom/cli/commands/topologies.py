@@ -135,7 +135,7 @@ def validate(ctx: typer.Context, file: FileArgument, json: JsonFlag = False) -> 
     state = state_of(ctx)
     request = read_request(file)
     try:
-        summary = check(request)
+        summary = check(request, state.settings().paths)
     except TopologyInvalid as error:
         _refuse(state, error, request)
     if json:
