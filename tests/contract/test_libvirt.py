@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from libvirt_harness import IMAGE_FOLDER, LibvirtHarness, run
 
+from wireloom.day0 import build_iso
 from wireloom.errors import Conflict, ImageMissing, InvalidInput, RuntimeFailed, Unavailable
-from wireloom.model.runtime import EventKind, RuntimeEvent, RuntimeSpec
+from wireloom.model.runtime import EventKind, Medium, RuntimeEvent, RuntimeSpec
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.libvirt import LibvirtProvider
 from wireloom.testing.conformance.provider import Rig, rig_for
+from wireloom.testing.conformance.provider_rig import gather_log
 
 pytestmark = pytest.mark.libvirt
 
@@ -144,6 +146,15 @@ async def test_a_failed_power_on_leaves_no_record_of_a_run(rig: Rig) -> None:
         await rig.provider.create(spec)
         await rig.provider.start(runtime_id)
         await rig.expect_phase(runtime_id, RuntimePhase.GATED)
+
+
+async def test_a_guest_takes_its_configuration_from_the_day0_medium(rig: Rig) -> None:
+    medium = rig.folder / "day0.iso"
+    medium.write_bytes(build_iso("CIDATA", {"hostname": b"day0-host\n", "frr.conf": b"hostname day0-host\n"}))
+    spec = rig.spec(image="frr.qcow2", media=(Medium(kind="iso", path=str(medium)),), memory_mb=256)
+    async with rig.booted(spec) as runtime_id:
+        log = await gather_log(rig.provider, runtime_id, rb"day0-host login:", rig.harness.boot_s)
+    assert b"day-0 data applied" in log
 
 
 async def test_a_folder_that_the_emulator_cannot_enter_is_named(rig: Rig) -> None:

@@ -26,7 +26,7 @@ def test_extra_files_are_filled_in() -> None:
         path="frr.conf",
         extra={"hostname": "{hostname}\n", "authorized_keys": "{authorized_keys}", "x": "{other} {hostname}"},
     )
-    files = render_day0(day0, hostname="r1", config=None, authorized_keys=["ssh-ed25519 AAAA a", "ssh-rsa BBBB b\n"])
+    files = render_day0(day0, hostname="r1", config=None, authorized_keys="ssh-ed25519 AAAA a\nssh-rsa BBBB b")
     assert files == {
         "hostname": b"r1\n",
         "authorized_keys": b"ssh-ed25519 AAAA a\nssh-rsa BBBB b\n",

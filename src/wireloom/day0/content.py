@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Final
 
 from wireloom.errors import InvalidInput
@@ -14,18 +13,16 @@ __all__ = ["render_day0"]
 _PLACEHOLDER: Final = re.compile(r"\{([a-z_]+)\}")
 
 
-def render_day0(
-    day0: Day0, *, hostname: str, config: str | None, authorized_keys: Sequence[str] = ()
-) -> dict[str, bytes]:
+def render_day0(day0: Day0, *, hostname: str, config: str | None, authorized_keys: str = "") -> dict[str, bytes]:
     """The files of ``day0``, path to content.
 
     The configuration is taken as it is, with a line feed at its end. Templates of further files may use
-    ``{hostname}`` and ``{authorized_keys}`` (one key a line); any other text in braces stays, since
-    configurations are full of them.
+    ``{hostname}`` and ``{authorized_keys}``; any other text in braces stays, since configurations are full of them.
 
     :param config: the startup configuration; ``None`` leaves its file out.
+    :param authorized_keys: public keys as OpenSSH writes them, one a line.
     """
-    values = {"hostname": hostname, "authorized_keys": "".join(f"{key.strip()}\n" for key in authorized_keys)}
+    values = {"hostname": hostname, "authorized_keys": _ended(authorized_keys)}
     files = {path: _fill(template, values).encode() for path, template in day0.extra.items()}
     if config is not None:
         if day0.path in files:

@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 
-from wireloom.errors import Conflict, NotFound
+from wireloom.errors import Conflict, InternalError, NotFound
 from wireloom.model.runtime import RuntimeSpec, RuntimeStats
 from wireloom.providers.libvirt.metadata import RUN_NAMESPACE, Labels, Run, read_labels, read_run
 from wireloom.providers.libvirt.render import domain_uuid
@@ -143,13 +143,13 @@ def find(connection: libvirt.virConnect, uuid: str, installation: str) -> Domain
     return domain if ours else None
 
 
-def existing(connection: libvirt.virConnect, spec: RuntimeSpec) -> str | None:
-    """The UUID of the runtime if it was made before. :raises Conflict: another one is in its place."""
+def existing(connection: libvirt.virConnect, spec: RuntimeSpec) -> Domain | None:
+    """The runtime, if it was made before. :raises Conflict: another one is in its place."""
     wanted = (domain_uuid(spec), spec.incarnation, spec.spec_hash)
     for domain in of_installation(connection, spec.identity.installation):
         if domain.labels.identity.node_id == spec.identity.node_id:
             if (domain.uuid, domain.labels.incarnation, domain.labels.spec_hash) == wanted:
-                return domain.uuid
+                return domain
             raise Conflict(
                 "another runtime of this node exists",
                 hint="it is replaced after it has been destroyed",
@@ -170,13 +170,16 @@ def existing(connection: libvirt.virConnect, spec: RuntimeSpec) -> str | None:
     )
 
 
-def define(connection: libvirt.virConnect, spec: RuntimeSpec, xml: str) -> tuple[str, bool]:
-    """Define the domain unless it exists; its UUID, and whether it is new."""
-    uuid = existing(connection, spec)
-    if uuid is not None:
-        return uuid, False
-    domain = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
-    return domain.UUIDString(), True
+def define(connection: libvirt.virConnect, spec: RuntimeSpec, xml: str) -> tuple[Domain, bool]:
+    """Define the domain unless it exists; how libvirt sees it, and whether it is new."""
+    domain = existing(connection, spec)
+    if domain is not None:
+        return domain, False
+    handle = connection.defineXMLFlags(xml, libvirt.VIR_DOMAIN_DEFINE_VALIDATE)
+    defined = describe(handle)
+    if defined is None:
+        raise InternalError(f"the definition of {spec.name} has lost its labels")
+    return defined, True
 
 
 def undefine(connection: libvirt.virConnect, uuid: str) -> None:

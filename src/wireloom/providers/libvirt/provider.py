@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -125,10 +125,11 @@ class LibvirtProvider:
 
     async def observe(self, runtime_id: str | None = None) -> Sequence[RuntimeStatus]:
         if runtime_id is None:
-            found = await self._unless_stalled(self._all(), list(self._seen.values()))
+            found = await self._unless_stalled(self._all(), self._seen.values(), lambda: list(self._seen.values()))
         else:
             known = self._seen.get(runtime_id)
-            domain = await self._unless_stalled(self._find(runtime_id), known)
+            concerned = [known] if known is not None else []
+            domain = await self._unless_stalled(self._find(runtime_id), concerned, lambda: known)
             found = [] if domain is None else [domain]
         return [_status(domain) for domain in found]
 
@@ -139,18 +140,20 @@ class LibvirtProvider:
             self._notice(domain)
         return found
 
-    async def _unless_stalled(self, question: Coroutine[Any, Any, T], known: T) -> T:
+    async def _unless_stalled(
+        self, question: Coroutine[Any, Any, T], concerned: Iterable[Domain], known: Callable[[], T]
+    ) -> T:
         """The answer to ``question``, or what was ``known`` before when libvirt is busy with a dead emulator.
 
         libvirt answers nothing about a domain until its dead emulator has been reaped, which can take seconds; that
         it is dead is known from its process at once.
         """
-        dying = any(domain.active and _is_dead(domain) for domain in self._seen.values())
+        dying = any(domain.active and _is_dead(domain) for domain in concerned)
         try:
             async with asyncio.timeout(_STALL_S if dying else None):
                 return await question
         except TimeoutError:
-            return known
+            return known()
 
     async def _find(self, runtime_id: str) -> Domain | None:
         domain = await self._connections.quick(partial(domains.find, uuid=runtime_id, installation=self._installation))
@@ -181,15 +184,16 @@ class LibvirtProvider:
         async with AsyncExitStack() as undo:
             disks.ensure_folders(spec, undo)
             await disks.ensure_disks(spec, settings, base, undo)
-            uuid = known or await self._define(spec, settings, base.path)
+            domain = known or await self._define(spec, settings, base.path)
             undo.pop_all()
-        self._hub.remember(uuid, spec.identity.node_id)
-        return uuid
+        self._notice(domain)
+        return domain.uuid
 
-    async def _define(self, spec: RuntimeSpec, settings: LibvirtSettings, base: Path) -> str:
+    async def _define(self, spec: RuntimeSpec, settings: LibvirtSettings, base: Path) -> Domain:
         xml = render_domain(spec, settings, await self._features(spec, base))
-        uuid, _new = await self._connections.quick(partial(domains.define, spec=spec, xml=xml), undo=_undo_define)
-        return uuid
+        define = partial(domains.define, spec=spec, xml=xml)
+        domain, _new = await self._connections.quick(define, undo=_undo_define)
+        return domain
 
     async def _features(self, spec: RuntimeSpec, base: Path) -> HostFeatures:
         version = await self._connections.quick(_library_version)
@@ -461,10 +465,10 @@ def _with_bases(files: Sequence[Path]) -> frozenset[Path]:
     return frozenset(found)
 
 
-def _undo_define(connection: libvirt.virConnect, result: tuple[str, bool]) -> None:
-    uuid, new = result
+def _undo_define(connection: libvirt.virConnect, result: tuple[Domain, bool]) -> None:
+    domain, new = result
     if new:
-        domains.undefine(connection, uuid)
+        domains.undefine(connection, domain.uuid)
 
 
 def _library_version(connection: libvirt.virConnect) -> int:
