@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ class FolderStore:
             return None
 
     def _write(self, folder: NodeFolder) -> None:
-        document = {"identity": folder.identity.model_dump(), "record": asdict(folder.record)}
+        document = {"identity": folder.identity.model_dump(), "record": vars(folder.record)}
         target = folder.path / "record.json"
         temporary = target.with_suffix(".new")
         temporary.write_text(json.dumps(document))

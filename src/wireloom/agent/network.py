@@ -10,9 +10,12 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from wireloom.dataplane.contract import DataPlane
+from wireloom.errors import Unavailable
 from wireloom.model.network import DataPlaneState, HostPort, PortPlan, WirePlan
 
 __all__ = ["HostNetwork"]
+
+_SEGMENT_S = 30.0
 
 
 class HostNetwork:
@@ -24,6 +27,25 @@ class HostNetwork:
         self._state = DataPlaneState()
         self._dirty = True
         self._lock = asyncio.Lock()
+        self._segment_there = asyncio.Event()
+
+    def segment_there(self, there: bool) -> None:
+        """The management segment came or went; nodes start without it and wait only to be plugged into it."""
+        if there:
+            self._segment_there.set()
+        else:
+            self._segment_there.clear()
+
+    async def wait_for_segment(self) -> None:
+        """:raises Unavailable: the management segment does not come."""
+        try:
+            async with asyncio.timeout(_SEGMENT_S):
+                await self._segment_there.wait()
+        except TimeoutError:
+            raise Unavailable(
+                "the host's management network is not there",
+                hint="`wireloom status` shows the host's problems; `wireloom doctor` what it lacks",
+            ) from None
 
     @property
     def ports(self) -> Mapping[str, HostPort]:

@@ -37,6 +37,7 @@ _SETTLE_S = 0.005
 _PAUSE_FACTOR = 8
 _LONGEST_PAUSE_S = 0.25
 _RESYNC_S = 30.0
+_MANAGEMENT_RETRY_S = 1.0
 
 
 class ManagementPlane:
@@ -53,6 +54,7 @@ class LoopState:
     last_pass: float = 0
     last_resync: float = 0
     resync_period_s: float = _RESYNC_S
+    management_problem: str = ""
     problems: list[str] = field(default_factory=list)
 
 
@@ -84,9 +86,9 @@ class Reconciler:
         self.slices: dict[str, Slice] = {}
         self.readiness: dict[str, Readiness] = {}
         self._ready_at: dict[str, float] = {}
-        self._leaving: set[str] = set()
         self._wake = asyncio.Event()
         self._management_due = True
+        self._management_task: asyncio.Task[None] | None = None
         self.state = LoopState()
 
     # -- input ---------------------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ class Reconciler:
 
     async def _pass(self) -> float | None:
         await self.network.refresh()
-        await self._update_management()
+        self._update_management()
         wake_times = []
         for lab in list(self.slices.values()):
             decided = await self._reconcile(lab)
@@ -175,11 +177,31 @@ class Reconciler:
                 wake_times.append(decided.wake_at)
         return min(wake_times, default=None)
 
-    async def _update_management(self) -> None:
-        if self._management_due:
-            occupied = bool(self.world.runtimes) or any(lab.nodes for lab in self.slices.values() if not lab.removed)
-            await self._management.update(self.slices, occupied=occupied)
-            self._management_due = False
+    def _update_management(self) -> None:
+        """Bring the management network up to date beside the nodes' own actions, one update at a time."""
+        if not self._management_due or self._management_task is not None:
+            return
+        self._management_due = False
+        self._management_task = asyncio.create_task(self._management_update(), name="management")
+
+    async def _management_update(self) -> None:
+        wanted = any(lab.nodes for lab in self.slices.values() if not lab.removed)
+        occupied = wanted or bool(self.world.runtimes)
+        if not occupied:
+            self.network.segment_there(False)
+        try:
+            await self._management.update(dict(self.slices), occupied=occupied)
+            self.network.segment_there(occupied)
+        except WireloomError as error:
+            log.warning("management network", error=error.to_wire())
+            self.state.management_problem = str(error)
+            self._management_due = True
+            await asyncio.sleep(_MANAGEMENT_RETRY_S)
+        else:
+            self.state.management_problem = ""
+        finally:
+            self._management_task = None
+            self.wake()
 
     async def _reconcile(self, lab: Slice) -> Plan:
         observed = self.observe(lab)

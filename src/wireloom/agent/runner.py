@@ -138,12 +138,10 @@ class Runner:
         for hook in self._hooks:
             await hook.before_create(context)
         context.progress(NodeStep.CREATE)
-        context.folder.prepare()
         context.runtime_id = await context.provider.create(self._spec(context))
 
     async def _start(self, context: NodeContext) -> None:
         context.progress(NodeStep.CREATE)
-        context.folder.prepare()
         for hook in self._hooks:
             await hook.before_start(context)
         await context.provider.start(context.live_runtime_id)

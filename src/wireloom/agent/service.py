@@ -208,7 +208,7 @@ class AgentService:
                 "time": now(),
                 "providers": tuple(capabilities for _, capabilities in sorted(self.world.capabilities.items())),
                 "loops": loops,
-                "problems": (*facts.problems, *missing, *state.problems),
+                "problems": (*facts.problems, *missing, *filter(None, [state.management_problem]), *state.problems),
                 "labs": len(self.reconciler.slices),
                 "nodes": len(self.world.runtimes),
             }

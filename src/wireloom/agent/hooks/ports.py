@@ -46,6 +46,8 @@ class PortsHook(Hook):
             attachment = await context.provider.attachment(context.live_runtime_id, port)
             if attachment is not None:
                 plans.append(port_plan(context, port, attachment, self._segment))
+        if any(plan.segment is not None for plan in plans):
+            await self._network.wait_for_segment()
         await self._network.plug(plans)
 
 
