@@ -36,6 +36,7 @@ class HttpServer:
                 app,
                 log_config=None,
                 access_log=False,
+                log_level="warning",
                 lifespan="off",
                 server_header=False,
                 ws_max_size=LARGEST_MESSAGE_BYTES,

@@ -106,7 +106,7 @@ class LabService:
             self._refuse_hopeless(draft)
             targets = self._running_targets(draft.after.nodes, draft.slices, self._slices_of(before))
             operation = self._operation(draft.after, "deploy", "running", targets)
-            view = await self._apply(draft.before, draft.after, operation)
+            view = await self._apply(draft.before, draft.after, operation, draft.slices)
             self._tell_of_deploy(draft)
             return view
 
@@ -255,7 +255,7 @@ class LabService:
             slices = await self._render(after)
             wires = _changed_wires(self._slices_of(before), slices)
             operation = self._operation(after, f"link-{request.verb}", "linked", OperationTargets(wires=wires))
-            view = await self._apply(before, after, operation)
+            view = await self._apply(before, after, operation, slices)
             self._journal.tell(f"link.{request.verb}", f"{request.a} -- {request.b}", lab=lab)
             return view
 
@@ -324,18 +324,23 @@ class LabService:
         before: LabSnapshot | None,
         after: LabSnapshot,
         operation: OperationRecord,
+        slices: Mapping[str, Slice] | None = None,
     ) -> OperationView:
+        """Write ``after`` (whose ``slices`` may be known already), and let all who follow it know."""
+        slices = slices if slices is not None else await self._render(after)
         new_revision = before is None or before.lab.revision != after.lab.revision
         edit = LabEdit(
             lab=after.lab,
             expected_generation=before.lab.generation if before else None,
             revision=after.revision if new_revision else None,
-            nodes=tuple(with_ports(after.nodes, await self._render(after))),
+            nodes=tuple(with_ports(after.nodes, slices)),
             subnets=dict(self._live.subnets),
             operation=operation,
         )
         stored = await self._store.apply(edit)
-        self._board.put(stored, await self._render(stored), operation)
+        if _addresses(stored) != _addresses(after) or set(stored.hosts) != slices.keys():
+            slices = await self._render(stored)
+        self._board.put(stored, slices, operation)
         self._publisher.wake(after.lab.id)
         return self._current(operation)
 
@@ -394,6 +399,10 @@ class LabService:
 
 def _no_lab(name: str) -> NotFound:
     return NotFound(f"no lab is called {name}", hint="`wireloom labs` lists them")
+
+
+def _addresses(snapshot: LabSnapshot) -> dict[str, str | None]:
+    return {node.id: node.mgmt_ipv4 for node in snapshot.nodes}
 
 
 def _intents(slices: Mapping[str, Slice]) -> dict[str, NodeIntent]:

@@ -69,6 +69,7 @@ class Publisher:
         self._awake.set()
 
     async def _run(self) -> None:
+        self._resync_due = True  # also after a defect, which may have left anything undone
         while True:
             if self._resync_due:
                 self._resync_due = False
