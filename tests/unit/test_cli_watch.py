@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wireloom.cli.progress import StepLog, node_cells
+from wireloom.cli.progress import StepLog, Stopwatch, node_cells
 from wireloom.cli.watch import Watch, follow
 from wireloom.errors import DeadlineExceeded, NotFound, Unavailable
 from wireloom.model.state import NodeState, NodeStep, Readiness
@@ -142,21 +142,24 @@ def test_the_operations_own_errors_come_first() -> None:
     assert watch.failures() == [error]
 
 
-def cells(**changes: Any) -> list[str]:
-    return node_cells(node(**changes), now=100.0)
-
-
 def test_the_table_shows_what_is_done_under_way_and_to_come() -> None:
-    booting = cells(step=NodeStep.BOOT, ready="no", timings={"image": 0.1, "create": 1.2}, started_at=90.0)
-    assert booting == ["0.1s", "1.2s", "ok", "…", "", "10s"]
+    booting = node(step=NodeStep.BOOT, ready="no", timings={"image": 0.1, "create": 1.2})
+    assert node_cells(booting) == ["0.1s", "1.2s", "ok", "…", ""]
 
 
 def test_a_failed_step_is_marked_where_it_failed() -> None:
-    assert cells(step=NodeStep.CREATE, state="failed", ready="unknown")[:3] == ["ok", "failed", ""]
+    assert node_cells(node(step=NodeStep.CREATE, state="failed", ready="unknown"))[:3] == ["ok", "failed", ""]
 
 
 def test_a_ready_node_has_every_column_done() -> None:
-    assert cells(step=NodeStep.READY, timings={"boot": 4.0, "ready": 1.0}) == ["ok", "ok", "ok", "4.0s", "1.0s", "5.0s"]
+    assert node_cells(node(step=NodeStep.READY, timings={"boot": 4.0})) == ["ok", "ok", "ok", "4.0s", "ok"]
+
+
+def test_the_stopwatch_of_a_node_stops_when_it_is_ready_and_runs_on_when_it_starts_again() -> None:
+    moments = iter([0.0, 1.0, 2.0, 5.0, 6.0])
+    stopwatch = Stopwatch(now=lambda: next(moments))
+    way = [node(ready="no"), node(), node(), node(ready="no")]
+    assert [stopwatch.seconds(view) for view in way] == [1.0, 2.0, 2.0, 6.0]
 
 
 def lines_of(*labs: LabView) -> list[str]:

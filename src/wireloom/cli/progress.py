@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wireloom.client import Client
     from wireloom.model.views import NodeView, OperationView
 
-__all__ = ["COLUMNS", "StepLog", "following", "node_cells"]
+__all__ = ["COLUMNS", "StepLog", "Stopwatch", "following", "node_cells"]
 
 #: Column title and the node's step that it stands for, in order.
 COLUMNS: Final = (("image", "image"), ("create", "create"), ("wired", "wire"), ("booting", "boot"), ("ready", "ready"))
@@ -26,8 +26,25 @@ _STEPS: Final = ("waiting", *(step for _, step in COLUMNS))
 _REFRESH_PER_S: Final = 8
 
 
-def node_cells(node: NodeView, now: float) -> list[str]:
-    """One word per column: ``done`` (with seconds where they are known), ``…`` under way, ``failed``, or nothing."""
+class Stopwatch:
+    """How long each node has been on its way since we began to look; it stops when the node is ready or has failed."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._began = now()
+        self._stopped: dict[str, float] = {}
+
+    def seconds(self, node: NodeView) -> float:
+        """Seconds of ``node`` so far; a node that starts again runs on."""
+        elapsed = self._now() - self._began
+        if node.state != "failed" and node.ready not in {"yes", "timeout"}:
+            self._stopped.pop(node.name, None)
+            return elapsed
+        return self._stopped.setdefault(node.name, elapsed)
+
+
+def node_cells(node: NodeView) -> list[str]:
+    """One word per column: seconds (or ``ok``) when it is done, ``…`` under way, ``failed``, or nothing yet."""
     reached = _STEPS.index(node.step.value) if node.step.value in _STEPS else 0
     finished = node.ready == "yes"
     cells = []
@@ -39,7 +56,6 @@ def node_cells(node: NodeView, now: float) -> list[str]:
             cells.append(_current(node))
         else:
             cells.append("")
-    cells.append(_total(node, now))
     return cells
 
 
@@ -47,12 +63,6 @@ def _current(node: NodeView) -> str:
     if node.state == "failed":
         return "failed"
     return "timeout" if node.ready == "timeout" else "…"
-
-
-def _total(node: NodeView, now: float) -> str:
-    if node.timings and (node.ready == "yes" or node.state == "failed"):
-        return duration(sum(node.timings.values()))
-    return duration(now - node.started_at) if node.started_at else ""
 
 
 async def following(
@@ -76,16 +86,17 @@ def _shown(operation: OperationView) -> Iterator[Callable[[Watch], None]]:
 
     shown: list[Watch] = []
     spinner = Spinner("dots", style="cyan")  # one for all cells: a spinner turns by its own age
+    stopwatch = Stopwatch()
 
     def render() -> Table | str:
-        return _table(shown[-1], spinner) if shown else ""
+        return _table(shown[-1], spinner, stopwatch) if shown else ""
 
     # Asked for anew at every refresh, so that spinners turn and seconds run between two changes.
     with Live(get_renderable=render, console=rich_console(stderr=True), refresh_per_second=_REFRESH_PER_S):
         yield shown.append
 
 
-def _table(watch: Watch, spinner: Spinner) -> Table:
+def _table(watch: Watch, spinner: Spinner, stopwatch: Stopwatch) -> Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -97,11 +108,9 @@ def _table(watch: Watch, spinner: Spinner) -> Table:
         table.add_column(column, overflow="fold")
     styles = {"failed": "red", "timeout": "yellow"}
     for node in watch.lab.nodes if watch.lab is not None else ():
-        cells = [
-            spinner if text == "…" else Text(text, style=styles.get(text, "green"))
-            for text in node_cells(node, time.time())
-        ]
-        table.add_row(Text(node.name), *cells, Text(node.message, style="dim"))
+        cells = [spinner if text == "…" else Text(text, style=styles.get(text, "green")) for text in node_cells(node)]
+        seconds = Text(duration(stopwatch.seconds(node)))
+        table.add_row(Text(node.name), *cells, seconds, Text(node.message, style="dim"))
     return table
 
 
