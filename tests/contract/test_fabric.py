@@ -14,6 +14,8 @@ from wireloom.errors import DeadlineExceeded, GuestFailed, InternalError, Unavai
 from wireloom.fabric.connection import Fabric, KeyChange
 from wireloom.fabric.documents import Event, ExecAnswer, ExecQuestion, HostFacts
 from wireloom.fabric.methods import EXEC
+from wireloom.fabric.stores import list_keys, sweep
+from wireloom.fabric.subjects import OBSERVED
 from wireloom.model.slice import Slice
 from wireloom.model.state import SliceStatus
 
@@ -86,6 +88,19 @@ class TestIntent:
         seen = [change.value.generation for change in watch.seen]
         assert seen == sorted(seen), "a change went back in time"
         await watch.close()
+
+    async def test_a_watch_that_starts_while_a_slice_is_written_sees_it(self, fabric: Rig) -> None:
+        await fabric.controller.put_intent("warm", a_slice("a"))
+        watches = {}
+        for number in range(30):
+            host = f"h{number}"
+            writing = asyncio.create_task(fabric.controller.put_intent(host, a_slice("a")))
+            await asyncio.sleep(number * 0.0002)  # the watch begins at another moment of the write each time
+            watches[host] = Collector(fabric.controller.watch_intents(host))
+            await writing
+        for watch in watches.values():
+            await watch.until(bool, timeout_s=5)
+            await watch.close()
 
     async def test_a_client_that_gave_up_is_replaced_with_its_subscriptions(self, fabric: Rig) -> None:
         agent = await fabric.agent("h1")
@@ -171,6 +186,16 @@ class TestObservation:
             await agent.put_observation(a_status("h1", "a", generation))
         await watch.until(lambda seen: bool(seen) and seen[-1].value.generation == 200)
         await watch.close()
+
+    async def test_old_deletion_markers_are_swept_and_values_are_not(self, fabric: Rig) -> None:
+        agent = await fabric.agent("h1")
+        await agent.put_observation(a_status("h1", "kept"))
+        await agent.put_observation(a_status("h1", "gone"))
+        await agent.delete_observation("h1", "gone")
+        link, values = fabric.controller._link, fabric.controller._values
+        assert await sweep(link, values, OBSERVED, older_than_s=60) == 0
+        assert await sweep(link, values, OBSERVED, older_than_s=-1) == 1
+        assert await list_keys(link, OBSERVED) == {"h1.kept"}
 
 
 class TestHosts:

@@ -130,9 +130,10 @@ class Fabric:
 
     async def put_intent(self, host: str, document: Slice) -> None:
         """Store the slice of ``host``. :raises Unavailable: the store is away for longer than some seconds."""
+        # The list first: whoever reads it before this change hears of the slice, which is stored after it.
+        await self._change_index(host, add=document.lab_id)
         key = join_key(host, document.lab_id)
         await self._values.put(DESIRED, key, document.model_dump_json().encode())
-        await self._change_index(host, add=document.lab_id)
 
     async def delete_intent(self, host: str, lab_id: str) -> None:
         """Remove the slice; idempotent."""
@@ -251,7 +252,7 @@ class Fabric:
 
         An agent may not list keys (the answer would name other hosts'), so each host has a list of its own.
         """
-        entry = await self._values.get(DESIRED, join_key(host))
+        entry = await self._values.get_soon(DESIRED, join_key(host))
         if entry is None:
             return set(), 0
         return set(json.loads(entry.value or b"[]")), entry.sequence

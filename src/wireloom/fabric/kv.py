@@ -13,6 +13,8 @@ import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeVar
 
 import structlog
 from nats.aio.msg import Msg
@@ -25,28 +27,34 @@ __all__ = ["Entry", "KeyLister", "KeyValues", "Watcher"]
 
 log = structlog.get_logger(__name__)
 
-_TRY_S = 1.5
+_TRY_S = 1.0
 _DEADLINE_S = 10.0
-_RESYNC_S = 60.0
+_RESYNC_S = 300.0
 _RETRY_S = 0.25
 _PARALLEL_READS = 32
 
 _OPERATION = "KV-Operation"
 _SEQUENCE = "Nats-Sequence"
+_TIME = "Nats-Time-Stamp"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
 _KEY = "Wireloom-Key"
 _WRONG_SEQUENCE = frozenset({10071, 10164})  # JSStreamWrongLastSequence… in the server's errors.json
 
+T = TypeVar("T")
 KeyLister = Callable[[], Awaitable[set[str]]]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A stored value; ``value`` is ``None`` for a deletion marker. ``sequence`` orders entries of one store."""
+    """A stored value; ``value`` is ``None`` for a deletion marker. ``sequence`` orders entries of one store.
+
+    ``stored`` is the server's UNIX time of writing; 0 where it was not told (changes as they happen).
+    """
 
     key: str
     value: bytes | None
     sequence: int
+    stored: float = 0
 
 
 class KeyValues:
@@ -104,17 +112,32 @@ class KeyValues:
         self.on_epoch(epoch)
         return epoch
 
+    async def get_soon(self, bucket: Bucket, key: str) -> Entry | None:
+        """Like :meth:`get`, but waits some seconds for a store that is away."""
+        return await _patiently(lambda: self.get(bucket, key))
+
     async def _publish(self, subject: str, value: bytes, headers: dict[str, str]) -> int:
-        deadline = time.monotonic() + _DEADLINE_S
-        pause = 0.05
-        while True:
-            try:
-                return _acknowledged(await self._link.ask_store(subject, value, timeout_s=_TRY_S, headers=headers))
-            except (NoResponders, DeadlineExceeded, Unavailable) as error:
-                if time.monotonic() + pause > deadline:
-                    raise Unavailable("the fabric's store does not take writes", hint=str(error)) from error
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 1.0)
+        async def once() -> int:
+            return _acknowledged(await self._link.ask_store(subject, value, timeout_s=_TRY_S, headers=headers))
+
+        return await _patiently(once)
+
+
+async def _patiently(once: Callable[[], Awaitable[T]]) -> T:
+    """What ``once`` returns, tried again while the store is away.
+
+    :raises Unavailable: it was away for the whole time.
+    """
+    deadline = time.monotonic() + _DEADLINE_S
+    pause = 0.05
+    while True:
+        try:
+            return await once()
+        except (DeadlineExceeded, Unavailable) as error:
+            if time.monotonic() + pause > deadline:
+                raise Unavailable("the fabric's store does not answer", hint=str(error)) from error
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 1.0)
 
 
 def _acknowledged(message: Msg) -> int:
@@ -137,7 +160,9 @@ def entry_of(bucket: Bucket, key: str, message: Msg) -> Entry | None:
         log.warning("fabric.foreign-value", bucket=bucket.name, key=key)
         return None
     deleted = _OPERATION in headers
-    return Entry(key, None if deleted else message.data, int(headers[_SEQUENCE]))
+    stamp = headers.get(_TIME)
+    stored = datetime.fromisoformat(stamp).timestamp() if stamp else 0
+    return Entry(key, None if deleted else message.data, int(headers[_SEQUENCE]), stored)
 
 
 @dataclass
@@ -199,6 +224,8 @@ class Watcher:
             self._wake.set()
 
     def _drain(self) -> list[Entry]:
+        if not self._epoch:
+            return []  # sequences mean nothing before it is known which life of the store they count
         now = time.monotonic()
         pending, self._pending = self._pending, {}
         fresh = []
@@ -216,15 +243,17 @@ class Watcher:
         return float("inf") if ttl is None or entry.value is None else now + ttl
 
     def _expired(self, now: float) -> list[Entry]:
-        if not self._link.connected:
-            return []  # nobody's heartbeat can be heard; that says nothing about them
+        if self._bucket.ttl_s is None or not self._link.connected:
+            return []  # without a connection nobody's heartbeat can be heard; that says nothing about them
         gone = [(key, known) for key, known in self._known.items() if known.deadline <= now]
         for _, known in gone:
             known.deadline = float("inf")
         return [Entry(key, None, known.sequence) for key, known in gone]
 
     async def _sleep(self) -> None:
-        due = min([self._resync_at, *(known.deadline for known in self._known.values())])
+        due = self._resync_at
+        if self._bucket.ttl_s is not None:
+            due = min([due, *(known.deadline for known in self._known.values())])
         try:
             async with asyncio.timeout(max(0.05, due - time.monotonic())):
                 await self._wake.wait()
@@ -247,13 +276,14 @@ class Watcher:
     async def _resync(self) -> None:
         await self._link.flush()  # the subscription is in place before the first value is read
         epoch = await self._values.epoch()
+        heard = set(self._pending)
         if epoch != self._epoch:
             # Another life of the store counts its sequences anew.
             self._epoch = epoch
             self._pending.clear()
             for known in self._known.values():
                 known.sequence = 0
-        keys = await self._list_keys() | set(self._known)
+        keys = await self._list_keys() | set(self._known) | heard
         gate = asyncio.Semaphore(_PARALLEL_READS)
 
         async def read(key: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import nats
@@ -24,6 +24,7 @@ __all__ = ["Endpoint", "Handler", "Link", "NoResponders", "Subscription"]
 
 log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 Handler = Callable[[Msg], Awaitable[None]]
 
 _RECONNECT_WAIT_S = 0.1
@@ -85,7 +86,9 @@ class Subscription:
 
 
 class Link:
-    """The connection. ``on_up`` callbacks run after every reconnect, ``on_down`` after every loss."""
+    """The connection. ``on_up`` callbacks run after every reconnect (and when messages were dropped), ``on_down``
+    callbacks after every loss.
+    """
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -181,9 +184,10 @@ class Link:
             self._subscriptions.remove(subscription)
 
     async def flush(self, timeout_s: float = 5) -> None:
-        """Return when the server has processed everything sent so far."""
+        """Return when the server has processed everything sent so far. :raises Unavailable: it is or gets lost."""
+        await self.wait_connected(min(timeout_s, _WAIT_S))
         try:
-            await self._client.flush(timeout=max(1, int(timeout_s)))
+            await self._unless_lost(self._client.flush(timeout=max(1, int(timeout_s))))
         except (nats.errors.Error, OSError) as error:
             raise self._lost() from error
 
@@ -208,18 +212,7 @@ class Link:
         For what the server itself answers: its answer dies with it, and asking again is harmless.
         """
         await self.wait_connected(min(timeout_s, _WAIT_S))
-        loss: asyncio.Future[Any] = self._loss
-        asking: asyncio.Future[Any] = asyncio.ensure_future(
-            self.request(subject, payload, timeout_s=timeout_s, headers=headers)
-        )
-        try:
-            await asyncio.wait({asking, loss}, return_when=asyncio.FIRST_COMPLETED)
-            if not asking.done():
-                raise self._lost()
-            answer: Msg = await asking
-            return answer
-        finally:
-            asking.cancel()
+        return await self._unless_lost(self.request(subject, payload, timeout_s=timeout_s, headers=headers))
 
     async def request(
         self, subject: str, payload: bytes = b"", *, timeout_s: float, headers: dict[str, str] | None = None
@@ -243,6 +236,19 @@ class Link:
             raise self._too_large(payload) from error
         except (nats.errors.Error, OSError) as error:
             raise self._lost() from error
+
+    async def _unless_lost(self, doing: Coroutine[Any, Any, T]) -> T:
+        """What ``doing`` returns, or ``Unavailable`` as soon as the connection is lost: no answer will come then."""
+        loss: asyncio.Future[Any] = self._loss
+        task: asyncio.Future[Any] = asyncio.ensure_future(doing)
+        try:
+            await asyncio.wait({task, loss}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise self._lost()
+            result: T = await task
+            return result
+        finally:
+            task.cancel()
 
     def _lost(self) -> WireloomError:
         return Unavailable(f"the fabric at {self.endpoint.address} is not connected", hint="it is tried again for ever")
@@ -270,6 +276,10 @@ class Link:
 
     async def _on_error(self, error: Exception) -> None:
         log.debug("fabric.error", endpoint=self.endpoint.name, error=repr(error))
+        if isinstance(error, nats.errors.SlowConsumerError):
+            log.warning("fabric.fell-behind", endpoint=self.endpoint.name, subject=error.subject)
+            for callback in self.on_up:  # messages were dropped: read again, as after an outage
+                callback()
         # The text is the protocol's own constant: its errors have no other code.
         if "Authorization Violation" in str(error) and not self._refused.done():
             self._refused.set_result(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,7 +25,7 @@ from wireloom.fabric.subjects import (
     Bucket,
 )
 
-__all__ = ["StoreKeeper", "bucket_config", "events_config", "list_keys"]
+__all__ = ["StoreKeeper", "bucket_config", "events_config", "list_keys", "sweep"]
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,9 @@ _API_TIMEOUT_S = 5.0
 _SECOND_NS: Final = 1_000_000_000
 _EVENTS_AGE_S: Final = 7 * 24 * 3600
 _EVENTS_BYTES: Final = 256 * 1024 * 1024
+_FIRST_SWEEP_S: Final = 600.0
+_SWEEP_EVERY_S: Final = 6 * 3600.0
+_MARKER_AGE_S: Final = 7 * 24 * 3600.0
 _STREAM_NOT_FOUND: Final = 10059  # JSStreamNotFoundErr in the server's errors.json
 _STREAM_IN_USE: Final = 10058  # JSStreamNameExistErr: there with another configuration
 
@@ -96,6 +100,20 @@ async def list_keys(link: Link, bucket: Bucket, pattern: str = ">") -> set[str]:
             return found
 
 
+async def sweep(link: Link, values: KeyValues, bucket: Bucket, *, older_than_s: float) -> int:
+    """Remove deletion markers of ``bucket`` that everybody has seen long ago; how many there were."""
+    swept = 0
+    for key in await list_keys(link, bucket):
+        entry = await values.get(bucket, key)
+        if entry is None or entry.value is not None or time.time() - entry.stored < older_than_s:
+            continue
+        # Up to this marker only: the key may have been written again meanwhile.
+        body = {"filter": bucket.subject(key), "seq": entry.sequence + 1}
+        await api(link, f"STREAM.PURGE.{bucket.stream}", body)
+        swept += 1
+    return swept
+
+
 class StoreKeeper:
     """Makes the stores where it may, and notices when they were lost and made anew.
 
@@ -108,6 +126,7 @@ class StoreKeeper:
         self._values = values
         self._creates = creates
         self._wake = asyncio.Event()
+        self._sweep_at = time.monotonic() + _FIRST_SWEEP_S
         self.epoch = ""
         self.on_rebuilt: list[Callable[[], None]] = []
         values.on_epoch = self._seen
@@ -121,6 +140,7 @@ class StoreKeeper:
             pause = 30.0
             try:
                 await self.check()
+                await self._sweep_if_due()
             except WireloomError as error:
                 log.debug("fabric.store-not-ready", error=str(error))
                 pause = 0.25
@@ -141,6 +161,13 @@ class StoreKeeper:
                 raise
             await self._first_epoch()
             await self._values.epoch()
+
+    async def _sweep_if_due(self) -> None:
+        if not self._creates or time.monotonic() < self._sweep_at:
+            return
+        self._sweep_at = time.monotonic() + _SWEEP_EVERY_S
+        for bucket in (DESIRED, OBSERVED):
+            await sweep(self._link, self._values, bucket, older_than_s=_MARKER_AGE_S)
 
     async def _on_epoch(self, message: Msg) -> None:
         del message  # the value is read from the store, which is what counts
