@@ -190,6 +190,7 @@ class Supervisor:
                 await self._end(self._children[name])
                 await keepers[name]
             self._settings.paths.supervisor_file.unlink(missing_ok=True)
+            self._say("stopped; nodes and links go on")
 
     def stop(self) -> None:
         """Begin to stop; :meth:`run` returns when all have ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from wireloom import __version__
+from wireloom.agent.probes import Finding, Level
 from wireloom.cli.main import app
 from wireloom.cli.state import CliState
 from wireloom.errors import NotFound, TopologyInvalid, Unavailable
@@ -18,15 +20,20 @@ from wireloom.fabric.documents import Event, Orphan
 from wireloom.model.views import (
     ChangeView,
     DeployRequest,
+    DeviceView,
     ExecView,
+    HostView,
     LabSummary,
     LabView,
     LinkView,
     NodeView,
     OperationView,
     PlanView,
+    StatusView,
     StreamMessage,
 )
+from wireloom.processes import ProcessId
+from wireloom.records import write_record
 
 NODE = NodeView.model_validate(
     {
@@ -42,6 +49,23 @@ NODE = NodeView.model_validate(
 )
 LINK = LinkView.model_validate({"a": "r1:eth1", "b": "r2:eth1", "state": "up", "mtu": 1500})
 LAB = LabView(lab="demo", nodes=(NODE,), links=(LINK,))
+HOST = HostView(
+    host="h1",
+    alive=True,
+    last_seen=2e9,
+    facts={
+        "cpus": 2,
+        "memory_mb": 4096,
+        "nodes": 3,
+        "providers": [
+            {"name": "docker", "available": True, "acceleration": "native"},
+            {"name": "libvirt", "available": True, "acceleration": "tcg"},
+            {"name": "other", "available": False},
+        ],
+        "loops": [{"name": "resync", "last_success": 1.0, "stale_after_s": 60}],
+        "problems": ["other: no answer"],
+    },
+)
 ORPHAN = Orphan(kind="runtime", provider="docker", id="x", name="wl-old-r1", lab="old", node="r1")
 TOPOLOGY = "name: demo\nnodes:\n  r1: {device: frr, startup-config: r1.cfg}\n"
 
@@ -79,6 +103,19 @@ class FakeClient:
         self._take("labs")
         fixed = {"nodes": 1, "running": 1, "ready": 1, "failed": 0, "links": 1, "revision": 2, "created_at": 1.0}
         return [LabSummary.model_validate({"lab": "demo", "state": "running", **fixed})]
+
+    async def status(self) -> StatusView:
+        self._take("status")
+        return StatusView(version="1", installation="abc", fabric=True, hosts=(HOST,), labs=1)
+
+    async def hosts(self) -> list[HostView]:
+        self._take("hosts")
+        return [HOST]
+
+    async def devices(self) -> list[DeviceView]:
+        self._take("devices")
+        fixed = {"providers": ["docker"], "default_provider": "docker", "cpu": 1, "memory_mb": 256, "ports": 32}
+        return [DeviceView.model_validate({"name": "frr", "title": "Router", "vendor": "FRRouting", **fixed})]
 
     async def lab(self, lab: str) -> LabView:
         self._take("lab", lab)
@@ -327,3 +364,64 @@ def test_prune_removes_after_showing(client: FakeClient) -> None:
 def test_prune_with_nothing_to_do_asks_nothing(client: FakeClient) -> None:
     assert wireloom("prune").exit_code == 0
     assert client.asked == [("prune", True)]
+
+
+def test_hosts_show_providers_stale_loops_and_problems(client: FakeClient) -> None:
+    result = wireloom("hosts")
+    assert "docker, libvirt (tcg), other (away)" in result.stdout
+    assert "resync stale" in result.stdout
+    assert "h1: other: no answer" in result.stderr
+
+
+@pytest.fixture
+def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    for name in ("DATA", "RUN", "LOG"):
+        monkeypatch.setenv(f"WIRELOOM_{name}_DIR", str(tmp_path))
+    return tmp_path
+
+
+def test_status_tells_processes_hosts_and_labs(client: FakeClient, own_folders: Path) -> None:
+    own = ProcessId.of(os.getpid())
+    assert own is not None
+    child = {**own.model_dump(), "started_at": 1.0, "restarts": 2}
+    record = {**own.model_dump(), "started_at": 1.0, "children": {"agent": child}}
+    write_record(own_folders / "up.json", record)
+    result = wireloom("status")
+    assert f"agent: pid {own.pid}" in result.stdout
+    assert "restarted 2 times" in result.stdout
+    assert "installation abc, fabric connected" in result.stdout
+    document = json.loads(wireloom("status", "--json").stdout)
+    assert (document["processes"]["children"]["agent"]["restarts"], document["lab_list"][0]["lab"]) == (2, "demo")
+
+
+def test_status_tells_processes_even_when_the_controller_is_silent(client: FakeClient, own_folders: Path) -> None:
+    client.error = Unavailable("no answer")
+    result = wireloom("status")
+    assert result.exit_code == 1
+    assert "does not run on this machine" in result.stderr
+
+
+def test_devices_are_listed(client: FakeClient) -> None:
+    assert "frr     Router" in wireloom("devices").stdout
+
+
+@pytest.mark.parametrize(("level", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])
+def test_doctor_fails_only_for_failed_checks(monkeypatch: pytest.MonkeyPatch, level: str, code: int) -> None:
+    found = Finding(name="disk", level=Level(level), finding="1 GiB", meaning="disks grow", advice="make room")
+    monkeypatch.setattr("wireloom.doctor.examine", lambda _settings: [found])
+    result = wireloom("doctor")
+    assert result.exit_code == code
+    assert ("make room" in result.stdout) == (level != "ok")
+    assert json.loads(wireloom("doctor", "--json").stdout)[0]["level"] == level
+
+
+def test_down_without_anything_running_is_fine(own_folders: Path) -> None:
+    assert wireloom("down").exit_code == 0
+
+
+def test_names_are_completed_and_an_absent_controller_is_silence(client: FakeClient) -> None:
+    runner = CliRunner()
+    words = {"_WIRELOOM_COMPLETE": "complete_bash", "COMP_WORDS": "wireloom exec demo ", "COMP_CWORD": "3"}
+    assert runner.invoke(app, [], env=words, prog_name="wireloom").stdout.split() == ["r1"]
+    client.error = Unavailable("no controller")
+    assert runner.invoke(app, [], env=words, prog_name="wireloom").stdout.split() == []

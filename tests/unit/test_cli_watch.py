@@ -109,7 +109,8 @@ async def test_the_lab_judges_when_the_controller_forgot_the_operation() -> None
 async def test_a_removed_lab_ends_a_destruction() -> None:
     client = ScriptedClient([message("removed", {"lab": "demo"})], view=lab())
     client.answer = operation(verb="destroy", goal="absent")
-    assert (await follow(client, client.answer)).removed  # type: ignore[arg-type]
+    watch = await follow(client, client.answer)  # type: ignore[arg-type]
+    assert (watch.removed, watch.operation.state) == (True, "done")
 
 
 async def test_the_deadline_names_what_is_waited_for() -> None:

@@ -44,12 +44,17 @@ class Watch:
         elif message.type == "lab" and message.data.get("lab") == self.operation.lab:
             self.lab = LabView.model_validate(message.data)
         elif message.type == "removed" and message.data.get("lab") == self.operation.lab:
-            self.removed = True
+            self.lab_is_gone()
+
+    def lab_is_gone(self) -> None:
+        """Take in that the lab no longer exists."""
+        self.removed = True
+        if self.operation.goal == "absent" and self.operation.state == "running":
+            # The controller says so of the lab a moment before it does of the operation.
+            self.operation = self.operation.model_copy(update={"state": "done"})
 
     def settled(self) -> bool:
         """Whether nothing more can change the outcome."""
-        if self.operation.goal == "absent" and self.removed:
-            return True
         if not self._goal_reached():
             return False
         return not self.ready or self.removed or (self.lab is not None and not self.unready(self.lab))
@@ -162,4 +167,4 @@ async def _ask_again(client: Client, watch: Watch) -> None:
     try:
         watch.lab = await client.lab(watch.operation.lab)
     except NotFound:
-        watch.removed = True
+        watch.lab_is_gone()
