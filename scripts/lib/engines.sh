@@ -41,12 +41,30 @@ start_engine() {
 	return 1
 }
 
+# open_kvm - where no udev runs, /dev/kvm keeps its first owner, and libvirt then asks QEMU anew at every call.
+open_kvm() {
+	[ -c /dev/kvm ] && [ ! -d /run/udev ] && getent group kvm >/dev/null || return 0
+	[ "$(stat -c %a:%G /dev/kvm)" = 600:root ] || return 0
+	mkdir -p "$ENGINE_STATE"
+	touch "$ENGINE_STATE/.kvm"
+	chgrp kvm /dev/kvm
+	chmod 660 /dev/kvm
+}
+
+close_kvm() {
+	[ -e "$ENGINE_STATE/.kvm" ] || return 0
+	rm "$ENGINE_STATE/.kvm"
+	chgrp root /dev/kvm
+	chmod 600 /dev/kvm
+}
+
 # came_with_us NAME - systemd started the engine when setup installed its package.
 came_with_us() { has_systemd && remembered packages | grep -qx "${ENGINE_PACKAGE[$1]}"; }
 
 start_engines() {
 	local name
 	local -a started=()
+	open_kvm
 	for name in "${ENGINES[@]}"; do
 		if engine_answers "$name"; then
 			if came_with_us "$name"; then
@@ -110,4 +128,5 @@ stop_engines() {
 		fi
 	done
 	note "stopped: ${stopped[*]:-none}${kept[*]:+; still needed by others: ${kept[*]}}"
+	close_kvm
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wireloom.agent.context import NodeContext
 from wireloom.agent.hooks.base import Hook
-from wireloom.day0 import build_iso
+from wireloom.day0 import build_iso, render_day0
 from wireloom.errors import Unsupported
 from wireloom.model.device import Day0
 from wireloom.model.runtime import GuestFile, Medium
@@ -35,7 +35,12 @@ class Day0Hook(Hook):
                 node=context.node.name,
                 hint="choose another provider for the node, or remove its startup-config",
             )
-        files = self._render(method, context)
+        files = render_day0(
+            method,
+            hostname=context.node.name,
+            config=context.node.startup_config,
+            authorized_keys=self._authorized_keys,
+        )
         if method.method == "file":
             context.files.extend(GuestFile(path=path, content=content) for path, content in files.items())
             return
@@ -49,13 +54,6 @@ class Day0Hook(Hook):
         if item.method == "file":
             return context.capabilities.files
         return item.method in context.capabilities.media
-
-    def _render(self, method: Day0, context: NodeContext) -> dict[str, bytes]:
-        values = {"hostname": context.node.name, "authorized_keys": self._authorized_keys}
-        files = {path: text.format(**values).encode() for path, text in method.extra.items()}
-        if context.node.startup_config is not None:
-            files[method.path] = context.node.startup_config.encode()
-        return files
 
 
 def _write_medium(path: Path, content: bytes) -> None:
