@@ -235,6 +235,18 @@ async def test_the_next_agent_takes_the_daemon_over(stage: Stage) -> None:
     await heir.close()
 
 
+async def test_a_daemon_without_its_pid_file_is_found_and_ended(stage: Stage) -> None:
+    await stage.network.ensure(NETWORK)
+    await stage.network.set_nodes([])
+    before = stage.network._dnsmasq.process
+    assert before is not None
+    await stage.network.close()
+    shutil.rmtree(stage.folder / "state")
+    heir = ManagementNetwork(INSTALLATION, stage.dataplane, stage.folder / "state", hosts_file=stage.hosts)
+    await heir.remove()
+    assert not before.alive
+
+
 async def test_what_others_took_away_comes_back(stage: Stage) -> None:
     await stage.network.ensure(NETWORK)
     node = await stage.node(1, address=False)

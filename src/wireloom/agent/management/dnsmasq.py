@@ -44,10 +44,22 @@ class Dnsmasq:
     def process(self) -> ProcessId | None:
         """The running daemon, also one that an earlier agent started; recognised by its command line."""
         try:
-            found = ProcessId.of(int(self._pid_file.read_text()))
+            noted = self._recognised(int(self._pid_file.read_text()))
         except (OSError, ValueError):
-            return None
-        return found if found is not None and self._config_argument in found.command_line() else None
+            noted = None
+        return noted or self._searched()
+
+    def _searched(self) -> ProcessId | None:
+        """The daemon whose pid file is lost, or not written yet because whoever started it was killed meanwhile."""
+        pids = (int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal())
+        return next(filter(None, map(self._recognised, pids)), None)
+
+    def _recognised(self, pid: int) -> ProcessId | None:
+        argument = self._config_argument.encode()
+        with contextlib.suppress(OSError):
+            if argument in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"):
+                return ProcessId.of(pid)
+        return None
 
     async def serve(self, management: Management, entries: Sequence[NodeEntry]) -> None:
         """Have it running for exactly ``entries``; untouched when it is so already.
