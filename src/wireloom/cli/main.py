@@ -1,7 +1,5 @@
 """The application and its entry point."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -56,7 +54,7 @@ class WireloomGroup(TyperGroup):
                 formatter.write_dl(rows)
 
     @staticmethod
-    def _output(ctx: typer.Context) -> Output:
+    def _output(ctx: typer.Context) -> "Output":
         return state_of(ctx).output
 
 

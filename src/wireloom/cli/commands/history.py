@@ -1,7 +1,5 @@
 """``wireloom events``: what happened, and with ``--follow`` what happens."""
 
-from __future__ import annotations
-
 import json as jsonlib
 import sys
 import time
@@ -44,7 +42,7 @@ def events(
     state.ask(lambda client: _follow(state, client, lab) if follow else _history(state, client, lab))
 
 
-async def _history(state: CliState, client: Client, lab: str | None) -> None:
+async def _history(state: CliState, client: "Client", lab: str | None) -> None:
     found = await client.events(lab)
     if state.output.json:
         state.output.data(as_data(found))
@@ -55,7 +53,7 @@ async def _history(state: CliState, client: Client, lab: str | None) -> None:
         state.output.remark("no events")
 
 
-async def _follow(state: CliState, client: Client, lab: str | None) -> None:
+async def _follow(state: CliState, client: "Client", lab: str | None) -> None:
     """The stream is opened before history is read, so that nothing falls between the two."""
     from wireloom.fabric.documents import Event
 
@@ -73,7 +71,7 @@ async def _follow(state: CliState, client: Client, lab: str | None) -> None:
             first = await anext(messages, None)
 
 
-def _print(state: CliState, event: Event) -> None:
+def _print(state: CliState, event: "Event") -> None:
     if state.output.json:
         sys.stdout.write(jsonlib.dumps(as_data(event), ensure_ascii=False) + "\n")
         sys.stdout.flush()
@@ -81,7 +79,7 @@ def _print(state: CliState, event: Event) -> None:
         state.output.line(event_line(event))
 
 
-def event_line(event: Event) -> str:
+def event_line(event: "Event") -> str:
     """One event for people: time, level where it is not ordinary, what it is about, and what happened."""
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
     subject = "/".join(part for part in (event.lab, event.node) if part) or event.host

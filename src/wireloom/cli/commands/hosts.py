@@ -1,7 +1,5 @@
 """The installation and its hosts: status, hosts, devices, doctor."""
 
-from __future__ import annotations
-
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +31,7 @@ def status(ctx: typer.Context, json: JsonFlag = False) -> None:
     state = state_of(ctx)
     processes = running_record(state.settings().paths)
 
-    async def asked(client: Client) -> tuple[StatusView, list[LabSummary]]:
+    async def asked(client: "Client") -> "tuple[StatusView, list[LabSummary]]":
         return await client.status(), await client.labs()
 
     if not state.output.json:
@@ -74,7 +72,7 @@ def hosts(ctx: typer.Context, json: JsonFlag = False) -> None:
         _show_hosts(state, found)
 
 
-def _show_hosts(state: CliState, hosts: list[HostView]) -> None:
+def _show_hosts(state: CliState, hosts: "list[HostView]") -> None:
     now = time.time()
     rows = []
     for host in hosts:

@@ -1,7 +1,5 @@
 """Labs: list, look, start, stop, restart, wipe, destroy, prune."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -78,7 +76,7 @@ def inspect(ctx: typer.Context, lab: LabArgument, json: JsonFlag = False) -> Non
         _show_lab(state, view)
 
 
-def _show_lab(state: CliState, view: LabView) -> None:
+def _show_lab(state: CliState, view: "LabView") -> None:
     state.output.table(
         ("node", "device", "provider", "host", "image", "state", "ready", "address"),
         [
@@ -96,7 +94,7 @@ def _show_lab(state: CliState, view: LabView) -> None:
             state.output.remark(line)
 
 
-def _node_remarks(node: NodeView) -> list[str]:
+def _node_remarks(node: "NodeView") -> list[str]:
     if node.error is not None:
         return error_lines({**node.error, "node": node.name}, sources={})
     return [f"{node.name}: {node.message}"] if node.message and node.ready != "yes" else []
@@ -219,7 +217,7 @@ def _show_orphans(state: CliState, documents: list[dict[str, Any]]) -> None:
 
 def _act(
     ctx: typer.Context,
-    verb: Callable[[Client], Awaitable[OperationView]],
+    verb: "Callable[[Client], Awaitable[OperationView]]",
     *,
     wait: bool,
     timeout_s: float,
@@ -227,7 +225,7 @@ def _act(
     """Ask for ``verb``, and unless told otherwise follow it to its end."""
     state = state_of(ctx)
 
-    async def acted(client: Client) -> None:
+    async def acted(client: "Client") -> None:
         operation = await verb(client)
         await finish_operation(state, client, operation, wait=wait, timeout_s=timeout_s)
 
@@ -236,8 +234,8 @@ def _act(
 
 async def finish_operation(
     state: CliState,
-    client: Client,
-    operation: OperationView,
+    client: "Client",
+    operation: "OperationView",
     *,
     wait: bool = True,
     timeout_s: float | None = None,

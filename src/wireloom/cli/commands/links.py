@@ -1,7 +1,5 @@
 """Links of a running lab: ``wireloom link add|remove|up|down``. No node restarts."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated
 
@@ -70,10 +68,10 @@ def down(
     _act(ctx, lambda client: client.link_down(lab, a, b), timeout)
 
 
-def _act(ctx: typer.Context, verb: Callable[[Client], Awaitable[OperationView]], timeout_s: float) -> None:
+def _act(ctx: typer.Context, verb: "Callable[[Client], Awaitable[OperationView]]", timeout_s: float) -> None:
     state = state_of(ctx)
 
-    async def acted(client: Client) -> None:
+    async def acted(client: "Client") -> None:
         await finish_operation(state, client, await verb(client), timeout_s=timeout_s)
 
     state.ask(acted)

@@ -1,7 +1,5 @@
 """One node: run a command, work on its console, read its boot log."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, cast
@@ -73,7 +71,7 @@ def console(
     prefix = escape_byte(escape)
     state = state_of(ctx)
 
-    async def worked(client: Client) -> None:
+    async def worked(client: "Client") -> None:
         await interact(client, lab, node, read_only=readonly, line=line, escape=prefix)
 
     state.ask(worked)
@@ -91,7 +89,7 @@ def logs(
     """
     state = state_of(ctx)
 
-    async def copied(client: Client) -> None:
+    async def copied(client: "Client") -> None:
         pieces = cast("AsyncGenerator[bytes, None]", client.log(lab, node, follow=follow))
         async with aclosing(pieces):
             async for piece in pieces:

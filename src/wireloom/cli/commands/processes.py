@@ -1,7 +1,5 @@
 """The processes of an installation: up, down, and the two programs that they consist of."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -95,7 +93,7 @@ def down(
     state.output.remark("Wireloom has stopped" if stopped else "Wireloom is not running")
 
 
-async def _destroy_all(client: Client, timeout_s: float) -> None:
+async def _destroy_all(client: "Client", timeout_s: float) -> None:
     from wireloom.cli.progress import following
 
     for lab in await client.labs():

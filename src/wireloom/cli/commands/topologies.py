@@ -1,7 +1,5 @@
 """Topology files: validate, plan, deploy."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 from pathlib import Path
@@ -61,7 +59,7 @@ def deploy(
     """
     state = state_of(ctx)
 
-    async def deployed(client: Client, request: DeployRequest) -> Watch:
+    async def deployed(client: "Client", request: "DeployRequest") -> "Watch":
         operation = await client.deploy(request)
         try:
             return await following(client, operation, ready=wait is WaitFor.READY, timeout_s=timeout)
@@ -74,7 +72,7 @@ def deploy(
     _finish(state, _with_request(state, file, allow_privileged, deployed))
 
 
-def _finish(state: CliState, watch: Watch) -> None:
+def _finish(state: CliState, watch: "Watch") -> None:
     failures = watch.failures()
     if state.output.json:
         lab = as_data(watch.lab) if watch.lab is not None else {"lab": watch.operation.lab}
@@ -108,7 +106,7 @@ def plan(
         raise typer.Exit(CHANGES)
 
 
-def _show_plan(state: CliState, view: PlanView) -> None:
+def _show_plan(state: CliState, view: "PlanView") -> None:
     for change in view.changes:
         host = f" on {change.host}" if change.host else ""
         state.output.line(f"{_SIGNS.get(change.action, '~')} {change.action} {change.kind} {change.name}{host}")
@@ -148,7 +146,7 @@ def validate(ctx: typer.Context, file: FileArgument, json: JsonFlag = False) -> 
 
 
 def _with_request(
-    state: CliState, file: Path, allow_privileged: bool, verb: Callable[[Client, DeployRequest], Awaitable[T]]
+    state: CliState, file: Path, allow_privileged: bool, verb: "Callable[[Client, DeployRequest], Awaitable[T]]"
 ) -> T:
     """Run ``verb`` with the request for ``file``; mistakes in the topology are shown with their source lines."""
     from wireloom.cli.topology_files import read_request
@@ -160,6 +158,6 @@ def _with_request(
         _refuse(state, error, request)
 
 
-def _refuse(state: CliState, error: TopologyInvalid, request: DeployRequest) -> NoReturn:
+def _refuse(state: CliState, error: TopologyInvalid, request: "DeployRequest") -> NoReturn:
     report(error, state.output, sources={request.source: request.topology, **request.files})
     raise typer.Exit(FAILED) from error
