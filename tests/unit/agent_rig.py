@@ -97,7 +97,7 @@ class Agent:
             channels=channels,
             wake=self._wake,
         )
-        self.world = World(self.providers, self._on_runtime, self.actions.is_busy)
+        self.world = World(self.providers, self._on_runtime, self.actions.is_busy, self._wake)
         ports = PortsHook(self.network, "wlbtest")
         self.runner = Runner(
             providers=self.providers,

@@ -123,8 +123,8 @@ async def test_an_engine_that_is_down_answers_nothing_and_tells_when_it_is_back(
     with pytest.raises(Unavailable):
         await provider.observe()
     world.start_engine()
-    kinds = [(await anext(events)).kind for _ in range(3)]
-    assert kinds == [EventKind.CREATED, EventKind.STARTED, EventKind.RESYNC]
+    kinds = [(await anext(events)).kind for _ in range(4)]
+    assert kinds == [EventKind.CREATED, EventKind.STARTED, EventKind.LOST, EventKind.RESYNC]
     assert await phase(provider, runtime_id) is RuntimePhase.RUNNING
 
 

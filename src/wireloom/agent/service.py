@@ -87,7 +87,7 @@ class AgentService:
             channels=self._channels,
             wake=self._wake,
         )
-        self.world = World(parts.providers, self._on_runtime, self._actions.is_busy)
+        self.world = World(parts.providers, self._on_runtime, self._actions.is_busy, self._wake)
         runner = self._make_runner()
         self._actions.bind(runner, self.world)
         self.reconciler = Reconciler(

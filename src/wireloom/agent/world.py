@@ -30,12 +30,20 @@ class World:
 
     :param changed: told of changes that were not ours.
     :param is_busy: whether an action of ours is at work on a node.
+    :param wake: told when a provider came or went; nodes that have no runtime yet may wait for it.
     """
 
-    def __init__(self, providers: Mapping[str, Provider], changed: Changed, is_busy: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        changed: Changed,
+        is_busy: Callable[[str], bool],
+        wake: Callable[[], None],
+    ) -> None:
         self._providers = providers
         self._changed = changed
         self._is_busy = is_busy
+        self._wake = wake
         self._missed: set[str] = set()
         self.runtimes: dict[str, RuntimeStatus] = {}
         self._owner: dict[str, str] = {}
@@ -70,16 +78,15 @@ class World:
 
     async def resync_provider(self, name: str) -> None:
         provider = self._providers[name]
-        self.capabilities[name] = await provider.capabilities()
+        capabilities = await provider.capabilities()
         try:
             async with asyncio.timeout(_OBSERVE_DEADLINE_S):
                 statuses = await provider.observe()
         except (WireloomError, TimeoutError) as error:
             log.warning("provider cannot be observed", provider=name, error=str(error))
-            self.capabilities[name] = self.capabilities[name].model_copy(
-                update={"available": False, "problem": str(error)}
-            )
+            capabilities = capabilities.model_copy(update={"available": False, "problem": str(error)})
             statuses = None
+        self._enter_capabilities(name, capabilities)
         mine = [node_id for node_id, owner in self._owner.items() if owner == name]
         if statuses is None:
             for node_id in mine:
@@ -88,6 +95,13 @@ class World:
         seen = {status.identity.node_id: status for status in statuses}
         for node_id in [*mine, *(node_id for node_id in seen if node_id not in mine)]:
             self._set(name, node_id, seen.get(node_id))
+
+    def _enter_capabilities(self, name: str, capabilities: Capabilities) -> None:
+        before = self.capabilities.get(name)
+        self.capabilities[name] = capabilities
+        if before is not None and before.available != capabilities.available:
+            log.info("provider came or went", provider=name, available=capabilities.available)
+            self._wake()
 
     async def watch(self, name: str) -> None:
         """Follow one provider's events for ever."""
@@ -102,7 +116,7 @@ class World:
             await asyncio.sleep(_RETRY_S)
 
     async def _on_event(self, name: str, event: RuntimeEvent) -> None:
-        if event.kind is EventKind.RESYNC or not event.node_id:
+        if event.kind in {EventKind.LOST, EventKind.RESYNC} or not event.node_id:
             await self.resync_provider(name)
             return
         if self._is_busy(event.node_id):  # the action at work looks for itself when it is done

@@ -143,11 +143,12 @@ class EventKind(StrEnum):
     STARTED = "started"
     EXITED = "exited"
     REMOVED = "removed"
-    RESYNC = "resync"  # the stream was interrupted: observe everything again
+    LOST = "lost"  # the engine went away: what is known of its runtimes may be old
+    RESYNC = "resync"  # the stream begins, or goes on after an interruption: observe everything again
 
 
 class RuntimeEvent(Value):
-    """Something changed; the receiver observes to learn what. ``RESYNC`` names no runtime."""
+    """Something changed; the receiver observes to learn what. ``LOST`` and ``RESYNC`` name no runtime."""
 
     kind: EventKind
     runtime_id: str = ""

@@ -173,7 +173,7 @@ class Provider(Protocol):
     async def stats(self, runtime_id: str) -> RuntimeStats: ...
 
     def watch(self) -> AsyncIterator[RuntimeEvent]:
-        """Events of this installation's runtimes, for ever; survives a restart of the engine (``RESYNC``)."""
+        """Events of this installation's runtimes, for ever; survives a restart of the engine (``LOST``, ``RESYNC``)."""
         ...
 
     async def close(self) -> None:

@@ -20,7 +20,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wireloom.agent.management import ManagementNetwork
+from wireloom.agent.management.firewall import installation_mark
 from wireloom.client import Client, Endpoint
+from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import WireloomError
 from wireloom.model.views import DeployRequest, LabView
 
@@ -36,10 +39,14 @@ def run(*argv: str) -> str:
 
 @dataclass
 class Installation:
-    """Processes by name: ``controller`` and ``agent``."""
+    """Processes by name: ``controller`` and ``agent``.
+
+    :ivar wrapper: what their command lines begin with, for instance to enter the namespace of private engines.
+    """
 
     folder: Path
     extra_environment: dict[str, str] = field(default_factory=dict)
+    wrapper: tuple[str, ...] = ()
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
     id: str = ""
 
@@ -75,7 +82,7 @@ class Installation:
         log = (self.folder / f"{name}.log").open("ab")
         with log:
             self.processes[name] = await asyncio.create_subprocess_exec(
-                str(WIRELOOM), name, env=self.environment, stdout=log, stderr=log, start_new_session=True
+                *self.wrapper, str(WIRELOOM), name, env=self.environment, stdout=log, stderr=log, start_new_session=True
             )
 
     async def kill(self, name: str) -> None:
@@ -186,8 +193,7 @@ class Installation:
     def runtimes(self) -> dict[str, tuple[str, str]]:
         """Node → (engine's id, when it was started), of both technologies."""
         found = {}
-        label = f"label=wireloom.installation={self.id}"
-        for line in run("docker", *self.docker_host(), "ps", "-aq", "--no-trunc", "--filter", label).split():
+        for line in self.containers():
             details = json.loads(run("docker", *self.docker_host(), "inspect", line))[0]
             found[details["Config"]["Labels"]["wireloom.node"]] = (line, details["State"]["StartedAt"])
         for name in self.domains():
@@ -195,8 +201,17 @@ class Installation:
             found[name.split("-")[-2]] = (name, str(pid))
         return found
 
+    def containers(self) -> list[str]:
+        """Ids of our containers."""
+        if self._never_started("WIRELOOM_DOCKER_URL"):
+            return []
+        label = f"label=wireloom.installation={self.id}"
+        return run("docker", *self.docker_host(), "ps", "-aq", "--no-trunc", "--filter", label).split()
+
     def domains(self) -> list[str]:
         """Names of our domains; those of others may go while we look."""
+        if self._never_started("WIRELOOM_LIBVIRT_URI"):
+            return []
         names = run("virsh", "-c", self.libvirt_uri(), "list", "--all", "--name").split()
         return [name for name in names if name.startswith("wl-lab-") and self.id in self._definition(name)]
 
@@ -213,15 +228,25 @@ class Installation:
 
     def debris(self) -> list[str]:
         """Everything of this installation on the host: must be empty at the end."""
-        links = json.loads(run("ip", "-json", "-details", "link"))
         files = self.data / "nodes"
+        mark = installation_mark(self.id)
         return [
             *(f"runtime {node}" for node in self.runtimes()),
-            *(f"device {link['ifname']}" for link in links if self.id in link.get("ifalias", "")),
+            *(f"device {name}" for name in self.devices()),
             *(f"folder {path}" for path in (files.iterdir() if files.exists() else ())),
-            *(f"rule {line}" for line in run("iptables-save").splitlines() if self.id in line),
+            *(f"rule {line}" for line in run("iptables-save").splitlines() if mark in line),
             *(f"name {line}" for line in Path("/etc/hosts").read_text().splitlines() if self.id in line),
         ]
+
+    def devices(self) -> list[str]:
+        """Names of our network devices."""
+        links = json.loads(run("ip", "-json", "-details", "link"))
+        return [link["ifname"] for link in links if self.id in link.get("ifalias", "")]
+
+    def _never_started(self, setting: str) -> bool:
+        """Whether the private engine that a setting names has not made its socket yet: then nothing can be on it."""
+        socket_file = self.extra_environment.get(setting, "").removeprefix("unix://").rpartition("socket=")[2]
+        return bool(socket_file) and not Path(socket_file).exists()
 
     def docker_host(self) -> list[str]:
         """Options that make the Docker client talk to this installation's engine."""
@@ -247,9 +272,9 @@ def own_folder(*, show_logs: bool = True) -> Iterator[Path]:
 
 
 @contextlib.asynccontextmanager
-async def installed(folder: Path, **environment: str) -> AsyncIterator[Installation]:
+async def installed(folder: Path, *, wrapper: tuple[str, ...] = (), **environment: str) -> AsyncIterator[Installation]:
     """An installation that is up; at the end it is down, and nothing of it is left on the host."""
-    installation = Installation(folder, environment)
+    installation = Installation(folder, environment, wrapper)
     try:
         await installation.up()
         yield installation
@@ -259,29 +284,35 @@ async def installed(folder: Path, **environment: str) -> AsyncIterator[Installat
         await until(lambda: _empty(installation), "debris", within_s=20, show=installation.debris)
     finally:
         await installation.down()
-        _scrub(installation)
+        await _scrub(installation)
 
 
 async def _empty(installation: Installation) -> bool:
     return not installation.debris()
 
 
-def _scrub(installation: Installation) -> None:
-    """A test that failed leaves the machine clean all the same."""
+async def _scrub(installation: Installation) -> None:
+    """A test that failed leaves the machine clean all the same, also when an engine is gone."""
     if not installation.id:
         return
-    for item in installation.debris():
-        kind, _, name = item.partition(" ")
-        if kind == "device":
-            subprocess.run(["ip", "link", "del", name], check=False, capture_output=True, timeout=10)
-    label = f"label=wireloom.installation={installation.id}"
-    docker = ["docker", *installation.docker_host()]
-    for runtime in run(*docker, "ps", "-aq", "--filter", label).split():
-        subprocess.run([*docker, "rm", "-f", runtime], check=False, capture_output=True, timeout=30)
-    for name in installation.domains():
-        for verb in ("destroy", "undefine"):
-            command = ["virsh", "-c", installation.libvirt_uri(), verb, name]
-            subprocess.run(command, check=False, capture_output=True, timeout=30)
+    for name in installation.devices():
+        _try("ip", "link", "del", name)
+    dataplane = KernelDataPlane(installation.id)
+    await ManagementNetwork(installation.id, dataplane, installation.folder / "run" / "management").remove()
+    await dataplane.close()
+    with contextlib.suppress(subprocess.SubprocessError):
+        for runtime in installation.containers():
+            _try("docker", *installation.docker_host(), "rm", "-f", runtime)
+    with contextlib.suppress(subprocess.SubprocessError):
+        for name in installation.domains():
+            for verb in ("destroy", "undefine"):
+                _try("virsh", "-c", installation.libvirt_uri(), verb, name)
+
+
+def _try(*argv: str) -> None:
+    """A command that may fail, and must end."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(argv, check=False, capture_output=True, timeout=30)
 
 
 async def until(

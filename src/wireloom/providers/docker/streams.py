@@ -102,16 +102,20 @@ async def read_stats(engine: Engine, runtime_id: str) -> RuntimeStats:
 
 
 async def watch_events(engine: Engine, installation: str) -> AsyncIterator[RuntimeEvent]:
-    """For ever; each new connection to the engine begins with ``RESYNC``."""
+    """For ever; each new connection to the engine begins with ``RESYNC`` and ends with ``LOST``."""
     pause = _RECONNECT_FIRST_S
     while True:
+        connected = False
         try:
             async with aclosing(_connected_events(engine, installation)) as events:
                 async for event in events:
-                    pause = _RECONNECT_FIRST_S
+                    connected = True
                     yield event
         except WireloomError as error:
             _log.info("docker.events.lost", reason=error.message, retry_s=pause)
+        if connected:
+            pause = _RECONNECT_FIRST_S
+            yield RuntimeEvent(kind=EventKind.LOST)
         await asyncio.sleep(pause)
         pause = min(pause * 2, _RECONNECT_MOST_S)
 

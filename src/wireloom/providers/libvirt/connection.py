@@ -38,11 +38,15 @@ class Connections:
     """All connections to one libvirtd.
 
     :param lifecycle: gets every domain's lifecycle events, on the loop.
-    :param interrupted: called when the stream of events goes on after an interruption: some may be lost.
+    :param lost: called when the stream of events ends because libvirtd went away.
+    :param interrupted: called when it goes on after an interruption: some may be lost.
     """
 
-    def __init__(self, uri: str, lifecycle: Lifecycle, interrupted: Callable[[], None]) -> None:
+    def __init__(
+        self, uri: str, lifecycle: Lifecycle, lost: Callable[[], None], interrupted: Callable[[], None]
+    ) -> None:
         self._lifecycle = lifecycle
+        self._on_lost = lost
         self._interrupted = interrupted
         self._quick = Engine(uri, "libvirt-quick", self._connected)
         self._power = [Engine(uri, f"libvirt-power-{number}") for number in range(_POWER_THREADS)]
@@ -134,6 +138,7 @@ class Connections:
     def _on_closed(self, _connection: libvirt.virConnect, reason: int, _opaque: Any) -> None:
         """In libvirt's event thread: the connection is gone, unless we closed it ourselves."""
         if reason != libvirt.VIR_CONNECT_CLOSE_REASON_CLIENT:
+            self._post(self._on_lost)
             self._post(self._keep)
 
     def _post(self, callback: Callable[..., object], *arguments: Any) -> None:

@@ -88,7 +88,12 @@ class LibvirtProvider:
         self._installation = installation
         self._acceleration = acceleration.probe(accelerate)
         self._hub = EventHub()
-        self._connections = Connections(uri, self._lifecycle, partial(self._hub.publish, EventKind.RESYNC))
+        self._connections = Connections(
+            uri,
+            self._lifecycle,
+            lost=partial(self._hub.publish, EventKind.LOST),
+            interrupted=partial(self._hub.publish, EventKind.RESYNC),
+        )
         self._lookups: set[asyncio.Task[None]] = set()
         self._seen: dict[str, Domain] = {}
         self._images = FolderImages(image_folder, self._bases_in_use)

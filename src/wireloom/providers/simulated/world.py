@@ -153,6 +153,8 @@ class SimulatedWorld:
     def stop_engine(self) -> None:
         """Every verb is ``Unavailable`` until :meth:`start_engine`; runtimes live on."""
         self.engine_up = False
+        for queue in self._watchers:
+            queue.put_nowait(RuntimeEvent(kind=EventKind.LOST))
 
     def start_engine(self) -> None:
         self.engine_up = True
