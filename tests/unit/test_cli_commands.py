@@ -121,6 +121,10 @@ class FakeClient:
         self._take("lab", lab)
         return self.view
 
+    async def topology(self, lab: str) -> str:
+        self._take("topology", lab)
+        return TOPOLOGY
+
     async def plan(self, request: DeployRequest) -> PlanView:
         self.request = request
         self._take("plan")
@@ -297,6 +301,11 @@ def test_validate_needs_no_controller(topology: str) -> None:
     result = wireloom("validate", topology, "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["nodes"] == 1
+
+
+def test_the_topology_of_a_lab_can_be_saved(client: FakeClient) -> None:
+    assert wireloom("topology", "demo").stdout == TOPOLOGY
+    assert json.loads(wireloom("topology", "demo", "--json").stdout)["topology"] == TOPOLOGY
 
 
 def test_stop_names_nodes_or_takes_all(client: FakeClient) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn, TypeVar
 
 import typer
 
+from wireloom.cli.commands.labs import LabArgument
 from wireloom.cli.failures import CHANGES, FAILED, diagnostic_lines, error_lines, report
 from wireloom.cli.output import as_data
 from wireloom.cli.progress import following
@@ -42,6 +43,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Topologies")(deploy)
     app.command(rich_help_panel="Topologies")(plan)
     app.command(rich_help_panel="Topologies")(validate)
+    app.command(rich_help_panel="Topologies")(topology)
 
 
 def deploy(
@@ -143,6 +145,19 @@ def validate(ctx: typer.Context, file: FileArgument, json: JsonFlag = False) -> 
             for line in diagnostic_lines(warning, {request.source: request.topology}):
                 state.output.remark(line)
         state.output.line(f"{file}: lab {summary['lab']} with {summary['nodes']} nodes and {summary['links']} links")
+
+
+def topology(ctx: typer.Context, lab: LabArgument, json: JsonFlag = False) -> None:
+    """Print a lab's topology as it is now, live changes included.
+
+    Comments of the file that was deployed are kept.
+    """
+    state = state_of(ctx)
+    text = state.ask(lambda client: client.topology(lab))
+    if json:
+        state.output.data({"lab": lab, "topology": text})
+    else:
+        state.output.line(text.rstrip("\n"))
 
 
 def _with_request(
