@@ -14,7 +14,9 @@ ALL = (1 << 41) - 1
 GOOD = Readings(
     root=True,
     sockets={"docker": True, "libvirtd": True, "virtlogd": True},
-    tools={name: f"/usr/bin/{name}" for name in ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables")},
+    tools={
+        name: f"/usr/bin/{name}" for name in ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables")
+    },
     static_busybox="/bin/busybox",
     kvm=True,
     kvm_reason="the CPU has a virtualisation extension",
