@@ -145,9 +145,11 @@ class PrivateEngines:
 
     def _start(self, name: str, *arguments: str) -> None:
         self._commands[name] = arguments
+        # An engine told to have no bridge removes the one that it finds: the host's. So it gets a network of its own.
+        apart = ("unshare", "--net") if name == "dockerd" else ()
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [*self.inside, name, *arguments], stdout=log, stderr=log, start_new_session=True
+                [*self.inside, *apart, name, *arguments], stdout=log, stderr=log, start_new_session=True
             )
 
     def close(self) -> None:
