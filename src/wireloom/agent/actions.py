@@ -20,7 +20,7 @@ from wireloom.model.runtime import Capabilities, RuntimeStatus
 from wireloom.model.slice import NodeIntent, RestartPolicy, Slice
 from wireloom.model.state import NodeStep, RuntimePhase
 from wireloom.planning.failures import after_failure
-from wireloom.planning.plan import NodeAction, NodeRecord, Verb
+from wireloom.planning.plan import LIVE_PHASES, NodeAction, NodeRecord, Verb
 from wireloom.planning.wires import WirePlans
 from wireloom.providers.contract import Provider
 
@@ -104,6 +104,11 @@ class Actions:
         """A hook or leaf began. The lab's status shows it."""
         self._progress.setdefault(node_id, _Progress()).enter(step)
         self._wake()
+
+    def note_ready(self, node_id: str) -> None:
+        """The node's way up is over, if we saw it begin."""
+        if node_id in self._progress:
+            self._progress[node_id].enter(NodeStep.READY)
 
     def target(self, node: NodeIntent, runtime: RuntimeStatus) -> ChannelTarget:
         return ChannelTarget(
@@ -230,6 +235,21 @@ class Actions:
         ran_s = now() - before.started_at if before.started_at else 0.0
         error = GuestFailed(what, node=node.name, hint="see its boot log with `wireloom logs`")
         self._record_failure(node, error, ran_s)
+
+    def note_loss(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
+        """A running node's engine was lost. Should the node turn out to have ended with it, it is started again
+        whatever its exit code, which says how the engine ended it and nothing of the guest.
+        """
+        if (
+            before is None
+            or after is None
+            or before.phase not in LIVE_PHASES
+            or after.phase is not RuntimePhase.UNKNOWN
+        ):
+            return
+        provider = self.world.provider_of(node_id)
+        if provider is not None and not self._capabilities(provider).available and self._folders.get(node_id):
+            self._folders.update(node_id, host_boot="")
 
     # -- wires and post-boot -------------------------------------------------------------------------------
 

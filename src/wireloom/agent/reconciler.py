@@ -111,6 +111,7 @@ class Reconciler:
         """An engine reported a change. One that was not ours counts against the node's budget."""
         if not self._actions.is_busy(node_id):
             self._actions.note_exit(self._find(node_id), before, after)
+            self._actions.note_loss(node_id, before, after)
             self.network.invalidate()
         self.wake()
 
@@ -118,6 +119,7 @@ class Reconciler:
         """The readiness watch found out something."""
         if readiness is Readiness.YES:
             self._ready_at[node_id] = now()
+            self._actions.note_ready(node_id)
         self.readiness[node_id] = readiness
         self.wake()
 
@@ -245,8 +247,12 @@ class Reconciler:
             record = observed.records.get(node.id)
             if node.id in acted or record is None or runtime is None:
                 continue
-            if runtime.phase is RuntimePhase.RUNNING and record.attention < node.attention:
+            if runtime.phase is not RuntimePhase.RUNNING:
+                continue
+            if record.attention < node.attention:
                 self.folders.update(node.id, attention=node.attention, terminal=False)
+            if record.host_boot != self._host_boot:  # it has outlived the loss of its engine
+                self.folders.update(node.id, host_boot=self._host_boot)
 
     # -- readiness and status ------------------------------------------------------------------------------
 
