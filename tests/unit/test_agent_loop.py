@@ -207,6 +207,29 @@ async def test_an_engine_that_is_away_makes_its_nodes_unknown_and_spares_the_oth
     assert counts(host) == before
 
 
+async def test_a_node_that_ended_with_its_engine_is_started_again_whatever_its_exit_code(host: Host) -> None:
+    async with Agent(host).alive() as agent:
+        await deployed(agent)
+        host.worlds["alpha"].stop_engine()
+        await agent.until(lambda status: status.nodes[0].state is NodeState.UNKNOWN)
+        host.worlds["alpha"].crash("a", exit_code=0)
+        host.worlds["alpha"].start_engine()
+        await agent.until(settled())
+    assert host.worlds["alpha"].by_node("a").boots == 2
+
+
+async def test_a_node_that_ended_well_after_its_engine_came_back_is_left_alone(host: Host) -> None:
+    async with Agent(host).alive() as agent:
+        await deployed(agent)
+        host.worlds["alpha"].stop_engine()
+        await agent.until(lambda status: status.nodes[0].state is NodeState.UNKNOWN)
+        host.worlds["alpha"].start_engine()
+        await agent.until(settled())
+        host.worlds["alpha"].crash("a", exit_code=0)
+        await agent.until(lambda status: status.nodes[0].state is NodeState.STOPPED)
+    assert host.worlds["alpha"].by_node("a").boots == 1
+
+
 async def test_an_engine_that_restarts_a_node_itself_is_rewired(host: Host) -> None:
     async with Agent(host).alive() as agent:
         await deployed(agent)

@@ -42,7 +42,8 @@ class NodeRecord:
 
     :ivar restarts: the intent's counter that the last start satisfied; ``attention`` likewise.
     :ivar incarnation: of the storage in the folder.
-    :ivar host_boot: the host's boot id at the last start; after a reboot of the host nodes are started again.
+    :ivar host_boot: the host's boot id when the node was last known to be started; after a reboot of the host nodes
+        are started again. Empty while its engine is lost: what ended with its engine is started again too.
     :ivar failures: in a row; ``retry_at``: not before (UNIX seconds); ``terminal``: wait for the user.
     :ivar error: first cause, as the wire form of an error.
     """
@@ -208,7 +209,7 @@ def _reason_to_start(node: NodeIntent, runtime: RuntimeStatus | None, record: No
     if record.attention < node.attention or record.restarts < node.restarts:
         return "the user asked to start it"
     if record.host_boot != host_boot:
-        return "the host was rebooted"
+        return "the host or its engine was started anew"
     failed = runtime.exit_code != 0
     if node.restart_policy is RestartPolicy.ALWAYS or (failed and node.restart_policy is RestartPolicy.ON_FAILURE):
         return f"it ended (exit code {runtime.exit_code}) and its restart policy is {node.restart_policy}"
