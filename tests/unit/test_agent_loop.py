@@ -9,6 +9,7 @@ import pytest
 from agent_rig import IMAGE, Agent, Host, make_lab, make_node, settled
 
 from wireloom.errors import ImageMissing, RuntimeFailed
+from wireloom.model.network import HostPort, PortAlias
 from wireloom.model.runtime import ExecResult
 from wireloom.model.slice import Condition, RestartPolicy
 from wireloom.model.state import NodeState, Readiness, RuntimePhase
@@ -218,6 +219,18 @@ async def test_a_node_that_ended_with_its_engine_is_started_again_whatever_its_e
     assert host.worlds["alpha"].by_node("a").boots == 2
 
 
+async def test_a_node_that_its_engine_ended_before_it_went_is_started_again(host: Host) -> None:
+    async with Agent(host).alive() as agent:
+        await deployed(agent)
+        host.worlds["alpha"].crash("a", exit_code=0)
+        await agent.until(lambda status: status.nodes[0].state is NodeState.STOPPED)
+        host.worlds["alpha"].stop_engine()
+        await agent.until(lambda status: status.nodes[0].state is NodeState.UNKNOWN)
+        host.worlds["alpha"].start_engine()
+        await agent.until(settled())
+    assert host.worlds["alpha"].by_node("a").boots == 2
+
+
 async def test_a_node_that_ended_well_after_its_engine_came_back_is_left_alone(host: Host) -> None:
     async with Agent(host).alive() as agent:
         await deployed(agent)
@@ -311,3 +324,29 @@ async def test_post_boot_commands_run_once_a_boot_after_readiness(host: Host) ->
         await asyncio.sleep(0.2)
     assert host.worlds["alpha"].calls["exec"] == 1
     assert IMAGE in host.worlds["alpha"].images
+
+
+async def test_a_lab_is_not_gone_before_the_ports_of_a_start_that_failed_are(host: Host) -> None:
+    host.worlds["beta"].fail("start", ImageMissing("the machine cannot start"), node="b", times=99)
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", MIXED)
+        await agent.until(lambda status: status.nodes[1].state is NodeState.FAILED)
+        assert any(port.alias.node_id == "id-b" for port in host.network.ports.values())
+        agent.reconciler.set_slice("lab-1", make_lab(*MIXED.nodes, generation=2, removed=True))
+        await agent.until(lambda status: status.generation == 2 and status.converged)
+        assert not host.network.ports
+
+
+async def test_ports_that_were_made_by_half_are_removed_with_the_lab(host: Host) -> None:
+    host.network.fail("ensure_ports", RuntimeFailed("no room"), times=99)
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", MIXED)
+        await agent.until(lambda status: all(node.error for node in status.nodes))
+        stray = MIXED.nodes[1].ports[1]
+        alias = PortAlias(installation="test", lab_id="lab-1", node_id="id-b", index=1, name="lab/b/eth1")
+        made = HostPort(device=stray.device, alias=alias, kind="tap", mtu=1500, up=False, carrier=False)
+        host.network.ports[stray.device] = made
+        host.network.publish(made)
+        agent.reconciler.set_slice("lab-1", make_lab(*MIXED.nodes, generation=2, removed=True))
+        await agent.until(lambda status: status.generation == 2 and status.converged)
+        assert not host.network.ports

@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 _ACTION_DEADLINE_S = 900.0
 _POST_BOOT_DEADLINE_S = 60.0
 _POST_BOOT_TRIES = 3
+#: Docker gives its nodes 15 seconds to end when it is stopped itself.
+_ENGINE_STOPS_WITHIN_S = 20.0
 
 
 @dataclass
@@ -69,6 +71,7 @@ class Actions:
         self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._background: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, _Progress] = {}
+        self._ended_at: dict[str, float] = {}
         self._runner: Runner | None = None
         self._world: World | None = None
 
@@ -186,6 +189,7 @@ class Actions:
             await self.runner.remove(lab, identity, runtime, provider)
         self.world.enter("", node_id, None)
         self._progress.pop(node_id, None)
+        self._ended_at.pop(node_id, None)
 
     # -- failures ------------------------------------------------------------------------------------------
 
@@ -237,18 +241,19 @@ class Actions:
         self._record_failure(node, error, ran_s)
 
     def note_loss(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
-        """A running node's engine was lost. Should the node turn out to have ended with it, it is started again
-        whatever its exit code, which says how the engine ended it and nothing of the guest.
+        """A node's engine was lost. A node that ends with its engine is started again whatever its exit code, which
+        says how the engine ended it and nothing of the guest.
         """
-        if (
-            before is None
-            or after is None
-            or before.phase not in LIVE_PHASES
-            or after.phase is not RuntimePhase.UNKNOWN
-        ):
+        if before is None or after is None:
             return
+        if before.phase in LIVE_PHASES and after.phase is RuntimePhase.EXITED:
+            self._ended_at[node_id] = now()
+        if after.phase is not RuntimePhase.UNKNOWN:
+            return
+        # An engine that is told to stop ends its nodes first and goes a moment later.
+        live = before.phase in LIVE_PHASES or now() - self._ended_at.pop(node_id, 0) < _ENGINE_STOPS_WITHIN_S
         provider = self.world.provider_of(node_id)
-        if provider is not None and not self._capabilities(provider).available and self._folders.get(node_id):
+        if live and provider is not None and not self._capabilities(provider).available and self._folders.get(node_id):
             self._folders.update(node_id, host_boot="")
 
     # -- wires and post-boot -------------------------------------------------------------------------------
