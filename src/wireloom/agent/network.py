@@ -7,10 +7,11 @@ that was plugged a moment ago; the kernel's word replaces the cache whenever som
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 from wireloom.dataplane.contract import DataPlane
-from wireloom.errors import Unavailable
+from wireloom.errors import Unavailable, WireloomError
 from wireloom.model.network import DataPlaneState, HostPort, PortPlan, WirePlan
 
 __all__ = ["HostNetwork"]
@@ -56,6 +57,20 @@ class HostNetwork:
     def state(self) -> DataPlaneState:
         return self._state.model_copy(update={"ports": self._ports})
 
+    @property
+    def settled(self) -> bool:
+        """Whether :attr:`state` is what the kernel held when nothing was under way."""
+        return not self._dirty
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Whatever becomes of a change, half of it included, the kernel is looked at afterwards."""
+        self._dirty = True
+        try:
+            yield
+        finally:
+            self._dirty = True
+
     def invalidate(self) -> None:
         """Something changed in the kernel: the next :meth:`refresh` looks."""
         self._dirty = True
@@ -66,14 +81,19 @@ class HostNetwork:
             return
         async with self._lock:
             self._dirty = False
-            self._state = await self.dataplane.observe()
+            try:
+                self._state = await self.dataplane.observe()
+            except WireloomError:
+                self._dirty = True
+                raise
             self._ports = dict(self._state.ports)
 
     async def plug(self, ports: Sequence[PortPlan]) -> None:
         """Make or mend host ports."""
         if not ports:
             return
-        await self.dataplane.ensure_ports(ports)
+        with self._changing():
+            await self.dataplane.ensure_ports(ports)
         for port in ports:
             known = self._ports.get(port.device)
             self._ports[port.device] = HostPort(
@@ -86,40 +106,39 @@ class HostNetwork:
                 peer=known.peer if known else None,
                 segment=port.segment,
             )
-        self._dirty = True
 
     async def unplug(self, devices: Sequence[str]) -> None:
         if not devices:
             return
-        await self.dataplane.remove_ports(devices)
+        with self._changing():
+            await self.dataplane.remove_ports(devices)
         for device in devices:
             self._ports.pop(device, None)
-        self._dirty = True
 
     async def join(self, wires: Sequence[WirePlan]) -> None:
         if not wires:
             return
-        await self.dataplane.ensure_wires(wires)
+        with self._changing():
+            await self.dataplane.ensure_wires(wires)
         for wire in wires:
             self._enter(wire.a, peer=wire.b, mtu=wire.mtu)
             self._enter(wire.b, peer=wire.a, mtu=wire.mtu)
-        self._dirty = True
 
     async def cut(self, wires: Sequence[WirePlan]) -> None:
         if not wires:
             return
-        await self.dataplane.remove_wires(wires)
+        with self._changing():
+            await self.dataplane.remove_wires(wires)
         for wire in wires:
             self._enter(wire.a, peer=None)
-        self._dirty = True
 
     async def set_carriers(self, carriers: Mapping[str, bool]) -> None:
         if not carriers:
             return
-        await self.dataplane.set_carrier(dict(carriers))
+        with self._changing():
+            await self.dataplane.set_carrier(dict(carriers))
         for device, up in carriers.items():
             self._enter(device, up=up)
-        self._dirty = True
 
     def _enter(self, device: str, **changes: object) -> None:
         port = self._ports.get(device)

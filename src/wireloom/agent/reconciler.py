@@ -214,6 +214,8 @@ class Reconciler:
         await self._actions.wire(lab, decided.wires, self.world)
         self._watch_readiness(lab, observed)
         after = self.observe(lab)
+        if not self.network.settled:
+            self.wake()
         self._reporter.status(self._status(lab, after, decided))
         return decided
 
@@ -275,7 +277,7 @@ class Reconciler:
     def _status(self, lab: Slice, observed: Observed, decided: Plan) -> SliceStatus:
         nodes = () if lab.removed else lab.nodes
         leaving = (observed.runtimes.keys() | observed.records.keys()) - {node.id for node in nodes}
-        converged = decided.empty and not observed.busy and not leaving
+        converged = decided.empty and not observed.busy and not leaving and self.network.settled
         return SliceStatus(
             host=self._host,
             lab_id=lab.lab_id,
