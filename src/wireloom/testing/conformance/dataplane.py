@@ -15,12 +15,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.network import DataPlaneState, PortEvent, SegmentPlan, WirePlan
+from wireloom.testing.conformance.dataplane_frames import both_ways, hears_nothing, one_frame, silent, wire
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
 from wireloom.testing.frames import (
     FRAMES,
@@ -36,61 +37,8 @@ from wireloom.testing.guests import NamespaceGuest, receive, run_command, socket
 __all__ = ["CHECKS", "Check", "Plug", "Rig"]
 
 _EVENT_DEADLINE_S: Final = 2.0
-#: How long an unwanted frame has to appear; real ones take some 50 microseconds.
-_NOISE_S: Final = 0.2
 
 Check = Callable[[Rig], Awaitable[None]]
-
-
-# --- what checks are made of ------------------------------------------------------------------
-
-
-async def _passes(sender: Plug, receiver: Plug, frames: Mapping[str, Callable[[], bytes]]) -> None:
-    for name, make in frames.items():
-        frame = make()
-        sender.guest.send(frame)
-        got = await receive(receiver.guest, source_of(frame))
-        assert got is not None, f"the {name} frame did not arrive"
-        assert got == frame, f"the {name} frame arrived changed: sent {frame.hex()}, received {got.hex()}"
-
-
-async def _both_ways(a: Plug, b: Plug, frames: Mapping[str, Callable[[], bytes]]) -> None:
-    await _passes(a, b, frames)
-    await _passes(b, a, frames)
-
-
-def _one() -> dict[str, Callable[[], bytes]]:
-    return {"lldp": FRAMES["lldp"]}
-
-
-async def _hears_nothing(sender: Plug, listener: Plug, marker: Plug) -> None:
-    """Nothing that ``sender`` sends reaches ``listener``; a frame from ``marker``, wired to it, ends the wait."""
-    unwanted = [FRAMES["arp"](), FRAMES["lldp"](), FRAMES["ipv4"]()]
-    for frame in unwanted:
-        sender.guest.send(frame)
-    last = FRAMES["arp"]()
-    marker.guest.send(last)
-    heard: set[bytes] = set()
-    while (frame := await _next_frame(listener)) != last:
-        heard.add(source_of(frame))
-    assert not heard & {source_of(frame) for frame in unwanted}, "a frame reached a port that is not its wire's end"
-
-
-async def _next_frame(plug: Plug) -> bytes:
-    frame = await receive(plug.guest, None)
-    assert frame is not None, "no frame came"
-    return frame
-
-
-async def _silent(sender: Plug, listener: Plug) -> None:
-    """Nothing from ``sender`` reaches ``listener``, which nobody else can reach either."""
-    frame = FRAMES["arp"]()
-    sender.guest.send(frame)
-    assert await receive(listener.guest, source_of(frame), _NOISE_S) is None, "a frame crossed a cut"
-
-
-def _wire(a: Plug, b: Plug, mtu: int = 1500) -> WirePlan:
-    return WirePlan(a=a.device, b=b.device, mtu=mtu)
 
 
 # --- wires ------------------------------------------------------------------------------------
@@ -98,36 +46,41 @@ def _wire(a: Plug, b: Plug, mtu: int = 1500) -> WirePlan:
 
 async def _check_wire(rig: Rig, kind_a: str, kind_b: str) -> None:
     a, b = await rig.plug(kind_a), await rig.plug(kind_b)
-    await rig.plane.ensure_wires([_wire(a, b)])
-    await _both_ways(a, b, FRAMES)
+    await rig.plane.ensure_wires([wire(a, b)])
+    await both_ways(a, b, FRAMES)
 
 
 async def check_wire_between_namespaces_is_transparent(rig: Rig) -> None:
+    """Every kind of frame crosses a wire between two containers unchanged, both ways."""
     await _check_wire(rig, "veth", "veth")
 
 
 async def check_wire_between_namespace_and_tap_is_transparent(rig: Rig) -> None:
+    """Every kind of frame crosses a wire between a container and a machine unchanged, both ways."""
     await _check_wire(rig, "veth", "tap")
 
 
 async def check_wire_between_taps_is_transparent(rig: Rig) -> None:
+    """Every kind of frame crosses a wire between two machines unchanged, both ways."""
     await _check_wire(rig, "tap", "tap")
 
 
 async def check_wire_carries_jumbo_frames(rig: Rig) -> None:
+    """Frames of the greatest MTU cross wires between all kinds of ports."""
     for kind_a, kind_b in (("veth", "veth"), ("veth", "tap"), ("tap", "tap")):
         a, b = await rig.plug(kind_a, mtu=MAXIMUM_MTU), await rig.plug(kind_b, mtu=MAXIMUM_MTU)
-        await rig.plane.ensure_wires([_wire(a, b, MAXIMUM_MTU)])
-        await _both_ways(a, b, JUMBO_FRAMES)
+        await rig.plane.ensure_wires([wire(a, b, MAXIMUM_MTU)])
+        await both_ways(a, b, JUMBO_FRAMES)
 
 
 async def check_wire_sets_its_mtu_on_all_sides(rig: Rig) -> None:
+    """The MTU of a wire is the MTU of both ports, on the host and in the guests."""
     a, b = await rig.plug("veth"), await rig.plug("veth")
-    await rig.plane.ensure_wires([_wire(a, b, MAXIMUM_MTU)])
+    await rig.plane.ensure_wires([wire(a, b, MAXIMUM_MTU)])
     state = await rig.plane.observe()
     assert [state.ports[plug.device].mtu for plug in (a, b)] == [MAXIMUM_MTU] * 2
     assert (a.nic.mtu(), b.nic.mtu()) == (MAXIMUM_MTU, MAXIMUM_MTU)
-    await _both_ways(a, b, JUMBO_FRAMES)
+    await both_ways(a, b, JUMBO_FRAMES)
 
 
 async def check_checksums_are_whole_on_a_tap(rig: Rig) -> None:
@@ -149,52 +102,57 @@ async def check_checksums_are_whole_on_a_tap(rig: Rig) -> None:
 
 
 async def check_wires_are_isolated(rig: Rig) -> None:
+    """A frame reaches the other end of its wire and no port of another wire."""
     a, b, c, d = [await rig.plug(kind) for kind in ("veth", "tap", "veth", "tap")]
-    await rig.plane.ensure_wires([_wire(a, b), _wire(c, d)])
+    await rig.plane.ensure_wires([wire(a, b), wire(c, d)])
     for listener, marker in ((c, d), (d, c)):
-        await _hears_nothing(a, listener, marker)
-        await _hears_nothing(b, listener, marker)
-    await _both_ways(a, b, _one())
+        await hears_nothing(a, listener, marker)
+        await hears_nothing(b, listener, marker)
+    await both_ways(a, b, one_frame())
 
 
 async def check_unwired_port_reaches_nobody(rig: Rig) -> None:
+    """A port without a wire, or whose wire was removed, sends to nobody and hears nobody."""
     a, b = await rig.plug("veth"), await rig.plug("veth")
-    await _silent(a, b)
-    await rig.plane.ensure_wires([_wire(a, b)])
-    await _both_ways(a, b, _one())
-    await rig.plane.remove_wires([_wire(a, b)])
-    await _silent(a, b)
-    await _silent(b, a)
-    await rig.plane.remove_wires([_wire(a, b)])
+    await silent(a, b)
+    await rig.plane.ensure_wires([wire(a, b)])
+    await both_ways(a, b, one_frame())
+    await rig.plane.remove_wires([wire(a, b)])
+    await silent(a, b)
+    await silent(b, a)
+    await rig.plane.remove_wires([wire(a, b)])
 
 
 async def check_wire_moves(rig: Rig) -> None:
+    """A port that is wired anew leaves its old peer; a late removal of the old wire does not cut the new one."""
     a, b, c = await rig.plug("veth"), await rig.plug("tap"), await rig.plug("veth")
-    await rig.plane.ensure_wires([_wire(a, b)])
-    await rig.plane.ensure_wires([_wire(c, a)])
-    await _both_ways(a, c, _one())
-    await _silent(b, a)
+    await rig.plane.ensure_wires([wire(a, b)])
+    await rig.plane.ensure_wires([wire(c, a)])
+    await both_ways(a, c, one_frame())
+    await silent(b, a)
     state = await rig.plane.observe()
     assert state.ports[a.device].peer == c.device
     assert state.ports[c.device].peer == a.device
     assert state.ports[b.device].peer is None
     # A cut of the wire that was must not cut the wire that is.
-    await rig.plane.remove_wires([_wire(a, b)])
-    await _both_ways(a, c, _one())
+    await rig.plane.remove_wires([wire(a, b)])
+    await both_ways(a, c, one_frame())
 
 
 async def check_wires_swap_in_one_batch(rig: Rig) -> None:
+    """Two wires exchange their ends in one request."""
     a, b, c, d = [await rig.plug("veth") for _ in range(4)]
-    await rig.plane.ensure_wires([_wire(a, b), _wire(c, d)])
-    await rig.plane.ensure_wires([_wire(a, c), _wire(b, d)])
-    await _both_ways(a, c, _one())
-    await _both_ways(b, d, _one())
-    await _hears_nothing(a, b, d)
+    await rig.plane.ensure_wires([wire(a, b), wire(c, d)])
+    await rig.plane.ensure_wires([wire(a, c), wire(b, d)])
+    await both_ways(a, c, one_frame())
+    await both_ways(b, d, one_frame())
+    await hears_nothing(a, b, d)
 
 
 async def check_move_loses_and_doubles_no_frame(rig: Rig) -> None:
+    """While a wire moves to and fro under traffic, each frame arrives exactly once."""
     a, b, c = await rig.plug("veth"), await rig.plug("veth"), await rig.plug("veth")
-    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.ensure_wires([wire(a, b)])
     source = source_address()
     heard: dict[str, list[int]] = {b.device: [], c.device: []}
     sent = 0
@@ -213,10 +171,10 @@ async def check_move_loses_and_doubles_no_frame(rig: Rig) -> None:
 
     talking = asyncio.create_task(talk())
     for turn in range(20):
-        await rig.plane.ensure_wires([_wire(a, b if turn % 2 else c)])
+        await rig.plane.ensure_wires([wire(a, b if turn % 2 else c)])
     talking.cancel()
     await asyncio.gather(talking, return_exceptions=True)
-    await _both_ways(a, b, _one())  # behind the last numbered frame
+    await both_ways(a, b, one_frame())  # behind the last numbered frame
     listen()
     assert all(heard.values()), "the wire did not move while frames were flowing"
     assert sorted(heard[b.device] + heard[c.device]) == list(range(sent))
@@ -232,13 +190,15 @@ def _numbers(plug: Plug, source: bytes) -> list[int]:
 
 
 async def check_wires_are_idempotent(rig: Rig) -> None:
+    """The same wire asked for again, or named from its other end, stays as it is."""
     a, b = await rig.plug("veth"), await rig.plug("tap")
-    for plans in ([_wire(a, b)], [_wire(a, b)], [_wire(b, a)]):
+    for plans in ([wire(a, b)], [wire(a, b)], [wire(b, a)]):
         await rig.plane.ensure_wires(plans)
-    await _both_ways(a, b, _one())
+    await both_ways(a, b, one_frame())
 
 
 async def check_concurrent_batches(rig: Rig) -> None:
+    """Requests made at the same time, and observations beside them, all succeed."""
     netns = await rig.namespace()
     plans = [rig.plan(netns) for _ in range(40)]
     await asyncio.gather(*(rig.plane.ensure_ports(plans[start : start + 10]) for start in range(0, 40, 10)))
@@ -254,6 +214,7 @@ async def check_concurrent_batches(rig: Rig) -> None:
 
 
 async def check_port_is_what_its_plan_says(rig: Rig) -> None:
+    """A new port has the kind, MTU, state and label of its plan, and the guest its name and MTU."""
     netns = await rig.namespace()
     plans = [rig.plan(netns, mtu=1400), rig.plan(None, mtu=MAXIMUM_MTU, carrier=False)]
     await rig.plane.ensure_ports(plans)
@@ -268,15 +229,17 @@ async def check_port_is_what_its_plan_says(rig: Rig) -> None:
 
 
 async def check_ports_are_idempotent(rig: Rig) -> None:
+    """A port asked for again is the same device, and its wire stays."""
     a, b = await rig.plug("veth"), await rig.plug("tap")
-    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.ensure_wires([wire(a, b)])
     before = {plug.device: (NET / plug.device / "ifindex").read_text() for plug in (a, b)}
     await rig.plane.ensure_ports([a.plan, b.plan])
     assert {plug.device: (NET / plug.device / "ifindex").read_text() for plug in (a, b)} == before
-    await _both_ways(a, b, _one())
+    await both_ways(a, b, one_frame())
 
 
 async def check_port_follows_its_plan(rig: Rig) -> None:
+    """A changed MTU or label is taken over by a port that exists."""
     a = await rig.plug("veth")
     alias = a.plan.alias.model_copy(update={"name": "renamed/node/e"})
     await rig.plane.ensure_ports([a.plan.model_copy(update={"mtu": MAXIMUM_MTU, "alias": alias})])
@@ -286,27 +249,29 @@ async def check_port_follows_its_plan(rig: Rig) -> None:
 
 
 async def check_port_is_remade_in_a_new_namespace(rig: Rig) -> None:
+    """The port of a container that was restarted is made anew in its new namespace and can be wired."""
     a, b = await rig.plug("veth"), await rig.plug("veth")
     moved = a.plan.model_copy(update={"attachment": NamespaceAttachment(netns=await rig.namespace())})
     await rig.plane.ensure_ports([moved])
-    await rig.plane.ensure_wires([_wire(a, b)])
-    await _both_ways(Plug(moved, await rig.guest(moved)), b, _one())
+    await rig.plane.ensure_wires([wire(a, b)])
+    await both_ways(Plug(moved, await rig.guest(moved)), b, one_frame())
 
 
 async def check_vanished_namespace_is_no_error(rig: Rig) -> None:
+    """A container that vanishes under its ports breaks no request about them or about their peers."""
     a, b = await rig.plug("veth"), await rig.plug("tap")
-    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.ensure_wires([wire(a, b)])
     assert isinstance(a.plan.attachment, NamespaceAttachment)
     a.guest.close()
     await run_command("ip", "netns", "del", Path(a.plan.attachment.netns).name)
     await _until_gone(a.device)
     await rig.plane.ensure_ports([a.plan, b.plan])
-    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.ensure_wires([wire(a, b)])
     await rig.plane.set_carrier({a.device: True, b.device: True})
     state = await rig.plane.observe()
     assert a.device not in state.ports
     assert state.ports[b.device].peer is None
-    await rig.plane.remove_wires([_wire(a, b)])
+    await rig.plane.remove_wires([wire(a, b)])
     await rig.plane.remove_ports([a.device])
 
 
@@ -320,8 +285,9 @@ async def _until_gone(device: str) -> None:
 
 
 async def check_carrier_is_seen_by_the_guest(rig: Rig) -> None:
+    """A carrier that is dropped is seen by its guest alone, and comes back with the traffic."""
     a, b = await rig.plug("veth"), await rig.plug("veth")
-    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.ensure_wires([wire(a, b)])
     assert a.nic.carrier()
     await rig.plane.set_carrier({a.device: False})
     assert not a.nic.carrier()
@@ -329,12 +295,13 @@ async def check_carrier_is_seen_by_the_guest(rig: Rig) -> None:
     assert not (await rig.plane.observe()).ports[a.device].up
     await rig.plane.set_carrier({a.device: True})
     assert a.nic.carrier()
-    await _both_ways(a, b, _one())
+    await both_ways(a, b, one_frame())
 
 
 async def check_host_stays_silent(rig: Rig) -> None:
+    """The host itself sends no frame into a wire, not even when a carrier comes back."""
     a, b = await rig.plug("veth"), await rig.plug("tap")
-    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.ensure_wires([wire(a, b)])
     await rig.plane.set_carrier({a.device: False})
     await rig.plane.set_carrier({a.device: True})
     # Listener reports and router solicitations would come within a second of a carrier's return.
@@ -346,22 +313,24 @@ async def check_host_stays_silent(rig: Rig) -> None:
 
 
 async def check_new_instance_observes_the_same(rig: Rig) -> None:
+    """After a restart of the agent everything is found as it was: ports, wires and segments."""
     segment = await rig.segment()
     a, b = await rig.plug("veth"), await rig.plug("tap")
     await rig.plug("veth", segment=segment)
-    await rig.plane.ensure_wires([_wire(a, b)])
+    await rig.plane.ensure_wires([wire(a, b)])
     before = await rig.plane.observe()
     assert len(before.ports) == 3
     assert list(before.segments) == [segment]
     await rig.restart()
     assert await rig.plane.observe() == before
-    await _both_ways(a, b, _one())
+    await both_ways(a, b, one_frame())
 
 
 async def check_removal_leaves_nothing(rig: Rig) -> None:
+    """Removing ports and segments leaves no device on the host; removing them again is no error."""
     segment = await rig.segment()
     plugs = [await rig.plug(kind) for kind in ("veth", "tap", "tap", "veth")]
-    await rig.plane.ensure_wires([_wire(plugs[0], plugs[1]), _wire(plugs[2], plugs[3])])
+    await rig.plane.ensure_wires([wire(plugs[0], plugs[1]), wire(plugs[2], plugs[3])])
     await rig.plane.remove_ports([plug.device for plug in plugs])
     await rig.plane.remove_segment(segment)
     assert await rig.plane.observe() == DataPlaneState()
@@ -371,6 +340,7 @@ async def check_removal_leaves_nothing(rig: Rig) -> None:
 
 
 async def check_other_installations_are_invisible(rig: Rig) -> None:
+    """Two installations on one host neither see nor remove each other's ports."""
     async with Rig(rig.factory) as other:
         mine, theirs = await rig.plug("veth"), await other.plug("tap")
         assert list((await rig.plane.observe()).ports) == [mine.device]
@@ -379,6 +349,7 @@ async def check_other_installations_are_invisible(rig: Rig) -> None:
 
 
 async def check_self_test_passes_and_cleans_up(rig: Rig) -> None:
+    """The self-test of the host passes and leaves no device behind."""
     before = set(NET.iterdir())
     await rig.plane.self_test()
     assert not [path.name for path in set(NET.iterdir()) - before if path.name.startswith("wlt")]
@@ -388,36 +359,40 @@ async def check_self_test_passes_and_cleans_up(rig: Rig) -> None:
 
 
 async def check_segment_joins_its_ports(rig: Rig) -> None:
+    """All ports of a segment reach each other, containers and machines alike."""
     segment = await rig.segment()
     plugs = [await rig.plug(kind, segment=segment) for kind in ("veth", "tap", "veth")]
     for sender, receiver in ((plugs[0], plugs[1]), (plugs[1], plugs[2]), (plugs[2], plugs[0])):
-        await _both_ways(sender, receiver, SEGMENT_FRAMES)
+        await both_ways(sender, receiver, SEGMENT_FRAMES)
     state = await rig.plane.observe()
     assert {state.ports[plug.device].segment for plug in plugs} == {segment}
 
 
 async def check_segments_are_isolated(rig: Rig) -> None:
+    """A frame does not leave its segment."""
     first, second = await rig.segment(), await rig.segment()
     a, b = await rig.plug("veth", segment=first), await rig.plug("tap", segment=first)
     c, d = await rig.plug("veth", segment=second), await rig.plug("tap", segment=second)
-    await _hears_nothing(a, c, d)
-    await _both_ways(a, b, _one())
+    await hears_nothing(a, c, d)
+    await both_ways(a, b, one_frame())
 
 
 async def check_segment_is_idempotent(rig: Rig) -> None:
+    """A segment asked for again, with an address of the host in it, keeps its ports and its traffic."""
     name = await rig.segment("198.51.100.1/24")
     alias = f"wireloom segment i={rig.installation} name={name}"
     a, b = await rig.plug("veth", segment=name), await rig.plug("veth", segment=name)
     await rig.plane.ensure_segment(SegmentPlan(name=name, alias=alias, address="198.51.100.1/24"))
     segment = (await rig.plane.observe()).segments[name]
     assert (segment.alias, segment.up) == (alias, True)
-    await _both_ways(a, b, SEGMENT_FRAMES)
+    await both_ways(a, b, SEGMENT_FRAMES)
 
 
 # --- watching ---------------------------------------------------------------------------------
 
 
 async def check_watch_tells_changes(rig: Rig) -> None:
+    """A port that is made, changed or removed is told to those who watch."""
     plan = rig.plan(await rig.namespace())
     events: asyncio.Queue[PortEvent] = asyncio.Queue()
     listening = asyncio.Event()

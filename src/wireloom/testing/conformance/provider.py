@@ -43,7 +43,7 @@ _GATE_WATCH_S = 0.5
 
 
 async def check_capabilities(rig: Rig) -> None:
-    """They name the provider and hold together; the settings have a schema."""
+    """Capabilities name the provider and hold together; the settings have a schema."""
     found = rig.capabilities
     assert found.name == rig.provider.name
     assert found.version
@@ -92,7 +92,7 @@ async def check_found_after_restart(rig: Rig) -> None:
 
 
 async def check_missing_image(rig: Rig) -> None:
-    """An image that is nowhere is said so, with advice, and leaves nothing, in the node's folder neither."""
+    """An image that is nowhere is said so, with advice, and leaves nothing, not in the node's folder either."""
     spec = rig.spec(image=rig.harness.missing_image)
     before = sorted(spec.folder.rglob("*"))
     error = await expect(ImageMissing, rig.provider.create(spec))
@@ -122,7 +122,7 @@ async def check_wrong_settings(rig: Rig) -> None:
 
 
 async def check_unknown_runtime(rig: Rig) -> None:
-    """A runtime that is not there: gone for observe, destroy and attachment; not found for verbs that need it."""
+    """A runtime that is gone is no error for observe, destroy and attachment, and not found for verbs that need it."""
     async with rig.created(rig.spec()) as gone:
         pass
     assert list(await rig.provider.observe(gone)) == []
@@ -250,7 +250,7 @@ async def check_attachment(rig: Rig) -> None:
 
 
 async def check_carriers(rig: Rig) -> None:
-    """Carriers set while it is off hold for the next start, those set while it runs are seen at once."""
+    """Carriers set while a runtime is off hold for its next start, those set while it runs are seen at once."""
     control = rig.provider.abilities.carrier
     assert control is not None
     spec = rig.spec(ports=2)
@@ -324,7 +324,7 @@ async def check_killed_behind_back(rig: Rig) -> None:
 
 
 async def check_restarted_behind_back(rig: Rig) -> None:
-    """A runtime that the engine restarts waits at its gate again, can be plugged anew, and told so."""
+    """A restart by the engine is told; the runtime waits at its gate again and can be plugged anew."""
     spec = rig.spec(ports=1)
     async with rig.events() as log, rig.created(spec) as runtime_id:
         await rig.boot(runtime_id)
