@@ -65,10 +65,9 @@ def make_wire(a: NodeIntent, b: NodeIntent, up: bool = True, mtu: int = 1500) ->
     )
 
 
-def runtime_of(lab: Slice, node: NodeIntent, phase: RuntimePhase, **changes: object) -> RuntimeStatus:
+def runtime_of(lab: Slice, node: NodeIntent, phase: RuntimePhase, wanted: dict[str, bool]) -> RuntimeStatus:
     carriers = {}
     if node.provider == "beta":
-        wanted = _wanted_carriers(lab)
         carriers = {port.index: port.role == "mgmt" or wanted.get(port.device, False) for port in node.ports}
     return RuntimeStatus(
         runtime_id=f"rt-{node.name}",
@@ -79,28 +78,18 @@ def runtime_of(lab: Slice, node: NodeIntent, phase: RuntimePhase, **changes: obj
         phase=phase,
         started_at=NOW - 10,
         carriers=carriers,
-    ).model_copy(update=changes)
-
-
-def _wanted_carriers(lab: Slice) -> dict[str, bool]:
-    wanted = {}
-    for wire in lab.wires:
-        for ref in (wire.a, wire.b):
-            node = lab.node(ref.node_id)
-            port = node.port(ref.index) if node else None
-            if port is not None:
-                wanted[port.device] = wire.up
-    return wanted
+    )
 
 
 def converged(lab: Slice) -> Observed:
     """The world in which everything is as ``lab`` says."""
+    devices = {(node.id, port.index): port.device for node in lab.nodes for port in node.ports}
     peers = {}
+    wanted = {}
     for wire in lab.wires:
-        a = lab.node(wire.a.node_id).port(wire.a.index).device  # type: ignore[union-attr]
-        b = lab.node(wire.b.node_id).port(wire.b.index).device  # type: ignore[union-attr]
+        a, b = (devices[ref.node_id, ref.index] for ref in (wire.a, wire.b))
         peers[a], peers[b] = (b, wire.mtu), (a, wire.mtu)
-    wanted = _wanted_carriers(lab)
+        wanted[a] = wanted[b] = wire.up
     ports = {}
     for node in lab.nodes:
         for port in node.ports:
@@ -114,7 +103,7 @@ def converged(lab: Slice) -> Observed:
             )
     live = [node for node in lab.nodes if node.power == "on"]
     return Observed(
-        runtimes={node.id: runtime_of(lab, node, RuntimePhase.RUNNING) for node in live},
+        runtimes={node.id: runtime_of(lab, node, RuntimePhase.RUNNING, wanted) for node in live},
         records={
             node.id: NodeRecord(
                 restarts=node.restarts, attention=node.attention, incarnation=node.incarnation, host_boot=BOOT
