@@ -13,9 +13,9 @@ import structlog
 from wireloom.agent.channels import Channels, ChannelTarget
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.network import HostNetwork
-from wireloom.agent.runner import Runner
+from wireloom.agent.runner import ACTION_DEADLINE_S, Runner
 from wireloom.agent.world import World, now
-from wireloom.errors import DeadlineExceeded, GuestFailed, InternalError, Unavailable, WireloomError
+from wireloom.errors import DeadlineExceeded, GuestFailed, InternalError, RuntimeFailed, Unavailable, WireloomError
 from wireloom.model.runtime import Capabilities, RuntimeStatus
 from wireloom.model.slice import NodeIntent, RestartPolicy, Slice
 from wireloom.model.state import NodeStep, RuntimePhase
@@ -28,7 +28,6 @@ __all__ = ["Actions"]
 
 log = structlog.get_logger(__name__)
 
-_ACTION_DEADLINE_S = 900.0
 _POST_BOOT_DEADLINE_S = 60.0
 _POST_BOOT_TRIES = 3
 #: Docker gives its nodes 15 seconds to end when it is stopped itself.
@@ -138,20 +137,37 @@ class Actions:
         node_id = action.node_id
         node = lab.node(node_id)
         try:
-            async with asyncio.timeout(_ACTION_DEADLINE_S):
-                await self._verb(lab, action, node, runtime)
-        except WireloomError as error:
-            await self._failed(lab, node, node_id, error)
-        except TimeoutError:
-            await self._failed(lab, node, node_id, DeadlineExceeded(f"{action.verb} took too long"))
-        except Exception as error:
-            log.exception("defect in an action", node=node_id, verb=action.verb)
-            await self._failed(lab, node, node_id, InternalError(f"defect: {error!r}"))
+            failure = await self._attempt(lab, action, node, runtime)
+            if failure is not None:
+                await self._failed(lab, action, node, failure)
+        except Exception:  # nobody awaits this task: its edge is here
+            log.exception("defect in the aftermath of an action", node=node_id, verb=action.verb)
         finally:
             self._tasks.pop(node_id, None)
             done(lab.lab_id)
         with contextlib.suppress(WireloomError):  # an engine that is away is looked at when it is back
             await self.world.catch_up(node_id)
+
+    async def _attempt(
+        self, lab: Slice, action: NodeAction, node: NodeIntent | None, runtime: RuntimeStatus | None
+    ) -> WireloomError | None:
+        """Carry the action out; what went wrong, if anything."""
+        try:
+            # The runner times an UP itself, because waiting for a turn is no fault of the node.
+            async with asyncio.timeout(None if action.verb is Verb.UP else ACTION_DEADLINE_S):
+                await self._verb(lab, action, node, runtime)
+        except WireloomError as error:
+            return error
+        except TimeoutError:
+            return DeadlineExceeded(f"{action.verb} took too long")
+        except OSError as error:
+            return RuntimeFailed(
+                f"the host refused: {error}", hint="check the free space and rights of the data folder"
+            )
+        except Exception as error:  # the supervisor's edge of one action
+            log.exception("defect in an action", node=action.node_id, verb=action.verb)
+            return InternalError(f"defect: {error!r}")
+        return None
 
     async def _verb(
         self, lab: Slice, action: NodeAction, node: NodeIntent | None, runtime: RuntimeStatus | None
@@ -174,10 +190,8 @@ class Actions:
     async def _verb_on_runtime(
         self, verb: Verb, lab: Slice, node: NodeIntent, runtime: RuntimeStatus, capabilities: Capabilities
     ) -> RuntimeStatus | None:
-        if verb is Verb.STOP:
+        if verb in {Verb.STOP, Verb.RESTART}:
             return await self.runner.stop(lab, node, runtime, capabilities)
-        if verb is Verb.RESTART:
-            return await self.runner.restart(lab, node, runtime, capabilities)
         await self.runner.recreate(lab, node, runtime, capabilities)
         return None
 
@@ -193,31 +207,44 @@ class Actions:
 
     # -- failures ------------------------------------------------------------------------------------------
 
-    async def _failed(self, lab: Slice, node: NodeIntent | None, node_id: str, error: WireloomError) -> None:
+    async def _failed(self, lab: Slice, action: NodeAction, node: NodeIntent | None, error: WireloomError) -> None:
+        node_id = action.node_id
         error.node = error.node or (node.name if node else None)
         log.warning("action failed", lab=lab.lab, node=error.node or node_id, error=error.to_wire())
-        if node is None:
-            return
-        if isinstance(error, Unavailable):  # the engine's fault, not the node's: planning waits for the engine
-            await self.world.resync_provider(node.provider)
-            if not self._capabilities(node.provider).available:
-                return
-        provider = self._providers[node.provider]
+        name = node.provider if node else self.world.provider_of(node_id)
+        if name is not None and isinstance(error, Unavailable):
+            await self.world.resync_provider(name)
+            if not self._capabilities(name).available:
+                return  # the engine's fault, not the node's: planning waits for the engine
+        if node is not None:
+            self._folders.ensure(lab.identity(node))
+        self._record_failure(node_id, action.verb, error, node.attention if node else None)
+        if name is not None:
+            await self._observe_after_failure(name, node_id)
+
+    async def _observe_after_failure(self, name: str, node_id: str) -> None:
         runtime = self.world.runtimes.get(node_id)
-        self._folders.ensure(lab.identity(node))
-        self._record_failure(node, error)
         try:
-            statuses = await provider.observe(runtime.runtime_id if runtime else None)
+            statuses = await self._providers[name].observe(runtime.runtime_id if runtime else None)
         except WireloomError:
             return
         found = next((status for status in statuses if status.identity.node_id == node_id), None)
-        self.world.enter(node.provider, node_id, found)
+        self.world.enter(name, node_id, found)
 
-    def _record_failure(self, node: NodeIntent, error: WireloomError, ran_s: float = 0.0) -> None:
-        folder = self._folders.get(node.id)
+    def _record_failure(
+        self, node_id: str, verb: str, error: WireloomError, attention: int | None, ran_s: float = 0.0
+    ) -> None:
+        folder = self._folders.get(node_id)
         record = folder.record if folder else NodeRecord()
-        updated = after_failure(record, error.to_wire(), now=now(), attention=node.attention, ran_s=ran_s)
-        self._folders.update(node.id, **vars(updated))
+        updated = after_failure(
+            record,
+            error.to_wire(),
+            now=now(),
+            attention=record.attention if attention is None else attention,
+            verb=verb,
+            ran_s=ran_s,
+        )
+        self._folders.update(node_id, **vars(updated))
 
     def note_exit(
         self,
@@ -232,13 +259,14 @@ class Actions:
             return
         _, node = found
         code = after.exit_code if after else None
-        again = after is None or node.restart_policy is RestartPolicy.ALWAYS or code != 0
-        if node.power == "off" or node.restart_policy is RestartPolicy.NEVER or not again:
+        policy = node.restart_policy
+        restarts = policy is RestartPolicy.ALWAYS or (policy is RestartPolicy.ON_FAILURE and code != 0)
+        if node.power == "off" or not (after is None or restarts):  # one that was removed is always made again
             return
         what = f"it ended by itself with exit code {code}" if after else "its runtime was removed by somebody else"
         ran_s = now() - before.started_at if before.started_at else 0.0
         error = GuestFailed(what, node=node.name, hint="see its boot log with `wireloom logs`")
-        self._record_failure(node, error, ran_s)
+        self._record_failure(node.id, Verb.UP, error, node.attention, ran_s)
 
     def note_loss(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         """A node's engine was lost. A node that ends with its engine is started again whatever its exit code, which
@@ -286,8 +314,7 @@ class Actions:
             await self.runner.plug(lab, node, runtime, self._capabilities(node.provider), indexes)
         if carriers and provider.abilities.carrier is not None:
             await provider.abilities.carrier.set_carrier(runtime.runtime_id, carriers)
-            for status in await provider.observe(runtime.runtime_id):
-                self.world.enter(node.provider, node.id, status)
+            await self.world.look(node.provider, node.id, runtime.runtime_id)
 
     def post_boot(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
         """Run the node's post-boot commands once for this boot."""

@@ -38,6 +38,7 @@ _PAUSE_FACTOR = 8
 _LONGEST_PAUSE_S = 0.25
 _RESYNC_S = 30.0
 _MANAGEMENT_RETRY_S = 1.0
+_CLOSE_S = 10.0
 
 
 class ManagementPlane:
@@ -45,6 +46,9 @@ class ManagementPlane:
 
     async def update(self, slices: Mapping[str, Slice], *, occupied: bool) -> None:
         """Make the network what the slices need; ``occupied`` says that nodes are left on the host."""
+
+    async def close(self) -> None:
+        """Let go of it; the network stays as it is."""
 
 
 @dataclass
@@ -144,6 +148,12 @@ class Reconciler:
             began = time.monotonic()
             wake_at = await self._guarded_pass()
             pause = min((time.monotonic() - began) * _PAUSE_FACTOR, _LONGEST_PAUSE_S)
+
+    async def close(self) -> None:
+        """Let a change of the management network come to its end, then let go of it."""
+        if self._management_task is not None:
+            await asyncio.wait({self._management_task}, timeout=_CLOSE_S)
+        await self._management.close()
 
     async def resync(self) -> None:
         """Observe everything anew."""

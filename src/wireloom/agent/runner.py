@@ -19,10 +19,13 @@ from wireloom.model.identity import Identity
 from wireloom.model.runtime import Capabilities, RuntimeSpec, RuntimeStatus
 from wireloom.model.slice import NodeIntent, Slice, WireIntent
 from wireloom.model.state import NodeStep, RuntimePhase
-from wireloom.planning.plan import LIVE_PHASES
+from wireloom.planning.plan import LIVE_PHASES, Verb
 from wireloom.providers.contract import Provider
 
-__all__ = ["Runner"]
+__all__ = ["ACTION_DEADLINE_S", "Runner"]
+
+#: No step of a node takes longer, the pull of a large image included; seconds.
+ACTION_DEADLINE_S = 900.0
 
 Progress = Callable[[str, NodeStep], None]
 
@@ -59,24 +62,30 @@ class Runner:
         """Bring the node from its present phase to running; return what the engine then says of it."""
         async with self._context(lab, node, capabilities, runtime) as context:
             phase = runtime.phase if runtime else RuntimePhase.ABSENT
-            async with self._start_slot(capabilities):
+            self._folders.update(node.id, provider=node.provider)  # known before there is anything to remove
+            async with self._start_slot(capabilities), asyncio.timeout(ACTION_DEADLINE_S):
                 if phase is RuntimePhase.ABSENT:
                     await self._create(context)
                 if phase not in LIVE_PHASES:
                     await self._start(context)
-            if phase is not RuntimePhase.RUNNING:
-                await self._open_gate(context)
-            self._folders.update(
-                node.id,
-                restarts=node.restarts,
-                attention=node.attention,
-                incarnation=node.incarnation,
-                host_boot=self._host_boot,
-                retry_at=0,
-                terminal=False,
-                error=None,
-            )
-            return await self._look(context)
+            async with asyncio.timeout(ACTION_DEADLINE_S):
+                if phase is not RuntimePhase.RUNNING:
+                    await self._open_gate(context)
+                self._note_up(node)
+                return await self._look(context)
+
+    def _note_up(self, node: NodeIntent) -> None:
+        """The node's wishes are fulfilled. Failures are still counted, until it has proved itself by running."""
+        self._folders.update(
+            node.id,
+            restarts=node.restarts,
+            attention=node.attention,
+            incarnation=node.incarnation,
+            host_boot=self._host_boot,
+            retry_at=0,
+            terminal=False,
+            error=None,
+        )
 
     async def stop(
         self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus, capabilities: Capabilities
@@ -84,14 +93,9 @@ class Runner:
         """Stop the node in an orderly way; its storage is kept."""
         async with self._context(lab, node, capabilities, runtime) as context:
             await self._stop(context, node.stop_grace_s)
+            if context.folder.record.failed in {Verb.STOP, Verb.RESTART}:
+                self._folders.update(node.id, failed="", failures=0, retry_at=0, terminal=False, error=None)
             return await self._look(context)
-
-    async def restart(
-        self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus, capabilities: Capabilities
-    ) -> RuntimeStatus | None:
-        """Stop, then up again; killed in between, the next plan carries on with up."""
-        stopped = await self.stop(lab, node, runtime, capabilities)
-        return await self.up(lab, node, stopped, capabilities)
 
     async def recreate(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus, capabilities: Capabilities) -> None:
         """Destroy the runtime and keep its storage; up follows."""

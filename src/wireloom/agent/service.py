@@ -149,6 +149,7 @@ class AgentService:
 
     async def _close(self) -> None:
         await self._actions.close()
+        await self.reconciler.close()
         await self._readiness.close()
         await self._consoles.close()
         for provider in self._parts.providers.values():

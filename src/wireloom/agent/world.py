@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -45,6 +46,7 @@ class World:
         self._is_busy = is_busy
         self._wake = wake
         self._missed: set[str] = set()
+        self._looks: list[set[str]] = []  # nodes that were entered while somebody was looking
         self.runtimes: dict[str, RuntimeStatus] = {}
         self._owner: dict[str, str] = {}
         self.capabilities: dict[str, Capabilities] = {}
@@ -54,7 +56,9 @@ class World:
         return self._owner.get(node_id)
 
     def enter(self, provider: str, node_id: str, status: RuntimeStatus | None) -> None:
-        """Note what one of our own verbs left behind."""
+        """Note what one of our own verbs left behind; it is newer than what any look under way will bring."""
+        for entered in self._looks:
+            entered.add(node_id)
         if status is None or status.phase is RuntimePhase.ABSENT:
             self.runtimes.pop(node_id, None)
             self._owner.pop(node_id, None)
@@ -69,32 +73,63 @@ class World:
         self._missed.discard(node_id)
         name, status = self._owner.get(node_id), self.runtimes.get(node_id)
         if name is not None and status is not None and status.phase is not RuntimePhase.EXITED:
-            found = await self._providers[name].observe(status.runtime_id)
-            self._set(name, node_id, next(iter(found), None))
+            await self.look(name, node_id, status.runtime_id)
+
+    async def look(self, name: str, node_id: str, runtime_id: str) -> None:
+        """Observe one runtime of the node, unless an action of ours is at work on it by then: it looks for itself."""
+        with self._looking() as entered:
+            statuses = await self._providers[name].observe(runtime_id)
+            if node_id in entered or self._is_busy(node_id):
+                return
+            known = self.runtimes.get(node_id)
+            if statuses or (known is not None and known.runtime_id == runtime_id):
+                self._set(name, node_id, next(iter(statuses), None))
+
+    @contextlib.contextmanager
+    def _looking(self) -> Iterator[set[str]]:
+        """The nodes that are entered while the engine is asked: for these its answer is out of date."""
+        entered: set[str] = set()
+        self._looks.append(entered)
+        try:
+            yield entered
+        finally:
+            self._looks = [other for other in self._looks if other is not entered]
 
     async def resync(self) -> None:
         """Observe everything anew, each provider for itself."""
         await asyncio.gather(*(self.resync_provider(name) for name in self._providers))
 
     async def resync_provider(self, name: str) -> None:
+        """Observe all of one provider's runtimes anew."""
+        with self._looking() as entered:
+            statuses = await self._ask(name)
+            mine = [node_id for node_id, owner in self._owner.items() if owner == name]
+            if statuses is None:
+                for node_id in mine:
+                    self._set(name, node_id, self.runtimes[node_id].model_copy(update={"phase": RuntimePhase.UNKNOWN}))
+                return
+            seen = {status.identity.node_id: status for status in statuses}
+            for node_id in dict.fromkeys([*mine, *seen]):
+                if self._is_busy(node_id):  # the action at work looks for itself, and again if it ends badly
+                    self._missed.add(node_id)
+                elif node_id not in entered:
+                    self._set(name, node_id, seen.get(node_id))
+
+    async def _ask(self, name: str) -> Sequence[RuntimeStatus] | None:
+        """Everything that the provider knows; ``None``, and it is not available, when it does not answer."""
         provider = self._providers[name]
-        capabilities = await provider.capabilities()
+        capabilities = self.capabilities.get(name) or Capabilities(name=name)
         try:
             async with asyncio.timeout(_OBSERVE_DEADLINE_S):
+                capabilities = await provider.capabilities()
                 statuses = await provider.observe()
         except (WireloomError, TimeoutError) as error:
-            log.warning("provider cannot be observed", provider=name, error=str(error))
-            capabilities = capabilities.model_copy(update={"available": False, "problem": str(error)})
+            problem = str(error) or f"no answer within {_OBSERVE_DEADLINE_S:g} s"
+            log.warning("provider cannot be observed", provider=name, error=problem)
+            capabilities = capabilities.model_copy(update={"available": False, "problem": problem})
             statuses = None
         self._enter_capabilities(name, capabilities)
-        mine = [node_id for node_id, owner in self._owner.items() if owner == name]
-        if statuses is None:
-            for node_id in mine:
-                self._set(name, node_id, self.runtimes[node_id].model_copy(update={"phase": RuntimePhase.UNKNOWN}))
-            return
-        seen = {status.identity.node_id: status for status in statuses}
-        for node_id in [*mine, *(node_id for node_id in seen if node_id not in mine)]:
-            self._set(name, node_id, seen.get(node_id))
+        return statuses
 
     def _enter_capabilities(self, name: str, capabilities: Capabilities) -> None:
         before = self.capabilities.get(name)
@@ -128,9 +163,7 @@ class World:
             if known is not None and known.runtime_id == event.runtime_id:
                 self._set(name, event.node_id, None)
             return
-        statuses = await self._providers[name].observe(event.runtime_id)
-        for status in statuses:
-            self._set(name, event.node_id, status)
+        await self.look(name, event.node_id, event.runtime_id)
 
     def _set(self, name: str, node_id: str, status: RuntimeStatus | None) -> None:
         before = self.runtimes.get(node_id)

@@ -28,7 +28,8 @@ from wireloom.errors import WireloomError
 from wireloom.model.views import DeployRequest, LabView
 
 IMAGES = Path("/var/lib/wireloom/images")
-SUBNET = "172.30.112.0/24"
+#: One of many, so that a run that was killed with its bridge still up does not hinder the next one.
+SUBNET = f"172.30.{64 + os.getpid() % 48}.0/24"
 WIRELOOM = Path(sys.executable).with_name("wireloom")
 
 
