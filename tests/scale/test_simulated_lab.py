@@ -39,11 +39,17 @@ def changes(host: Host) -> Counter[str]:
     return Counter({verb: calls[verb] for verb in CHANGING if calls[verb]})
 
 
-async def test_a_large_lab_comes_up_with_each_verb_once_and_an_empty_plan(host: Host, agent: Agent) -> None:
+async def test_a_large_lab_comes_up_with_each_verb_once_and_goes_without_a_trace(host: Host, agent: Agent) -> None:
     assert changes(host) == {"create": SIZE, "start": SIZE, "release": SIZE}
     joined = [port for port in host.network.ports.values() if port.peer is not None]
     assert len(joined) == 2 * len(LAB.wires) == 2 * (SIZE - 1)
     assert plan(LAB, agent.reconciler.observe(LAB), now=0).empty
+    agent.reconciler.set_slice("lab-1", make_lab(*NODES, generation=2, removed=True))
+    await agent.until(lambda status: status.generation == 2 and status.converged, within_s=DEADLINE_S)
+    assert changes(host)["destroy"] == SIZE
+    assert not any(world.runtimes for world in host.worlds.values())
+    assert not host.network.ports
+    assert list((host.folder / "nodes").iterdir()) == []
 
 
 async def test_an_edit_of_one_node_of_a_large_lab_touches_that_node_alone(host: Host, agent: Agent) -> None:
@@ -56,12 +62,3 @@ async def test_an_edit_of_one_node_of_a_large_lab_touches_that_node_alone(host: 
     assert {node_id for node_id, status in agent.world.runtimes.items() if status.runtime_id != runtimes[node_id]} == {
         edited.id
     }
-
-
-async def test_a_removed_large_lab_leaves_nothing_on_the_host(host: Host, agent: Agent) -> None:
-    agent.reconciler.set_slice("lab-1", make_lab(*NODES, generation=2, removed=True))
-    await agent.until(lambda status: status.generation == 2 and status.converged, within_s=DEADLINE_S)
-    assert changes(host)["destroy"] == SIZE
-    assert not any(world.runtimes for world in host.worlds.values())
-    assert not host.network.ports
-    assert list((host.folder / "nodes").iterdir()) == []
