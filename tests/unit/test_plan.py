@@ -287,6 +287,13 @@ def test_a_link_that_is_switched_off_keeps_its_wire_and_drops_both_carriers() ->
     assert decided.wires.runtime_carriers == {R2.id: {2: False}}
 
 
+def test_a_node_whose_engine_is_away_leaves_its_peers_carrier_alone() -> None:
+    down = {"beta": CAPABILITIES["beta"].model_copy(update={"available": False, "problem": "away"})}
+    observed = change(converged(PAIR), R2, phase=RuntimePhase.UNKNOWN)
+    decided = plan(PAIR, replace(observed, capabilities={**CAPABILITIES, **down}), NOW)
+    assert decided.wires.empty
+
+
 def test_a_node_that_died_takes_its_peers_carrier_down() -> None:
     observed = change(converged(PAIR), R2, phase=RuntimePhase.EXITED, exit_code=0)
     decided = plan(PAIR, observed, NOW)

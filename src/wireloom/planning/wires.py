@@ -1,7 +1,8 @@
 """Planning of ports, wires and carriers: which host devices to plug, join, cut, and whose carrier to raise.
 
 A wire is joined as soon as both of its host ports exist. Its carrier is up while the user wants the link up and
-both of its nodes are alive, so a node that stops takes its peers' carriers down, like a cable.
+both of its nodes are alive, so a node that stops takes its peers' carriers down, like a cable. A node whose engine
+does not answer may well be alive: its wires and carriers stay as they are.
 """
 
 from __future__ import annotations
@@ -139,7 +140,9 @@ def _carriers(
         if capabilities is None or runtime is None or runtime.phase not in _ALIVE:
             continue
         for port in node.ports:
-            up = port.role == "mgmt" or desired.get(port.device, False)
+            up = True if port.role == "mgmt" else desired.get(port.device, False)
+            if up is None:
+                continue
             host_port = ports.get(port.device)
             by_provider = capabilities.carrier == "provider"
             if host_port is not None and host_port.up != (up or by_provider):
@@ -154,15 +157,20 @@ def _desired_carriers(
     nodes: Mapping[str, NodeIntent],
     observed: Observed,
     ports: Mapping[str, HostPort],
-) -> dict[str, bool]:
-    def alive(ref: PortRef) -> bool:
+) -> dict[str, bool | None]:
+    """Whether a port's carrier should be up, by device; ``None``: nobody knows, leave it."""
+
+    def alive(ref: PortRef) -> bool | None:
         runtime = observed.runtimes.get(ref.node_id)
         port = _port(nodes, ref)
-        return runtime is not None and runtime.phase in _ALIVE and port is not None and port.device in ports
+        if runtime is None or port is None or port.device not in ports:
+            return False
+        return None if runtime.phase is RuntimePhase.UNKNOWN else runtime.phase in _ALIVE
 
-    desired: dict[str, bool] = {}
+    desired: dict[str, bool | None] = {}
     for wire in wires:
-        up = wire.up and alive(wire.a) and alive(wire.b)
+        facts = (wire.up, alive(wire.a), alive(wire.b))
+        up = False if False in facts else None if None in facts else True
         for ref in (wire.a, wire.b):
             port = _port(nodes, ref)
             if port is not None:
