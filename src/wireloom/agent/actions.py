@@ -15,7 +15,15 @@ from wireloom.agent.folder import FolderStore
 from wireloom.agent.network import HostNetwork
 from wireloom.agent.runner import ACTION_DEADLINE_S, Runner
 from wireloom.agent.world import World, now
-from wireloom.errors import DeadlineExceeded, GuestFailed, InternalError, RuntimeFailed, Unavailable, WireloomError
+from wireloom.errors import (
+    DeadlineExceeded,
+    GuestFailed,
+    InternalError,
+    NotFound,
+    RuntimeFailed,
+    Unavailable,
+    WireloomError,
+)
 from wireloom.model.runtime import Capabilities, RuntimeStatus
 from wireloom.model.slice import NodeIntent, RestartPolicy, Slice
 from wireloom.model.state import NodeStep, RuntimePhase
@@ -216,20 +224,24 @@ class Actions:
             await self.world.resync_provider(name)
             if not self._capabilities(name).available:
                 return  # the engine's fault, not the node's: planning waits for the engine
-        if node is not None:
-            self._folders.ensure(lab.identity(node))
+        with contextlib.suppress(OSError):  # a full disk must not keep the failure from being counted
+            if node is not None:
+                self._folders.ensure(lab.identity(node))
+        vanished = name is not None and await self._observe_after_failure(name, node_id)
+        if vanished and isinstance(error, NotFound):
+            error = GuestFailed("its runtime was removed by somebody else", node=error.node)
         self._record_failure(node_id, action.verb, error, node.attention if node else None)
-        if name is not None:
-            await self._observe_after_failure(name, node_id)
 
-    async def _observe_after_failure(self, name: str, node_id: str) -> None:
+    async def _observe_after_failure(self, name: str, node_id: str) -> bool:
+        """Look at the node; whether the runtime that it had is there no more."""
         runtime = self.world.runtimes.get(node_id)
         try:
             statuses = await self._providers[name].observe(runtime.runtime_id if runtime else None)
         except WireloomError:
-            return
+            return False
         found = next((status for status in statuses if status.identity.node_id == node_id), None)
         self.world.enter(name, node_id, found)
+        return runtime is not None and found is None
 
     def _record_failure(
         self, node_id: str, verb: str, error: WireloomError, attention: int | None, ran_s: float = 0.0
@@ -244,7 +256,10 @@ class Actions:
             verb=verb,
             ran_s=ran_s,
         )
-        self._folders.update(node_id, **vars(updated))
+        try:
+            self._folders.update(node_id, **vars(updated))
+        except OSError as problem:
+            log.warning("record not written", node=node_id, problem=str(problem))
 
     def note_exit(
         self,

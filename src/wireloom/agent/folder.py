@@ -30,6 +30,7 @@ __all__ = ["FolderStore", "NodeFolder"]
 _SUBFOLDERS = ("storage", "media", "console", "logs")
 #: A hypervisor that runs as another user must be able to pass through and read media, not to list.
 _FOLDER_MODE = 0o755
+_RECORD = "record.json"
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,15 @@ class NodeFolder:
 class FolderStore:
     """All node folders of one installation on this host.
 
-    The records are held in memory after :meth:`load`, and written through: small files, written atomically.
+    The records are held in memory after :meth:`load`, and written through: small files, written atomically. One that
+    could not be written holds in memory, and is written with its next change.
     """
 
     def __init__(self, root: Path, installation: str) -> None:
         self.root = root
         self._installation = installation
         self._folders: dict[str, NodeFolder] = {}
+        self._unwritten: set[str] = set()
 
     def load(self) -> None:
         """Read every folder; one that cannot be read (no record yet) is kept out and found by ``unknown``."""
@@ -76,21 +79,26 @@ class FolderStore:
         return self._folders.get(node_id)
 
     def ensure(self, identity: Identity) -> NodeFolder:
-        """The node's folder, made when missing."""
+        """The node's folder, made when missing. :raises OSError: the host's file system refuses."""
         folder = self._folders.get(identity.node_id)
         if folder is None:
             folder = NodeFolder(self.root / identity.node_id, identity, NodeRecord())
+            self._hold(folder)
+        if identity.node_id in self._unwritten:
             folder.prepare()
             self._write(folder)
         return folder
 
     def update(self, node_id: str, **changes: Any) -> NodeFolder | None:
-        """Change fields of the record and write it; ``None`` when the node has no folder any more."""
+        """Change fields of the record and write it; ``None`` when the node has no folder any more.
+
+        :raises OSError: it holds in memory only.
+        """
         folder = self._folders.get(node_id)
         if folder is None:
             return None
         record = replace(folder.record, **changes)
-        if record == folder.record:
+        if record == folder.record and node_id not in self._unwritten:
             return folder
         updated = replace(folder, record=record)
         self._write(updated)
@@ -107,27 +115,56 @@ class FolderStore:
         self._write(replace(folder, record=NodeRecord(attention=folder.record.attention)))
 
     def remove(self, node_id: str) -> None:
-        """Remove the folder and all that is in it; idempotent."""
+        """Remove the folder and all that is in it; idempotent. The record goes last: until then it is known whose
+        folder this is.
+
+        :raises OSError: some of it is left.
+        """
+        path = self.root / node_id
+        for part in path.iterdir() if path.is_dir() else ():
+            if part.name != _RECORD:
+                _remove_tree(part)
+        _remove_tree(path)
         self._folders.pop(node_id, None)
-        shutil.rmtree(self.root / node_id, ignore_errors=True)
+        self._unwritten.discard(node_id)
 
     def unknown(self) -> list[Path]:
-        """Folders below the root that carry no readable record of ours: debris of a crash."""
-        return [path for path in self.root.iterdir() if path.name not in self._folders] if self.root.exists() else []
+        """Folders below the root that carry no readable record, of ours or of another installation: debris."""
+        if not self.root.exists():
+            return []
+        return [path for path in self.root.iterdir() if self.is_unknown(path)]
+
+    def is_unknown(self, path: Path) -> bool:
+        return path.is_dir() and path.name not in self._folders and self._read(path) is None
 
     def _read(self, path: Path) -> NodeFolder | None:
         try:
-            document = json.loads((path / "record.json").read_text())
+            document = json.loads((path / _RECORD).read_text())
             known = {field.name for field in fields(NodeRecord)}
             record = NodeRecord(**{key: value for key, value in document["record"].items() if key in known})
             return NodeFolder(path, Identity.model_validate(document["identity"]), record)
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
+    def _hold(self, folder: NodeFolder) -> None:
+        self._folders[folder.identity.node_id] = folder
+        self._unwritten.add(folder.identity.node_id)
+
     def _write(self, folder: NodeFolder) -> None:
+        self._hold(folder)
         document = {"identity": folder.identity.model_dump(), "record": vars(folder.record)}
-        target = folder.path / "record.json"
+        target = folder.path / _RECORD
         temporary = target.with_suffix(".new")
         temporary.write_text(json.dumps(document))
         os.replace(temporary, target)
-        self._folders[folder.identity.node_id] = folder
+        self._unwritten.discard(folder.identity.node_id)
+
+
+def _remove_tree(path: Path) -> None:
+    """Remove a file or a folder with all that is in it; one that is gone already is fine."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)  # files may vanish under our hands
+        if path.exists():
+            shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

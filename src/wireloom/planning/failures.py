@@ -22,10 +22,11 @@ def backoff_s(failures: int) -> float:
 
 
 def after_failure(
-    record: NodeRecord, error: dict[str, Any], *, now: float, attention: int, ran_s: float = 0.0
+    record: NodeRecord, error: dict[str, Any], *, now: float, attention: int, verb: str = "up", ran_s: float = 0.0
 ) -> NodeRecord:
     """The record after one more failure.
 
+    :param verb: what failed; a node that ended by itself failed to be ``up``.
     :param error: wire form of what happened; the first cause in a row is the one that is kept.
     :param attention: the user's counter when it happened, so that only a later one clears it.
     :param ran_s: how long the node had been running before.
@@ -38,6 +39,7 @@ def after_failure(
         failures=failures,
         retry_at=now + backoff_s(failures),
         terminal=terminal,
+        failed=verb,
         attention=attention,
         error=error if first or record.error is None else record.error,
     )

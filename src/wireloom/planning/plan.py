@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -30,7 +30,7 @@ class Verb(StrEnum):
 
     UP = "up"  # create if absent, start, plug, release: from whatever phase it is in
     STOP = "stop"
-    RESTART = "restart"
+    RESTART = "restart"  # stop it; UP follows, as soon as its dependencies allow
     RECREATE = "recreate"  # destroy the runtime, keep its storage; UP follows
     WIPE = "wipe"  # destroy the runtime and its storage; UP follows
     REMOVE = "remove"  # destroy the runtime and everything the node has on the host
@@ -45,7 +45,8 @@ class NodeRecord:
     :ivar host_boot: the host's boot id when the node was last known to be started; after a reboot of the host nodes
         are started again. Empty while its engine is lost: what ended with its engine is started again too.
     :ivar failures: in a row; ``retry_at``: not before (UNIX seconds); ``terminal``: wait for the user.
-    :ivar error: first cause, as the wire form of an error.
+    :ivar failed: the verb that failed last; ``error``: first cause, as the wire form of an error.
+    :ivar provider: the provider that the node was last made with, whether or not its runtime can be seen now.
     """
 
     restarts: int = 0
@@ -55,7 +56,9 @@ class NodeRecord:
     failures: int = 0
     retry_at: float = 0
     terminal: bool = False
+    failed: str = ""
     error: dict[str, Any] | None = None
+    provider: str = ""
     configured_boot: float = 0  # start time of the boot whose post-boot commands have run
 
 
@@ -119,24 +122,57 @@ def plan(wanted: Slice, observed: Observed, now: float) -> Plan:
     actions: list[NodeAction] = []
     waiting: list[Waiting] = []
     nodes = {} if wanted.removed else {node.id: node for node in wanted.nodes}
-    for step in _removals(nodes, observed):
-        actions.append(step)
-    for node in nodes.values():
-        if node.id in observed.busy:
-            continue
-        decision = _decide(node, nodes, observed, now)
-        if isinstance(decision, NodeAction):
-            actions.append(decision)
-        elif decision is not None:
-            waiting.append(decision)
+    decisions = [decision for decision in _decisions(nodes, observed, now) if decision is not None]
+    going_down = {item.node_id for item in decisions if isinstance(item, NodeAction) and item.verb is not Verb.UP}
+    for decision in decisions:
+        held = _held_back(decision, nodes, going_down)
+        if isinstance(held, NodeAction):
+            actions.append(held)
+        else:
+            waiting.append(held)
     touched = observed.busy | {action.node_id for action in actions}
     return Plan(tuple(actions), plan_wires(wanted, observed, touched), tuple(waiting))
 
 
-def _removals(nodes: Mapping[str, NodeIntent], observed: Observed) -> Iterator[NodeAction]:
+def _decisions(
+    nodes: Mapping[str, NodeIntent], observed: Observed, now: float
+) -> Iterator[NodeAction | Waiting | None]:
     known = observed.runtimes.keys() | observed.records.keys()
     for node_id in sorted(known - nodes.keys() - observed.busy):
-        yield NodeAction(Verb.REMOVE, node_id, "no longer part of the lab")
+        yield _decide_removal(node_id, observed, now)
+    for node in nodes.values():
+        if node.id not in observed.busy:
+            yield _decide(node, nodes, observed, now)
+
+
+def _held_back(
+    decision: NodeAction | Waiting, nodes: Mapping[str, NodeIntent], going_down: Container[str]
+) -> NodeAction | Waiting:
+    """A start waits for a dependency that this very plan takes down."""
+    if isinstance(decision, NodeAction) and decision.verb is Verb.UP:
+        for other in nodes[decision.node_id].depends_on:
+            if other in nodes and other in going_down:
+                return Waiting(decision.node_id, f"waits for {nodes[other].name}, which goes down first")
+    return decision
+
+
+def _decide_removal(node_id: str, observed: Observed, now: float) -> NodeAction | Waiting:
+    """A node leaves nothing behind: where its engine cannot be asked now, the rest of it stays until it can."""
+    record, runtime = observed.records.get(node_id, NodeRecord()), observed.runtimes.get(node_id)
+    if record.provider:
+        missing = _missing_provider(record.provider, observed)
+        if missing is not None:
+            return Waiting(node_id, missing)
+    if runtime is not None and runtime.phase is RuntimePhase.UNKNOWN:
+        return Waiting(node_id, "its state is not known yet")
+    return _paused(Verb.REMOVE, node_id, record, now) or NodeAction(Verb.REMOVE, node_id, "no longer part of the lab")
+
+
+def _missing_provider(name: str, observed: Observed) -> str | None:
+    capabilities = observed.capabilities.get(name)
+    if capabilities is not None and capabilities.available:
+        return None
+    return f"provider {name} is not available: {capabilities.problem if capabilities else 'this host does not have it'}"
 
 
 def _decide(
@@ -144,21 +180,30 @@ def _decide(
 ) -> NodeAction | Waiting | None:
     record = observed.records.get(node.id, NodeRecord())
     runtime = observed.runtimes.get(node.id)
-    capabilities = observed.capabilities.get(node.provider)
-    if capabilities is None or not capabilities.available:
-        problem = capabilities.problem if capabilities else "this host does not have it"
-        return Waiting(node.id, f"provider {node.provider} is not available: {problem}")
+    missing = _missing_provider(node.provider, observed)
+    if missing is not None:
+        return Waiting(node.id, missing)
     phase = runtime.phase if runtime else RuntimePhase.ABSENT
     if phase is RuntimePhase.UNKNOWN:
         return Waiting(node.id, "its state is not known yet")
-    if _storage_is_old(node, runtime, record):
-        return NodeAction(Verb.WIPE, node.id, "the user asked to wipe it")
-    if node.power == "off":
-        return NodeAction(Verb.STOP, node.id, "it should be stopped") if phase in LIVE_PHASES else None
+    old = _storage_is_old(node, runtime, record)
+    if node.power == "off" and not old:
+        if phase not in LIVE_PHASES:
+            return None
+        return _paused(Verb.STOP, node.id, record, now) or NodeAction(Verb.STOP, node.id, "it should be stopped")
     blocked = _blocked_by_failure(node, record, now)
     if blocked is not None:
         return blocked if blocked.until is not None else None
+    if old:
+        return NodeAction(Verb.WIPE, node.id, "the user asked to wipe it")
     return _decide_power_on(node, nodes, observed, runtime, record)
+
+
+def _paused(verb: Verb, node_id: str, record: NodeRecord, now: float) -> Waiting | None:
+    """A stop or removal that failed is tried again after a pause, and never given up: nobody could ask for it anew."""
+    if record.failed != verb or record.retry_at <= now:
+        return None
+    return Waiting(node_id, f"try {record.failures + 1} to {verb} it after a failure", until=record.retry_at)
 
 
 def _storage_is_old(node: NodeIntent, runtime: RuntimeStatus | None, record: NodeRecord) -> bool:
