@@ -16,9 +16,9 @@ from pathlib import Path
 
 import structlog
 
-from wireloom.agent.management.commands import run
 from wireloom.agent.management.entries import NodeEntry
 from wireloom.agent.management.rendering import dnsmasq_config
+from wireloom.commands import run
 from wireloom.errors import Unavailable
 from wireloom.model.slice import Management
 from wireloom.processes import ProcessId, end_process

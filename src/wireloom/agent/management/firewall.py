@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from wireloom.agent.management.commands import run
+from wireloom.commands import run
 from wireloom.errors import DataPlaneFailed
 from wireloom.model.identity import short_hash
 from wireloom.model.slice import Management

@@ -16,12 +16,12 @@ from pathlib import Path
 import structlog
 
 from wireloom.agent.management import firewall
-from wireloom.agent.management.commands import run
 from wireloom.agent.management.dnsmasq import Dnsmasq
 from wireloom.agent.management.entries import NodeEntry, entries_of, management_of
 from wireloom.agent.management.hostsfile import HostsFile
 from wireloom.agent.management.rendering import full_name
 from wireloom.agent.reconciler import ManagementPlane
+from wireloom.commands import run
 from wireloom.dataplane.contract import DataPlane
 from wireloom.errors import Conflict, DataPlaneFailed, WireloomError
 from wireloom.model.identity import device_name

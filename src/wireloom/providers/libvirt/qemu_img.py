@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import os
@@ -12,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from wireloom.errors import DeadlineExceeded, ImageMissing, InvalidInput, RuntimeFailed, Unavailable
+from wireloom.commands import run
+from wireloom.errors import ImageMissing, InvalidInput, RuntimeFailed
 
 __all__ = [
     "BaseImage",
@@ -121,26 +121,9 @@ def direct_io_reads(file: Path) -> bool:
     return True
 
 
-async def _run(*arguments: str, timeout_s: float) -> bytes:
-    try:
-        process = await asyncio.create_subprocess_exec(
-            "qemu-img",
-            *arguments,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-    except FileNotFoundError:
-        raise Unavailable("qemu-img is not installed", hint="install the package qemu-utils") from None
-    try:
-        async with asyncio.timeout(timeout_s):
-            output, errors = await process.communicate()
-    except TimeoutError:
-        raise DeadlineExceeded(f"qemu-img {arguments[0]} took longer than {timeout_s:g} s") from None
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode != 0:
-        raise RuntimeFailed(f"qemu-img {arguments[0]}: {errors.decode(errors='replace').strip()}")
-    return output
+async def _run(*arguments: str, timeout_s: float) -> str:
+    """Output of ``qemu-img``. :raises RuntimeFailed: it refused."""
+    finished = await run("qemu-img", *arguments, timeout_s=timeout_s)
+    if finished.code != 0:
+        raise RuntimeFailed(f"qemu-img {arguments[0]}: {finished.errors}")
+    return finished.output

@@ -1,4 +1,4 @@
-"""Runs the host's own programs with a deadline."""
+"""Runs the host's own programs: argument lists, never shell strings, and never without a deadline."""
 
 from __future__ import annotations
 
