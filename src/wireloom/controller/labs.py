@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from secrets import token_hex
 
+import structlog
+
 from wireloom.controller.board import Board
 from wireloom.controller.drafts import acted_on, after_verb, drafted_nodes, inspected, with_ports
 from wireloom.controller.journal import Journal
@@ -30,7 +32,7 @@ from wireloom.controller.store import (
 from wireloom.controller.store.records import Goal, revision_digest
 from wireloom.controller.tasks import KeyedLocks
 from wireloom.controller.topologies import Topologies
-from wireloom.errors import Conflict, InvalidInput, NotFound, NotPermitted
+from wireloom.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable
 from wireloom.fabric.documents import EventLevel, HostFacts
 from wireloom.model.slice import NodeIntent, Slice
 from wireloom.model.state import NodeState
@@ -38,6 +40,8 @@ from wireloom.model.topology import Topology
 from wireloom.model.views import ActionRequest, DeployRequest, LinkRequest, OperationView, PlanView
 
 __all__ = ["LabService"]
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -286,6 +290,18 @@ class LabService:
                 await self._apply(before, after, self._operation(after, "readdress", "running", OperationTargets()))
                 self._journal.tell("lab.readdressed", f"management addresses on {host} changed", lab=before.lab.name)
 
+    async def retry_refused(self) -> None:
+        """An engine came: start the nodes that preflight refused only because something was not available."""
+        for lab_id in self._board.lab_ids:
+            known = self._board.snapshot(lab_id)
+            waiting = tuple(node.name for node in known.nodes if _only_waits(node)) if known is not None else ()
+            if known is None or not waiting:
+                continue
+            try:
+                await self.act(known.lab.name, ActionRequest(verb="start", nodes=waiting))
+            except (Conflict, NotFound):  # the lab or its nodes are going or have gone
+                log.info("refused nodes not tried again", lab=known.lab.name)
+
     # ---------------------------------------------------------------- inside
 
     async def _existing(self, lab: str) -> LabSnapshot:
@@ -424,3 +440,8 @@ def _changed_wires(before: Mapping[str, Slice], after: Mapping[str, Slice]) -> t
     old = {wire.id: wire for document in before.values() for wire in document.wires}
     new = {wire.id: wire for document in after.values() for wire in document.wires}
     return tuple(wire_id for wire_id in old | new if old.get(wire_id) != new.get(wire_id))
+
+
+def _only_waits(node: NodeRecord) -> bool:
+    """Whether preflight refused the node for something that may come by itself."""
+    return node.power == "on" and node.problem is not None and node.problem["code"] == Unavailable.code

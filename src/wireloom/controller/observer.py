@@ -73,6 +73,7 @@ class Observer:
             await self._store.remember_subnet(host, facts.management_subnet)
             self._live.subnets[host] = facts.management_subnet
             await self._labs.readdress(host)
+        known = self._offered(host)
         if not self._live.set_host(host, facts):
             return
         self._hub.publish(StreamMessage(type="host", data=self._live.hosts[host].view().model_dump(mode="json")))
@@ -82,6 +83,13 @@ class Observer:
             self._publisher.resync()
         elif facts is None:
             log.warning("host does not answer", host=host)
+        if self._offered(host) - known:
+            await self._labs.retry_refused()
+
+    def _offered(self, host: str) -> frozenset[str]:
+        """Providers that can be used on ``host`` now."""
+        facts = self._live.facts(host)
+        return frozenset(item.name for item in facts.providers if item.available) if facts else frozenset()
 
     async def _watch_observations(self) -> None:
         watcher = cast(AsyncGenerator[Change[SliceStatus], None], self._fabric.watch_observations())
