@@ -120,7 +120,14 @@ class Agent:
             management=ManagementPlane(),
             reporter=self.reporter,
         )
-        self.pruner = Pruner(world=self.world, network=self.network, folders=self.folders, runner=self.runner)
+        self.pruner = Pruner(
+            world=self.world,
+            network=self.network,
+            folders=self.folders,
+            runner=self.runner,
+            intended=self.reconciler.slices.keys,
+            is_busy=self.actions.is_busy,
+        )
 
     def _wake(self) -> None:
         self.reconciler.wake()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.network import HostNetwork
 from wireloom.agent.runner import Runner
 from wireloom.agent.world import World
-from wireloom.errors import WireloomError
+from wireloom.errors import Conflict, RuntimeFailed, Unavailable, WireloomError
 from wireloom.fabric.documents import Orphan, PruneAnswer
 from wireloom.model.identity import Identity
+from wireloom.model.network import PortAlias
 from wireloom.model.slice import Slice
 
 __all__ = ["Pruner"]
@@ -26,9 +28,24 @@ class _Found:
 
 
 class Pruner:
-    """Finds and removes orphans; an error with one of them does not keep the others from going."""
+    """Finds and removes orphans; an error with one of them does not keep the others from going.
 
-    def __init__(self, *, world: World, network: HostNetwork, folders: FolderStore, runner: Runner) -> None:
+    :param intended: ids of the labs that this host has intents for: these are the reconciler's, whatever anybody says.
+    :param is_busy: whether an action is at work on a node.
+    """
+
+    def __init__(
+        self,
+        *,
+        world: World,
+        network: HostNetwork,
+        folders: FolderStore,
+        runner: Runner,
+        intended: Callable[[], Collection[str]],
+        is_busy: Callable[[str], bool],
+    ) -> None:
+        self._intended = intended
+        self._is_busy = is_busy
         self._world = world
         self._network = network
         self._folders = folders
@@ -48,14 +65,28 @@ class Pruner:
             await item.remove()
         except WireloomError as error:
             return item.orphan.model_copy(update={"error": error.to_wire()})
+        except OSError as error:
+            failure = RuntimeFailed(f"it cannot be removed: {error}")
+            return item.orphan.model_copy(update={"error": failure.to_wire()})
         return item.orphan.model_copy(update={"removed": True})
+
+    def _is_orphan(self, lab_id: str, node_id: str, wanted_labs: Collection[str] = ()) -> bool:
+        return lab_id not in wanted_labs and lab_id not in self._intended() and not self._is_busy(node_id)
+
+    def _claim(self, lab_id: str, node_id: str) -> None:
+        """Others went before this one and took their time: an intent may have come meanwhile.
+
+        :raises Conflict: it is no orphan any more.
+        """
+        if not self._is_orphan(lab_id, node_id):
+            raise Conflict("it has come to belong to a lab meanwhile")
 
     def _nodes(self, wanted_labs: Collection[str]) -> list[_Found]:
         found = []
         owners = {node_id: status.identity for node_id, status in self._world.runtimes.items()}
         owners |= {node_id: folder.identity for node_id, folder in self._folders.all().items()}
         for node_id, identity in sorted(owners.items()):
-            if identity.lab_id in wanted_labs:
+            if not self._is_orphan(identity.lab_id, node_id, wanted_labs):
                 continue
             runtime = self._world.runtimes.get(node_id)
             orphan = Orphan(
@@ -66,33 +97,46 @@ class Pruner:
                 lab=identity.lab,
                 node=identity.node,
             )
-            found.append(_Found(orphan, lambda identity=identity: self._remove_node(identity)))  # type: ignore[misc]
+            found.append(_Found(orphan, partial(self._remove_node, identity)))
         return found
 
     async def _remove_node(self, identity: Identity) -> None:
+        node_id = identity.node_id
+        self._claim(identity.lab_id, node_id)
+        folder = self._folders.get(node_id)
+        provider = self._world.provider_of(node_id) or (folder.record.provider if folder else "")
+        engine = self._world.capabilities.get(provider)
+        if provider and (engine is None or not engine.available):
+            raise Unavailable(f"provider {provider} is not available, and may hold its runtime")
         lab = Slice(
             installation=identity.installation, lab_id=identity.lab_id, lab=identity.lab, generation=0, removed=True
         )
-        runtime = self._world.runtimes.get(identity.node_id)
-        await self._runner.remove(lab, identity, runtime, self._world.provider_of(identity.node_id))
-        self._world.enter("", identity.node_id, None)
+        await self._runner.remove(lab, identity, self._world.runtimes.get(node_id), self._world.provider_of(node_id))
+        self._world.enter("", node_id, None)
 
     def _ports(self, wanted_labs: Collection[str]) -> list[_Found]:
         covered = self._world.runtimes.keys() | self._folders.all().keys()
         found = []
         for device, port in sorted(self._network.ports.items()):
-            if port.alias.lab_id in wanted_labs or port.alias.node_id in covered:
+            alias = port.alias
+            if alias.node_id in covered or not self._is_orphan(alias.lab_id, alias.node_id, wanted_labs):
                 continue
-            lab, _, rest = port.alias.name.partition("/")
+            lab, _, rest = alias.name.partition("/")
             orphan = Orphan(kind="port", id=device, name=device, lab=lab, node=rest.partition("/")[0])
-            found.append(_Found(orphan, lambda device=device: self._network.unplug([device])))  # type: ignore[misc]
+            found.append(_Found(orphan, partial(self._remove_port, device, alias)))
         return found
+
+    async def _remove_port(self, device: str, alias: PortAlias) -> None:
+        self._claim(alias.lab_id, alias.node_id)
+        await self._network.unplug([device])
 
     def _nameless_folders(self) -> list[_Found]:
         return [
-            _Found(
-                Orphan(kind="folder", id=path.name, name=str(path)),
-                lambda path=path: asyncio.to_thread(shutil.rmtree, path, True),  # type: ignore[misc]
-            )
+            _Found(Orphan(kind="folder", id=path.name, name=str(path)), partial(self._remove_folder, path))
             for path in self._folders.unknown()
         ]
+
+    async def _remove_folder(self, path: Path) -> None:
+        if not self._folders.is_unknown(path):
+            raise Conflict("it has come to belong to a node meanwhile")
+        await asyncio.to_thread(self._folders.remove, path.name)

@@ -88,7 +88,7 @@ class Questions:
         for orphan in answer.orphans:
             if orphan.removed:
                 self._reconciler.tell(orphan.lab, orphan.node, "orphan.removed", f"removed {orphan.kind} {orphan.name}")
-        self._reconciler.wake()
+        self._reconciler.nodes_removed()
         return answer
 
     async def console(self, question: ConsoleOpen) -> ByteStream:

@@ -102,7 +102,14 @@ class AgentService:
             reporter=self._reporter,
         )
         self.reconciler.state.resync_period_s = parts.resync_s
-        pruner = Pruner(world=self.world, network=self._network, folders=self._folders, runner=runner)
+        pruner = Pruner(
+            world=self.world,
+            network=self._network,
+            folders=self._folders,
+            runner=runner,
+            intended=self.reconciler.slices.keys,
+            is_busy=self._actions.is_busy,
+        )
         self._questions = Questions(
             reconciler=self.reconciler,
             actions=self._actions,
