@@ -90,3 +90,25 @@ async def test_the_end_of_the_line_ends_its_readers_and_closes_it() -> None:
     await asyncio.sleep(0)
     assert far.closed
     assert line.writer is reader
+
+
+async def test_a_reader_that_may_not_write_never_types_although_nobody_else_does() -> None:
+    far, line = await opened()
+    reader = line.attach(read_only=True)
+    await reader.write(b"reload\r")
+    assert far.typed == b""
+    writer = line.attach(read_only=False)
+    await writer.write(b"x")
+    assert far.typed == b"x"
+    await line.close()
+
+
+async def test_one_that_has_left_cannot_take_the_lease_again() -> None:
+    far, line = await opened()
+    gone = line.attach(read_only=False)
+    await gone.close()
+    await gone.write(b"late")
+    assert far.typed == b""
+    await line.attach(read_only=False).write(b"y")
+    assert far.typed == b"y"
+    await line.close()

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -60,7 +61,7 @@ class SerialLine:
 
     def attach(self, *, read_only: bool) -> Attached:
         """Join the line; the first who may write holds the writer lease until it leaves."""
-        attached = Attached(self, self._stream)
+        attached = Attached(self, self._stream, may_write=not read_only)
         if self._recent:
             attached.feed(bytes(self._recent))
         self._readers.append(attached)
@@ -84,9 +85,10 @@ class SerialLine:
 class Attached:
     """One reader (and perhaps the writer) of a serial line; a ``ByteStream``."""
 
-    def __init__(self, line: SerialLine, stream: ByteStream) -> None:
+    def __init__(self, line: SerialLine, stream: ByteStream, *, may_write: bool) -> None:
         self._line = line
         self._stream = stream
+        self._may_write = may_write
         self._waiting: deque[bytes] = deque()
         self._size = 0
         self._ended = False
@@ -119,7 +121,12 @@ class Attached:
         return data
 
     async def write(self, data: bytes) -> None:
-        """:raises NotPermitted: someone else holds the writer lease."""
+        """Dropped where it may not write at all, or has left.
+
+        :raises NotPermitted: someone else holds the writer lease.
+        """
+        if not self._may_write or self._ended:
+            return
         if self._line.writer is None:
             self._line.writer = self
         if self._line.writer is not self:
@@ -150,7 +157,8 @@ class Consoles:
 
     def __init__(self) -> None:
         self._lines: dict[tuple[str, int], SerialLine] = {}
-        self._opening: dict[tuple[str, int], asyncio.Lock] = {}
+        # A lock lives as long as somebody opens that line.
+        self._opening: WeakValueDictionary[tuple[str, int], asyncio.Lock] = WeakValueDictionary()
 
     async def open(
         self,
@@ -180,7 +188,8 @@ class Consoles:
         self, runtime: RuntimeStatus, connect: Callable[[], Awaitable[ByteStream]], line: int, read_only: bool
     ) -> ByteStream:
         key = (runtime.runtime_id, line)
-        async with self._opening.setdefault(key, asyncio.Lock()):
+        lock = self._opening.setdefault(key, asyncio.Lock())
+        async with lock:
             held = self._lines.get(key)
             if held is None:
                 held = SerialLine(await connect(), lambda: self._drop(key))
