@@ -7,6 +7,7 @@ Running is not ready, and a node without probes stays ``unknown``. A node that w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Awaitable, Callable
@@ -23,7 +24,7 @@ __all__ = ["ReadinessWatch", "possible_probe", "strip_terminal"]
 
 log = structlog.get_logger(__name__)
 
-#: How much of the log is kept to match a pattern that arrives in pieces, in characters.
+#: How much of the log is kept to match a pattern that arrives in pieces, in bytes.
 _WINDOW = 16_384
 _SLOW_INTERVAL_S = 10.0
 _TRY_DEADLINE_S = 10.0
@@ -65,16 +66,17 @@ class ReadinessWatch:
         self._report = report
         self._watched: dict[str, _Watched] = {}
 
-    def ensure(self, target: ChannelTarget, started_at: float) -> None:
-        """Watch this boot of the node; without effect when it is being watched or has been."""
+    def ensure(self, target: ChannelTarget, started_at: float) -> bool:
+        """Watch this boot of the node; ``False``, without effect, when it is being watched or has been."""
         boot = (target.runtime_id, started_at)
         known = self._watched.get(target.node.id)
         if known is not None:
             if known.boot == boot:
-                return
+                return False
             known.task.cancel()
         task = asyncio.create_task(self._watch(target), name=f"ready-{target.node.name}")
         self._watched[target.node.id] = _Watched(boot, task)
+        return True
 
     def forget(self, node_id: str) -> None:
         """The node no longer runs."""
@@ -126,11 +128,14 @@ class ReadinessWatch:
 
     @staticmethod
     async def _log_matches(probe: Probe, target: ChannelTarget) -> bool:
-        pattern, window = re.compile(probe.pattern), ""
-        async for chunk in target.provider.boot_log(target.runtime_id, follow=True):
-            window = (window + strip_terminal(chunk.decode(errors="replace")))[-_WINDOW:]
-            if pattern.search(window):
-                return True
+        pattern, window = re.compile(probe.pattern), b""
+        async with contextlib.aclosing(target.provider.boot_log(target.runtime_id, follow=True)) as chunks:
+            async for chunk in chunks:
+                # Stripped as a whole: chunks end anywhere, also within an escape sequence or a character.
+                window += chunk
+                if pattern.search(strip_terminal(window.decode(errors="replace"))):
+                    return True
+                window = window[-_WINDOW:]
         return False
 
 

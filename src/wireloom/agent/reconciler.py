@@ -103,11 +103,20 @@ class Reconciler:
 
     def set_slice(self, lab_id: str, document: Slice | None) -> None:
         """The controller's intent for one lab; ``None``: the lab is no concern of this host any more."""
-        if document is None:
-            if self.slices.pop(lab_id, None) is not None:
-                self._reporter.forget(lab_id)
-        else:
+        before = self.slices.pop(lab_id, None)
+        if document is not None:
             self.slices[lab_id] = document
+        elif before is not None:
+            self._reporter.forget(lab_id)
+        kept = {node.id for node in document.nodes} if document is not None and not document.removed else set()
+        for node in before.nodes if before is not None else ():
+            if node.id not in kept:
+                self._forget_readiness(node.id)
+        self._management_due = True
+        self.wake()
+
+    def nodes_removed(self) -> None:
+        """Somebody took nodes off the host beside the loop: the management network may be of no use any more."""
         self._management_due = True
         self.wake()
 
@@ -198,12 +207,14 @@ class Reconciler:
 
     async def _management_update(self) -> None:
         wanted = any(lab.nodes for lab in self.slices.values() if not lab.removed)
-        occupied = wanted or bool(self.world.runtimes)
+        # A folder counts too: the engine that has its runtime may be away.
+        occupied = wanted or bool(self.world.runtimes) or bool(self.folders.all())
         if not occupied:
             self.network.segment_there(False)
         try:
             await self._management.update(dict(self.slices), occupied=occupied)
-            self.network.segment_there(occupied)
+            if any(lab.management is not None for lab in self.slices.values()):
+                self.network.segment_there(occupied)
         except WireloomError as error:
             log.warning("management network", error=error.to_wire())
             self.state.management_problem = str(error)
@@ -217,12 +228,12 @@ class Reconciler:
 
     async def _reconcile(self, lab: Slice) -> Plan:
         observed = self.observe(lab)
+        self._watch_readiness(lab, observed)
         decided = plan(lab, observed, now())
         self._settle_records(lab, observed, decided)
         for action in decided.nodes:
             self._actions.start(lab, action, self.world.runtimes.get(action.node_id), self._action_done)
         await self._actions.wire(lab, decided.wires, self.world)
-        self._watch_readiness(lab, observed)
         after = self.observe(lab)
         if not self.network.settled:
             self.wake()
@@ -273,7 +284,9 @@ class Reconciler:
             runtime = observed.runtimes.get(node.id)
             running = runtime is not None and runtime.phase is RuntimePhase.RUNNING
             if running and runtime is not None and node.id not in observed.busy and not lab.removed:
-                self._readiness_watch.ensure(self._actions.target(node, runtime), runtime.started_at or 0)
+                if self._readiness_watch.ensure(self._actions.target(node, runtime), runtime.started_at or 0):
+                    self.readiness.pop(node.id, None)  # what was known is of another boot
+                    self._ready_at.pop(node.id, None)
                 if self.readiness.get(node.id) is Readiness.YES:
                     self._actions.post_boot(lab, node, runtime)
             elif runtime is None or runtime.phase not in LIVE_PHASES or node.id in observed.busy:

@@ -45,7 +45,8 @@ class Reporter:
 
     def status(self, status: SliceStatus) -> None:
         """Take note of a lab's status; equal ones (but for the time) are not sent again."""
-        before = self._pending.get(status.lab_id) or self._sent.get(status.lab_id)
+        # A lab that is about to be forgotten has no status, whatever was sent.
+        before = self._pending.get(status.lab_id, self._sent.get(status.lab_id))
         if before is not None and before.model_copy(update={"observed_at": status.observed_at}) == status:
             return
         for change in changes(before, status):

@@ -27,7 +27,7 @@ _ALIVE = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPE
 class WirePlans:
     """What to do to host ports and wires.
 
-    :ivar plug: node id → port indexes that a live node lacks.
+    :ivar plug: node id → port indexes that a live node lacks, or that fell out of the management segment.
     :ivar unplug: host devices that no node of the lab declares any more.
     :ivar join: wires to be joined or mended; ``cut``: pairs whose redirection nobody wants.
     :ivar device_carriers: host device → up; ``runtime_carriers``: node id → port index → up.
@@ -54,7 +54,7 @@ def plan_wires(wanted: Slice, observed: Observed, touched: frozenset[str]) -> Wi
     partner = _partners(ends)
     device_carriers, runtime_carriers = _carriers(wires, nodes, observed, ports, touched)
     return WirePlans(
-        plug=_missing_ports(nodes, observed, ports, touched),
+        plug=_missing_ports(wanted, nodes, observed, ports, touched),
         unplug=tuple(sorted(_undeclared_ports(nodes, ports, touched))),
         join=tuple(_joins(wires, ends, ports)),
         cut=tuple(_cuts(partner, ports)),
@@ -78,6 +78,7 @@ def _partners(ends: Mapping[str, tuple[PortIntent | None, PortIntent | None]]) -
 
 
 def _missing_ports(
+    wanted: Slice,
     nodes: Mapping[str, NodeIntent],
     observed: Observed,
     ports: Mapping[str, HostPort],
@@ -88,10 +89,17 @@ def _missing_ports(
         runtime = observed.runtimes.get(node.id)
         if node.id in touched or runtime is None or runtime.phase is not RuntimePhase.RUNNING:
             continue
-        lacking = tuple(port.index for port in node.ports if port.device not in ports)
+        lacking = tuple(port.index for port in node.ports if not _is_plugged(port, wanted, ports))
         if lacking:
             missing[node.id] = lacking
     return missing
+
+
+def _is_plugged(port: PortIntent, wanted: Slice, ports: Mapping[str, HostPort]) -> bool:
+    """A management port is plugged only while it is in a segment: that goes when somebody removes the bridge."""
+    there = ports.get(port.device)
+    loose = port.role == "mgmt" and wanted.management is not None and there is not None and there.segment is None
+    return there is not None and not loose
 
 
 def _undeclared_ports(
