@@ -272,9 +272,9 @@ async def measure(containers: int, machines: int, commands: int) -> Sequence[Res
                 plain = await _series("containers", containers, lambda t: bench.round("b", bench.by_sdk, t))
                 mixed = await _series("container and VM", machines, lambda t: bench.round("v", bench.by_sdk, t))
                 typed = await _series("by command", commands, lambda t: bench.round("b", bench.by_command, t))
-    results = [*_results("between containers", plain), *_results("container and VM", mixed)]
+    results = [*_results("live link between containers", plain), *_results("live link, container to VM", mixed)]
     if commands:
-        results.append(measured("between containers, from `wireloom link add`: half within", median(typed.call), "ms"))
+        results.append(measured("live link, from `wireloom link add`: half within", median(typed.call), "ms"))
     return results
 
 
