@@ -16,6 +16,7 @@ import structlog
 from wireloom.agent.actions import Actions
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.network import HostNetwork
+from wireloom.agent.pace import Pace
 from wireloom.agent.readiness import ReadinessWatch
 from wireloom.agent.reporter import Reporter
 from wireloom.agent.world import World, now
@@ -31,11 +32,6 @@ __all__ = ["ManagementPlane", "Reconciler"]
 
 log = structlog.get_logger(__name__)
 
-#: Events that belong together arrive within this time.
-_SETTLE_S = 0.005
-#: A pass over a large lab is followed by a pause of so many times its length, so that looking never crowds out acting.
-_PAUSE_FACTOR = 8
-_LONGEST_PAUSE_S = 0.25
 _RESYNC_S = 30.0
 _MANAGEMENT_RETRY_S = 1.0
 _CLOSE_S = 10.0
@@ -143,7 +139,7 @@ class Reconciler:
         await self.resync()
         self.wake()
         wake_at: float | None = None
-        pause = 0.0
+        pace = Pace()
         while True:
             resync_in = self.state.last_resync + self.state.resync_period_s - now()
             wait = min(resync_in, (wake_at or now() + resync_in) - now())
@@ -152,11 +148,11 @@ class Reconciler:
                     await self._wake.wait()
             except TimeoutError:
                 pass
-            await asyncio.sleep(max(_SETTLE_S, pause))
+            await asyncio.sleep(pace.pause())
             self._wake.clear()
             began = time.monotonic()
             wake_at = await self._guarded_pass()
-            pause = min((time.monotonic() - began) * _PAUSE_FACTOR, _LONGEST_PAUSE_S)
+            pace.spent(time.monotonic() - began)
 
     async def close(self) -> None:
         """Let a change of the management network come to its end, then let go of it."""
