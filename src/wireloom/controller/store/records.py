@@ -52,7 +52,7 @@ class NodeRecord(Value):
     """Intent of one node beside its topology: identity, place, power and counters.
 
     :ivar problem: wire form of the error by which preflight refused the node: it is in no slice until a later verb
-        finds nothing wrong. Only a node that was never made can be refused.
+        finds nothing wrong, or the engine that it lacked comes. Only a node that was never made can be refused.
     :ivar ports: data ports that it was last given, where its provider fixes them at creation; 0 before the first time.
     """
 
