@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
 
+from wireloom.agent.background import Background
 from wireloom.agent.channels import Channels, ChannelTarget
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.network import HostNetwork
+from wireloom.agent.post_boot import PostBoot
 from wireloom.agent.runner import ACTION_DEADLINE_S, Runner
 from wireloom.agent.world import World, now
 from wireloom.errors import (
+    DataPlaneFailed,
     DeadlineExceeded,
     GuestFailed,
     InternalError,
@@ -36,8 +39,6 @@ __all__ = ["Actions"]
 
 log = structlog.get_logger(__name__)
 
-_POST_BOOT_DEADLINE_S = 60.0
-_POST_BOOT_TRIES = 3
 #: Docker gives its nodes 15 seconds to end when it is stopped itself.
 _ENGINE_STOPS_WITHIN_S = 20.0
 
@@ -73,10 +74,10 @@ class Actions:
         self._providers = providers
         self._folders = folders
         self._network = network
-        self._channels = channels
         self._wake = wake
         self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
-        self._background: dict[str, asyncio.Task[None]] = {}
+        self._background = Background(wake)
+        self._post_boot = PostBoot(channels, folders, self._background, self._runtime)
         self._progress: dict[str, _Progress] = {}
         self._ended_at: dict[str, float] = {}
         self._runner: Runner | None = None
@@ -127,6 +128,9 @@ class Actions:
 
     def _capabilities(self, provider: str) -> Capabilities:
         return self.world.capabilities.get(provider) or Capabilities(name=provider, available=False)
+
+    def _runtime(self, node_id: str) -> RuntimeStatus | None:
+        return self.world.runtimes.get(node_id)
 
     # -- verbs ---------------------------------------------------------------------------------------------
 
@@ -211,6 +215,8 @@ class Actions:
             await self.runner.remove(lab, identity, runtime, provider)
         self.world.enter("", node_id, None)
         self._progress.pop(node_id, None)
+        self._ended_at.pop(node_id, None)
+        self._background.forget(node_id)
         self._ended_at.pop(node_id, None)
 
     # -- failures ------------------------------------------------------------------------------------------
@@ -303,10 +309,7 @@ class Actions:
 
     async def wire(self, lab: Slice, plans: WirePlans, world: World) -> None:
         """Carry out the networking part of a plan; what needs an engine goes on in the background."""
-        await self._network.unplug(plans.unplug)
-        await self._network.join(plans.join)
-        await self._network.cut(plans.cut)
-        await self._network.set_carriers(plans.device_carriers)
+        await self._network.change(plans)
         for node_id in {*plans.plug, *plans.runtime_carriers}:
             node, runtime = lab.node(node_id), world.runtimes.get(node_id)
             if node is None or runtime is None:
@@ -314,7 +317,7 @@ class Actions:
             job = self._engine_wiring(
                 lab, node, runtime, plans.plug.get(node_id, ()), plans.runtime_carriers.get(node_id, {})
             )
-            self._in_background(f"wire-{node_id}", job)
+            self._background.start(f"wire-{node_id}", job)
 
     async def _engine_wiring(
         self,
@@ -327,61 +330,21 @@ class Actions:
         provider = self._providers[node.provider]
         if indexes:
             await self.runner.plug(lab, node, runtime, self._capabilities(node.provider), indexes)
+            missing = [port.name for i in indexes if (port := node.port(i)) and port.device not in self._network.ports]
+            if missing:  # an error, because otherwise it would be tried again at once
+                raise DataPlaneFailed(f"not plugged: {', '.join(missing)}", node=node.name)
         if carriers and provider.abilities.carrier is not None:
             await provider.abilities.carrier.set_carrier(runtime.runtime_id, carriers)
             await self.world.look(node.provider, node.id, runtime.runtime_id)
 
-    def post_boot(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
+    def post_boot(self, node: NodeIntent, runtime: RuntimeStatus) -> None:
         """Run the node's post-boot commands once for this boot."""
-        folder = self._folders.get(node.id)
-        if not node.post_boot or folder is None or folder.record.configured_boot == runtime.started_at:
-            return
-        self._in_background(f"post-boot-{node.id}", self._post_boot(lab, node, runtime))
-
-    async def _post_boot(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
-        target = self.target(node, runtime)
-        for command in node.post_boot:
-            await self._post_boot_command(node, target, command)
-        self._folders.update(node.id, configured_boot=runtime.started_at or 0)
-        log.info("post-boot commands done", lab=lab.lab, node=node.name)
-
-    async def _post_boot_command(self, node: NodeIntent, target: ChannelTarget, command: str) -> None:
-        for attempt in range(1, _POST_BOOT_TRIES + 1):
-            try:
-                outcome = await self._channels.run(target, command, timeout_s=_POST_BOOT_DEADLINE_S)
-            except WireloomError as error:
-                failure: WireloomError = error
-            else:
-                if outcome.result.exit_code == 0:
-                    return
-                output = (outcome.result.stderr or outcome.result.stdout).decode(errors="replace").strip()
-                failure = GuestFailed(
-                    f"post-boot command failed with exit code {outcome.result.exit_code}: {command}",
-                    node=node.name,
-                    hint=output[-300:] or "correct the command under `exec` in the topology",
-                )
-            await asyncio.sleep(attempt)
-        self._folders.update(node.id, error=failure.to_wire())
-
-    def _in_background(self, name: str, job: Coroutine[object, object, None]) -> None:
-        if name in self._background:
-            job.close()
-            return
-        self._background[name] = asyncio.create_task(self._guarded(name, job), name=name)
-
-    async def _guarded(self, name: str, job: Coroutine[object, object, None]) -> None:
-        try:
-            await job
-        except WireloomError as error:
-            log.warning("background work failed", job=name, error=error.to_wire())
-            await asyncio.sleep(1)
-        finally:
-            self._background.pop(name, None)
-            self._wake()
+        self._post_boot.ensure(self.target(node, runtime), runtime)
 
     async def close(self) -> None:
         """Let go of what is in flight; it is carried on by the next agent."""
-        tasks = [task for _, task in self._tasks.values()] + list(self._background.values())
+        await self._background.close()
+        tasks = [task for _, task in self._tasks.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
+import structlog
+
+from wireloom.agent.refusals import Refusals
 from wireloom.dataplane.contract import DataPlane
-from wireloom.errors import Unavailable, WireloomError
+from wireloom.errors import DataPlaneFailed, Unavailable, WireloomError
 from wireloom.model.network import DataPlaneState, HostPort, PortPlan, WirePlan
+from wireloom.planning.wires import WirePlans
 
 __all__ = ["HostNetwork"]
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 _SEGMENT_S = 30.0
 
@@ -26,6 +36,8 @@ class HostNetwork:
         self.dataplane = dataplane
         self._ports: dict[str, HostPort] = {}
         self._state = DataPlaneState()
+        self._changed: set[str] = set()
+        self.refusals = Refusals()
         self._dirty = True
         self._lock = asyncio.Lock()
         self._segment_there = asyncio.Event()
@@ -81,12 +93,48 @@ class HostNetwork:
             return
         async with self._lock:
             self._dirty = False
+            self._changed.clear()
             try:
                 self._state = await self.dataplane.observe()
             except WireloomError:
                 self._dirty = True
                 raise
-            self._ports = dict(self._state.ports)
+            # Of what we changed while the kernel was read, our own word is the newer one.
+            own = {device: port for device, port in self._ports.items() if device in self._changed}
+            seen = {device: port for device, port in self._state.ports.items() if device not in self._changed}
+            self._ports = seen | own
+            self.refusals.keep(self._ports)
+
+    async def change(self, plans: WirePlans) -> None:
+        """Carry out what a plan says of ports and wires; what the kernel refuses holds up nothing else, and is found
+        in :attr:`refusals`."""
+        await self._each(self.unplug, plans.unplug, lambda device: (device,))
+        await self._each(self.join, plans.join, lambda wire: (wire.a, wire.b))
+        await self._each(self.cut, plans.cut, lambda wire: (wire.a, wire.b))
+        carriers = list(plans.device_carriers.items())
+        await self._each(lambda some: self.set_carriers(dict(some)), carriers, lambda carrier: (carrier[0],))
+
+    async def _each(
+        self,
+        call: Callable[[Sequence[T]], Awaitable[None]],
+        items: Sequence[T],
+        devices: Callable[[T], Sequence[str]],
+    ) -> None:
+        """One call for all; when the kernel refuses it, one by one, to find out for whom. Calls are idempotent."""
+        moment = time.time()
+        due = [item for item in items if not self.refusals.pause(devices(item), moment)]
+        concerned = [device for item in due for device in devices(item)]
+        try:
+            await call(due)
+        except DataPlaneFailed as error:
+            if len(due) > 1:
+                for item in due:
+                    await self._each(call, (item,), devices)
+                return
+            log.warning("the kernel refused", devices=concerned, error=error.to_wire())
+            self.refusals.note(concerned, error.message, moment)
+        else:
+            self.refusals.clear(concerned)
 
     async def plug(self, ports: Sequence[PortPlan]) -> None:
         """Make or mend host ports."""
@@ -96,6 +144,7 @@ class HostNetwork:
             await self.dataplane.ensure_ports(ports)
         for port in ports:
             known = self._ports.get(port.device)
+            self._changed.add(port.device)
             self._ports[port.device] = HostPort(
                 device=port.device,
                 alias=port.alias,
@@ -113,6 +162,7 @@ class HostNetwork:
         with self._changing():
             await self.dataplane.remove_ports(devices)
         for device in devices:
+            self._changed.add(device)
             self._ports.pop(device, None)
 
     async def join(self, wires: Sequence[WirePlan]) -> None:
@@ -142,5 +192,6 @@ class HostNetwork:
 
     def _enter(self, device: str, **changes: object) -> None:
         port = self._ports.get(device)
+        self._changed.add(device)
         if port is not None:
             self._ports[device] = port.model_copy(update=changes)

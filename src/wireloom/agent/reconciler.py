@@ -189,9 +189,10 @@ class Reconciler:
         self._update_management()
         wake_times = []
         for lab in list(self.slices.values()):
-            decided = await self._reconcile(lab)
-            if decided.wake_at is not None:
-                wake_times.append(decided.wake_at)
+            wake_times += await self._reconcile(lab)
+        again = self.network.refusals.retry_at(now())
+        if again is not None:
+            wake_times.append(again)
         return min(wake_times, default=None)
 
     def _update_management(self) -> None:
@@ -222,7 +223,8 @@ class Reconciler:
             self._management_task = None
             self.wake()
 
-    async def _reconcile(self, lab: Slice) -> Plan:
+    async def _reconcile(self, lab: Slice) -> list[float]:
+        """Act on one lab and report it; the times when to look again."""
         observed = self.observe(lab)
         self._watch_readiness(lab, observed)
         decided = plan(lab, observed, now())
@@ -234,7 +236,7 @@ class Reconciler:
         if not self.network.settled:
             self.wake()
         self._reporter.status(self._status(lab, after, decided))
-        return decided
+        return [] if decided.wake_at is None else [decided.wake_at]
 
     def observe(self, lab: Slice) -> Observed:
         """Everything the planner needs to know of one lab."""
@@ -269,7 +271,7 @@ class Reconciler:
             if runtime.phase is not RuntimePhase.RUNNING:
                 continue
             if record.attention < node.attention:
-                self.folders.update(node.id, attention=node.attention, terminal=False)
+                self.folders.update(node.id, attention=node.attention, terminal=False, error=None, failures=0)
             if record.host_boot != self._host_boot:  # it has outlived the loss of its engine
                 self.folders.update(node.id, host_boot=self._host_boot)
 
@@ -284,7 +286,7 @@ class Reconciler:
                     self.readiness.pop(node.id, None)  # what was known is of another boot
                     self._ready_at.pop(node.id, None)
                 if self.readiness.get(node.id) is Readiness.YES:
-                    self._actions.post_boot(lab, node, runtime)
+                    self._actions.post_boot(node, runtime)
             elif runtime is None or runtime.phase not in LIVE_PHASES or node.id in observed.busy:
                 self._forget_readiness(node.id)
 
@@ -296,6 +298,7 @@ class Reconciler:
     def _status(self, lab: Slice, observed: Observed, decided: Plan) -> SliceStatus:
         nodes = () if lab.removed else lab.nodes
         leaving = (observed.runtimes.keys() | observed.records.keys()) - {node.id for node in nodes}
+        refused = self.network.refusals.messages
         converged = decided.empty and not observed.busy and not leaving and self.network.settled
         return SliceStatus(
             host=self._host,
@@ -310,7 +313,7 @@ class Reconciler:
                 )
                 for node in nodes
             ),
-            wires=() if lab.removed else tuple(wire_status(wire, lab, observed) for wire in lab.wires),
+            wires=() if lab.removed else tuple(wire_status(wire, lab, observed, refused) for wire in lab.wires),
         )
 
     def _find(self, node_id: str) -> tuple[Slice, NodeIntent] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from wireloom.model.slice import NodeIntent, PortRef, Slice, WireIntent
 from wireloom.model.state import LinkState, NodeState, NodeStatus, NodeStep, Readiness, RuntimePhase, WireStatus
@@ -64,8 +65,13 @@ def _node_state(node: NodeIntent, observed: Observed, record: NodeRecord) -> Nod
     return NodeState.CREATING if node.power == "on" else NodeState.ABSENT
 
 
-def wire_status(wire: WireIntent, wanted: Slice, observed: Observed) -> WireStatus:
-    """The status document of one wire: ``up`` only when the kernel shows it joined and both ends alive."""
+def wire_status(
+    wire: WireIntent, wanted: Slice, observed: Observed, problems: Mapping[str, str] = MappingProxyType({})
+) -> WireStatus:
+    """The status document of one wire: ``up`` only when the kernel shows it joined and both ends alive.
+
+    :param problems: what the kernel refused, by host device.
+    """
     if not wire.up:
         return WireStatus(id=wire.id, state=LinkState.DOWN, mtu=wire.mtu, message="switched off by the user")
     ends = [_end(ref, wanted, observed) for ref in (wire.a, wire.b)]
@@ -73,6 +79,9 @@ def wire_status(wire: WireIntent, wanted: Slice, observed: Observed) -> WireStat
     if problem:
         return WireStatus(id=wire.id, state=LinkState.PENDING, mtu=wire.mtu, message=problem)
     here, there = (observed.network.ports[device] for device, _ in ends)
+    refused = next((problems[port.device] for port in (here, there) if port.device in problems), None)
+    if refused is not None:
+        return WireStatus(id=wire.id, state=LinkState.FAILED, mtu=wire.mtu, message=refused)
     if here.peer != there.device or there.peer != here.device:
         return WireStatus(id=wire.id, state=LinkState.PENDING, mtu=wire.mtu, message="not joined yet")
     if not (here.up and there.up):
@@ -95,4 +104,6 @@ def _end(ref: PortRef, wanted: Slice, observed: Observed) -> tuple[str, str]:
         return "", f"{node.name} is not running"
     if port.device not in observed.network.ports:
         return "", f"{node.name}:{port.name} is not plugged yet"
+    if runtime.carriers.get(port.index) is False:
+        return "", f"the carrier of {node.name}:{port.name} is still down"
     return port.device, ""
