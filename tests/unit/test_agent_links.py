@@ -147,3 +147,15 @@ async def test_a_defect_in_background_work_is_no_storm(host: Host, monkeypatch: 
         await agent.until(lambda status: status.nodes[0].ready is Readiness.YES)
         await asyncio.sleep(0.4)
     assert calls == 1
+
+
+async def test_a_link_moved_to_a_node_that_is_not_up_leaves_its_old_partner_at_once(host: Host) -> None:
+    a, b = make_node("a"), make_node("b")
+    late = make_node("late", power="off")
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", make_lab(a, b))
+        await agent.until(settled())
+        moved = make_lab(a, late, b, generation=2)
+        agent.reconciler.set_slice("lab-1", moved.model_copy(update={"wires": moved.wires[:1]}))
+        await agent.until(lambda status: status.generation == 2 and status.converged)
+        assert [port.peer for port in host.network.ports.values()] == [None] * 6

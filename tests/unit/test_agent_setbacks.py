@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from agent_rig import Agent, Host, make_lab, make_node, settled
+from agent_rig import IMAGE, Agent, Host, make_lab, make_node, settled
 
 from wireloom.agent import runner
 from wireloom.agent.folder import FolderStore
@@ -210,3 +210,28 @@ def test_a_folder_is_known_until_the_last_of_it_is_gone(tmp_path: Path, monkeypa
     assert (folder.path / "record.json").is_file()
     store.remove("id-1")
     assert not folder.path.exists()
+
+
+async def test_a_slow_engine_holds_up_nobody(host: Host) -> None:
+    agent = Agent(host)
+    agent.reconciler.state.resync_period_s = 0.05
+    async with agent.alive():
+        agent.reconciler.set_slice("lab-1", make_lab(LAB.nodes[1]))
+        await agent.until(settled())
+        host.worlds["alpha"].delay("observe", 20)
+        await asyncio.sleep(0.2)
+        more = make_lab(LAB.nodes[1], make_node("more", "beta"), generation=2)
+        agent.reconciler.set_slice("lab-1", more)
+        await agent.until(settled(2), within_s=3)
+
+
+async def test_an_image_that_was_removed_is_fetched_again(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wireloom.agent.hooks.image._REMEMBERED_S", 0.0)
+    world = host.worlds["alpha"]
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", make_lab(make_node("a")))
+        await agent.until(settled())
+        world.images.clear()
+        world.pullable.add(IMAGE)
+        agent.reconciler.set_slice("lab-1", make_lab(make_node("a"), make_node("b"), generation=2))
+        await agent.until(settled(2))

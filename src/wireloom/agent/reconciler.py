@@ -7,6 +7,7 @@ full resync is the safety net. It holds nothing that it could not read again, so
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -138,16 +139,19 @@ class Reconciler:
         """Reconcile for ever."""
         await self.resync()
         self.wake()
+        resyncs = asyncio.create_task(self._resync_now_and_then(), name="resync")
+        try:
+            await self._loop()
+        finally:
+            resyncs.cancel()
+
+    async def _loop(self) -> None:
         wake_at: float | None = None
         pace = Pace()
         while True:
-            resync_in = self.state.last_resync + self.state.resync_period_s - now()
-            wait = min(resync_in, (wake_at or now() + resync_in) - now())
-            try:
-                async with asyncio.timeout(max(wait, 0)):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(None if wake_at is None else max(wake_at - now(), 0)):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
             await asyncio.sleep(pace.pause())
             self._wake.clear()
             began = time.monotonic()
@@ -166,11 +170,21 @@ class Reconciler:
         await self.network.refresh(force=True)
         self.state.last_resync = now()
 
+    async def _resync_now_and_then(self) -> None:
+        """The safety net, beside the loop: an engine that is slow to answer holds up nobody."""
+        while True:
+            await asyncio.sleep(self.state.resync_period_s)
+            try:
+                await self.resync()
+            except WireloomError as error:
+                log.warning("resync failed", error=str(error))
+            except Exception:  # the supervisor's edge of the safety net
+                log.exception("defect in a resync")
+            self.wake()
+
     async def _guarded_pass(self) -> float | None:
         """One pass at the supervisor's edge: a failure is reported and never ends the loop."""
         try:
-            if now() - self.state.last_resync >= self.state.resync_period_s:
-                await self.resync()
             wake_at = await self._pass()
         except WireloomError as error:
             log.warning("pass failed", error=str(error))

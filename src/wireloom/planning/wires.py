@@ -128,7 +128,9 @@ def _joins(
 
 def _cuts(partner: Mapping[str, str], ports: Mapping[str, HostPort]) -> Iterator[WirePlan]:
     for device, port in sorted(ports.items()):
-        if port.peer is not None and device not in partner:
+        # A wanted partner that is there is joined, which moves the wire in one step.
+        wanted = partner.get(device)
+        if port.peer is not None and wanted != port.peer and wanted not in ports:
             yield WirePlan(a=device, b=port.peer)
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 from wireloom.agent.context import NodeContext
 from wireloom.agent.hooks.base import Hook
 from wireloom.model.state import NodeStep
 
 __all__ = ["ImageHook"]
+
+
+#: An image that was seen is not looked for again while a lab comes up; later it may have been removed.
+_REMEMBERED_S = 10.0
 
 
 class ImageHook(Hook):
@@ -18,18 +23,14 @@ class ImageHook(Hook):
 
     def __init__(self) -> None:
         self._locks: dict[tuple[str, str], asyncio.Lock] = {}
-        self._present: set[tuple[str, str]] = set()
+        self._seen: dict[tuple[str, str], float] = {}
 
     async def before_create(self, context: NodeContext) -> None:
         key = (context.provider.name, context.node.image)
-        if key in self._present:
+        if time.monotonic() - self._seen.get(key, -_REMEMBERED_S) < _REMEMBERED_S:
             return
         context.progress(NodeStep.IMAGE)
         async with self._locks.setdefault(key, asyncio.Lock()):
             if not await context.provider.images.has(context.node.image):
                 await context.provider.images.load(context.node.image)
-            self._present.add(key)
-
-    def forget(self) -> None:
-        """Images may have been removed behind our back: look again the next time."""
-        self._present.clear()
+            self._seen[key] = time.monotonic()
