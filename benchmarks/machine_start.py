@@ -3,7 +3,8 @@
 The provider: ``create`` (overlay disk, definition), ``start`` (to the gate, guest paused), ``release``. Libvirt alone:
 ``qemu-img create`` for the overlay, ``defineXML`` with the very definition that the provider renders, ``create``. In
 both cases the connection is open, the image is known and the taps exist already, as with an agent that has been running
-for a while, and the clock stops when the guest's processor runs. Rounds alternate, so that what else the machine does
+for a while (but the provider opens a second connection for its first start, which counts), and the clock stops when the
+guest's processor runs. Rounds alternate, so that what else the machine does
 hits both alike; the ratio is the median of the rounds' ratios. Needs root, libvirt and the reference images.
 """
 
