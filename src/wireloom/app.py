@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
@@ -191,6 +192,7 @@ async def _agent(settings: Settings) -> None:
         heartbeat_s=settings.heartbeat_s,
         resync_s=settings.resync_s,
     )
+    gc.freeze()  # what is imported by now stays for good: no need to look through it again and again
     try:
         await AgentService(parts).run()
     finally:

@@ -13,7 +13,7 @@ SETTLE_S: Final = 0.005
 #: Passes may take that much time in a row before they are slowed down: an edit of a running lab needs a few.
 BURST_S: Final = 0.05
 #: In the long run a pass is followed by a pause of so many times its length, so that looking never crowds out acting.
-PAUSE_FACTOR: Final = 8
+PAUSE_FACTOR: Final = 16
 LONGEST_PAUSE_S: Final = 0.25
 
 
