@@ -14,7 +14,7 @@ SETTLE_S: Final = 0.005
 BURST_S: Final = 0.05
 #: In the long run a pass is followed by a pause of so many times its length, so that looking never crowds out acting.
 PAUSE_FACTOR: Final = 16
-LONGEST_PAUSE_S: Final = 0.25
+LONGEST_PAUSE_S: Final = 0.4
 
 
 class Pace:
