@@ -11,7 +11,8 @@ from agent_rig import IMAGE, Agent, Host, make_lab, make_node, settled
 
 from wireloom.agent import runner
 from wireloom.agent.folder import FolderStore
-from wireloom.errors import RuntimeFailed, Unavailable
+from wireloom.errors import ImageMissing, RuntimeFailed, Unavailable
+from wireloom.model.device import Day0
 from wireloom.model.identity import Identity
 from wireloom.model.slice import Condition, RestartPolicy
 from wireloom.model.state import NodeState
@@ -235,3 +236,18 @@ async def test_an_image_that_was_removed_is_fetched_again(host: Host, monkeypatc
         world.pullable.add(IMAGE)
         agent.reconciler.set_slice("lab-1", make_lab(make_node("a"), make_node("b"), generation=2))
         await agent.until(settled(2))
+
+
+async def test_what_was_made_for_a_runtime_that_cannot_be_created_is_taken_back(host: Host) -> None:
+    medium = Day0(method="iso", path="config.txt", label="CONFIG")
+    node = make_node("b", "beta", day0=(medium,), startup_config="hostname b")
+    host.worlds["beta"].fail("create", ImageMissing("no such image"), times=1)
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", make_lab(node))
+        await agent.until(lambda status: status.nodes[0].state is NodeState.FAILED)
+        media = host.folder / "nodes" / node.id / "media"
+        assert list(media.iterdir()) == []
+        again = node.model_copy(update={"attention": 1})
+        agent.reconciler.set_slice("lab-1", make_lab(again, generation=2))
+        await agent.until(settled(2))
+        assert [path.name for path in media.iterdir()] == ["day0.iso"]

@@ -20,7 +20,8 @@ __all__ = ["NodeContext"]
 class NodeContext:
     """One node at work.
 
-    ``files`` and ``media`` are gathered by hooks before the runtime is created. ``progress`` is told of each step.
+    ``files`` and ``media`` are gathered by hooks before the runtime is created, and ``undo`` takes back what they made
+    when it cannot be created. ``progress`` is told of each step.
     """
 
     lab: Slice
@@ -30,10 +31,10 @@ class NodeContext:
     capabilities: Capabilities
     folder: NodeFolder
     progress: Callable[[NodeStep], None]
-    undo: Undo
     runtime_id: str | None = None
     files: list[GuestFile] = field(default_factory=list)
     media: list[Medium] = field(default_factory=list)
+    undo: Undo = field(default_factory=Undo)
 
     @property
     def live_runtime_id(self) -> str:

@@ -139,10 +139,13 @@ class Runner:
     # -- steps ---------------------------------------------------------------------------------------------
 
     async def _create(self, context: NodeContext) -> None:
-        for hook in self._hooks:
-            await hook.before_create(context)
-        context.progress(NodeStep.CREATE)
-        context.runtime_id = await context.provider.create(self._spec(context))
+        async with Undo() as undo:
+            context.undo = undo
+            for hook in self._hooks:
+                await hook.before_create(context)
+            context.progress(NodeStep.CREATE)
+            context.runtime_id = await context.provider.create(self._spec(context))
+            undo.commit()
 
     async def _start(self, context: NodeContext) -> None:
         context.progress(NodeStep.CREATE)
@@ -192,7 +195,7 @@ class Runner:
         provider: Provider | None = None,
     ) -> AsyncIterator[NodeContext]:
         who = identity or (runtime.identity if runtime else lab.identity(node))
-        async with self._locks.setdefault(node.id, asyncio.Lock()), Undo() as undo:
+        async with self._locks.setdefault(node.id, asyncio.Lock()):
             yield NodeContext(
                 lab=lab,
                 node=node,
@@ -201,10 +204,8 @@ class Runner:
                 capabilities=capabilities,
                 folder=self._folders.ensure(who),
                 progress=lambda step: self._progress(node.id, step),
-                undo=undo,
                 runtime_id=runtime.runtime_id if runtime else None,
             )
-            undo.commit()
 
     def _start_slot(self, capabilities: Capabilities) -> asyncio.Semaphore:
         return self._starts.setdefault(capabilities.name, asyncio.Semaphore(capabilities.parallel_starts))

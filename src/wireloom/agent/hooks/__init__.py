@@ -6,9 +6,9 @@
     stop:    before_stop ─> stop ─> stopped
     remove:  (stop) ─> destroy ─> destroyed
 
-Every method may run again after a crash at any point, so each is idempotent. An error ends the verb; what a hook
-did before is taken back through ``context.undo`` where it would be debris. Hooks run in the order of
-:func:`ordered`; ``before_stop``, ``stopped`` and ``destroyed`` run in the reverse order.
+Every method may run again after a crash at any point, so each is idempotent. An error ends the verb; what hooks made in
+``before_create`` is taken back through ``context.undo`` when the runtime cannot be created. Hooks run in the order in
+which the agent's composition names them; ``before_stop``, ``stopped`` and ``destroyed`` run in the reverse order.
 """
 
 from __future__ import annotations

@@ -29,6 +29,8 @@ class Day0Hook(Hook):
             return
         method = next((item for item in chain if self._possible(item, context)), None)
         if method is None:
+            if context.node.startup_config is None:
+                return
             raise Unsupported(
                 f"provider {context.provider.name} can deliver the configuration by none of: "
                 + ", ".join(item.method for item in chain),
@@ -46,6 +48,7 @@ class Day0Hook(Hook):
             return
         path = context.folder.path / "media" / "day0.iso"
         content = await asyncio.to_thread(build_iso, method.label, files)
+        context.undo.add("day-0 medium", lambda: asyncio.to_thread(path.unlink, missing_ok=True))
         await asyncio.to_thread(_write_medium, path, content)
         context.media.append(Medium(kind="iso", path=str(path)))
 
