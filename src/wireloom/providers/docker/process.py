@@ -35,6 +35,8 @@ class InitProcess:
     def gated(self) -> bool:
         """Whether none of the guest's own code has run: the process is the gate, or about to become it."""
         argv = _command_line(self.pid)
+        if not argv:  # it is changing from one program to the next, which has no command line yet
+            return _program(self.pid) in {Path(GATE_SHELL).name, *_RUNTIME_NAMES}
         if argv[:1] == [GATE_SHELL]:
             return argv[1:2] == ["sh"]
         return argv[1:] == ["init"] and Path(argv[0]).name in _RUNTIME_NAMES
@@ -61,6 +63,17 @@ def _start_ticks(pid: int) -> int | None:
         return None
     fields = text[text.rindex(")") + 2 :].split()
     return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def _program(pid: int) -> str:
+    """Name of the program that the process runs; a runtime may run a sealed copy of itself, from memory."""
+    try:
+        path = os.readlink(f"/proc/{pid}/exe").removesuffix(" (deleted)")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    if path.startswith("/memfd:"):
+        return path.removeprefix("/memfd:").partition("_")[0]
+    return Path(path).name
 
 
 def _command_line(pid: int) -> list[str]:
