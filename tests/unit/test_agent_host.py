@@ -26,8 +26,9 @@ class Bridge(ManagementPlane):
     def __init__(self) -> None:
         self.occupied: list[bool] = []
 
-    async def update(self, slices: Mapping[str, Slice], *, occupied: bool) -> None:
+    async def update(self, slices: Mapping[str, Slice], *, occupied: bool, segment_up: Callable[[], None]) -> None:
         self.occupied.append(occupied)
+        await super().update(slices, occupied=occupied, segment_up=segment_up)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -41,8 +41,14 @@ _CLOSE_S = 10.0
 class ManagementPlane:
     """What the loop needs of the management network; see ``wireloom.agent.management``."""
 
-    async def update(self, slices: Mapping[str, Slice], *, occupied: bool) -> None:
-        """Make the network what the slices need; ``occupied`` says that nodes are left on the host."""
+    async def update(self, slices: Mapping[str, Slice], *, occupied: bool, segment_up: Callable[[], None]) -> None:
+        """Make the network what the slices need; ``occupied`` says that nodes are left on the host.
+
+        ``segment_up`` is called as soon as ports can be plugged into the segment: nodes need not wait for the rest.
+        This one has nothing to make, so that is at once.
+        """
+        if occupied and any(lab.management is not None for lab in slices.values()):
+            segment_up()
 
     async def close(self) -> None:
         """Let go of it; the network stays as it is."""
@@ -223,9 +229,9 @@ class Reconciler:
         if not occupied:
             self.network.segment_there(False)
         try:
-            await self._management.update(dict(self.slices), occupied=occupied)
-            if any(lab.management is not None for lab in self.slices.values()):
-                self.network.segment_there(occupied)
+            await self._management.update(
+                dict(self.slices), occupied=occupied, segment_up=lambda: self.network.segment_there(True)
+            )
         except WireloomError as error:
             log.warning("management network", error=error.to_wire())
             self.state.management_problem = str(error)

@@ -89,11 +89,14 @@ async def ensure_rules(wanted: Iterable[Rule], mark: str) -> None:
     """Make what is missing, remove what is stale. :raises DataPlaneFailed: the firewall refused a rule."""
     wanted = list(wanted)
     current = {_comment(list(rule.match)) for rule in wanted}
+    fresh = True
     for rule in await _present(mark):
-        if _comment(list(rule.match)) not in current:
+        if _comment(list(rule.match)) in current:
+            fresh = False
+        else:
             await run(*rule.command("-D"))
     for rule in wanted:
-        if (await run(*rule.command("-C"))).code == 0:
+        if not fresh and (await run(*rule.command("-C"))).code == 0:
             continue
         result = await run(*rule.command("-I"))
         if result.code != 0 and rule.optional:

@@ -10,7 +10,7 @@ import contextlib
 import ipaddress
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -40,6 +40,10 @@ _GUARD_S = 30.0
 def segment_name(installation: str) -> str:
     """Name of the management bridge of ``installation``."""
     return device_name("b", installation, "management")
+
+
+def _nobody_waits() -> None:
+    """For callers that do not ask when the bridge is there."""
 
 
 def clashing_routes(routes: Iterable[Mapping[str, object]], subnet: str, own_device: str) -> list[str]:
@@ -81,6 +85,7 @@ class ManagementNetwork(ManagementPlane):
         self._mark = firewall.installation_mark(installation)
         self._lock = asyncio.Lock()
         self._current: Management | None = None
+        self._segment_up: Callable[[], None] = _nobody_waits
         self._entries: Sequence[NodeEntry] | None = None
         self._guard: asyncio.Task[None] | None = None
 
@@ -89,9 +94,10 @@ class ManagementNetwork(ManagementPlane):
         """Name of the bridge."""
         return segment_name(self._installation)
 
-    async def update(self, slices: Mapping[str, Slice], *, occupied: bool) -> None:
+    async def update(self, slices: Mapping[str, Slice], *, occupied: bool, segment_up: Callable[[], None]) -> None:
         """Make the network what ``slices`` need; without any node on the host (``occupied``) it goes."""
         management = management_of(slices)
+        self._segment_up = segment_up
         if not occupied:
             await self.remove()
         elif management is not None:
@@ -108,6 +114,7 @@ class ManagementNetwork(ManagementPlane):
             if management != self._current:
                 await self._make(management)
                 self._current = management
+            self._segment_up()
             if self._guard is None:
                 self._guard = asyncio.get_running_loop().create_task(self._keep())
 
@@ -157,6 +164,7 @@ class ManagementNetwork(ManagementPlane):
             address=f"{management.gateway}/{prefix}",
         )
         await self._dataplane.ensure_segment(plan)
+        self._segment_up()
         await firewall.ensure_rules(firewall.rules(self._installation, self.segment, management), self._mark)
         if self._entries is not None:
             await self._dnsmasq.serve(management, self._entries)
