@@ -16,7 +16,10 @@ __all__ = ["ReportSink", "Reporter"]
 
 log = structlog.get_logger(__name__)
 
+#: After a report, before the next one: what a large lab's status costs agent and controller grows with its nodes.
 _PAUSE_S = 0.1
+_PAUSE_PER_NODE_S = 0.003
+_LONGEST_PAUSE_S = 0.5
 _RETRY_S = 1.0
 #: History waiting for the fabric is bounded; the oldest lines go first.
 _HISTORY_LIMIT = 2_000
@@ -86,24 +89,29 @@ class Reporter:
         while True:
             await self._wake.wait()
             self._wake.clear()
+            sent = 0
             try:
-                await self._flush()
+                sent = await self._flush()
             except WireloomError as error:
                 log.warning("report not delivered", error=str(error))
                 self._wake.set()
                 await asyncio.sleep(_RETRY_S)
-            await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(min(_PAUSE_S + _PAUSE_PER_NODE_S * sent, _LONGEST_PAUSE_S))
 
-    async def _flush(self) -> None:
+    async def _flush(self) -> int:
+        """Send what waits; how many nodes the reports were about."""
+        nodes = 0
         for lab_id, status in list(self._pending.items()):
             if status is None:
                 await self._sink.delete_observation(self._host, lab_id)
                 self._sent.pop(lab_id, None)
             else:
                 await self._sink.put_observation(status)
+                nodes += len(status.nodes)
                 self._sent[lab_id] = status
             if self._pending.get(lab_id) is status:
                 del self._pending[lab_id]
         while self._history:
             await self._sink.publish_event(self._history[0])
             del self._history[0]
+        return nodes
