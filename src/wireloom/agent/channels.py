@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from wireloom.errors import DeadlineExceeded, Unavailable, Unsupported, WireloomError
+from wireloom.errors import Unavailable, Unsupported
 from wireloom.model.device import Access, Step
 from wireloom.model.runtime import Capabilities, ExecResult
 from wireloom.model.slice import NodeIntent
@@ -101,8 +101,3 @@ class Channels:
                 stdin=stdin,
             )
         raise Unsupported(f"commands over {step.channel} are not available yet")
-
-
-def is_transient(error: WireloomError) -> bool:
-    """Whether asking again may help."""
-    return isinstance(error, (Unavailable, DeadlineExceeded)) or error.retryable

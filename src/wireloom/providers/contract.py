@@ -19,7 +19,7 @@ its ports → ``release`` → running → ``stop`` (storage is kept) → ``start
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -109,7 +109,6 @@ class Abilities:
     """Optional abilities; ``None`` means that the provider lacks it. Read as data, never probed."""
 
     carrier: CarrierControl | None = None
-    extra: Mapping[str, object] = field(default_factory=dict)
 
 
 class Provider(Protocol):
