@@ -121,9 +121,14 @@ class Actions:
         if node_id in self._progress:
             self._progress[node_id].enter(NodeStep.READY)
 
-    def target(self, node: NodeIntent, runtime: RuntimeStatus) -> ChannelTarget:
+    def target(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> ChannelTarget:
+        """What is needed to reach ``node`` of ``lab`` over any of its channels."""
         return ChannelTarget(
-            node, self._providers[node.provider], self._capabilities(node.provider), runtime.runtime_id
+            node,
+            self._providers[node.provider],
+            self._capabilities(node.provider),
+            runtime.runtime_id,
+            lab.clis.get(node.cli),
         )
 
     def _capabilities(self, provider: str) -> Capabilities:
@@ -337,9 +342,9 @@ class Actions:
             await provider.abilities.carrier.set_carrier(runtime.runtime_id, carriers)
             await self.world.look(node.provider, node.id, runtime.runtime_id)
 
-    def post_boot(self, node: NodeIntent, runtime: RuntimeStatus) -> None:
+    def post_boot(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
         """Run the node's post-boot commands once for this boot."""
-        self._post_boot.ensure(self.target(node, runtime), runtime)
+        self._post_boot.ensure(self.target(lab, node, runtime), runtime)
 
     async def close(self) -> None:
         """Let go of what is in flight; it is carried on by the next agent."""

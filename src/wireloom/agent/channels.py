@@ -9,6 +9,7 @@ from typing import Protocol
 
 from wireloom.errors import Unavailable, Unsupported
 from wireloom.model.device import Access, Step
+from wireloom.model.dialogue import Cli
 from wireloom.model.runtime import Capabilities, ExecResult
 from wireloom.model.slice import NodeIntent
 from wireloom.providers.contract import Provider
@@ -32,6 +33,7 @@ class ChannelTarget:
     provider: Provider
     capabilities: Capabilities
     runtime_id: str
+    cli: Cli | None = None
 
 
 @dataclass(frozen=True)

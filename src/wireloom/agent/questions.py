@@ -24,7 +24,7 @@ from wireloom.fabric.documents import (
 )
 from wireloom.fabric.methods import CONSOLE, EXEC, LOG, PRUNE, STATS
 from wireloom.model.runtime import RuntimeStatus
-from wireloom.model.slice import NodeIntent
+from wireloom.model.slice import NodeIntent, Slice
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.contract import ByteStream
 
@@ -66,8 +66,8 @@ class Questions:
         await fabric.serve_stream(host, LOG, self.log)
 
     async def exec(self, question: ExecQuestion) -> ExecAnswer:
-        node, runtime = self._running(question)
-        target = self._actions.target(node, runtime)
+        lab, node, runtime = self._running(question)
+        target = self._actions.target(lab, node, runtime)
         outcome = await self._channels.run(target, question.command, timeout_s=question.timeout_s, stdin=question.stdin)
         result = outcome.result
         return ExecAnswer(
@@ -79,8 +79,8 @@ class Questions:
         )
 
     async def stats(self, question: StatsQuestion) -> StatsAnswer:
-        node, runtime = self._running(question)
-        stats = await self._actions.target(node, runtime).provider.stats(runtime.runtime_id)
+        lab, node, runtime = self._running(question)
+        stats = await self._actions.target(lab, node, runtime).provider.stats(runtime.runtime_id)
         return StatsAnswer(cpu_seconds=stats.cpu_seconds, memory_bytes=stats.memory_bytes)
 
     async def prune(self, question: PruneQuestion) -> PruneAnswer:
@@ -92,8 +92,8 @@ class Questions:
         return answer
 
     async def console(self, question: ConsoleOpen) -> ByteStream:
-        node, runtime = self._running(question)
-        target = self._actions.target(node, runtime)
+        lab, node, runtime = self._running(question)
+        target = self._actions.target(lab, node, runtime)
         return await self._consoles.open(
             node,
             runtime,
@@ -106,22 +106,22 @@ class Questions:
         )
 
     async def log(self, question: LogOpen) -> ByteStream:
-        node, runtime = self._known(question)
-        provider = self._actions.target(node, runtime).provider
+        lab, node, runtime = self._known(question)
+        provider = self._actions.target(lab, node, runtime).provider
         return LogStream(provider, runtime.runtime_id, follow=question.follow)
 
-    def _known(self, question: _AboutNode) -> tuple[NodeIntent, RuntimeStatus]:
+    def _known(self, question: _AboutNode) -> tuple[Slice, NodeIntent, RuntimeStatus]:
         lab = self._reconciler.slices.get(question.lab_id)
         node = lab.node(question.node_id) if lab else None
-        if node is None:
+        if lab is None or node is None:
             raise NotFound("this host has no such node")
         runtime = self._reconciler.world.runtimes.get(node.id)
         if runtime is None:
             raise NotFound("the node does not exist on its host yet", node=node.name, hint="start it first")
-        return node, runtime
+        return lab, node, runtime
 
-    def _running(self, question: _AboutNode) -> tuple[NodeIntent, RuntimeStatus]:
-        node, runtime = self._known(question)
+    def _running(self, question: _AboutNode) -> tuple[Slice, NodeIntent, RuntimeStatus]:
+        lab, node, runtime = self._known(question)
         if runtime.phase is not RuntimePhase.RUNNING:
             since = f" since {now() - runtime.started_at:.0f} s" if runtime.started_at else ""
             raise Conflict(
@@ -129,4 +129,4 @@ class Questions:
                 node=node.name,
                 hint="start it with `wireloom start`",
             )
-        return node, runtime
+        return lab, node, runtime

@@ -302,11 +302,11 @@ class Reconciler:
             runtime = observed.runtimes.get(node.id)
             running = runtime is not None and runtime.phase is RuntimePhase.RUNNING
             if running and runtime is not None and node.id not in observed.busy and not lab.removed:
-                if self._readiness_watch.ensure(self._actions.target(node, runtime), runtime.started_at or 0):
+                if self._readiness_watch.ensure(self._actions.target(lab, node, runtime), runtime.started_at or 0):
                     self.readiness.pop(node.id, None)  # what was known is of another boot
                     self._ready_at.pop(node.id, None)
                 if self.readiness.get(node.id) is Readiness.YES:
-                    self._actions.post_boot(node, runtime)
+                    self._actions.post_boot(lab, node, runtime)
             elif runtime is None or runtime.phase not in LIVE_PHASES or node.id in observed.busy:
                 self._forget_readiness(node.id)
 

@@ -7,15 +7,18 @@ from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
+from wireloom.devices.cli_schema import CliFile
 from wireloom.devices.schema import DeviceFile, ProvidersFile
 from wireloom.errors import InvalidInput, NotFound
 from wireloom.model.device import Console, Device, Probe, ProviderRule, ProviderSupport, Readiness, Step
 from wireloom.model.diagnostic import Diagnostic, format_diagnostics
-from wireloom.yamlfile import bind, did_you_mean, read_yaml
+from wireloom.model.dialogue import Cli
+from wireloom.yamlfile import Bound, bind, did_you_mean, read_yaml
 
 __all__ = ["DeviceCatalogue"]
 
 PROVIDERS_FILE = "providers.yaml"
+CLI_FOLDER = "cli"
 
 
 class DeviceCatalogue:
@@ -38,6 +41,7 @@ class DeviceCatalogue:
         rules = found.read_rules(builtin.joinpath(PROVIDERS_FILE))
         devices: dict[str, Device] = {}
         for folder in (builtin, *extra_folders):
+            found.read_clis(folder.joinpath(CLI_FOLDER))
             devices |= found.read_folder(folder)
         found.raise_if_any()
         return cls(devices.values(), rules)
@@ -87,6 +91,7 @@ class _Findings:
     def __init__(self) -> None:
         self._diagnostics: list[Diagnostic] = []
         self._owners: dict[str, str] = {}
+        self._clis: dict[str, CliFile] = {}
 
     def read_rules(self, source: Traversable) -> list[ProviderRule]:
         bound = bind(ProvidersFile, read_yaml(_text(source), file=str(source)), what="the list of providers")
@@ -95,12 +100,51 @@ class _Findings:
             return []
         return [rule.value(name) for name, rule in bound.value.providers.items()]
 
+    def read_clis(self, folder: Traversable) -> None:
+        """Command lines of the folder; one may extend another of this folder or of one that was read before."""
+        waiting: dict[str, tuple[CliFile, Bound[CliFile]]] = {}
+        for source in _yaml_files(folder):
+            bound = bind(CliFile, read_yaml(_text(source), file=str(source)), what="a command line")
+            if bound.value is not None:
+                waiting[bound.value.name] = (bound.value, bound)
+            else:
+                self._diagnostics += bound.sorted_diagnostics()
+        for name in list(waiting):
+            self._complete_cli(name, waiting)
+
+    def _complete_cli(self, name: str, waiting: dict[str, tuple[CliFile, Bound[CliFile]]]) -> None:
+        if name not in waiting:
+            return
+        file, bound = waiting.pop(name)
+        if file.extends:
+            self._complete_cli(file.extends, waiting)
+            base = self._clis.get(file.extends)
+            if base is None:
+                suggestion = did_you_mean(file.extends, self._clis)
+                bound.report(("extends",), f"there is no command line {file.extends!r} to extend", suggestion)
+            else:
+                try:
+                    file = file.on(base)
+                except ValueError as error:
+                    bound.report(("extends",), str(error))
+        if not bound.diagnostics:
+            self._clis[name] = file
+        self._diagnostics += bound.sorted_diagnostics()
+
+    def _cli(self, bound: Bound[DeviceFile], name: str | None) -> Cli | None:
+        if name is None:
+            return None
+        if name not in self._clis:
+            bound.report(("cli",), f"there is no command line {name!r}", did_you_mean(name, self._clis))
+            return None
+        return self._clis[name].value()
+
     def read_folder(self, folder: Traversable) -> dict[str, Device]:
         """Devices of the folder's ``*.yaml`` and ``*.yml`` files, by name."""
         self._owners = {}
         devices: dict[str, Device] = {}
-        for source in sorted(folder.iterdir(), key=lambda item: item.name):
-            if source.name.endswith((".yaml", ".yml")) and source.name != PROVIDERS_FILE:
+        for source in _yaml_files(folder):
+            if source.name != PROVIDERS_FILE:
                 device = self._read_device(source)
                 if device is not None:
                     devices[device.name] = device
@@ -110,7 +154,7 @@ class _Findings:
         bound = bind(DeviceFile, read_yaml(_text(source), file=str(source)), what="a device")
         device = None
         if bound.value is not None:
-            device = bound.value.value()
+            device = bound.value.value(self._cli(bound, bound.value.cli))
             if device.default_provider not in device.providers:
                 suggestion = did_you_mean(device.default_provider, device.providers)
                 bound.report(
@@ -129,6 +173,12 @@ class _Findings:
                 f"device files have {len(self._diagnostics)} mistakes:\n{format_diagnostics(self._diagnostics)}",
                 details={"diagnostics": [item.model_dump(mode="json") for item in self._diagnostics]},
             )
+
+
+def _yaml_files(folder: Traversable) -> list[Traversable]:
+    """Its ``*.yaml`` and ``*.yml`` files by name; none where there is no such folder."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((item for item in found if item.name.endswith((".yaml", ".yml"))), key=lambda item: item.name)
 
 
 def _text(source: Traversable) -> str:

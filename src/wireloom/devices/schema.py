@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from wireloom.devices.guest_schema import GuestFields
+from wireloom.devices.values import Name, Regex, ranged
 from wireloom.model.device import (
     Access,
-    Console,
-    Day0,
     Device,
     Hardware,
-    Probe,
+    ImageProfile,
+    Member,
     ProviderRule,
     ProviderSupport,
     Range,
-    Readiness,
-    Step,
 )
+from wireloom.model.dialogue import Cli
 from wireloom.model.ports import PortNaming, template_fields
 from wireloom.yamlfile import FileModel
 from wireloom.yamlfile.values import Cpu, Memory, Text, plain, wrong
@@ -28,14 +26,6 @@ from wireloom.yamlfile.values import Cpu, Memory, Text, plain, wrong
 __all__ = ["DeviceFile", "ProvidersFile"]
 
 _PORT_FIELDS = frozenset({"n", "i", "slot", "port"})
-
-
-def _regex(value: str) -> str:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise wrong(f"{value!r} is not a regular expression: {error}") from error
-    return value
 
 
 def _template(value: str) -> str:
@@ -48,36 +38,7 @@ def _template(value: str) -> str:
     return value
 
 
-def _name(value: str) -> str:
-    if re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,62}", value) is None:
-        raise wrong(f"{value!r} is not fit for a name", "use lower-case letters, digits, '-', '_' and '.'")
-    return value
-
-
-def _range(value: Any) -> Any:
-    return value if isinstance(value, dict) else {"default": value}
-
-
-def _one_of(*kinds: str) -> Any:
-    """A validator for entries such as ``{log: …}``: exactly one of ``kinds`` is the key that says what it is."""
-
-    def check(value: Any) -> Any:
-        if isinstance(value, str) and value in kinds:
-            return {value: None}
-        if isinstance(value, dict) and len(set(value) & set(kinds)) != 1:
-            raise wrong(f"exactly one of {', '.join(kinds)} is expected here")
-        return value
-
-    return BeforeValidator(check)
-
-
-def _argv(value: Any) -> Any:
-    return shlex.split(value) if isinstance(value, str) else value
-
-
-Regex = Annotated[str, AfterValidator(_regex)]
 Template = Annotated[str, AfterValidator(_template)]
-Name = Annotated[str, AfterValidator(_name)]
 
 
 class CpuRange(FileModel):
@@ -85,6 +46,7 @@ class CpuRange(FileModel):
 
     default: Cpu = Field(description="cores")
     minimum: Annotated[float, Field(ge=0)] = Field(0, description="fewest cores it works with")
+    maximum: Annotated[float, Field(ge=0)] = Field(0, description="most cores it works with; 0: any number")
 
 
 class MemoryRange(FileModel):
@@ -92,22 +54,39 @@ class MemoryRange(FileModel):
 
     default: Memory = Field(description="`512MB`, `2GiB` or MiB")
     minimum: Memory | None = Field(None, description="least memory it works with")
+    maximum: Memory | None = Field(None, description="most memory it works with")
+
+
+class DiskRange(FileModel):
+    """System disk of a device, in GiB."""
+
+    default: Annotated[float, Field(ge=0)] = Field(0, description="size it is grown to; 0: as the image has it")
+    minimum: Annotated[float, Field(ge=0)] = Field(0, description="smallest size it works with")
 
 
 class HardwareFields(FileModel):
     """Size of a node."""
 
-    cpu: Annotated[CpuRange, BeforeValidator(_range)] = Field(CpuRange(default=1), description="cores: number or range")
-    memory: Annotated[MemoryRange, BeforeValidator(_range)] = Field(
+    cpu: Annotated[CpuRange, BeforeValidator(ranged)] = Field(CpuRange(default=1), description="cores: number or range")
+    memory: Annotated[MemoryRange, BeforeValidator(ranged)] = Field(
         MemoryRange(default=256), description="memory: amount or range"
     )
+    disk: Annotated[DiskRange, BeforeValidator(ranged)] = Field(DiskRange(), description="system disk: GiB or range")
     spare_ports: Annotated[int, Field(ge=0, le=64)] = Field(4, description="ports made up front beyond those in use")
+    min_ports: Annotated[int, Field(ge=0, le=64)] = Field(0, description="data ports that are made in any case")
+    reserved_ports: Annotated[int, Field(ge=0, le=8)] = Field(
+        0, description="NICs between the management port and the first data port that carry nothing"
+    )
 
     def value(self) -> Hardware:
+        cpu, memory, disk = self.cpu, self.memory, self.disk
         return Hardware(
-            cpu=Range(default=self.cpu.default, minimum=self.cpu.minimum),
-            memory_mb=Range(default=self.memory.default, minimum=self.memory.minimum or 0),
+            cpu=Range(default=cpu.default, minimum=cpu.minimum, maximum=cpu.maximum),
+            memory_mb=Range(default=memory.default, minimum=memory.minimum or 0, maximum=memory.maximum or 0),
+            disk_gb=Range(default=disk.default, minimum=disk.minimum),
             spare_ports=self.spare_ports,
+            min_ports=self.min_ports,
+            reserved_ports=self.reserved_ports,
         )
 
 
@@ -151,154 +130,116 @@ class AccessFields(FileModel):
 
     username: Text = Field("root", description="user of a fresh image")
     password: Text = Field("", description="its password")
+    enable_password: Text = Field("", description="password of the privileged mode, where that differs")
     ssh_port: Annotated[int, Field(ge=1, le=65535)] = Field(22, description="TCP port of SSH")
+    netconf_port: Annotated[int, Field(ge=1, le=65535)] = Field(830, description="TCP port of NETCONF")
 
     def value(self) -> Access:
         return Access(**self.model_dump())
 
 
-class ConsoleFields(FileModel):
-    """A console: exactly one of the two."""
+class ImageProfileFields(FileModel):
+    """Where some images differ from the device. `null` turns a setting off."""
 
-    exec: Annotated[list[str] | None, BeforeValidator(_argv)] = Field(None, description="command run in the guest")
-    serial: Annotated[int, Field(ge=0, le=3)] | None = Field(None, description="number of the serial line")
+    pattern: Regex = Field(description="regex that the image's name matches in full")
+    cpu: Cpu | None = Field(None, description="cores")
+    memory: Memory | None = Field(None, description="`512MB`, `2GiB` or MiB")
+    disk: Annotated[float, Field(ge=0)] | None = Field(None, description="GiB")
+    settings: Annotated[dict[str, Any], AfterValidator(plain)] = Field({}, description="the provider's own settings")
 
-    def value(self) -> Console:
-        if self.exec is not None:
-            return Console(kind="exec", command=tuple(self.exec))
-        return Console(kind="serial", line=self.serial or 0)
-
-
-class ProbeFields(FileModel):
-    """A test of readiness: exactly one of running, log, exec, ssh, tcp."""
-
-    running: bool | None = Field(None, description="ready as soon as it runs")
-    log: Regex | None = Field(None, description="regex found in the console output since power-on")
-    exec: str | None = Field(None, description="command in the guest")
-    ssh: str | None = Field(None, description="command over SSH")
-    tcp: Annotated[int, Field(ge=1, le=65535)] | None = Field(None, description="port on the management address")
-    expect: Regex = Field("", description="regex that the output of exec or ssh contains")
-
-    def value(self) -> Probe:
-        if self.log is not None:
-            return Probe(kind="log", pattern=self.log)
-        if self.exec is not None:
-            return Probe(kind="exec", command=self.exec, expect=self.expect)
-        if self.ssh is not None:
-            return Probe(kind="ssh", command=self.ssh, expect=self.expect)
-        if self.tcp is not None:
-            return Probe(kind="tcp", port=self.tcp)
-        return Probe(kind="running")
-
-
-class ReadyFields(FileModel):
-    """When a node counts as ready."""
-
-    chain: list[Annotated[ProbeFields, _one_of("running", "log", "exec", "ssh", "tcp")]] = Field(
-        description="the first probe whose channel the provider has is used"
-    )
-    timeout: Annotated[float, Field(gt=0)] = Field(120, description="seconds on native speed")
-    slow_factor: Annotated[float, Field(ge=1)] = Field(4, description="times as long when emulated")
-    interval: Annotated[float, Field(gt=0)] = Field(1, description="seconds between two probes")
-
-    def value(self) -> Readiness:
-        return Readiness(
-            probes=tuple(probe.value() for probe in self.chain),
-            timeout_s=self.timeout,
-            slow_factor=self.slow_factor,
-            interval_s=self.interval,
+    def value(self) -> ImageProfile:
+        return ImageProfile(
+            pattern=self.pattern, cpu=self.cpu, memory_mb=self.memory, disk_gb=self.disk, settings=self.settings
         )
 
 
-class Day0Fields(FileModel):
-    """How the startup configuration gets in: exactly one of file, iso."""
-
-    file: str | None = Field(None, description="path in the guest that the configuration is copied to")
-    iso: str | None = Field(None, description="path on a CD that the configuration is written to")
-    label: str = Field("CIDATA", description="label of the CD", max_length=32)
-    extra: dict[str, str] = Field({}, description="further files; {hostname} and {authorized_keys} are filled in")
-
-    def value(self) -> Day0:
-        method: Literal["file", "iso"] = "file" if self.file is not None else "iso"
-        return Day0(method=method, path=self.file or self.iso or "", label=self.label, extra=self.extra)
-
-
-class StepFields(FileModel):
-    """A way to run a command: exactly one of the three, its word alone for the command as it is."""
-
-    exec: str | None = Field(None, description="in the guest; `{command}` is what the user asked for")
-    ssh: str | None = Field(None, description="over SSH")
-    serial: str | None = Field(None, description="on the serial console")
-
-    @property
-    def channel(self) -> Literal["exec", "ssh", "serial"]:
-        given = self.model_fields_set
-        return "exec" if "exec" in given else "ssh" if "ssh" in given else "serial"
-
-    def value(self) -> Step:
-        return Step(channel=self.channel, run=self.exec or self.ssh or self.serial or "{command}")
-
-
-class ProviderFields(FileModel):
-    """A device on one provider."""
+class ProviderFields(GuestFields):
+    """A device on one provider. What is said of the guest here is said in the place of the device's own."""
 
     image: Text = Field("", description="default image; empty when the user has to name one")
+    images: list[ImageProfileFields] = Field([], description="images that differ")
     settings: Annotated[dict[str, Any], AfterValidator(plain)] = Field({}, description="the provider's own settings")
     hardware: HardwareFields | None = Field(None, description="where it differs on this provider")
-    console: list[Annotated[ConsoleFields, _one_of("exec", "serial")]] = Field([], description="what `console` opens")
-    ready: ReadyFields | None = Field(None, description="when a node counts as ready")
-    day0: list[Annotated[Day0Fields, _one_of("file", "iso")]] = Field(
-        [], description="how the startup configuration gets in; the first way that the provider has"
-    )
-    run: list[Annotated[StepFields, _one_of("exec", "ssh", "serial")]] = Field(
-        [], description="how `exec` runs a command; tried in turn"
-    )
 
     def value(self) -> ProviderSupport:
         return ProviderSupport(
             image=self.image,
+            images=tuple(item.value() for item in self.images),
             settings=self.settings,
             hardware=None if self.hardware is None else self.hardware.value(),
-            console=tuple(item.value() for item in self.console),
-            ready=None if self.ready is None else self.ready.value(),
-            day0=tuple(item.value() for item in self.day0),
-            run=tuple(item.value() for item in self.run),
+            **self.guest(),
         )
 
 
-class DeviceFile(FileModel):
+class MemberFields(FileModel):
+    """A further machine of a node that is made of several."""
+
+    name: Name = Field(description="e.g. `fpc0`")
+    image: Text = Field("", description="its image")
+    hardware: HardwareFields = Field(HardwareFields(), description="its size")
+    settings: Annotated[dict[str, Any], AfterValidator(plain)] = Field({}, description="the provider's own settings")
+    internal: list[Name] = Field([], description="networks inside the node that its NICs join")
+    ports: bool = Field(False, description="the node's data ports are on this machine")
+
+    def value(self) -> Member:
+        return Member(
+            name=self.name,
+            image=self.image,
+            hardware=self.hardware.value(),
+            settings=self.settings,
+            internal=tuple(self.internal),
+            ports=self.ports,
+        )
+
+
+Family = Literal["router", "switch", "firewall", "host", "wireless", "controller", "balancer", "any"]
+
+
+class DeviceFile(GuestFields):
     """One kind of node."""
 
     name: Name = Field(description="by which topologies name it")
     title: Text = Field("", description="name for people")
     vendor: Text = Field("", description="who makes it")
+    family: Family = Field("router", description="what it is in a network")
     aliases: list[Name] = Field([], description="further names")
     icon: Name = Field("router", description="icon in the studio")
+    hidden: bool = Field(False, description="not listed unless asked for")
     ports: PortFields = Field(PortFields(), description="how its ports are named")
     hardware: HardwareFields = Field(HardwareFields(), description="its size when the topology says nothing")
     access: AccessFields = Field(AccessFields(), description="how one logs in")
+    cli: Name | None = Field(None, description="its command line: the name of a file in `cli/`")
     default_provider: Name = Field("", description="provider when the topology names none; else the first one")
-    default_config: str = Field("", description="startup configuration of a node without one; {hostname} is filled in")
+    default_config: str = Field("", description="template of the startup configuration of a node without one")
+    members: list[MemberFields] = Field([], description="further machines of the node")
+    sources: list[str] = Field([], description="where its facts come from")
     notes: str = Field("", description="what a user should know of it, in Markdown")
     stop_grace: Annotated[float, Field(ge=0, le=600)] = Field(5, description="seconds that the guest gets to end")
     providers: dict[str, ProviderFields] = Field(description="what runs it", min_length=1)
 
-    def value(self) -> Device:
-        """The device, without what the catalogue adds."""
+    def value(self, cli: Cli | None = None) -> Device:
+        """The device, without what the catalogue adds; ``cli`` is the command line that it names."""
+        said = {name: value for name, value in self.guest().items() if value is not None}
         return Device(
             name=self.name,
             title=self.title or self.name,
             vendor=self.vendor,
+            family=self.family,
             aliases=tuple(self.aliases),
             icon=self.icon,
+            hidden=self.hidden,
             ports=self.ports.value(),
             hardware=self.hardware.value(),
             providers={name: support.value() for name, support in self.providers.items()},
             default_provider=self.default_provider or next(iter(self.providers)),
             access=self.access.value(),
+            cli=cli,
             default_config=self.default_config,
+            members=tuple(member.value() for member in self.members),
+            sources=tuple(self.sources),
             notes=self.notes,
             stop_grace_s=self.stop_grace,
+            **said,
         )
 
 

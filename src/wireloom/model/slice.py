@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from wireloom.model.base import Value
-from wireloom.model.device import Access, Console, Day0, Readiness, Step
+from wireloom.model.device import Access, Console, Day0, Extract, Readiness, Step
+from wireloom.model.dialogue import Cli
 from wireloom.model.identity import Identity, short_hash
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PortRef",
     "RestartPolicy",
     "Slice",
+    "StoredConfig",
     "WireIntent",
 ]
 
@@ -56,7 +58,10 @@ class PortIntent(Value):
     """One port of a node. ``device`` is the host-side network device, a pure hash of the node's id and index.
 
     ``role`` is ``mgmt`` (index 0, on the management network), ``data`` (may be wired), or ``spare`` (made up
-    front so that a link can be added live; a wire turns it into a used port without touching the guest).
+    front so that a link can be added live; a wire turns it into a used port without touching the guest), or
+    ``reserved`` (between management and data, never used; its index is below 0).
+
+    ``position`` is where the guest finds the NIC, counted from 0.
     """
 
     index: int
@@ -64,7 +69,8 @@ class PortIntent(Value):
     guest_name: str
     device: str
     mac: str
-    role: Literal["mgmt", "data", "spare"] = "data"
+    role: Literal["mgmt", "data", "spare", "reserved"] = "data"
+    position: int = 0
 
 
 class Management(Value):
@@ -77,6 +83,14 @@ class Management(Value):
     subnet: str
     gateway: str
     domain: str = "wl"
+
+
+class StoredConfig(Value):
+    """A revision of the config store: its number, the hash of its text, and the text."""
+
+    revision: int
+    sha256: str
+    text: str
 
 
 #: What cannot change on a live runtime (ports join them where a provider fixes these at creation).
@@ -92,6 +106,9 @@ class NodeIntent(Value):
     :ivar settings: the provider's own settings (device file merged with the topology).
     :ivar ports_fixed: the provider makes ports with the runtime only: a change of the declared ports (not of their
         roles) then needs a new runtime.
+    :ivar stored_config: the active revision of the node's stored configuration; it takes the place of
+        ``startup_config`` when the node is next made, and never makes it be made anew.
+    :ivar cli: name of its command line in :attr:`Slice.clis`; empty: it has none.
     :ivar post_boot: commands run in the guest once per boot after readiness.
     :ivar privileged_allowed: the user who deployed may run privileged nodes.
     """
@@ -117,10 +134,14 @@ class NodeIntent(Value):
     ports_fixed: bool = False
     mgmt_ipv4: str | None = None
     startup_config: str | None = None
+    stored_config: StoredConfig | None = None
     day0: tuple[Day0, ...] = ()
     console: tuple[Console, ...] = ()
     ready: Readiness = Readiness()
     run: tuple[Step, ...] = ()
+    extract: Extract = Extract()
+    load: tuple[Step, ...] = ()
+    cli: str = ""
     access: Access = Access()
     post_boot: tuple[str, ...] = ()
     stop_grace_s: float = 5
@@ -166,6 +187,7 @@ class Slice(Value):
     management: Management | None = None
     nodes: tuple[NodeIntent, ...] = ()
     wires: tuple[WireIntent, ...] = ()
+    clis: dict[str, Cli] = {}
 
     def node(self, node_id: str) -> NodeIntent | None:
         return next((node for node in self.nodes if node.id == node_id), None)

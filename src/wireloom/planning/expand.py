@@ -12,14 +12,15 @@ Pure: ids, placement, addresses and counters are given. Ports of a node follow f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from wireloom.devices import DeviceCatalogue
 from wireloom.errors import Unsupported
 from wireloom.model.base import Value
-from wireloom.model.device import Device, Probe, Readiness
+from wireloom.model.device import Device, Extract, Readiness
+from wireloom.model.dialogue import Cli
 from wireloom.model.identity import device_name, mac_address, short_hash
 from wireloom.model.slice import Management, NodeIntent, PortIntent, PortRef, Slice, WireIntent
 from wireloom.model.topology import LinkSpec, NodeSpec, Topology
@@ -90,9 +91,15 @@ def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
             management=known.mgmt.get(host),
             nodes=tuple(members),
             wires=tuple(wires[host]),
+            clis=_clis(members, known.devices),
         )
         for host, members in nodes.items()
     }
+
+
+def _clis(nodes: Iterable[NodeIntent], devices: DeviceCatalogue) -> dict[str, Cli]:
+    found = (devices.get(node.device).cli for node in nodes)
+    return {cli.name: cli for cli in found if cli is not None}
 
 
 def node_intents(topology: Topology, known: Expansion) -> dict[str, NodeIntent]:
@@ -110,7 +117,7 @@ def node_intents(topology: Topology, known: Expansion) -> dict[str, NodeIntent]:
 
 def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeIntent:
     device = known.devices.get(spec.device)
-    support = device.providers[spec.provider]
+    support = device.on(spec.provider)
     counters = known.counters.get(spec.name, NodeCounters())
     fixed = spec.provider in known.spare_providers
     return NodeIntent(
@@ -135,12 +142,15 @@ def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeInten
         ports_fixed=fixed,
         mgmt_ipv4=known.mgmt_ipv4.get(spec.name) if spec.management else None,
         startup_config=spec.startup_config,
-        day0=support.day0,
-        console=support.console,
-        ready=support.ready or Readiness(probes=(Probe(kind="running"),)),
-        run=support.run,
+        day0=support.day0 or (),
+        console=support.console or (),
+        ready=support.ready or Readiness(),
+        run=support.run or (),
+        extract=support.extract or Extract(),
+        load=support.load or (),
+        cli=device.cli.name if device.cli else "",
         access=device.access,
-        post_boot=spec.exec,
+        post_boot=(*(support.post_boot or ()), *spec.exec),
         stop_grace_s=device.stop_grace_s,
         privileged_allowed=known.allow_privileged,
     )
@@ -182,24 +192,38 @@ def _ports(spec: NodeSpec, used: frozenset[int], device: Device, known: Expansio
     if device.ports.management is not None:
         # Off the management network the NIC stays, unplugged: the guest counts NICs by position.
         yield _port(spec, device, known, 0, "mgmt" if spec.management else "spare")
+    hardware = device.hardware_on(spec.provider)
+    for number in range(1, hardware.reserved_ports + 1):
+        yield _port(spec, device, known, -number, "reserved")
     remembered = known.counters.get(spec.name, NodeCounters()).ports
-    total = ports_made(max(used, default=0), spec.spare_ports, remembered, device.ports.limit)
+    made = ports_made(max(used, default=0), spec.spare_ports, remembered, device.ports.limit)
+    total = max(made, hardware.min_ports)
     for index in range(1, total + 1):
         yield _port(spec, device, known, index, "data" if index in used else "spare")
 
 
 def _port(
-    spec: NodeSpec, device: Device, known: Expansion, index: int, role: Literal["mgmt", "data", "spare"]
+    spec: NodeSpec, device: Device, known: Expansion, index: int, role: Literal["mgmt", "data", "spare", "reserved"]
 ) -> PortIntent:
     node_id = known.ids[spec.name]
+    reserved = role == "reserved"
     return PortIntent(
         index=index,
-        name=device.ports.display(index),
-        guest_name=device.ports.kernel(index),
+        name=f"reserved{-index}" if reserved else device.ports.display(index),
+        guest_name=f"reserved{-index}" if reserved else device.ports.kernel(index),
         device=device_name("p", known.installation, node_id, index),
         mac=mac_address(known.installation, node_id, index),
         role=role,
+        position=_position(index, device, spec.provider),
     )
+
+
+def _position(index: int, device: Device, provider: str) -> int:
+    """Where the guest finds the NIC: management, what is reserved, then data."""
+    management = 0 if device.ports.management is None else 1
+    if index < 0:
+        return management - index - 1
+    return index if index == 0 else management + device.hardware_on(provider).reserved_ports + index - 1
 
 
 def _host_of_link(link: LinkSpec, known: Expansion) -> str | None:

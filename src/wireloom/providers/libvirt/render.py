@@ -160,7 +160,8 @@ def _devices(spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatures) -
     _name_targets(disks)
     devices.extend(disks)
     devices.extend(_controllers(disks))
-    devices.extend(_interface(port, settings) for port in sorted(spec.ports, key=lambda port: port.index))
+    ports = sorted(spec.ports, key=lambda port: (port.position, port.index))
+    devices.extend(_interface(port, settings) for port in ports)
     devices.extend(_serial(spec, line) for line in range(settings.serials))
     devices.extend(_graphics(spec, settings))
     if settings.rng:
