@@ -30,7 +30,10 @@ GENERATED: tuple[Generated, ...] = tuple(
         "scripts/generate_schema.py": (
             "schemas/topology.schema.json",
             "docs/reference/topology.md",
+            "schemas/device.schema.json",
+            "schemas/cli.schema.json",
             "docs/reference/devices.md",
+            "docs/reference/device-catalogue.md",
         ),
         "scripts/generate_cli_reference.py": ("docs/reference/cli.md", "docs/reference/settings.md"),
         "scripts/generate_openapi.py": ("docs/reference/openapi.json",),

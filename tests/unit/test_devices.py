@@ -114,7 +114,7 @@ def test_a_folder_of_the_user_replaces_a_built_in_device(tmp_path: Path) -> None
         (GOOD.replace("{n}", "{n"), 4, "'Ethernet{n' is not a template", ""),
         (GOOD.replace("Ethernet{n}", "Ethernet"), 4, "two ports get the name 'ethernet'", "use {n}"),
         (GOOD.replace('"login:"', '"login(:"'), 13, "'login(:' is not a regular expression", ""),
-        (GOOD.replace("{tcp: 22}", "{tcp: 22, log: x}"), 13, "exactly one of running, log, exec, ssh, tcp", ""),
+        (GOOD.replace("{tcp: 22}", "{tcp: 22, log: x}"), 13, "exactly one of running, log, serial, exec, ssh, tcp", ""),
         (GOOD.replace("name: box", "name: Box!"), 2, "'Box!' is not fit for a name", "use lower-case"),
         (GOOD + "default-provider: libvrt\n", 16, "'libvrt' is not among the providers", "did you mean 'libvirt'?"),
         (GOOD.replace("aliases", "name: y\naliases"), 3, "'name' is given twice", "keep one"),

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from wireloom.devices.guest_schema import GuestFields
-from wireloom.devices.values import Name, Regex, ranged
+from wireloom.devices.values import Name, NeedWord, Regex, ranged
 from wireloom.model.device import (
     Access,
     Device,
@@ -160,6 +160,9 @@ class ProviderFields(GuestFields):
     images: list[ImageProfileFields] = Field([], description="images that differ")
     settings: Annotated[dict[str, Any], AfterValidator(plain)] = Field({}, description="the provider's own settings")
     hardware: HardwareFields | None = Field(None, description="where it differs on this provider")
+    needs: list[NeedWord] = Field(
+        [], description="what the host must have: `privileged`, `kvm`, `nested`, `cpu:<flag>` (e.g. `cpu:vnmi`)"
+    )
 
     def value(self) -> ProviderSupport:
         return ProviderSupport(
@@ -167,6 +170,7 @@ class ProviderFields(GuestFields):
             images=tuple(item.value() for item in self.images),
             settings=self.settings,
             hardware=None if self.hardware is None else self.hardware.value(),
+            needs=tuple(self.needs),
             **self.guest(),
         )
 

@@ -8,9 +8,13 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
+from wireloom.model.device import CPU_FLAGS
+from wireloom.yamlfile import did_you_mean
 from wireloom.yamlfile.values import wrong
 
-__all__ = ["Argv", "Name", "Regex", "exactly_one_of", "ranged"]
+__all__ = ["Argv", "Name", "NeedWord", "Regex", "exactly_one_of", "ranged"]
+
+_NEEDS = ("privileged", "kvm", "nested", *(f"cpu:{flag}" for flag in CPU_FLAGS))
 
 
 def _regex(value: str) -> str:
@@ -24,6 +28,12 @@ def _regex(value: str) -> str:
 def _name(value: str) -> str:
     if re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,62}", value) is None:
         raise wrong(f"{value!r} is not fit for a name", "use lower-case letters, digits, '-', '_' and '.'")
+    return value
+
+
+def _need(value: str) -> str:
+    if value not in _NEEDS:
+        raise wrong(f"{value!r} is nothing that hosts tell of themselves", did_you_mean(value, _NEEDS))
     return value
 
 
@@ -51,4 +61,5 @@ def exactly_one_of(*kinds: str) -> Any:
 
 Regex = Annotated[str, AfterValidator(_regex)]
 Name = Annotated[str, AfterValidator(_name)]
+NeedWord = Annotated[str, AfterValidator(_need)]
 Argv = Annotated[list[str], BeforeValidator(_argv)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,7 @@ from wireloom.model.dialogue import Cli
 from wireloom.model.ports import PortNaming
 
 __all__ = [
+    "CPU_FLAGS",
     "Access",
     "Channel",
     "Console",
@@ -20,6 +21,7 @@ __all__ = [
     "Hardware",
     "ImageProfile",
     "Member",
+    "Need",
     "Probe",
     "ProviderRule",
     "ProviderSupport",
@@ -30,6 +32,17 @@ __all__ = [
 
 
 Channel = Literal["exec", "serial", "ssh", "log", "file", "netconf"]
+
+#: What a device may need of its host: ``privileged``, ``kvm`` (acceleration that works), ``nested`` (guests can have
+#: it as well) or ``cpu:<flag>`` with one of :data:`CPU_FLAGS`.
+Need = str
+
+#: CPU flags that hosts report and devices may need, as ``/proc/cpuinfo`` names them.
+CPU_FLAGS: Final = (
+    "vmx", "svm", "vnmi", "avic", "ept", "npt", "x2apic",
+    "aes", "avx", "avx2", "avx512f", "bmi1", "bmi2", "f16c", "fma", "popcnt", "rdrand",
+    "sse4_1", "sse4_2", "ssse3", "smep", "smap", "pdpe1gb",
+)  # fmt: skip
 
 
 class Range(Value):
@@ -208,12 +221,14 @@ class ProviderSupport(Value):
     :ivar image: default image; empty when the user has to name one.
     :ivar images: profiles of images.
     :ivar hardware: where it differs from the device's on other providers.
+    :ivar needs: what the host must have for it.
     """
 
     image: str
     images: tuple[ImageProfile, ...] = ()
     settings: dict[str, Any] = {}
     hardware: Hardware | None = None
+    needs: tuple[Need, ...] = ()
     console: tuple[Console, ...] | None = None
     ready: Readiness | None = None
     day0: tuple[Day0, ...] | None = None
