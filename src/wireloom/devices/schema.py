@@ -21,7 +21,7 @@ from wireloom.model.device import (
 from wireloom.model.dialogue import Cli
 from wireloom.model.ports import PortNaming, template_fields
 from wireloom.yamlfile import FileModel
-from wireloom.yamlfile.values import Cpu, Memory, Text, plain, wrong
+from wireloom.yamlfile.values import Cpu, Memory, Text, TextMap, plain, wrong
 
 __all__ = ["DeviceFile", "ProvidersFile"]
 
@@ -158,6 +158,7 @@ class ProviderFields(GuestFields):
 
     image: Text = Field("", description="default image; empty when the user has to name one")
     images: list[ImageProfileFields] = Field([], description="images that differ")
+    env: TextMap = Field({}, description="environment variables; those of the topology win")
     settings: Annotated[dict[str, Any], AfterValidator(plain)] = Field({}, description="the provider's own settings")
     hardware: HardwareFields | None = Field(None, description="where it differs on this provider")
     needs: list[NeedWord] = Field(
@@ -168,6 +169,7 @@ class ProviderFields(GuestFields):
         return ProviderSupport(
             image=self.image,
             images=tuple(item.value() for item in self.images),
+            env=self.env,
             settings=self.settings,
             hardware=None if self.hardware is None else self.hardware.value(),
             needs=tuple(self.needs),

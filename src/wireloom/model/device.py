@@ -220,12 +220,14 @@ class ProviderSupport(Value):
 
     :ivar image: default image; empty when the user has to name one.
     :ivar images: profiles of images.
+    :ivar env: environment variables of the first process, below those of the topology.
     :ivar hardware: where it differs from the device's on other providers.
     :ivar needs: what the host must have for it.
     """
 
     image: str
     images: tuple[ImageProfile, ...] = ()
+    env: dict[str, str] = {}
     settings: dict[str, Any] = {}
     hardware: Hardware | None = None
     needs: tuple[Need, ...] = ()

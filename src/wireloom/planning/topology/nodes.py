@@ -112,7 +112,7 @@ class _OneNode:
             memory_mb=self._memory(device, provider),
             host=self._pick("host"),
             startup_config=self._startup_config(device, provider, support),
-            env=self._merged("env"),
+            env={**support.env, **self._merged("env")},
             binds=self._binds(),
             exec=tuple(self._pick("exec") or ()),
             labels=self._merged("labels"),

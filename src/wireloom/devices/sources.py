@@ -1,0 +1,106 @@
+"""The texts that a catalogue is made of, gathered from folders; everything after this is pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from typing import Final, Literal
+
+__all__ = [
+    "CLI_FOLDER",
+    "HIDDEN_FILE",
+    "OVERRIDE_FOLDER",
+    "Kind",
+    "SourceText",
+    "Sources",
+    "builtin_sources",
+    "read_sources",
+]
+
+PROVIDERS_FILE: Final = "providers.yaml"
+HIDDEN_FILE: Final = "hidden.yaml"
+CLI_FOLDER: Final = "cli"
+OVERRIDE_FOLDER: Final = "overrides"
+
+#: What a file of the user is.
+Kind = Literal["device", "override", "cli"]
+
+
+@dataclass(frozen=True)
+class SourceText:
+    """One file. ``problem``: why it could not be read; its text is empty then."""
+
+    file: str
+    text: str = ""
+    problem: str = ""
+    builtin: bool = False
+
+    @property
+    def stem(self) -> str:
+        """The file's name without folder and ending."""
+        return self.file.replace("\\", "/").rpartition("/")[2].rpartition(".")[0]
+
+    @property
+    def shown(self) -> str:
+        """For people: where it stands, which for what is built in is nowhere they would look."""
+        return f"built-in {self.stem}.yaml" if self.builtin else self.file
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The files of one folder by what they are."""
+
+    device: tuple[SourceText, ...] = ()
+    override: tuple[SourceText, ...] = ()
+    cli: tuple[SourceText, ...] = ()
+    providers: SourceText | None = None
+    hidden: SourceText | None = None
+
+    def of(self, kind: Kind) -> tuple[SourceText, ...]:
+        if kind == "device":
+            return self.device
+        return self.override if kind == "override" else self.cli
+
+    def replacing(self, kind: Kind, file: str, text: str | None) -> Sources:
+        """These with ``text`` as content of ``file``; ``None``: without that file."""
+        kept = tuple(item for item in self.of(kind) if item.file != file)
+        added = () if text is None else (SourceText(file, text),)
+        changed = (*kept, *added)
+        if kind == "device":
+            return replace(self, device=changed)
+        return replace(self, override=changed) if kind == "override" else replace(self, cli=changed)
+
+
+def builtin_sources() -> Sources:
+    """What comes with the program."""
+    return read_sources(files(__name__.rpartition(".")[0]), builtin=True)
+
+
+def read_sources(folder: Traversable, *, builtin: bool = False) -> Sources:
+    """The files of ``folder``; none where there is no such folder."""
+    special = {PROVIDERS_FILE, HIDDEN_FILE}
+    found = {source.name: _read(source, builtin) for source in _yaml_files(folder)}
+    return Sources(
+        device=tuple(text for name, text in found.items() if name not in special),
+        override=tuple(_read(source, builtin) for source in _yaml_files(folder.joinpath(OVERRIDE_FOLDER))),
+        cli=tuple(_read(source, builtin) for source in _yaml_files(folder.joinpath(CLI_FOLDER))),
+        providers=found.get(PROVIDERS_FILE),
+        hidden=found.get(HIDDEN_FILE),
+    )
+
+
+def _yaml_files(folder: Traversable) -> Iterable[Traversable]:
+    """Its ``*.yaml`` and ``*.yml`` files by name."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((item for item in found if item.name.endswith((".yaml", ".yml"))), key=lambda item: item.name)
+
+
+def _read(source: Traversable, builtin: bool) -> SourceText:
+    try:
+        return SourceText(str(source), source.read_text(encoding="utf-8"), builtin=builtin)
+    except UnicodeDecodeError as error:
+        return SourceText(str(source), problem=f"it is not UTF-8 text: {error.reason}", builtin=builtin)
+    except OSError as error:
+        return SourceText(str(source), problem=f"it cannot be read: {error.strerror}", builtin=builtin)
