@@ -12,14 +12,14 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from wireloom.agent.channels import Login
 from wireloom.agent.ssh import InstallationKey, SshShell
 from wireloom.errors import Conflict, DeadlineExceeded, GuestFailed, Unavailable
 from wireloom.model.device import Access
 from wireloom.model.runtime import ExecResult
-from wireloom.model.slice import NodeIntent
 
 USER, PASSWORD = "admin", "for a test"
-NODE = NodeIntent(id="n1", name="r1", device="frr", provider="libvirt", image="frr.qcow2")
+NODE = "n1"
 
 
 class Door(asyncssh.SSHServer):
@@ -107,11 +107,14 @@ class Rig:
     key: InstallationKey
     nodes: Path
     access: Access
+    instance: str = "first"
 
-    async def run(
-        self, command: str, *, node: NodeIntent = NODE, timeout_s: float = 10, stdin: bytes = b""
-    ) -> ExecResult:
-        return await self.shell.run(node, "127.0.0.1", self.access, command, timeout_s=timeout_s, stdin=stdin)
+    @property
+    def login(self) -> Login:
+        return Login(NODE, "r1", self.instance, "127.0.0.1", self.access)
+
+    async def run(self, command: str, *, timeout_s: float = 10, stdin: bytes = b"") -> ExecResult:
+        return await self.shell.run(self.login, command, timeout_s=timeout_s, stdin=stdin)
 
 
 def host_key() -> asyncssh.SSHKey:
@@ -123,7 +126,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
     guest = Guest([host_key()])
     await guest.start()
     nodes = tmp_path / "nodes"
-    (nodes / NODE.id).mkdir(parents=True)
+    (nodes / NODE).mkdir(parents=True)
     key = InstallationKey.ensure(tmp_path / "keys")
     shell = SshShell(key, nodes, idle_s=0.3)
     access = Access(username=USER, password=PASSWORD, ssh_port=guest.port)
@@ -211,8 +214,8 @@ async def test_another_host_key_is_refused_for_the_same_instance_only(rig: Rig) 
     await rig.guest.start()
     with pytest.raises(Conflict, match="host key"):
         await rig.run("true")
-    wiped = NODE.model_copy(update={"incarnation": 2})
-    assert (await rig.run("echo new", node=wiped)).stdout == b"new\n"
+    rig.instance = "made anew"
+    assert (await rig.run("echo new")).stdout == b"new\n"
 
 
 async def test_a_guest_with_several_host_keys_is_recognised_again(rig: Rig) -> None:

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import itertools
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from wireloom.agent.actions import Actions
-from wireloom.agent.channels import Channels
+from wireloom.agent.channels import Channels, ChannelTarget, HeldLine, Login
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.day0 import Day0Hook
 from wireloom.agent.hooks.image import ImageHook
@@ -25,12 +26,13 @@ from wireloom.agent.world import World
 from wireloom.dataplane.simulated import SimulatedDataPlane, SimulatedNetwork
 from wireloom.errors import Unavailable
 from wireloom.fabric.documents import Event
-from wireloom.model.device import Access, Probe, Readiness, Step
+from wireloom.model.device import Probe, Readiness, Step
 from wireloom.model.identity import device_name, mac_address
 from wireloom.model.runtime import ExecResult, RuntimeStatus
 from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
 from wireloom.model.state import NodeStatus, SliceStatus
 from wireloom.model.state import Readiness as ReadyState
+from wireloom.providers.contract import ByteStream
 from wireloom.providers.simulated import SimulatedProvider, SimulatedWorld
 from wireloom.providers.simulated.world import CONTAINER_LIKE, MACHINE_LIKE
 
@@ -41,10 +43,23 @@ IMAGE = "simulated/image"
 class NoShell:
     """There is no guest to log in to."""
 
-    async def run(
-        self, node: NodeIntent, address: str, access: Access, command: str, *, timeout_s: float, stdin: bytes
-    ) -> ExecResult:
+    async def run(self, login: Login, command: str, *, timeout_s: float, stdin: bytes = b"") -> ExecResult:
         raise Unavailable("there is no SSH here")
+
+    def terminal(self, login: Login, *, timeout_s: float) -> AbstractAsyncContextManager[ByteStream]:
+        raise Unavailable("there is no SSH here")
+
+    def subsystem(self, login: Login, name: str, *, timeout_s: float) -> AbstractAsyncContextManager[ByteStream]:
+        raise Unavailable("there is no SSH here")
+
+
+class NoLines:
+    """There are no serial lines."""
+
+    async def attach(
+        self, target: ChannelTarget, line: int = 0, *, who: str, automation: bool = False, read_only: bool = False
+    ) -> HeldLine:
+        raise Unavailable("there is no serial line here")
 
 
 class Reports:
@@ -88,7 +103,7 @@ class Agent:
         }
         self.folders = FolderStore(host.folder / "nodes", INSTALLATION)
         self.network = HostNetwork(SimulatedDataPlane(INSTALLATION, host.network))
-        channels = Channels(NoShell())
+        channels = Channels(NoShell(), NoLines())
         self.readiness = ReadinessWatch(channels, self._on_readiness)
         self.actions = Actions(
             providers=self.providers,

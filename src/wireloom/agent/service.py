@@ -76,8 +76,8 @@ class AgentService:
         self._parts = parts
         self._folders = FolderStore(parts.data_dir / "nodes", parts.installation)
         self._network = HostNetwork(parts.dataplane)
-        self._channels = Channels(parts.shell)
         self._consoles = Consoles()
+        self._channels = Channels(parts.shell, self._consoles)
         self._reporter = Reporter(parts.host, parts.fabric)
         self._readiness = ReadinessWatch(self._channels, self._on_readiness)
         self._actions = Actions(

@@ -1,78 +1,46 @@
-"""Commands in a guest over SSH on its management address.
+"""Guests over SSH on their management address: commands, interactive sessions, subsystems.
 
-One connection a node is kept and shared by its commands; it is closed after some idle time. The guest's host key is
-remembered for the life of an instance (its incarnation and specification): the first one seen is trusted, another one
-later is refused.
+One connection a port is kept and shared; it is closed after some idle time. The guest's host key is remembered for the
+life of an instance (its runtime and the incarnation of its storage): the first one seen is trusted, another one later
+is refused.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import asyncssh
 import structlog
 
+from wireloom.agent.channels.base import Login
+from wireloom.agent.host_keys import HOST_KEY_FILE, HostKeys
 from wireloom.agent.installation_key import InstallationKey
 from wireloom.errors import Conflict, DeadlineExceeded, GuestFailed, Unavailable, WireloomError
-from wireloom.model.device import Access
 from wireloom.model.runtime import ExecResult
-from wireloom.model.slice import NodeIntent
+from wireloom.providers.contract import ByteStream
 
 __all__ = ["InstallationKey", "SshShell"]
 
 log = structlog.get_logger(__name__)
 
-_CONNECT_S: Final = 10.0
+_CONNECT_S: Final = 15.0
 _IDLE_S: Final = 60.0
 _AT_ONCE: Final = 4
 _ALIVE_S: Final = 15
+_OUTPUT_MOST: Final = 4 << 20  # what an answer over the fabric can hold
+_READ_MOST: Final = 64 << 10
+_TERMINAL: Final = "vt100"
+_TERMINAL_SIZE: Final = (250, 500)
 #: Guests are often older than today's defaults allow, and reached over a bridge of this very host.
 _EVERY_ALGORITHM: Final = "*"
 #: A shell's convention for a command that a signal ended.
 _SIGNALLED: Final = 128
-_HOST_KEY_FILE: Final = "ssh-host-key.json"
-
-
-@dataclass(frozen=True)
-class _Target:
-    """Who is connected to, and as whom; another value needs another connection."""
-
-    node_id: str
-    name: str
-    instance: str
-    address: str
-    access: Access
-
-
-class _HostKeys:
-    """The remembered host key of one node: ``{"instance", "key"}`` in the node's folder."""
-
-    def __init__(self, folder: Path, instance: str) -> None:
-        self._path = folder / _HOST_KEY_FILE
-        self._instance = instance
-
-    def remembered(self) -> asyncssh.SSHKey | None:
-        try:
-            document = json.loads(self._path.read_text())
-            if document["instance"] == self._instance:
-                return asyncssh.import_public_key(document["key"])
-        except (OSError, ValueError, KeyError, asyncssh.KeyImportError):
-            return None
-        return None
-
-    def remember(self, key: asyncssh.SSHKey) -> None:
-        if not self._path.parent.is_dir():
-            return  # the node is being removed
-        line = key.export_public_key().decode().strip()
-        scratch = self._path.with_suffix(".new")
-        scratch.write_text(json.dumps({"instance": self._instance, "key": line}))
-        scratch.replace(self._path)
 
 
 class _Client(asyncssh.SSHClient):
@@ -90,10 +58,10 @@ class _Client(asyncssh.SSHClient):
 class _Line:
     """The connection to one target, made when needed. Commands share it, a few at once."""
 
-    def __init__(self, target: _Target, key: InstallationKey, folder: Path, idle_s: float) -> None:
-        self.target = target
+    def __init__(self, login: Login, key: InstallationKey, folder: Path, idle_s: float) -> None:
+        self.login = login
         self._key = key
-        self._host_keys = _HostKeys(folder, target.instance)
+        self._host_keys = HostKeys(folder, login.instance, login.access.ssh_port)
         self._idle_s = idle_s
         self._connecting = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -104,27 +72,36 @@ class _Line:
     async def run(self, command: str, *, timeout_s: float, stdin: bytes) -> ExecResult:
         deadline = asyncio.get_running_loop().time() + timeout_s
         async with self._in_use():
-            process = await self._start(command, timeout_s)
+            process = await self._start(timeout_s, command=command)
             try:
                 async with asyncio.timeout_at(deadline):
                     with contextlib.suppress(BrokenPipeError):  # it ended without reading
                         process.stdin.write(stdin)
                         process.stdin.write_eof()  # a command that reads must see the end, also of no input
-                    stdout, stderr = await process.communicate()
+                    stdout, stderr = await _collect(process)
                     await process.wait_closed()
             except TimeoutError:
                 with contextlib.suppress(OSError):
                     process.terminate()
-                raise DeadlineExceeded(f"the command did not end in {timeout_s:g} s", node=self.target.name) from None
+                raise DeadlineExceeded(f"the command did not end in {timeout_s:g} s", node=self.login.name) from None
             except (OSError, asyncssh.Error) as error:
                 raise self._broken(error) from error
             finally:
                 process.close()
             if process.exit_status is None and process.exit_signal is None and self._lost():
                 raise self._broken(None)
-        return ExecResult(
-            exit_code=_exit_code(process), stdout=_as_bytes(stdout), stderr=_as_bytes(stderr), channel="ssh"
-        )
+        return ExecResult(exit_code=_exit_code(process), stdout=stdout, stderr=stderr, channel="ssh")
+
+    @contextlib.asynccontextmanager
+    async def stream(self, *, timeout_s: float, **what: Any) -> AsyncIterator[ByteStream]:
+        """A session that lasts as long as the context; ``what`` is asyncssh's word for its kind."""
+        async with self._in_use():
+            process = await self._start(timeout_s, **what)
+            stream = _SessionStream(process, self._broken)
+            try:
+                yield stream
+            finally:
+                await stream.close()
 
     def close(self) -> None:
         """Let go of the connection; idempotent."""
@@ -134,15 +111,15 @@ class _Line:
         if connection is not None:
             connection.close()
 
-    async def _start(self, command: str, timeout_s: float) -> asyncssh.SSHClientProcess[bytes]:
-        """Begin ``command``; a kept connection that died meanwhile is replaced once. Nothing has run on an error."""
+    async def _start(self, timeout_s: float, **what: Any) -> asyncssh.SSHClientProcess[bytes]:
+        """Begin a session; a kept connection that died meanwhile is replaced once. Nothing has run on an error."""
         limit_s = min(_CONNECT_S, timeout_s)
         for attempt in (1, 2):
             fresh = self._lost()
             try:
                 async with asyncio.timeout(limit_s):
                     connection = await self._connected(limit_s)
-                    return await connection.create_process(command, encoding=None, stdin=asyncssh.PIPE)
+                    return await connection.create_process(encoding=None, stdin=asyncssh.PIPE, **what)
             except TimeoutError:
                 self.close()
                 raise self._unreachable(f"no answer within {limit_s:g} s") from None
@@ -162,9 +139,9 @@ class _Line:
     async def _connect(self, limit_s: float) -> asyncssh.SSHClientConnection:
         known = self._host_keys.remembered()
         client = _Client(known)
-        access = self.target.access
+        access = self.login.access
         connection = await asyncssh.connect(
-            self.target.address,
+            self.login.address,
             port=access.ssh_port,
             username=access.username,
             password=access.password or None,
@@ -206,26 +183,59 @@ class _Line:
         """What a failure before the command ran means; ``Unavailable`` lets another channel be tried."""
         if isinstance(error, asyncssh.HostKeyNotVerifiable):
             return Conflict(
-                f"{self.target.address} shows another host key than before",
-                hint=f"if the guest made a new one, remove {_HOST_KEY_FILE} from the node's folder",
-                node=self.target.name,
+                f"{self.login.address} shows another host key than before",
+                hint=f"if the guest made a new one, remove {HOST_KEY_FILE} from the node's folder",
+                node=self.login.name,
             )
         if isinstance(error, asyncssh.PermissionDenied):
-            return self._unreachable(f"the login as {self.target.access.username} is refused")
+            return self._unreachable(f"the login as {self.login.access.username} is refused")
         return self._unreachable(str(error) or type(error).__name__)
 
     def _unreachable(self, reason: str) -> Unavailable:
-        where = f"{self.target.address} port {self.target.access.ssh_port}"
-        return Unavailable(f"SSH to {where}: {reason}", node=self.target.name)
+        where = f"{self.login.address} port {self.login.access.ssh_port}"
+        return Unavailable(f"SSH to {where}: {reason}", node=self.login.name)
 
     def _broken(self, error: Exception | None) -> GuestFailed:
         # Not Unavailable: the command may have run, so that no other channel may run it again.
         reason = f": {error}" if error is not None and str(error) else ""
-        return GuestFailed(f"the connection ended while the command ran{reason}", node=self.target.name)
+        return GuestFailed(f"the connection ended while the command ran{reason}", node=self.login.name)
+
+
+class _SessionStream:
+    """A :class:`~wireloom.providers.contract.ByteStream` on an SSH session."""
+
+    def __init__(
+        self, process: asyncssh.SSHClientProcess[bytes], broken: Callable[[Exception | None], GuestFailed]
+    ) -> None:
+        self._process = process
+        self._broken = broken
+
+    async def read(self) -> bytes:
+        try:
+            return await self._process.stdout.read(_READ_MOST)
+        except (OSError, asyncssh.Error) as error:
+            raise self._broken(error) from error
+
+    async def write(self, data: bytes) -> None:
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (OSError, asyncssh.Error) as error:
+            raise self._broken(error) from error
+
+    async def resize(self, columns: int, rows: int) -> None:
+        self._process.change_terminal_size(columns, rows)
+
+    async def close(self) -> None:
+        self._process.close()
 
 
 class SshShell:
-    """Runs command lines in guests; one per agent.
+    """Reaches guests; one per agent. Errors of every method, beside those of the session itself:
+
+    * ``Unavailable``: the guest cannot be connected to; nothing has run;
+    * ``Conflict``: it shows another host key than before; nothing has run;
+    * ``GuestFailed``: the connection ended in the middle.
 
     :param nodes_dir: node folders by node id, where host keys are remembered.
     :param idle_s: a connection unused for so long is closed.
@@ -235,42 +245,63 @@ class SshShell:
         self._key = key
         self._nodes_dir = nodes_dir
         self._idle_s = idle_s
-        self._lines: dict[str, _Line] = {}
+        self._lines: dict[tuple[str, int], _Line] = {}
 
-    async def run(
-        self, node: NodeIntent, address: str, access: Access, command: str, *, timeout_s: float, stdin: bytes = b""
-    ) -> ExecResult:
+    async def run(self, login: Login, command: str, *, timeout_s: float, stdin: bytes = b"") -> ExecResult:
         """Run ``command`` by the guest's own shell; the deadline includes connecting.
 
         A server that tells no exit status (many network devices) counts as success.
 
-        :raises Unavailable: it cannot be connected to; nothing has run.
         :raises DeadlineExceeded: the command did not end in time.
-        :raises GuestFailed: the connection ended while the command ran.
-        :raises Conflict: the guest shows another host key than before.
         """
-        target = _Target(node.id, node.name, f"{node.incarnation}-{node.spec_hash()}", address, access)
-        return await self._line(target).run(command, timeout_s=timeout_s, stdin=stdin)
+        return await self._line(login).run(command, timeout_s=timeout_s, stdin=stdin)
+
+    def terminal(self, login: Login, *, timeout_s: float) -> AbstractAsyncContextManager[ByteStream]:
+        """An interactive session; its terminal is wide and high, so that little is wrapped or paged."""
+        return self._line(login).stream(timeout_s=timeout_s, term_type=_TERMINAL, term_size=_TERMINAL_SIZE)
+
+    def subsystem(self, login: Login, name: str, *, timeout_s: float) -> AbstractAsyncContextManager[ByteStream]:
+        """A subsystem; NETCONF has a port of its own."""
+        if name == "netconf":
+            access = login.access.model_copy(update={"ssh_port": login.access.netconf_port})
+            login = replace(login, access=access)
+        return self._line(login).stream(timeout_s=timeout_s, subsystem=name)
 
     def forget(self, node_id: str) -> None:
-        """Drop the connection to a node that is gone; idempotent."""
-        line = self._lines.pop(node_id, None)
-        if line is not None:
-            line.close()
+        """Drop the connections to a node that is gone; idempotent."""
+        for key in [key for key in self._lines if key[0] == node_id]:
+            self._lines.pop(key).close()
 
     async def close(self) -> None:
         """Drop every connection."""
-        for node_id in list(self._lines):
+        for node_id, _ in list(self._lines):
             self.forget(node_id)
 
-    def _line(self, target: _Target) -> _Line:
-        line = self._lines.get(target.node_id)
-        if line is None or line.target != target:
-            self.forget(target.node_id)
-            line = self._lines[target.node_id] = _Line(
-                target, self._key, self._nodes_dir / target.node_id, self._idle_s
-            )
+    def _line(self, login: Login) -> _Line:
+        key = (login.node_id, login.access.ssh_port)
+        line = self._lines.get(key)
+        if line is None or line.login != login:
+            if line is not None:
+                line.close()
+            line = self._lines[key] = _Line(login, self._key, self._nodes_dir / login.node_id, self._idle_s)
         return line
+
+
+async def _collect(process: asyncssh.SSHClientProcess[bytes]) -> tuple[bytes, bytes]:
+    """Both outputs to their ends. :raises GuestFailed: there is no end to them."""
+    outputs = (bytearray(), bytearray())
+
+    async def drain(reader: asyncssh.SSHReader[bytes], output: bytearray) -> None:
+        while data := await reader.read(_READ_MOST):
+            output += data
+            if sum(map(len, outputs)) > _OUTPUT_MOST:
+                raise GuestFailed(
+                    f"the command wrote more than {_OUTPUT_MOST >> 20} MiB and was ended",
+                    hint="let it write to a file",
+                )
+
+    await asyncio.gather(drain(process.stdout, outputs[0]), drain(process.stderr, outputs[1]))
+    return bytes(outputs[0]), bytes(outputs[1])
 
 
 def _algorithms_of(known: asyncssh.SSHKey | None) -> str | list[str]:
@@ -284,7 +315,3 @@ def _exit_code(process: asyncssh.SSHClientProcess[bytes]) -> int:
     if process.exit_status is not None:
         return process.exit_status
     return _SIGNALLED if process.exit_signal is not None else 0
-
-
-def _as_bytes(data: bytes | str | None) -> bytes:
-    return data.encode() if isinstance(data, str) else data or b""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from wireloom.model.attachment import Attachment
 from wireloom.model.runtime import (
@@ -40,6 +40,7 @@ from wireloom.model.runtime import (
 from wireloom.model.slice import PortIntent
 
 __all__ = [
+    "GUEST_FILE_MOST",
     "Abilities",
     "ByteStream",
     "Capabilities",
@@ -47,16 +48,25 @@ __all__ = [
     "ConsoleRequest",
     "EventKind",
     "ExecResult",
+    "FileAccess",
     "GuestFile",
+    "Health",
+    "HealthCheck",
     "ImageInfo",
     "ImageStore",
     "Medium",
     "Provider",
+    "RecentOutput",
     "RuntimeEvent",
     "RuntimeSpec",
     "RuntimeStats",
     "RuntimeStatus",
 ]
+
+#: The largest file that :class:`FileAccess` gives, in bytes: what an answer over the fabric can hold.
+GUEST_FILE_MOST: Final = 4 << 20
+
+Health = Literal["healthy", "unhealthy", "unknown"]
 
 
 class ByteStream(Protocol):
@@ -104,11 +114,47 @@ class CarrierControl(Protocol):
         ...
 
 
+class RecentOutput(Protocol):
+    """Ability to say what a console line has shown lately, from the engine's own log of it."""
+
+    async def recent(self, runtime_id: str, line: int, size: int) -> bytes:
+        """The last ``size`` bytes, or fewer, that serial ``line`` wrote since power-on; ``b""`` when none are kept."""
+        ...
+
+
+class FileAccess(Protocol):
+    """Ability of a provider that can read the guest's own file system from outside."""
+
+    async def read(self, runtime_id: str, path: str) -> bytes:
+        """The regular file at ``path`` (absolute, in the guest), at most ``GUEST_FILE_MOST`` bytes; links are followed
+        as the guest itself would, and never lead out of it.
+
+        :raises NotFound: there is no such file, or no such runtime.
+        :raises InvalidInput: the path is not absolute, or names no regular file.
+        :raises GuestFailed: the file is larger than that.
+        """
+        ...
+
+
+class HealthCheck(Protocol):
+    """Ability of a provider whose guests, or agents in them, can say how they are."""
+
+    async def health(self, runtime_id: str) -> Health:
+        """``unknown`` where this guest has no such check, or cannot be asked now.
+
+        :raises NotFound: no such runtime.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Abilities:
     """Optional abilities; ``None`` means that the provider lacks it. Read as data, never probed."""
 
     carrier: CarrierControl | None = None
+    files: FileAccess | None = None
+    health: HealthCheck | None = None
+    recent: RecentOutput | None = None
 
 
 class Provider(Protocol):

@@ -1,0 +1,66 @@
+"""The serial line as a channel: a dialogue under the line's writer lease, which everybody may watch."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+from wireloom.agent.channels.base import Call, ChannelTarget, HeldLine, SerialLines, checked
+from wireloom.agent.channels.typed import TypedScript, play, script_for_load, script_for_run
+from wireloom.model.device import Step
+from wireloom.model.runtime import ExecResult
+
+__all__ = ["SerialChannel"]
+
+#: Another automation at work on the line is waited for; a person is not (the lease tells which it is).
+_LEASE_S: Final = 15.0
+
+
+class SerialChannel:
+    """:param lines: who holds the serial lines of this host."""
+
+    def __init__(self, lines: SerialLines) -> None:
+        self._lines = lines
+
+    def lacks(self, target: ChannelTarget, step: Step) -> str:
+        del step
+        if "serial" not in target.capabilities.consoles:
+            return f"{target.capabilities.name} has no serial lines"
+        return "" if target.cli is not None else "its device describes no command line"
+
+    async def run(self, call: Call) -> ExecResult:
+        return await self._play(call.target, script_for_run(call), call.timeout_s, f"exec {call.target.node.name}")
+
+    async def fetch(self, target: ChannelTarget, step: Step, *, timeout_s: float) -> bytes:
+        call = Call(target, step, "", timeout_s)
+        result = await self._play(target, script_for_run(call), timeout_s, "reading the configuration")
+        return checked(result, target, step.run).stdout
+
+    async def load(self, target: ChannelTarget, step: Step, text: str, *, timeout_s: float) -> ExecResult:
+        return await self._play(target, script_for_load(step, text), timeout_s, "loading a configuration")
+
+    async def _play(self, target: ChannelTarget, typed: TypedScript, timeout_s: float, who: str) -> ExecResult:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        async with self._held(target, who, min(_LEASE_S, timeout_s)) as line:
+            left_s = deadline - asyncio.get_running_loop().time()
+            return await play(line, target, typed, timeout_s=left_s)
+
+    @contextlib.asynccontextmanager
+    async def _held(self, target: ChannelTarget, who: str, timeout_s: float) -> AsyncIterator[HeldLine]:
+        """:raises Conflict: somebody is typing on the line."""
+        line = await self._lines.attach(target, line_of(target), who=who, automation=True)
+        try:
+            await line.acquire(timeout_s)
+            try:
+                yield line
+            finally:
+                line.release()
+        finally:
+            await line.close()
+
+
+def line_of(target: ChannelTarget) -> int:
+    """The line that carries the device's command line: the first serial console that it names."""
+    return next((console.line for console in target.node.console if console.kind == "serial"), 0)
