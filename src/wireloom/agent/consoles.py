@@ -1,159 +1,39 @@
 """The serial owner: each serial line is held once; many read, one writes.
 
-A hypervisor's serial socket serves one client, so the agent is that client and everybody else attaches here. A
-reader that joins late gets the recent screen first. A reader that does not keep up loses its oldest bytes, with
-a mark, and never holds up the line or the others. Consoles that are commands in the guest need no owner.
+A hypervisor's serial socket serves one client, so the agent is that client and everybody else attaches here: people
+over the fabric, and parts of the agent that type by themselves. A reader that joins late gets the recent screen
+first, also after a restart of the agent, because engines log their lines whether an agent runs or not. Consoles that
+are commands in the guest belong to whoever opened them and need no owner.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
-from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
 import structlog
 
+from wireloom.agent.consoles_line import RECENT_BYTES, Attached, SerialLine
 from wireloom.errors import NotPermitted, Unsupported, WireloomError
+from wireloom.fabric.consoles import SharedConsole
+from wireloom.model.console import ConsoleCommand, ConsoleLine, ConsoleNotice
 from wireloom.model.device import Console
-from wireloom.model.runtime import Capabilities, ConsoleRequest, RuntimeStatus
-from wireloom.model.slice import NodeIntent
+from wireloom.model.runtime import ConsoleRequest
 from wireloom.providers.contract import ByteStream, Provider
 
-__all__ = ["Consoles", "LogStream", "SerialLine"]
+if TYPE_CHECKING:
+    from wireloom.agent.channels import ChannelTarget
+
+__all__ = ["Attached", "Consoles", "LogStream", "SerialLine"]
 
 log = structlog.get_logger(__name__)
 
-#: What a late joiner sees first, in bytes.
-RECENT_BYTES = 16 * 1024
-#: What may wait for one reader before its oldest bytes are dropped.
-BACKLOG_BYTES = 1024 * 1024
-_LOST = b"\r\n[wireloom: output was faster than this console; some of it is missing here, the log has it all]\r\n"
-
-
-class SerialLine:
-    """One open serial line and those attached to it."""
-
-    def __init__(self, stream: ByteStream, closed: Callable[[], None]) -> None:
-        self._stream = stream
-        self._closed = closed
-        self._recent = bytearray()
-        self._readers: list[Attached] = []
-        self.writer: Attached | None = None
-        self._pump = asyncio.create_task(self._run(), name="serial-line")
-
-    async def _run(self) -> None:
-        try:
-            while data := await self._stream.read():
-                self._recent += data
-                del self._recent[:-RECENT_BYTES]
-                for reader in list(self._readers):
-                    reader.feed(data)
-        except WireloomError as error:
-            log.info("serial line ended", reason=str(error))
-        finally:
-            self._closed()
-            for reader in list(self._readers):
-                reader.end()
-            with contextlib.suppress(WireloomError):
-                await self._stream.close()
-
-    def attach(self, *, read_only: bool) -> Attached:
-        """Join the line; the first who may write holds the writer lease until it leaves."""
-        attached = Attached(self, self._stream, may_write=not read_only)
-        if self._recent:
-            attached.feed(bytes(self._recent))
-        self._readers.append(attached)
-        if not read_only and self.writer is None:
-            self.writer = attached
-        elif not read_only:
-            attached.feed(b"\r\n[wireloom: someone else is typing on this console; you are reading along]\r\n")
-        return attached
-
-    def detach(self, attached: Attached) -> None:
-        if attached in self._readers:
-            self._readers.remove(attached)
-        if self.writer is attached:
-            self.writer = None
-
-    async def close(self) -> None:
-        self._pump.cancel()
-        await asyncio.gather(self._pump, return_exceptions=True)
-
-
-class Attached:
-    """One reader (and perhaps the writer) of a serial line; a ``ByteStream``."""
-
-    def __init__(self, line: SerialLine, stream: ByteStream, *, may_write: bool) -> None:
-        self._line = line
-        self._stream = stream
-        self._may_write = may_write
-        self._waiting: deque[bytes] = deque()
-        self._size = 0
-        self._ended = False
-        self._event = asyncio.Event()
-
-    def feed(self, data: bytes) -> None:
-        """Bytes from the line; never waits."""
-        self._waiting.append(data)
-        self._size += len(data)
-        dropped = False
-        while self._size > BACKLOG_BYTES and len(self._waiting) > 1:
-            self._size -= len(self._waiting.popleft())
-            dropped = True
-        if dropped:
-            self._waiting.appendleft(_LOST)
-            self._size += len(_LOST)
-        self._event.set()
-
-    def end(self) -> None:
-        self._ended = True
-        self._event.set()
-
-    async def read(self) -> bytes:
-        while not self._waiting and not self._ended:
-            self._event.clear()
-            await self._event.wait()
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        self._size = 0
-        return data
-
-    async def write(self, data: bytes) -> None:
-        """Dropped where it may not write at all, or has left.
-
-        :raises NotPermitted: someone else holds the writer lease.
-        """
-        if not self._may_write or self._ended:
-            return
-        if self._line.writer is None:
-            self._line.writer = self
-        if self._line.writer is not self:
-            raise NotPermitted("someone else is typing on this console", hint="wait until they leave it")
-        await self._stream.write(data)
-
-    async def resize(self, columns: int, rows: int) -> None:
-        """A serial line has no size."""
-
-    async def close(self) -> None:
-        self._line.detach(self)
-        self.end()
-
-
-class ReadOnly:
-    """A stream that takes no input."""
-
-    def __init__(self, stream: ByteStream) -> None:
-        self._stream = stream
-        self.read, self.resize, self.close = stream.read, stream.resize, stream.close
-
-    async def write(self, data: bytes) -> None:
-        del data
+_PRIME_S: Final = 3.0
 
 
 class Consoles:
-    """Opens consoles of any node, by the first kind in its device's chain that the provider serves."""
+    """Opens consoles of any node, and holds its serial lines."""
 
     def __init__(self) -> None:
         self._lines: dict[tuple[str, int], SerialLine] = {}
@@ -162,57 +42,134 @@ class Consoles:
 
     async def open(
         self,
-        node: NodeIntent,
-        runtime: RuntimeStatus,
-        provider: Provider,
-        capabilities: Capabilities,
+        target: ChannelTarget,
         *,
+        who: str,
         columns: int,
         rows: int,
         read_only: bool,
         line: int | None = None,
-    ) -> ByteStream:
-        """:raises Unsupported: none of the device's consoles is served by the provider."""
-        console = _choose(node, capabilities, line)
-        request = ConsoleRequest(
-            kind=console.kind, command=console.command, line=console.line, columns=columns, rows=rows
-        )
-        if console.kind == "exec":
-            stream = await provider.console(runtime.runtime_id, request)
-            return ReadOnly(stream) if read_only else stream
-        return await self._serial(
-            runtime, lambda: provider.console(runtime.runtime_id, request), console.line, read_only
-        )
+    ) -> SharedConsole:
+        """A person's console: the first kind in the device's chain that the provider serves, or serial ``line``.
 
-    async def _serial(
-        self, runtime: RuntimeStatus, connect: Callable[[], Awaitable[ByteStream]], line: int, read_only: bool
-    ) -> ByteStream:
-        key = (runtime.runtime_id, line)
+        :raises Unsupported: there is none.
+        """
+        console = _choose(target, line)
+        if console.kind == "exec":
+            request = ConsoleRequest(kind="exec", command=console.command, columns=columns, rows=rows)
+            return PrivateConsole(await target.provider.console(target.runtime_id, request), read_only=read_only)
+        attached = await self.attach(target, console.line, who=who, read_only=read_only)
+        await attached.resize(columns, rows)
+        return PersonsConsole(attached)
+
+    async def attach(
+        self,
+        target: ChannelTarget,
+        line: int = 0,
+        *,
+        who: str,
+        automation: bool = False,
+        read_only: bool = False,
+    ) -> Attached:
+        """Join serial ``line`` of a running node, which is opened at the first call and stays open.
+
+        The recent screen comes first. Automation never types before it has called ``acquire``.
+
+        :param who: how those attached are told of this one, e.g. ``wireloom: post-boot``.
+        :raises Unsupported: the provider serves no serial lines.
+        :raises WireloomError: what the provider says of a line that cannot be opened.
+        """
+        if "serial" not in target.capabilities.consoles:
+            raise Unsupported(f"provider {target.node.provider} has no serial lines", node=target.node.name)
+        key = (target.runtime_id, line)
         lock = self._opening.setdefault(key, asyncio.Lock())
         async with lock:
             held = self._lines.get(key)
             if held is None:
-                held = SerialLine(await connect(), lambda: self._drop(key))
+                held = await self._connect(target, line)
                 self._lines[key] = held
-        return held.attach(read_only=read_only)
+        return held.attach(who, automation=automation, read_only=read_only)
+
+    def lines(self, runtime_id: str) -> tuple[ConsoleLine, ...]:
+        """The open lines of a runtime, with those attached to them."""
+        return tuple(held.state for (owner, _), held in sorted(self._lines.items()) if owner == runtime_id)
+
+    async def close(self) -> None:
+        """Let go of every line; guests notice nothing."""
+        for line in list(self._lines.values()):
+            await line.close()
+
+    async def _connect(self, target: ChannelTarget, line: int) -> SerialLine:
+        key = (target.runtime_id, line)
+        stream = await target.provider.console(target.runtime_id, ConsoleRequest(kind="serial", line=line))
+        try:
+            recent = await _recent_screen(target.provider, target.runtime_id, line)
+        except BaseException:
+            await stream.close()
+            raise
+        return SerialLine(stream, lambda: self._drop(key), number=line, recent=recent)
 
     def _drop(self, key: tuple[str, int]) -> None:
         self._lines.pop(key, None)
 
-    async def close(self) -> None:
-        for line in list(self._lines.values()):
-            await line.close()
+
+async def _recent_screen(provider: Provider, runtime_id: str, line: int) -> bytes:
+    """What the line showed before it was opened; nothing where that cannot be told in time."""
+    ability = provider.abilities.recent
+    if ability is None:
+        return b""
+    try:
+        async with asyncio.timeout(_PRIME_S):
+            return await ability.recent(runtime_id, line, RECENT_BYTES)
+    except (TimeoutError, WireloomError) as error:
+        log.info("no recent screen", runtime=runtime_id, line=line, reason=str(error))
+        return b""
 
 
-def _choose(node: NodeIntent, capabilities: Capabilities, line: int | None) -> Console:
+def _choose(target: ChannelTarget, line: int | None) -> Console:
     if line is not None:
         return Console(kind="serial", line=line)
-    chosen = next((item for item in node.console if item.kind in capabilities.consoles), None)
+    node = target.node
+    chosen = next((item for item in node.console if item.kind in target.capabilities.consoles), None)
     if chosen is None:
         raise Unsupported(
             f"provider {node.provider} serves none of the consoles of device {node.device}", node=node.name
         )
     return chosen
+
+
+class PersonsConsole:
+    """A place at a serial line as a person has it: typing out of turn is answered by a notice, not by an error."""
+
+    def __init__(self, attached: Attached) -> None:
+        self._attached = attached
+        self.read, self.receive = attached.read, attached.receive
+        self.resize, self.command, self.close = attached.resize, attached.command, attached.close
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await self._attached.write(data)
+        except NotPermitted:
+            self._attached.refuse()
+
+
+class PrivateConsole:
+    """A command's terminal, which nobody shares."""
+
+    def __init__(self, stream: ByteStream, *, read_only: bool) -> None:
+        self._stream = stream
+        self._read_only = read_only
+        self.read, self.resize, self.close = stream.read, stream.resize, stream.close
+
+    async def receive(self) -> bytes | ConsoleNotice:
+        return await self._stream.read()
+
+    async def write(self, data: bytes) -> None:
+        if not self._read_only:
+            await self._stream.write(data)
+
+    async def command(self, command: ConsoleCommand) -> None:
+        """There is nobody to ask."""
 
 
 class LogStream:

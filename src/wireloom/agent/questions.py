@@ -12,17 +12,20 @@ from wireloom.agent.reconciler import Reconciler
 from wireloom.agent.world import now
 from wireloom.errors import Conflict, NotFound
 from wireloom.fabric.connection import Fabric
+from wireloom.fabric.consoles import SharedConsole
 from wireloom.fabric.documents import (
     ConsoleOpen,
     ExecAnswer,
     ExecQuestion,
+    LinesAnswer,
+    LinesQuestion,
     LogOpen,
     PruneAnswer,
     PruneQuestion,
     StatsAnswer,
     StatsQuestion,
 )
-from wireloom.fabric.methods import CONSOLE, EXEC, LOG, PRUNE, STATS
+from wireloom.fabric.methods import CONSOLE, EXEC, LINES, LOG, PRUNE, STATS
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent, Slice
 from wireloom.model.state import RuntimePhase
@@ -62,7 +65,8 @@ class Questions:
         await fabric.serve(host, EXEC, self.exec)
         await fabric.serve(host, STATS, self.stats)
         await fabric.serve(host, PRUNE, self.prune)
-        await fabric.serve_stream(host, CONSOLE, self.console)
+        await fabric.serve(host, LINES, self.lines)
+        await fabric.serve_console(host, CONSOLE, self.console)
         await fabric.serve_stream(host, LOG, self.log)
 
     async def exec(self, question: ExecQuestion) -> ExecAnswer:
@@ -91,14 +95,15 @@ class Questions:
         self._reconciler.nodes_removed()
         return answer
 
-    async def console(self, question: ConsoleOpen) -> ByteStream:
+    async def lines(self, question: LinesQuestion) -> LinesAnswer:
+        _, _, runtime = self._known(question)
+        return LinesAnswer(lines=self._consoles.lines(runtime.runtime_id))
+
+    async def console(self, question: ConsoleOpen) -> SharedConsole:
         lab, node, runtime = self._running(question)
-        target = self._actions.target(lab, node, runtime)
         return await self._consoles.open(
-            node,
-            runtime,
-            target.provider,
-            target.capabilities,
+            self._actions.target(lab, node, runtime),
+            who=question.who,
             columns=question.columns,
             rows=question.rows,
             read_only=question.read_only,

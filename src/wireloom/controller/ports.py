@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
+from wireloom.fabric.consoles import SharedConsole
 from wireloom.fabric.documents import Event, HostFacts
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.model.base import Value
@@ -56,3 +57,5 @@ class ControllerFabric(Protocol):
     async def call(self, host: str, method: Method[Q, A], question: Q, *, timeout_s: float | None = None) -> A: ...
 
     async def open_stream(self, host: str, method: StreamMethod[Q], question: Q) -> ByteStream: ...
+
+    async def open_console(self, host: str, method: StreamMethod[Q], question: Q) -> SharedConsole: ...

@@ -15,14 +15,15 @@ from nats.aio.msg import Msg
 from pydantic import ValidationError
 
 from wireloom.errors import Conflict
-from wireloom.fabric.documents import Event, HostFacts
+from wireloom.fabric.consoles import ConsoleTalk, RemoteConsole, SharedConsole
+from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts
 from wireloom.fabric.history import EventFollower
 from wireloom.fabric.kv import Entry, KeyLister, KeyValues, Watcher
 from wireloom.fabric.link import Endpoint, Link
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.fabric.rpc import Answerer, ask, encode_answer, parse_question
 from wireloom.fabric.stores import StoreKeeper, list_keys
-from wireloom.fabric.streams import StreamServer, open_stream
+from wireloom.fabric.streams import Plain, StreamServer, open_stream
 from wireloom.fabric.subjects import (
     DESIRED,
     HOSTS,
@@ -214,7 +215,25 @@ class Fabric:
         self, host: str, method: StreamMethod[Q], handler: Callable[[Q], Awaitable[ByteStream]]
     ) -> None:
         """Serve ``method``: ``handler`` opens the local stream, which is closed when either end goes."""
-        await self._streams.serve(host, method, handler)
+
+        async def opened(question: Q) -> Plain:
+            return Plain(await handler(question))
+
+        await self._streams.serve(host, method, opened)
+
+    async def open_console(self, host: str, method: StreamMethod[Q], question: Q) -> SharedConsole:
+        """Open a console with its notices. :raises WireloomError: what its handler raised."""
+        return RemoteConsole(await open_stream(self._link, host, method, question))
+
+    async def serve_console(
+        self, host: str, method: StreamMethod[ConsoleOpen], handler: Callable[[ConsoleOpen], Awaitable[SharedConsole]]
+    ) -> None:
+        """Serve consoles; like :meth:`serve_stream`, with notices for those who understand them."""
+
+        async def opened(question: ConsoleOpen) -> ConsoleTalk:
+            return ConsoleTalk(await handler(question), notices=question.notices)
+
+        await self._streams.serve(host, method, opened)
 
     # -- inside -------------------------------------------------------------------------------------------------
 

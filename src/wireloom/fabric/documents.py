@@ -20,6 +20,7 @@ from enum import StrEnum
 from typing import Any
 
 from wireloom.model.base import Value
+from wireloom.model.console import ConsoleLine
 from wireloom.model.runtime import Capabilities
 
 __all__ = [
@@ -29,6 +30,8 @@ __all__ = [
     "ExecAnswer",
     "ExecQuestion",
     "HostFacts",
+    "LinesAnswer",
+    "LinesQuestion",
     "LogOpen",
     "LoopHealth",
     "Orphan",
@@ -143,7 +146,10 @@ class PruneAnswer(Value):
 
 
 class ConsoleOpen(Value):
-    """Open a node's console; its device says what that is. ``read_only`` takes no writer lease."""
+    """Open a node's console; its device says what that is. ``read_only`` takes no writer lease.
+
+    ``who`` opens it, as others on the line are told; ``notices``: the asking end understands messages beside bytes.
+    """
 
     lab_id: str
     node_id: str
@@ -151,6 +157,21 @@ class ConsoleOpen(Value):
     rows: int = 24
     read_only: bool = False
     line: int | None = None
+    who: str = ""
+    notices: bool = False
+
+
+class LinesQuestion(Value):
+    """Who is on the console lines of a node?"""
+
+    lab_id: str
+    node_id: str
+
+
+class LinesAnswer(Value):
+    """Lines that the agent holds open; one that nobody opened since the agent started is not listed."""
+
+    lines: tuple[ConsoleLine, ...] = ()
 
 
 class LogOpen(Value):

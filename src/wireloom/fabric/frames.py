@@ -6,6 +6,7 @@ kind  name      body
 ``D`` data      bytes
 ``C`` credit    unsigned 32 bit: bytes that the receiver has consumed
 ``R`` resize    columns and rows, unsigned 16 bit each
+``M`` message   a JSON document beside the bytes, whose meaning is the stream's own
 ``K`` alive     empty
 ``E`` end       empty: no more data will come, all is well
 ``X`` error     a :class:`~wireloom.errors.WireloomError` as JSON; nothing comes after it
@@ -36,6 +37,7 @@ class FrameKind(Enum):
     DATA = b"D"
     CREDIT = b"C"
     RESIZE = b"R"
+    MESSAGE = b"M"
     ALIVE = b"K"
     END = b"E"
     ERROR = b"X"

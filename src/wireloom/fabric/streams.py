@@ -11,7 +11,7 @@ import contextlib
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 from nats.aio.msg import Msg
@@ -26,7 +26,7 @@ from wireloom.fabric.subjects import open_subject, stream_subject
 from wireloom.model.base import Value
 from wireloom.providers.contract import ByteStream
 
-__all__ = ["ALIVE_S", "DEAD_S", "WINDOW", "StreamEnd", "StreamServer", "open_stream"]
+__all__ = ["ALIVE_S", "DEAD_S", "WINDOW", "Item", "Plain", "Resize", "StreamEnd", "StreamServer", "Talk", "open_stream"]
 
 log = structlog.get_logger(__name__)
 
@@ -41,6 +41,23 @@ _SESSION = "Wireloom-Session"
 
 Resize = tuple[int, int]
 
+#: What travels on a stream: bytes, the size of the terminal, or a message (a JSON document) beside them.
+Item = bytes | Resize | str
+
+
+class Talk(Protocol):
+    """The local side of a served stream."""
+
+    async def receive(self) -> Item | None:
+        """The next item for the far end; ``None`` at the end."""
+        ...
+
+    async def take(self, item: Item) -> None:
+        """An item from the far end."""
+        ...
+
+    async def close(self) -> None: ...
+
 
 class StreamEnd:
     """One end of a stream; what a client holds is a :class:`~wireloom.providers.contract.ByteStream`."""
@@ -51,7 +68,7 @@ class StreamEnd:
         self._outbound = outbound
         self._subscription: Subscription | None = None
         self._alive: asyncio.Task[None] | None = None
-        self._items: deque[bytes | Resize] = deque()
+        self._items: deque[Item] = deque()
         self._changed = asyncio.Condition()
         self._ended = False  # nothing more will arrive
         self._error: WireloomError | None = None
@@ -76,8 +93,8 @@ class StreamEnd:
             if isinstance(item, bytes):
                 return item
 
-    async def receive(self) -> bytes | Resize | None:
-        """The next bytes or the next size of the terminal, in order; ``None`` at the end."""
+    async def receive(self) -> Item | None:
+        """The next item, in order; ``None`` at the end. :raises WireloomError: as :meth:`read`."""
         async with self._changed:
             await self._changed.wait_for(lambda: self._items or self._ended or self._closed)
             if self._items:
@@ -105,6 +122,11 @@ class StreamEnd:
         """Tell the far end the terminal's size."""
         if not (self._ended or self._closed):
             await self._send(FrameKind.RESIZE, frames.resize_body(columns, rows))
+
+    async def say(self, message: str) -> None:
+        """Send a message (a JSON document) beside the bytes."""
+        if not (self._ended or self._closed):
+            await self._send(FrameKind.MESSAGE, message.encode())
 
     async def close(self) -> None:
         """Let go; the far end learns of it. Idempotent."""
@@ -164,6 +186,8 @@ class StreamEnd:
                 self._items.append(frame.body)
             case FrameKind.RESIZE:
                 self._items.append(frame.size)
+            case FrameKind.MESSAGE:
+                self._items.append(frame.body.decode(errors="replace"))
             case FrameKind.CREDIT:
                 self._under_way = max(0, self._under_way - frame.credit)
             case FrameKind.ERROR:
@@ -222,8 +246,8 @@ class StreamServer:
         self._answerer = answerer
         self._sessions: set[asyncio.Task[None]] = set()
 
-    async def serve(self, host: str, method: StreamMethod[Q], handler: Callable[[Q], Awaitable[ByteStream]]) -> None:
-        """Open a local stream with ``handler`` for each one that is asked for."""
+    async def serve(self, host: str, method: StreamMethod[Q], handler: Callable[[Q], Awaitable[Talk]]) -> None:
+        """Open a local side with ``handler`` for each stream that is asked for."""
 
         async def answer(message: Msg) -> bytes:
             session = (message.headers or {}).get(_SESSION, "")
@@ -253,8 +277,25 @@ class StreamServer:
         await asyncio.gather(*self._sessions, return_exceptions=True)
 
 
-async def _copy(local: ByteStream, end: StreamEnd) -> None:
-    """Carry bytes both ways until either side ends; then release both."""
+class Plain:
+    """A byte stream as the local side of a served one."""
+
+    def __init__(self, stream: ByteStream) -> None:
+        self._stream = stream
+        self.close = stream.close
+
+    async def receive(self) -> Item | None:
+        return await self._stream.read() or None
+
+    async def take(self, item: Item) -> None:
+        if isinstance(item, bytes):
+            await self._stream.write(item)
+        elif isinstance(item, tuple):
+            await self._stream.resize(*item)
+
+
+async def _copy(local: Talk, end: StreamEnd) -> None:
+    """Carry items both ways until either side ends; then release both."""
     loop = asyncio.get_running_loop()
     down = loop.create_task(_down(local, end))
     up = loop.create_task(_up(end, local))
@@ -272,17 +313,17 @@ async def _copy(local: ByteStream, end: StreamEnd) -> None:
         await local.close()
 
 
-async def _down(local: ByteStream, end: StreamEnd) -> None:
-    while data := await local.read():
-        await end.write(data)
-
-
-async def _up(end: StreamEnd, local: ByteStream) -> None:
-    while (item := await end.receive()) is not None:
+async def _down(local: Talk, end: StreamEnd) -> None:
+    while (item := await local.receive()) is not None:
         if isinstance(item, bytes):
-            await local.write(item)
-        else:
-            await local.resize(*item)
+            await end.write(item)
+        elif isinstance(item, str):
+            await end.say(item)
+
+
+async def _up(end: StreamEnd, local: Talk) -> None:
+    while (item := await end.receive()) is not None:
+        await local.take(item)
 
 
 async def _report(end: StreamEnd, task: asyncio.Task[None]) -> None:

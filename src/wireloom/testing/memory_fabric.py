@@ -13,10 +13,12 @@ from typing import Any, Generic, TypeVar
 
 from wireloom.errors import DeadlineExceeded, Unavailable
 from wireloom.fabric.connection import KeyChange
-from wireloom.fabric.documents import Event, HostFacts
+from wireloom.fabric.consoles import SharedConsole
+from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.fabric.subjects import join_key
 from wireloom.model.base import Value
+from wireloom.model.console import ConsoleCommand, ConsoleNotice
 from wireloom.model.slice import Slice
 from wireloom.model.state import SliceStatus
 from wireloom.providers.contract import ByteStream
@@ -181,6 +183,16 @@ class MemoryFabric:
     ) -> None:
         self._streams[host, method.name] = handler
 
+    async def open_console(self, host: str, method: StreamMethod[Q], question: Q) -> SharedConsole:
+        handler = self._handler(self._streams, host, method.name)
+        console: SharedConsole = await handler(question)
+        return console
+
+    async def serve_console(
+        self, host: str, method: StreamMethod[ConsoleOpen], handler: Callable[[ConsoleOpen], Awaitable[SharedConsole]]
+    ) -> None:
+        self._streams[host, method.name] = handler
+
     # ---------------------------------------------------------------- inside
 
     def _handler(self, table: dict[tuple[str, str], Any], host: str, name: str) -> Any:
@@ -196,27 +208,38 @@ class MemoryFabric:
 
 
 class MemoryStream:
-    """A ``ByteStream`` that a test plays the far end of.
+    """A ``ByteStream`` (and a ``SharedConsole``) that a test plays the far end of.
 
     :ivar written: bytes that arrived; ``sizes``: resizes that arrived; ``closed``: set when the near end let go.
+    :ivar commands: what was wanted of a shared console.
     """
 
     def __init__(self, *pieces: bytes, ends: bool = False) -> None:
         self.written: list[bytes] = []
         self.sizes: list[tuple[int, int]] = []
+        self.commands: list[ConsoleCommand] = []
         self.arrived = asyncio.Event()
         self.closed = asyncio.Event()
-        self._pieces: asyncio.Queue[bytes | Exception] = asyncio.Queue()
+        self._pieces: asyncio.Queue[bytes | ConsoleNotice | Exception] = asyncio.Queue()
         for piece in pieces:
             self.feed(piece)
         if ends:
             self.feed(b"")
 
-    def feed(self, piece: bytes | Exception) -> None:
-        """What ``read`` gives next; ``b""`` ends the stream, an exception is raised."""
+    def feed(self, piece: bytes | ConsoleNotice | Exception) -> None:
+        """What ``receive`` gives next; ``b""`` ends the stream, an exception is raised."""
         self._pieces.put_nowait(piece)
 
     async def read(self) -> bytes:
+        while not isinstance(item := await self.receive(), bytes):
+            pass
+        return item
+
+    async def command(self, command: ConsoleCommand) -> None:
+        self.commands.append(command)
+        self.arrived.set()
+
+    async def receive(self) -> bytes | ConsoleNotice:
         piece = await self._pieces.get()
         if isinstance(piece, Exception):
             raise piece
