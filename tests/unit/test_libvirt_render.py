@@ -64,6 +64,12 @@ MODERN: dict[str, Any] = {
     "nic_offload": False,
     "extra_disks": [{"size_gb": 256}, {"size_gb": 0.5, "bus": "sata"}],
 }
+BIG_IP: dict[str, Any] = {
+    "smm": False,
+    "nic_model": "virtio",
+    "mgmt_nic_model": "e1000",
+    "extra_disks": [{"size_gb": 50, "serial": "data-1"}],
+}
 MEDIA = (Medium(kind="iso", path="/n/media/day0.iso"), Medium(kind="fat", path="/n/media/day0.img"))
 
 
@@ -88,6 +94,7 @@ CASES = [
     ("xrv9000", spec(cpu=4, memory_mb=16384), XRV9000, NATIVE),
     ("legacy", spec(media=MEDIA[:1]), LEGACY, EMULATED),
     ("modern", spec(media=MEDIA), MODERN, EMULATED),
+    ("big-ip", spec(), BIG_IP, NATIVE),
     ("no-direct-io", spec(ports=()), {}, NO_DIRECT_IO),
 ]
 

@@ -14,6 +14,8 @@ from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.base import Hook
 from wireloom.agent.hooks.ports import PortsHook
 from wireloom.agent.undo import Undo
+from wireloom.day0.templates import render
+from wireloom.day0.values import template_values
 from wireloom.errors import NotFound
 from wireloom.model.identity import Identity
 from wireloom.model.runtime import Capabilities, RuntimeSpec, RuntimeStatus
@@ -225,7 +227,7 @@ class Runner:
             image=node.image,
             cpu=node.cpu,
             memory_mb=node.memory_mb,
-            env=node.env,
+            env=_environment(context),
             binds=node.binds,
             settings=node.settings,
             ports=node.ports,
@@ -237,6 +239,18 @@ class Runner:
             privileged_allowed=node.privileged_allowed,
             mtu=max((wire.mtu for wire in context.lab.wires if _touches(wire, node)), default=1500),
         )
+
+
+def _environment(context: NodeContext) -> dict[str, str]:
+    """The node's environment with the device's templates filled in."""
+    node = context.node
+    if not node.env_templates:
+        return node.env
+    values = template_values(context.lab, node)
+    filled = {
+        name: render(node.env[name], values, what=f"{node.device}: environment {name}") for name in node.env_templates
+    }
+    return {**node.env, **filled}
 
 
 def _touches(wire: WireIntent, node: NodeIntent) -> bool:

@@ -220,7 +220,8 @@ class ProviderSupport(Value):
 
     :ivar image: default image; empty when the user has to name one.
     :ivar images: profiles of images.
-    :ivar env: environment variables of the first process, below those of the topology.
+    :ivar env: environment variables of the first process, below those of the topology; each a Jinja2 template over
+        the variables of day-0 files (without ``config``).
     :ivar hardware: where it differs from the device's on other providers.
     :ivar needs: what the host must have for it.
     """

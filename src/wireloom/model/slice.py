@@ -103,11 +103,15 @@ class NodeIntent(Value):
     """One node as it should be, with everything of its device already resolved.
 
     :ivar cpu: cores (fractions allowed where the provider can), ``memory_mb``: MiB.
+    :ivar env_templates: names in ``env`` whose values are the device's own templates, to be filled in on the host.
     :ivar settings: the provider's own settings (device file merged with the topology).
     :ivar ports_fixed: the provider makes ports with the runtime only: a change of the declared ports (not of their
         roles) then needs a new runtime.
     :ivar stored_config: the active revision of the node's stored configuration; it takes the place of
         ``startup_config`` when the node is next made, and never makes it be made anew.
+    :ivar config_chosen: what it is made with next was the user's choice: what the agent reads by itself does not take
+        its place before the node has been made with it.
+    :ivar extract_on_stop: its configuration is read before it is stopped, where its device says how.
     :ivar cli: name of its command line in :attr:`Slice.clis`; empty: it has none.
     :ivar post_boot: commands run in the guest once per boot after readiness.
     :ivar privileged_allowed: the user who deployed may run privileged nodes.
@@ -127,6 +131,7 @@ class NodeIntent(Value):
     cpu: float = 1
     memory_mb: int = 256
     env: dict[str, str] = {}
+    env_templates: tuple[str, ...] = ()
     binds: tuple[Bind, ...] = ()
     labels: dict[str, str] = {}
     settings: dict[str, Any] = {}
@@ -135,6 +140,8 @@ class NodeIntent(Value):
     mgmt_ipv4: str | None = None
     startup_config: str | None = None
     stored_config: StoredConfig | None = None
+    config_chosen: bool = False
+    extract_on_stop: bool = True
     day0: tuple[Day0, ...] = ()
     console: tuple[Console, ...] = ()
     ready: Readiness = Readiness()

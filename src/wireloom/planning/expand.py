@@ -19,7 +19,7 @@ from typing import Literal
 from wireloom.devices import DeviceCatalogue
 from wireloom.errors import Unsupported
 from wireloom.model.base import Value
-from wireloom.model.device import Device, Extract, Readiness
+from wireloom.model.device import Device, Extract, ProviderSupport, Readiness
 from wireloom.model.dialogue import Cli
 from wireloom.model.identity import device_name, mac_address, short_hash
 from wireloom.model.slice import Management, NodeIntent, PortIntent, PortRef, Slice, WireIntent
@@ -135,6 +135,7 @@ def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeInten
         cpu=spec.cpu,
         memory_mb=spec.memory_mb,
         env=spec.env,
+        env_templates=_env_templates(spec, support),
         binds=spec.binds,
         labels=spec.labels,
         settings=spec.settings,
@@ -154,6 +155,10 @@ def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeInten
         stop_grace_s=device.stop_grace_s,
         privileged_allowed=known.allow_privileged,
     )
+
+
+def _env_templates(spec: NodeSpec, support: ProviderSupport) -> tuple[str, ...]:
+    return tuple(name for name, text in support.env.items() if "{" in text and spec.env.get(name) == text)
 
 
 def data_ports(node: NodeIntent) -> int:

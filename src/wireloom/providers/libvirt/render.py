@@ -19,6 +19,7 @@ from wireloom.model.runtime import Medium, RuntimeSpec
 from wireloom.model.slice import PortIntent
 from wireloom.providers.libvirt import layout
 from wireloom.providers.libvirt.acceleration import Acceleration
+from wireloom.providers.libvirt.layout import AGENT_CHANNEL
 from wireloom.providers.libvirt.metadata import node_element
 from wireloom.providers.libvirt.settings import LibvirtSettings
 
@@ -75,7 +76,7 @@ def render_domain(spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatur
     _text(domain, "memory", str(spec.memory_mb), unit="MiB")
     _processors(domain, spec)
     _firmware(domain, spec, settings, host)
-    _features(domain, host)
+    _features(domain, settings, host)
     _cpu(domain, spec, settings, host)
     ET.SubElement(domain, "clock", {"offset": "utc"})
     for name, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "destroy")):
@@ -130,10 +131,12 @@ def _uefi(os: ET.Element, spec: RuntimeSpec, settings: LibvirtSettings, host: Ho
     _text(os, "loader", settings.uefi_loader, readonly="yes", type="pflash", stateless="yes")
 
 
-def _features(domain: ET.Element, host: HostFeatures) -> None:
+def _features(domain: ET.Element, settings: LibvirtSettings, host: HostFeatures) -> None:
     features = ET.SubElement(domain, "features")
     ET.SubElement(features, "acpi")
     ET.SubElement(features, "apic")
+    if settings.smm is not None:
+        ET.SubElement(features, "smm", {"state": "on" if settings.smm else "off"})
     if host.acceleration.kind == "tcg" and host.libvirt_version >= _TCG_BUFFER_SINCE:
         _text(ET.SubElement(features, "tcg"), "tb-cache", str(_TCG_BUFFER_MIB), unit="MiB")
 
@@ -163,6 +166,8 @@ def _devices(spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatures) -
     ports = sorted(spec.ports, key=lambda port: (port.position, port.index))
     devices.extend(_interface(port, settings) for port in ports)
     devices.extend(_serial(spec, line) for line in range(settings.serials))
+    if settings.guest_agent:
+        devices.append(_guest_agent(spec))
     devices.extend(_graphics(spec, settings))
     if settings.rng:
         rng = ET.SubElement(devices, "rng", {"model": "virtio"})
@@ -176,7 +181,10 @@ def _disks(spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatures) -> 
     ET.SubElement(system, "boot", {"order": "1"})
     yield system
     for number, extra in enumerate(settings.extra_disks):
-        yield _disk(layout.extra_disk(spec, number), extra.bus or settings.disk_bus, host)
+        disk = _disk(layout.extra_disk(spec, number), extra.bus or settings.disk_bus, host)
+        if extra.serial is not None:
+            _text(disk, "serial", extra.serial)
+        yield disk
 
 
 def _disk(path: Path, bus: str, host: HostFeatures) -> ET.Element:
@@ -229,8 +237,9 @@ def _interface(port: PortIntent, settings: LibvirtSettings) -> ET.Element:
     interface = ET.Element("interface", {"type": "ethernet"})
     ET.SubElement(interface, "mac", {"address": port.mac})
     ET.SubElement(interface, "target", {"dev": port.device, "managed": "no"})
-    ET.SubElement(interface, "model", {"type": settings.nic_model})
-    if not settings.nic_offload and settings.nic_model == "virtio":
+    model = settings.mgmt_nic_model if port.index == 0 and settings.mgmt_nic_model else settings.nic_model
+    ET.SubElement(interface, "model", {"type": model})
+    if not settings.nic_offload and model == "virtio":
         driver = ET.SubElement(interface, "driver")
         off = {"csum": "off", "tso4": "off", "tso6": "off", "ecn": "off", "ufo": "off"}
         ET.SubElement(driver, "host", off | {"gso": "off"})
@@ -247,6 +256,13 @@ def _serial(spec: RuntimeSpec, line: int) -> ET.Element:
     ET.SubElement(serial, "log", {"file": str(layout.serial_log(spec, line)), "append": "on"})
     ET.SubElement(serial, "target", {"type": "isa-serial", "port": str(line)})
     return serial
+
+
+def _guest_agent(spec: RuntimeSpec) -> ET.Element:
+    channel = ET.Element("channel", {"type": "unix"})
+    ET.SubElement(channel, "source", {"mode": "bind", "path": str(layout.agent_socket(spec))})
+    ET.SubElement(channel, "target", {"type": "virtio", "name": AGENT_CHANNEL})
+    return channel
 
 
 def _graphics(spec: RuntimeSpec, settings: LibvirtSettings) -> Iterator[ET.Element]:

@@ -26,10 +26,14 @@ class _Strict(BaseModel):
 
 
 class ExtraDisk(_Strict):
-    """An empty disk beside the system disk, sparse; ``bus`` is that of the system disk unless given."""
+    """An empty disk beside the system disk, sparse; ``bus`` is that of the system disk unless given.
+
+    :ivar serial: serial number by which the guest tells its disks apart.
+    """
 
     size_gb: float = Field(gt=0, le=4096)
     bus: DiskBus | None = None
+    serial: Word | None = None
 
 
 class LibvirtSettings(_Strict):
@@ -41,13 +45,15 @@ class LibvirtSettings(_Strict):
     :ivar cpu_features: policy by feature, e.g. ``{"smep": "disable"}``.
     :ivar firmware: ``bios``, or ``uefi`` with the loader ``uefi_loader``; without ``uefi_nvram`` the flash is
         stateless (no variable store is added), with it the store is kept with the node's disks.
+    :ivar smm: system management mode; ``None`` leaves it to the emulator.
     :ivar disk_bus: bus of the system disk; ``cdrom_bus`` of media (``None``: what the machine type has).
-    :ivar nic_model: model of every port; ``nic_rom`` offers network boot; ``nic_offload`` leaves checksum and
+    :ivar nic_model: model of every port, ``mgmt_nic_model`` of the management port where that differs; ``nic_rom`` offers network boot; ``nic_offload`` leaves checksum and
         segmentation offload on (off is needed by user-space switches).
     :ivar serials: number of serial lines, each with a console and a log.
     :ivar video: ``vnc`` adds a VGA card with VNC on a socket in the node's folder.
     :ivar smbios: entries by block, e.g. ``{"system": {"manufacturer": "cisco"}}``.
     :ivar rng: a virtio random number source.
+    :ivar guest_agent: a virtio channel for the QEMU guest agent, by which the guest's health is known.
     :ivar extra_disks: further disks, empty when the node is new.
     """
 
@@ -58,15 +64,18 @@ class LibvirtSettings(_Strict):
     uefi_loader: str = Field("/usr/share/OVMF/OVMF_CODE_4M.fd", pattern="^/")
     uefi_nvram: bool = False
     uefi_nvram_template: str = Field("/usr/share/OVMF/OVMF_VARS_4M.fd", pattern="^/")
+    smm: bool | None = None
     disk_bus: DiskBus = "virtio"
     cdrom_bus: Literal["ide", "sata", "scsi"] | None = None
     nic_model: NicModel = "virtio"
+    mgmt_nic_model: NicModel | None = None
     nic_rom: bool = False
     nic_offload: bool = True
     serials: int = Field(1, ge=0, le=4)
     video: Literal["none", "vnc"] = "none"
     smbios: dict[SmbiosBlock, dict[Word, str]] = {}
     rng: bool = True
+    guest_agent: bool = False
     extra_disks: tuple[ExtraDisk, ...] = Field((), max_length=8)
 
     @property
