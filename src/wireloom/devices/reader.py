@@ -14,6 +14,7 @@ from wireloom.devices.sources import Sources, SourceText
 from wireloom.model.device import Device, ProviderRule
 from wireloom.model.diagnostic import Diagnostic
 from wireloom.model.dialogue import Cli
+from wireloom.model.provenance import Origin
 from wireloom.yamlfile import Bound, FileModel, Mapping, Path, Scalar, bind, did_you_mean, read_yaml
 
 __all__ = ["Entry", "Reading", "override_name", "read_catalogue"]
@@ -36,6 +37,17 @@ class Entry:
     override: str = ""
     written: frozenset[Path] = frozenset()
     overridden: frozenset[Path] = frozenset()
+
+    def origin(self, path: Path) -> Origin:
+        """Where the value at ``path`` of the device's file comes from."""
+        if _says(self.overridden, path):
+            return Origin(layer="override", where=self.override)
+        return Origin(layer="device", where=self.file) if _says(self.written, path) else Origin(layer="default")
+
+
+def _says(written: Iterable[Path], path: Path) -> bool:
+    """Whether one of the paths is the value itself, a part of it, or a short form above it."""
+    return any(known[: len(path)] == path or path[: len(known)] == known for known in written)
 
 
 @dataclass

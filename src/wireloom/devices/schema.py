@@ -21,7 +21,7 @@ from wireloom.model.device import (
 from wireloom.model.dialogue import Cli
 from wireloom.model.ports import PortNaming, template_fields
 from wireloom.yamlfile import FileModel
-from wireloom.yamlfile.values import Cpu, Memory, Text, TextMap, plain, wrong
+from wireloom.yamlfile.values import Cpu, Disk, Memory, Text, TextMap, plain, wrong
 
 __all__ = ["DeviceFile", "ProvidersFile"]
 
@@ -60,8 +60,8 @@ class MemoryRange(FileModel):
 class DiskRange(FileModel):
     """System disk of a device, in GiB."""
 
-    default: Annotated[float, Field(ge=0)] = Field(0, description="size it is grown to; 0: as the image has it")
-    minimum: Annotated[float, Field(ge=0)] = Field(0, description="smallest size it works with")
+    default: Disk = Field(0, description="`20GB` or GiB that it is grown to; 0: as the image has it")
+    minimum: Disk = Field(0, description="smallest size it works with")
 
 
 class HardwareFields(FileModel):
@@ -71,7 +71,7 @@ class HardwareFields(FileModel):
     memory: Annotated[MemoryRange, BeforeValidator(ranged)] = Field(
         MemoryRange(default=256), description="memory: amount or range"
     )
-    disk: Annotated[DiskRange, BeforeValidator(ranged)] = Field(DiskRange(), description="system disk: GiB or range")
+    disk: Annotated[DiskRange, BeforeValidator(ranged)] = Field(DiskRange(), description="system disk: size or range")
     spare_ports: Annotated[int, Field(ge=0, le=64)] = Field(4, description="ports made up front beyond those in use")
     min_ports: Annotated[int, Field(ge=0, le=64)] = Field(0, description="data ports that are made in any case")
     reserved_ports: Annotated[int, Field(ge=0, le=8)] = Field(
@@ -144,7 +144,7 @@ class ImageProfileFields(FileModel):
     pattern: Regex = Field(description="regex that the image's name matches in full")
     cpu: Cpu | None = Field(None, description="cores")
     memory: Memory | None = Field(None, description="`512MB`, `2GiB` or MiB")
-    disk: Annotated[float, Field(ge=0)] | None = Field(None, description="GiB")
+    disk: Disk | None = Field(None, description="`20GB` or GiB")
     settings: Annotated[dict[str, Any], AfterValidator(plain)] = Field({}, description="the provider's own settings")
 
     def value(self) -> ImageProfile:
@@ -158,7 +158,7 @@ class ProviderFields(GuestFields):
 
     image: Text = Field("", description="default image; empty when the user has to name one")
     images: list[ImageProfileFields] = Field([], description="images that differ")
-    env: TextMap = Field({}, description="environment variables; those of the topology win")
+    env: TextMap = Field({}, description="environment variables, each a template; those of the topology win")
     settings: Annotated[dict[str, Any], AfterValidator(plain)] = Field({}, description="the provider's own settings")
     hardware: HardwareFields | None = Field(None, description="where it differs on this provider")
     needs: list[NeedWord] = Field(

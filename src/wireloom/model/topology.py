@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from wireloom.model.base import Value
+from wireloom.model.device import Need
+from wireloom.model.provenance import Origin
 from wireloom.model.slice import Bind, Condition, RestartPolicy
 
 __all__ = ["LinkEnd", "LinkSpec", "NodeSpec", "Position", "Topology"]
@@ -59,6 +61,11 @@ class NodeSpec(Value):
     :ivar settings: the provider's own settings.
     :ivar spare_ports: NICs made up front beyond those in use, where a provider cannot add them later.
     :ivar management: whether the node is on the management network.
+    :ivar disk_gb: the system disk has at least so many GiB; 0: as the image has it.
+    :ivar needs: what its host must have; see :data:`wireloom.model.device.Need`.
+    :ivar machines: further machines that it would be made of, which nothing can run yet.
+    :ivar origins: where values come from, by ``cpu``, ``memory``, ``disk``, ``spare-ports``, ``image``, ``provider``
+        and ``settings.<key>``.
     """
 
     name: str
@@ -79,6 +86,10 @@ class NodeSpec(Value):
     settings: dict[str, Any] = {}
     spare_ports: int = 4
     management: bool = True
+    disk_gb: float = 0
+    needs: tuple[Need, ...] = ()
+    machines: tuple[str, ...] = ()
+    origins: dict[str, Origin] = {}
 
 
 class Topology(Value):

@@ -10,7 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from wireloom.yamlfile.tree import WrittenFloat, WrittenInt
 
-__all__ = ["Cpu", "Memory", "Text", "TextMap", "Word", "plain", "wrong"]
+__all__ = ["Cpu", "Disk", "Memory", "Text", "TextMap", "Word", "plain", "wrong"]
 
 #: MiB by unit. In lab files MB and MiB are used for the same thing: a machine of "512MB" has 512 MiB.
 _UNITS: Final = {
@@ -36,6 +36,17 @@ def _memory(value: Any) -> Any:
     if match is None or unit not in _UNITS:
         raise wrong(f"{value!r} is not an amount of memory", "write 512MB, 2GiB or a number of MiB")
     return round(float(match.group(1)) * _UNITS[unit])
+
+
+def _disk(value: Any) -> Any:
+    """GiB from a number of GiB or text with a unit."""
+    if not isinstance(value, str):
+        return value
+    match = _MEMORY.fullmatch(value.strip())
+    unit = match.group(2).upper() if match else None
+    if match is None or not unit or unit not in _UNITS:
+        raise wrong(f"{value!r} is not the size of a disk", "write 20GB or a number of GiB")
+    return float(match.group(1)) * _UNITS[unit] / 1024
 
 
 def _text(value: Any) -> Any:
@@ -70,6 +81,20 @@ Memory = Annotated[
             "oneOf": [
                 {"type": "integer", "minimum": 4},
                 {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?\\s*([MmGgTt]([Ii]?[Bb])?)?$"},
+            ]
+        }
+    ),
+]
+#: GiB; 0: as the image has it.
+Disk = Annotated[
+    float,
+    BeforeValidator(_disk),
+    Field(ge=0, le=64 * 2**10, allow_inf_nan=False),
+    WithJsonSchema(
+        {
+            "oneOf": [
+                {"type": "number", "minimum": 0},
+                {"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?\\s*[MmGgTt]([Ii]?[Bb])?$"},
             ]
         }
     ),

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from wireloom.yamlfile import FileModel
 from wireloom.yamlfile.tree import BlockText
-from wireloom.yamlfile.values import Cpu, Memory, TextMap, Word, plain, wrong
+from wireloom.yamlfile.values import Cpu, Disk, Memory, TextMap, Word, plain, wrong
 
 __all__ = ["BindFields", "DefaultsFields", "LinkFields", "NodeFields", "PositionFields", "Startup", "TopologyFields"]
 
@@ -140,6 +140,11 @@ class _Common(FileModel):
     memory: Memory | None = Field(
         None, description="`512MB`, `2GiB` or a number of MiB (MB and MiB mean the same)", examples=["512MB"]
     )
+    disk: Disk | None = Field(
+        None,
+        description="size that the system disk is grown to: `20GB` or a number of GiB; 0 leaves it as the image has it",
+        examples=["20GB"],
+    )
     host: Word | None = Field(None, description="name of the host to run on; placement chooses when it is not given")
     startup_config: StartupField = Field(
         None, description="the configuration as a block (`|`), or the path of a file, relative to this file"
@@ -169,7 +174,9 @@ class NodeFields(_Common):
         description="nodes to wait for at every start: a list of names (until ready), or name: running|ready",
     )
     position: PositionField | None = Field(None, description="where the studio draws it: `[x, y]`")
-    settings: Settings | None = Field(None, description="settings of the node's provider; these win over the device's")
+    settings: Settings | None = Field(
+        None, description="settings of the node's provider; these win over the device's, and `null` turns one off"
+    )
 
 
 class DefaultsFields(_Common):

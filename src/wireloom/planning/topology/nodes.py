@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from wireloom.devices import DeviceCatalogue
 from wireloom.model.device import Device, ProviderSupport
+from wireloom.model.provenance import Origin
 from wireloom.model.slice import Bind, Condition, RestartPolicy
 from wireloom.model.topology import NodeSpec, Position
+from wireloom.planning.hardware import Profile, Said, limits, resolve
 from wireloom.planning.topology.fields import BindFields, DefaultsFields, NodeFields, TopologyFields
 from wireloom.planning.topology.images import check_image
 from wireloom.planning.topology.names import check_name
@@ -102,14 +104,16 @@ class _OneNode:
         provider = self._provider(device)
         if provider is None:
             return None
-        support = device.providers[provider]
+        support = device.on(provider)
+        image = self._image(device, provider, support)
+        profile = self._profile(device, provider, image)
         return NodeSpec(
             name=self._name,
             device=device.name,
             provider=provider,
-            image=self._image(device, provider, support),
-            cpu=self._cpu(device, provider),
-            memory_mb=self._memory(device, provider),
+            image=image,
+            cpu=profile.cpu,
+            memory_mb=profile.memory_mb,
             host=self._pick("host"),
             startup_config=self._startup_config(device, provider, support),
             env={**support.env, **self._merged("env")},
@@ -119,9 +123,17 @@ class _OneNode:
             depends_on=depends_on,
             restart=RestartPolicy(self._pick("restart") or RestartPolicy.ON_FAILURE),
             position=self._position(),
-            settings=self._settings(provider, support),
-            spare_ports=self._spare_ports(device, provider),
+            settings=profile.settings,
+            spare_ports=profile.spare_ports,
             management=self._management(device),
+            disk_gb=profile.disk_gb,
+            needs=support.needs,
+            machines=self._machines(device, provider),
+            origins={
+                **profile.origins,
+                "image": self._choice("image", device),
+                "provider": self._choice("provider", device),
+            },
         )
 
     def _pick(self, field: str) -> Any:
@@ -191,25 +203,51 @@ class _OneNode:
         )
         return image
 
-    def _cpu(self, device: Device, provider: str) -> float:
-        needed = device.hardware_on(provider).cpu
-        cpu: float | None = self._pick("cpu")
-        if cpu is None:
-            return needed.default
-        if cpu < needed.minimum:
-            message = f"{cpu:g} cores are too few for {device.name} on {provider}"
-            self._bound.report(self._where("cpu"), message, f"give it at least {needed.minimum:g}")
-        return cpu
+    def _profile(self, device: Device, provider: str, image: str) -> Profile:
+        """Size and settings with every layer applied, those outside of what the device works with reported."""
+        self._check_settings(provider)
+        profile = resolve(
+            self._reader.devices.entry(device.name),
+            device,
+            provider,
+            image,
+            [self._said("defaults", provider), self._said("node", provider)],
+        )
+        for limit in limits(device, provider, image, profile):
+            self._bound.report(self._where(limit.key), limit.message, limit.suggestion)
+        return profile
 
-    def _memory(self, device: Device, provider: str) -> int:
-        needed = device.hardware_on(provider).memory_mb
-        memory: int | None = self._pick("memory")
-        if memory is None:
-            return int(needed.default)
-        if memory < needed.minimum:
-            message = f"{memory} MiB of memory are too little for {device.name} on {provider}"
-            self._bound.report(self._where("memory"), message, f"give it at least {needed.minimum:g}MB")
-        return memory
+    def _said(self, layer: Literal["defaults", "node"], provider: str) -> Said:
+        holder = self._defaults if layer == "defaults" else self._fields
+        top: Path = ("defaults",) if layer == "defaults" else ("nodes", self._name)
+        below = ("settings", provider) if layer == "defaults" else ("settings",)
+        shared = (self._defaults.settings or {}).get(provider, {})
+
+        def where(key: str) -> str:
+            path = (*below, key.removeprefix("settings.")) if key.startswith("settings.") else (key,)
+            return self._line(*top, *path)
+
+        return Said(
+            layer=layer,
+            sizes={
+                "cpu": holder.cpu, "memory": holder.memory, "disk": holder.disk, "spare-ports": holder.spare_ports,
+            },
+            settings=shared if layer == "defaults" else self._fields.settings or {},
+            where=where,
+        )  # fmt: skip
+
+    def _line(self, *path: str | int) -> str:
+        place = self._bound.place(*path)
+        return f"{self._bound.document.file}:{place.mark.line}" if place else self._bound.document.file
+
+    def _choice(self, field: Literal["image", "provider"], device: Device) -> Origin:
+        """Where the node's image or provider comes from."""
+        if getattr(self._fields, field) is not None:
+            return Origin(layer="node", where=self._line("nodes", self._name, field))
+        if getattr(self._defaults, field) is not None:
+            return Origin(layer="defaults", where=self._line("defaults", field))
+        entry = self._reader.devices.entry(device.name)
+        return entry.origin(("default-provider",)) if field == "provider" else entry.origin(("providers",))
 
     def _startup_config(self, device: Device, provider: str, support: ProviderSupport) -> str | None:
         startup = self._pick("startup_config")
@@ -270,23 +308,23 @@ class _OneNode:
         given = self._fields.position
         return None if given is None else Position(x=given.x, y=given.y)
 
-    def _settings(self, provider: str, support: ProviderSupport) -> dict[str, Any]:
-        shared = (self._defaults.settings or {}).get(provider, {})
-        own = self._fields.settings or {}
+    def _check_settings(self, provider: str) -> None:
         schema = self._reader.schema(provider)
-        if schema is not None:
-            layers: tuple[tuple[Path, dict[str, Any]], ...] = (
-                (("defaults", "settings", provider), shared),
-                (("nodes", self._name, "settings"), own),
-            )
-            for path, values in layers:
-                for below, message, suggestion, at_key in check_settings(schema, values):
-                    self._bound.report((*path, *below), f"{provider}: {message}", suggestion, at_key=at_key)
-        return {**support.settings, **shared, **own}
+        if schema is None:
+            return
+        layers: tuple[tuple[Path, dict[str, Any]], ...] = (
+            (("defaults", "settings", provider), (self._defaults.settings or {}).get(provider, {})),
+            (("nodes", self._name, "settings"), self._fields.settings or {}),
+        )
+        for path, values in layers:
+            said = {key: value for key, value in values.items() if value is not None}  # null turns a setting off
+            for below, message, suggestion, at_key in check_settings(schema, said):
+                self._bound.report((*path, *below), f"{provider}: {message}", suggestion, at_key=at_key)
 
-    def _spare_ports(self, device: Device, provider: str) -> int:
-        given: int | None = self._pick("spare_ports")
-        return device.hardware_on(provider).spare_ports if given is None else given
+    def _machines(self, device: Device, provider: str) -> tuple[str, ...]:
+        """Further machines of the node; a provider that stands in for every device needs none."""
+        rule = self._reader.devices.rules.get(provider)
+        return () if rule is not None and rule.every_device else tuple(member.name for member in device.members)
 
     def _management(self, device: Device) -> bool:
         given: bool | None = self._pick("mgmt")
