@@ -24,10 +24,12 @@ from wireloom.fabric.remote_methods import (
     ConsoleQuestion,
     CreateQuestion,
     ExecInRuntime,
+    FileQuestion,
     ImageQuestion,
     LogQuestion,
     Nothing,
     ObserveQuestion,
+    RecentQuestion,
     RuntimeRef,
     SelfDescription,
     StopQuestion,
@@ -45,7 +47,7 @@ from wireloom.model.runtime import (
     RuntimeStatus,
 )
 from wireloom.model.slice import PortIntent
-from wireloom.providers.contract import Abilities, ByteStream, ImageStore
+from wireloom.providers.contract import Abilities, ByteStream, Health, ImageStore
 
 __all__ = ["RemoteProvider"]
 
@@ -67,7 +69,12 @@ class RemoteProvider:
         self._host = host
         self._methods = methods.for_provider(description.name)
         self.images: ImageStore = _RemoteImages(self)
-        self.abilities = Abilities(carrier=_RemoteCarriers(self) if description.carrier else None)
+        self.abilities = Abilities(
+            carrier=_RemoteCarriers(self) if description.carrier else None,
+            files=_RemoteFiles(self) if description.files else None,
+            health=_RemoteHealth(self) if description.health else None,
+            recent=_RemoteRecent(self) if description.recent else None,
+        )
 
     @classmethod
     async def connect(cls, fabric: Fabric, host: str, name: str) -> RemoteProvider:
@@ -202,3 +209,31 @@ class _RemoteCarriers:
     async def set_carrier(self, runtime_id: str, carriers: Mapping[int, bool]) -> None:
         question = CarrierQuestion(runtime_id=runtime_id, carriers=dict(carriers))
         await self._ask(self._methods.set_carrier, question)
+
+
+class _RemoteFiles:
+    def __init__(self, provider: RemoteProvider) -> None:
+        self._ask = provider.ask
+        self._methods = methods.for_provider(provider.name)
+
+    async def read(self, runtime_id: str, path: str) -> bytes:
+        return (await self._ask(self._methods.file_read, FileQuestion(runtime_id=runtime_id, path=path))).content
+
+
+class _RemoteHealth:
+    def __init__(self, provider: RemoteProvider) -> None:
+        self._ask = provider.ask
+        self._methods = methods.for_provider(provider.name)
+
+    async def health(self, runtime_id: str) -> Health:
+        return (await self._ask(self._methods.health, RuntimeRef(runtime_id=runtime_id))).health
+
+
+class _RemoteRecent:
+    def __init__(self, provider: RemoteProvider) -> None:
+        self._ask = provider.ask
+        self._methods = methods.for_provider(provider.name)
+
+    async def recent(self, runtime_id: str, line: int, size: int) -> bytes:
+        question = RecentQuestion(runtime_id=runtime_id, line=line, size=size)
+        return (await self._ask(self._methods.recent, question)).content

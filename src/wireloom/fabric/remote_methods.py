@@ -19,6 +19,7 @@ from wireloom.model.runtime import (
     RuntimeStatus,
 )
 from wireloom.model.slice import PortIntent
+from wireloom.providers.contract import Health
 
 __all__ = ["ProviderMethods", "for_provider"]
 
@@ -31,11 +32,14 @@ class Nothing(Value):
 
 
 class SelfDescription(Value):
-    """What a provider is before it is asked anything: ``carrier``: it has that ability."""
+    """What a provider is before it is asked anything; ``carrier``, ``files``, …: it has that ability."""
 
     name: str
     settings_schema: dict[str, Any]
     carrier: bool
+    files: bool
+    health: bool
+    recent: bool = False
 
 
 class CallRef(Value):
@@ -88,6 +92,25 @@ class CarrierQuestion(Value):
     carriers: dict[int, bool]
 
 
+class FileQuestion(Value):
+    runtime_id: str
+    path: str
+
+
+class FileAnswer(Value):
+    content: bytes
+
+
+class RecentQuestion(Value):
+    runtime_id: str
+    line: int
+    size: int
+
+
+class HealthAnswer(Value):
+    health: Health
+
+
 class ImageQuestion(Value):
     """``source``: a file on the serving host."""
 
@@ -134,6 +157,9 @@ class ProviderMethods:
     stats: Method[RuntimeRef, RuntimeStats]
     cancel: Method[CallRef, Nothing]
     set_carrier: Method[CarrierQuestion, Nothing]
+    file_read: Method[FileQuestion, FileAnswer]
+    health: Method[RuntimeRef, HealthAnswer]
+    recent: Method[RecentQuestion, FileAnswer]
     image_has: Method[ImageQuestion, PresenceAnswer]
     image_load: Method[ImageQuestion, ImageAnswer]
     image_remove: Method[ImageQuestion, Nothing]
@@ -166,6 +192,9 @@ def for_provider(provider: str) -> ProviderMethods:
         stats=row("stats", RuntimeRef, RuntimeStats),
         cancel=row("cancel", CallRef, Nothing, 60),
         set_carrier=row("set_carrier", CarrierQuestion, Nothing),
+        file_read=row("file_read", FileQuestion, FileAnswer, 60),
+        health=row("health", RuntimeRef, HealthAnswer, 90),
+        recent=row("recent", RecentQuestion, FileAnswer),
         image_has=row("image_has", ImageQuestion, PresenceAnswer),
         image_load=row("image_load", ImageQuestion, ImageAnswer, 1800),
         image_remove=row("image_remove", ImageQuestion, Nothing, 60),

@@ -18,6 +18,9 @@ from wireloom.fabric.remote_methods import (
     ConsoleQuestion,
     CreateQuestion,
     ExecInRuntime,
+    FileAnswer,
+    FileQuestion,
+    HealthAnswer,
     ImageAnswer,
     ImageQuestion,
     ImagesAnswer,
@@ -26,6 +29,7 @@ from wireloom.fabric.remote_methods import (
     ObserveAnswer,
     ObserveQuestion,
     PresenceAnswer,
+    RecentQuestion,
     RuntimeRef,
     SelfDescription,
     StopQuestion,
@@ -57,6 +61,9 @@ async def serve_provider(fabric: Fabric, host: str, provider: Provider) -> None:
     await fabric.serve(host, table.stats, served.stats)
     await fabric.serve(host, table.cancel, served.cancel)
     await fabric.serve(host, table.set_carrier, served.set_carrier)
+    await fabric.serve(host, table.file_read, served.file_read)
+    await fabric.serve(host, table.health, served.health)
+    await fabric.serve(host, table.recent, served.recent)
     await fabric.serve(host, table.image_has, served.image_has)
     await fabric.serve(host, table.image_load, served.image_load)
     await fabric.serve(host, table.image_remove, served.image_remove)
@@ -79,6 +86,9 @@ class _Served:
             name=self._provider.name,
             settings_schema=self._provider.settings_schema(),
             carrier=self._provider.abilities.carrier is not None,
+            files=self._provider.abilities.files is not None,
+            health=self._provider.abilities.health is not None,
+            recent=self._provider.abilities.recent is not None,
         )
 
     async def capabilities(self, _: Nothing) -> Capabilities:
@@ -138,6 +148,24 @@ class _Served:
             raise Unsupported(f"the provider {self._provider.name} does not control carriers")
         await control.set_carrier(question.runtime_id, question.carriers)
         return Nothing()
+
+    async def file_read(self, question: FileQuestion) -> FileAnswer:
+        files = self._provider.abilities.files
+        if files is None:
+            raise Unsupported(f"the provider {self._provider.name} cannot read a guest's files")
+        return FileAnswer(content=await files.read(question.runtime_id, question.path))
+
+    async def health(self, question: RuntimeRef) -> HealthAnswer:
+        check = self._provider.abilities.health
+        if check is None:
+            raise Unsupported(f"the provider {self._provider.name} does not know how its guests are")
+        return HealthAnswer(health=await check.health(question.runtime_id))
+
+    async def recent(self, question: RecentQuestion) -> FileAnswer:
+        ability = self._provider.abilities.recent
+        if ability is None:
+            raise Unsupported(f"the provider {self._provider.name} keeps no output of its console lines")
+        return FileAnswer(content=await ability.recent(question.runtime_id, question.line, question.size))
 
     async def image_has(self, question: ImageQuestion) -> PresenceAnswer:
         return PresenceAnswer(present=await self._provider.images.has(question.image))

@@ -140,9 +140,9 @@ class HealthCheck(Protocol):
     """Ability of a provider whose guests, or agents in them, can say how they are."""
 
     async def health(self, runtime_id: str) -> Health:
-        """``unknown`` where this guest has no such check, or cannot be asked now.
+        """``unknown`` where this guest has no such check, which does not change during a boot.
 
-        :raises NotFound: no such runtime.
+        :raises NotFound: no such runtime. :raises WireloomError: it cannot be asked now.
         """
         ...
 

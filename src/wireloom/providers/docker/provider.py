@@ -27,9 +27,12 @@ from wireloom.model.runtime import (
 from wireloom.model.slice import PortIntent
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.contract import Abilities, ByteStream, ImageStore
+from wireloom.providers.docker.attach import RecentLog, attach_terminal
 from wireloom.providers.docker.commands import open_terminal, run_command
 from wireloom.providers.docker.engine import Engine, check_version
+from wireloom.providers.docker.files import ContainerFiles
 from wireloom.providers.docker.gate import GATE_SHELL, find_busybox, open_gate, prepare_gate
+from wireloom.providers.docker.health import ContainerHealth
 from wireloom.providers.docker.images import DockerImageStore
 from wireloom.providers.docker.inspection import Run, query, status_of, summary_status
 from wireloom.providers.docker.process import has_all_capabilities
@@ -64,8 +67,12 @@ class DockerProvider:
 
     def __init__(self, installation: str, *, url: str | None = None, busybox: Path | None = None) -> None:
         self.installation = installation
-        self.abilities = Abilities()
         self._engine = Engine(url)
+        self.abilities = Abilities(
+            files=ContainerFiles(self._engine),
+            health=ContainerHealth(self._engine),
+            recent=RecentLog(self._engine),
+        )
         self._images = DockerImageStore(self._engine)
         self.images: ImageStore = self._images
         self._busybox = busybox
@@ -83,9 +90,10 @@ class DockerProvider:
             attachments="gated",
             exec=True,
             files=True,
-            consoles=frozenset({"exec"}),
+            consoles=frozenset({"exec", "serial"}),
             binds=True,
             fractional_cpu=True,
+            pulls=True,
             privileged=has_all_capabilities(),
         )
         try:
@@ -299,8 +307,8 @@ class DockerProvider:
         return None if run is None else NamespaceAttachment(netns=run.process.netns)
 
     async def console(self, runtime_id: str, request: ConsoleRequest) -> ByteStream:
-        if request.kind != "exec":
-            raise Unsupported(f"a container has no {request.kind} console", hint="use a console of kind exec")
+        if request.kind == "serial":
+            return await attach_terminal(self._engine, runtime_id, request.line)
         return await open_terminal(
             self._engine, runtime_id, request.command or _SHELL, columns=request.columns, rows=request.rows
         )

@@ -3,7 +3,7 @@
 ::
 
     <folder>/storage/   system-…, extra-… disks, firmware variables
-    <folder>/console/   serial<n>.sock, vnc.sock
+    <folder>/console/   serial<n>.sock, vnc.sock, agent.sock
     <folder>/logs/      serial<n>.log (this power-on), serial<n>.log.previous-1 … -3
 """
 
@@ -16,7 +16,16 @@ from wireloom.errors import InvalidInput
 from wireloom.model.identity import short_hash
 from wireloom.model.runtime import RuntimeSpec
 
-__all__ = ["check_paths", "extra_disk", "nvram", "serial_log", "serial_socket", "system_disk", "vnc_socket"]
+__all__ = [
+    "agent_socket",
+    "check_paths",
+    "extra_disk",
+    "nvram",
+    "serial_log",
+    "serial_socket",
+    "system_disk",
+    "vnc_socket",
+]
 
 #: sizeof(sun_path) is 108 with the closing NUL (unix(7)).
 _SOCKET_PATH_LIMIT: Final = 107
@@ -41,6 +50,10 @@ def serial_socket(spec: RuntimeSpec, line: int) -> Path:
 
 def serial_log(spec: RuntimeSpec, line: int) -> Path:
     return spec.folder / "logs" / f"serial{line}.log"
+
+
+def agent_socket(spec: RuntimeSpec) -> Path:
+    return spec.folder / "console" / "agent.sock"
 
 
 def vnc_socket(spec: RuntimeSpec) -> Path:

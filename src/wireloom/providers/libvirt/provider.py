@@ -40,9 +40,10 @@ from wireloom.providers.contract import Abilities, ByteStream, ImageStore
 from wireloom.providers.libvirt import acceleration, bootlog, cgroups, disks, domains, layout, process, qemu_img
 from wireloom.providers.libvirt.acceleration import AccelerationWish
 from wireloom.providers.libvirt.connection import Connections
-from wireloom.providers.libvirt.console import open_serial
+from wireloom.providers.libvirt.console import SerialTails, open_serial
 from wireloom.providers.libvirt.domains import Domain
 from wireloom.providers.libvirt.events import EventHub
+from wireloom.providers.libvirt.guest_agent import GuestAgentHealth
 from wireloom.providers.libvirt.images import FolderImages
 from wireloom.providers.libvirt.metadata import Run
 from wireloom.providers.libvirt.render import HostFeatures, render_domain
@@ -98,7 +99,9 @@ class LibvirtProvider:
         self._seen: dict[str, Domain] = {}
         self._images = FolderImages(image_folder, self._bases_in_use)
         self.images: ImageStore = self._images
-        self.abilities = Abilities(carrier=self)
+        self.abilities = Abilities(
+            carrier=self, health=GuestAgentHealth(self._connections), recent=SerialTails(self._get)
+        )
 
     @staticmethod
     def settings_schema() -> dict[str, Any]:
@@ -122,6 +125,7 @@ class LibvirtProvider:
             media=frozenset({"iso", "fat"}),
             consoles=frozenset({"serial"}),
             fractional_cpu=cgroups.cpu_quota_works(),
+            disk=True,
             parallel_starts=2,
             **facts,
         )

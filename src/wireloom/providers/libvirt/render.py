@@ -19,11 +19,13 @@ from wireloom.model.runtime import Medium, RuntimeSpec
 from wireloom.model.slice import PortIntent
 from wireloom.providers.libvirt import layout
 from wireloom.providers.libvirt.acceleration import Acceleration
-from wireloom.providers.libvirt.layout import AGENT_CHANNEL
 from wireloom.providers.libvirt.metadata import node_element
 from wireloom.providers.libvirt.settings import LibvirtSettings
 
-__all__ = ["HostFeatures", "domain_uuid", "port_alias", "render_domain"]
+__all__ = ["AGENT_CHANNEL", "HostFeatures", "domain_uuid", "port_alias", "render_domain"]
+
+#: Name by which the QEMU guest agent finds its channel.
+AGENT_CHANNEL: Final = "org.qemu.guest_agent.0"
 
 #: Period of the CPU bandwidth limit in microseconds (the kernel's own default).
 _CPU_PERIOD_US: Final = 100_000

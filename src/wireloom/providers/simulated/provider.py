@@ -22,8 +22,9 @@ from wireloom.model.runtime import (
 )
 from wireloom.model.slice import PortIntent
 from wireloom.model.state import RuntimePhase
-from wireloom.providers.contract import Abilities, ByteStream, ImageStore
+from wireloom.providers.contract import Abilities, ByteStream, Health, ImageStore
 from wireloom.providers.simulated.guest import run_in_guest
+from wireloom.providers.simulated.lines import EchoStream, SimulatedLine
 from wireloom.providers.simulated.settings import SimulatedSettings
 from wireloom.providers.simulated.world import SimulatedRuntime, SimulatedWorld
 
@@ -45,7 +46,12 @@ class SimulatedProvider:
         self.world = world
         self.images: ImageStore = SimulatedImageStore(world)
         by_provider = world.capabilities.carrier == "provider"
-        self.abilities = Abilities(carrier=_Carriers(self) if by_provider else None)
+        self.abilities = Abilities(
+            carrier=_Carriers(self) if by_provider else None,
+            files=_Files(self) if world.capabilities.files else None,
+            health=_Health(self),
+            recent=self,
+        )
 
     @staticmethod
     def settings_schema() -> dict[str, Any]:
@@ -113,8 +119,14 @@ class SimulatedProvider:
     async def console(self, runtime_id: str, request: ConsoleRequest) -> ByteStream:
         if request.kind not in self.world.capabilities.consoles:
             raise Unsupported(f"this provider has no {request.kind} console")
-        async with self._running("console", runtime_id):
-            return _EchoStream()
+        async with self._running("console", runtime_id) as runtime:
+            if request.kind == "serial":
+                return SimulatedLine(self.world, runtime, request.line)
+            return EchoStream()
+
+    async def recent(self, runtime_id: str, line: int, size: int) -> bytes:
+        async with self._verb("recent", runtime_id) as runtime:
+            return bytes(runtime.line(line)[-size:])
 
     async def exec(
         self, runtime_id: str, command: Sequence[str], *, timeout_s: float, stdin: bytes = b""
@@ -249,26 +261,34 @@ class _Carriers:
         runtime.carriers.update(carriers)
 
 
-class _EchoStream:
-    """A terminal that gives back what is typed."""
+class _Files:
+    """The guest's file system is a table."""
 
-    def __init__(self) -> None:
-        self._typed: asyncio.Queue[bytes] = asyncio.Queue()
-        self._closed = False
+    def __init__(self, provider: SimulatedProvider) -> None:
+        self._world = provider.world
 
-    async def read(self) -> bytes:
-        return b"" if self._closed else await self._typed.get()
+    async def read(self, runtime_id: str, path: str) -> bytes:
+        await self._world.before("read", None)
+        if not path.startswith("/"):
+            raise InvalidInput(f"{path!r} is no absolute path in the guest")
+        runtime = self._world.runtimes.get(runtime_id)
+        if runtime is None or path not in runtime.storage:
+            raise NotFound(f"there is no file {path} in the guest")
+        return runtime.storage[path]
 
-    async def write(self, data: bytes) -> None:
-        if data and not self._closed:
-            self._typed.put_nowait(data)
 
-    async def resize(self, columns: int, rows: int) -> None:
-        del columns, rows
+class _Health:
+    """As the world's script says."""
 
-    async def close(self) -> None:
-        self._closed = True
-        self._typed.put_nowait(b"")
+    def __init__(self, provider: SimulatedProvider) -> None:
+        self._world = provider.world
+
+    async def health(self, runtime_id: str) -> Health:
+        await self._world.before("health", None)
+        runtime = self._world.runtimes.get(runtime_id)
+        if runtime is None:
+            raise NotFound(f"no simulated runtime {runtime_id}")
+        return self._world.health.get(runtime.spec.identity.node, "unknown")
 
 
 def _status(runtime: SimulatedRuntime) -> RuntimeStatus:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from wireloom.errors import CapacityExceeded, NotFound, Unavailable, WireloomError
 from wireloom.model.runtime import Capabilities, EventKind, ExecResult, ImageInfo, RuntimeEvent, RuntimeSpec
 from wireloom.model.state import RuntimePhase
+from wireloom.providers.contract import Health
 from wireloom.providers.simulated.settings import SimulatedSettings
 
 __all__ = ["CONTAINER_LIKE", "MACHINE_LIKE", "SimulatedRuntime", "SimulatedWorld"]
@@ -23,9 +24,10 @@ CONTAINER_LIKE = Capabilities(
     attachments="gated",
     exec=True,
     files=True,
-    consoles=frozenset({"exec"}),
+    consoles=frozenset({"exec", "serial"}),
     binds=True,
     fractional_cpu=True,
+    disk=True,
 )
 
 #: Ports before start, carriers by the provider, media and serial lines: as virtual machines do.
@@ -38,17 +40,20 @@ MACHINE_LIKE = Capabilities(
     ports_fixed=True,
     media=frozenset({"iso", "fat"}),
     consoles=frozenset({"serial"}),
+    disk=True,
 )
 
 Answer = Callable[["SimulatedRuntime", Sequence[str], bytes], Awaitable[ExecResult]]
+#: What the guest writes on a serial line when that is typed there: runtime, line, bytes.
+LineAnswer = Callable[["SimulatedRuntime", int, bytes], bytes]
 
 
 @dataclass
 class SimulatedRuntime:
     """One runtime of the world. ``boots`` counts starts; ``released`` how often guest code began to run.
 
-    ``storage`` is the guest's file system, kept until the runtime is destroyed; ``log`` is what it wrote since
-    power-on.
+    ``storage`` is the guest's file system, kept until the runtime is destroyed; ``log`` is what it wrote on serial
+    line 0 since power-on, ``lines`` what it wrote on the others, and ``typed`` what was typed, by line.
     """
 
     runtime_id: str
@@ -60,6 +65,8 @@ class SimulatedRuntime:
     boots: int = 0
     released: int = 0
     log: bytearray = field(default_factory=bytearray)
+    lines: dict[int, bytearray] = field(default_factory=dict)
+    typed: dict[int, bytearray] = field(default_factory=dict)
     storage: dict[str, bytes] = field(default_factory=dict)
     carriers: dict[int, bool] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,6 +80,10 @@ class SimulatedRuntime:
     def netns(self) -> str:
         """A made-up namespace path, new for each boot as on a real host."""
         return f"/simulated/{self.runtime_id}/{self.boots}"
+
+    def line(self, number: int) -> bytearray:
+        """What was written on a serial line since power-on."""
+        return self.log if number == 0 else self.lines.setdefault(number, bytearray())
 
     def notify(self) -> None:
         """Wake those who follow the log."""
@@ -98,7 +109,9 @@ class SimulatedWorld:
     :ivar pullable: images that ``load`` without a file finds.
     :ivar max_runtimes: ``create`` beyond it is ``CapacityExceeded``.
     :ivar engine_up: while false every verb is ``Unavailable``.
+    :ivar line_answer: the guest behind the serial lines; it echoes what is typed.
     :ivar calls: how often each verb was asked for, e.g. ``world.calls["create"]``.
+    :ivar health: how nodes say that they are, by name; ``unknown`` where nothing is said.
     :ivar namespace_gone: called with the namespace of a runtime that went down.
     """
 
@@ -112,7 +125,9 @@ class SimulatedWorld:
         self.engine_up = True
         self.calls: Counter[str] = Counter()
         self.answer: Answer | None = None
+        self.line_answer: LineAnswer = lambda _runtime, _line, typed: typed
         self.answers: dict[tuple[str, ...], ExecResult] = {}
+        self.health: dict[str, Health] = {}
         self.namespace_gone: list[Callable[[str], None]] = []
         self._delays: dict[tuple[str, str | None], float] = {}
         self._faults: list[_Fault] = []
@@ -208,6 +223,8 @@ class SimulatedWorld:
         runtime.exit_code = None
         runtime.started_at = self.clock()
         runtime.log.clear()
+        runtime.lines.clear()
+        runtime.typed.clear()
         self._publish_of(runtime, EventKind.STARTED)
         self._crash_if_scripted(runtime)
 
@@ -231,9 +248,16 @@ class SimulatedWorld:
         self._publish_of(runtime, EventKind.EXITED)
         runtime.notify()
 
-    def write_log(self, runtime: SimulatedRuntime, text: bytes) -> None:
-        runtime.log += text
+    def write_log(self, runtime: SimulatedRuntime, text: bytes, line: int = 0) -> None:
+        """The guest writes on one of its serial lines."""
+        runtime.line(line).extend(text)
         runtime.notify()
+
+    def type(self, runtime: SimulatedRuntime, line: int, data: bytes) -> None:
+        """Somebody types on a serial line."""
+        runtime.typed.setdefault(line, bytearray()).extend(data)
+        if answer := self.line_answer(runtime, line, data):
+            self.write_log(runtime, answer, line)
 
     def subscribe(self, installation: str) -> asyncio.Queue[RuntimeEvent]:
         """Events of that installation's runtimes, beginning with ``RESYNC``."""

@@ -394,5 +394,7 @@ CHECKS: tuple[Check, ...] = (
     Check(guest.check_boot_log),
     Check(guest.check_stats),
     Check(guest.check_files, lambda c, h: "" if c.files else "files are not declared"),
+    Check(guest.check_file_reading, lambda c, h: "" if c.files else "files are not declared"),
+    Check(guest.check_health),
     Check(guest.check_environment, lambda c, h: "" if c.exec and c.binds else "exec and binds are not declared"),
 )

@@ -6,9 +6,10 @@ import asyncio
 import re
 from collections.abc import Awaitable, Sequence
 
-from wireloom.errors import DeadlineExceeded, Unsupported
+from wireloom.errors import DeadlineExceeded, InvalidInput, NotFound, Unsupported, WireloomError
 from wireloom.model.runtime import ConsoleRequest, ExecResult, GuestFile
 from wireloom.model.slice import Bind
+from wireloom.model.state import RuntimePhase
 from wireloom.providers.contract import ByteStream
 from wireloom.testing.conformance.provider_rig import ConsoleTalk, GuestCommands, Rig, eventually, gather_log
 
@@ -17,7 +18,9 @@ __all__ = [
     "check_console",
     "check_environment",
     "check_exec",
+    "check_file_reading",
     "check_files",
+    "check_health",
     "check_stats",
     "whole_log",
 ]
@@ -91,6 +94,8 @@ async def check_console(rig: Rig) -> None:
         for talk in rig.harness.talks:
             for _ in range(2):
                 await check_talk(rig, runtime_id, talk)
+            await check_alive(rig, runtime_id)
+            await check_recent(rig, runtime_id, talk)
         for kind in {"exec", "serial"} - rig.capabilities.consoles:
             request = ConsoleRequest.model_validate({"kind": kind, "command": ["sh"]})
             await _expect_unsupported(rig.provider.console(runtime_id, request))
@@ -106,6 +111,26 @@ async def check_talk(rig: Rig, runtime_id: str, talk: ConsoleTalk) -> None:
     finally:
         await stream.close()
         await stream.close()
+
+
+async def check_alive(rig: Rig, runtime_id: str) -> None:
+    """Leaving a console ends no input and sends no signal: the guest goes on."""
+    (status,) = await rig.provider.observe(runtime_id)
+    assert status.phase is RuntimePhase.RUNNING, f"leaving a console ended the guest: {status}"
+
+
+async def check_recent(rig: Rig, runtime_id: str, talk: ConsoleTalk) -> None:
+    """A line that nobody holds shows what it wrote lately, bounded; a line that is not there shows nothing."""
+    ability = rig.provider.abilities.recent
+    if talk.request.kind != "serial" or ability is None:
+        return
+
+    async def shown() -> bool:
+        return re.search(talk.answer, await ability.recent(runtime_id, talk.request.line, 64 * 1024)) is not None
+
+    await eventually(shown, _TALK_S, "the recent screen")
+    assert len(await ability.recent(runtime_id, talk.request.line, 10)) == 10
+    assert await ability.recent(runtime_id, 97, 10) == b""
 
 
 async def check_boot_log(rig: Rig) -> None:
@@ -156,6 +181,31 @@ async def check_files(rig: Rig) -> None:
             assert await rig.harness.read_file(rig.provider, runtime_id, file.path) == file.content
 
 
+async def check_file_reading(rig: Rig) -> None:
+    """A guest's files are read byte by byte, links stay inside, and what is no file is said; or it is not declared."""
+    access = rig.provider.abilities.files
+    if access is None:
+        return
+    content = bytes(range(256)) * 64
+    async with rig.booted(rig.spec(files=(GuestFile(path="/wl-read/me", content=content),))) as runtime_id:
+        assert await access.read(runtime_id, "/wl-read/me") == content
+        await _expect(NotFound, access.read(runtime_id, "/wl-read/not-me"))
+        await _expect(InvalidInput, access.read(runtime_id, "wl-read/me"))
+        await rig.provider.stop(runtime_id, 0)
+        assert await access.read(runtime_id, "/wl-read/me") == content
+    await _expect(NotFound, access.read(runtime_id, "/wl-read/me"))
+
+
+async def check_health(rig: Rig) -> None:
+    """A guest without a check of its own is neither well nor ill, and one that is gone is said to be."""
+    check = rig.provider.abilities.health
+    if check is None:
+        return
+    async with rig.booted(rig.spec()) as runtime_id:
+        assert await check.health(runtime_id) == "unknown"
+    await _expect(NotFound, check.health(runtime_id))
+
+
 async def check_environment(rig: Rig) -> None:
     """Host name, environment, binds and name servers of the spec are what the guest sees."""
     source = rig.folder / "shown"
@@ -181,12 +231,16 @@ async def _exec(rig: Rig, runtime_id: str, command: Sequence[str]) -> ExecResult
     return await rig.provider.exec(runtime_id, command, timeout_s=_COMMAND_S)
 
 
-async def _expect_unsupported(awaitable: Awaitable[object]) -> None:
+async def _expect(error: type[WireloomError], awaitable: Awaitable[object]) -> None:
     try:
         await awaitable
-    except Unsupported:
+    except error:
         return
-    raise AssertionError("it works, and is not declared")
+    raise AssertionError(f"{error.__name__} is missing")
+
+
+async def _expect_unsupported(awaitable: Awaitable[object]) -> None:
+    await _expect(Unsupported, awaitable)
 
 
 async def _read_until(stream: ByteStream, pattern: bytes) -> None:
