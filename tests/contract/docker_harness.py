@@ -20,7 +20,8 @@ from wireloom.testing.conformance.provider import ConsoleTalk, GuestCommands, Gu
 
 IMAGE = "wireloom-test/busybox:2"  # another tag when the tree below changes
 APPLETS = ("sh", "cat", "echo", "env", "hostname", "mkdir", "mount", "ps", "sleep", "stat", "sync", "test", "true")
-BOOT = "trap 'exit 0' TERM; echo guest is up; sleep 1000000 & wait"
+#: What is typed on the terminal of the first process is run; its end is the guest's end.
+BOOT = """trap 'exit 0' TERM; exec 3<&0; echo guest is up; while read -r line <&3; do eval "$line"; done & wait"""
 
 
 class DockerHarness:
@@ -37,6 +38,7 @@ class DockerHarness:
     memory_overhead_mb = 0
     talks: Sequence[ConsoleTalk] = (
         ConsoleTalk(ConsoleRequest(kind="exec", command=("/bin/sh",)), b"echo wl-$((40+2))\n", rb"wl-42"),
+        ConsoleTalk(ConsoleRequest(kind="serial"), b"echo wl-$((20+3))\n", rb"wl-23"),
     )
     commands: GuestCommands | None = GuestCommands(
         exit_with=lambda code: ["sh", "-c", f"exit {code}"],

@@ -21,6 +21,8 @@ _OUTPUT_MOST: Final = 4 << 20  # what an answer over the fabric can hold
 _EXIT_CODE_TRIES: Final = 250
 _HANGUP_TRIES: Final = 50
 _POLL_S: Final = 0.02
+#: The engine would take Ctrl-P Ctrl-Q for a wish to leave, and hold every Ctrl-P back.
+_DETACH_KEYS: Final = ",".join(["ctrl-@", "ctrl-^", "ctrl-@", "ctrl-_"] * 3)
 
 
 async def run_command(
@@ -96,7 +98,9 @@ class TerminalStream:
 
 async def _prepare(engine: Engine, runtime_id: str, command: Sequence[str], *, stdin: bool, tty: bool) -> str:
     async with engine.calling("prepare a command", _CALL_S) as docker:
-        prepared = await docker.containers.container(runtime_id).exec(list(command), stdin=stdin, tty=tty)
+        container = docker.containers.container(runtime_id)
+        keys = _DETACH_KEYS if tty else None
+        prepared = await container.exec(list(command), stdin=stdin, tty=tty, detach_keys=keys)
     return prepared.id
 
 

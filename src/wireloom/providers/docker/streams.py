@@ -18,7 +18,7 @@ from wireloom.providers.docker.engine import Engine
 from wireloom.providers.docker.hijack import FrameDecoder
 from wireloom.providers.docker.inspection import engine_timestamp, query
 
-__all__ = ["boot_log", "read_stats", "watch_events"]
+__all__ = ["boot_log", "read_log", "read_stats", "watch_events"]
 
 _CALL_S: Final = 20.0
 _IDLE_S: Final = 30.0
@@ -46,7 +46,7 @@ async def boot_log(engine: Engine, runtime_id: str, *, follow: bool) -> AsyncGen
         return
     tty = facts["Config"]["Tty"]
     given = 0
-    async with aclosing(_read_log(engine, runtime_id, tty=tty, follow=follow, since=started)) as log:
+    async with aclosing(read_log(engine, runtime_id, tty=tty, follow=follow, since=started)) as log:
         async for text in log:
             given += len(text)
             yield text
@@ -54,14 +54,14 @@ async def boot_log(engine: Engine, runtime_id: str, *, follow: bool) -> AsyncGen
         return
     # The engine may end a followed log before the last lines of a run that ended quickly.
     until = f"{time.time():.6f}"
-    async with aclosing(_read_log(engine, runtime_id, tty=tty, follow=False, since=started, until=until)) as log:
+    async with aclosing(read_log(engine, runtime_id, tty=tty, follow=False, since=started, until=until)) as log:
         async for text in log:
             if rest := text[given:]:
                 yield rest
             given = max(0, given - len(text))
 
 
-async def _read_log(
+async def read_log(
     engine: Engine, runtime_id: str, *, tty: bool, follow: bool, **bounds: str
 ) -> AsyncGenerator[bytes, None]:
     """One reading of the log, without the engine's framing."""

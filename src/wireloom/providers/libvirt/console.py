@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 from wireloom.errors import DeadlineExceeded, RuntimeFailed
+from wireloom.providers.libvirt.domains import Domain
 
-__all__ = ["SerialStream", "open_serial"]
+__all__ = ["SerialStream", "SerialTails", "open_serial", "read_tail"]
 
 _CHUNK: Final = 64 * 1024
 _CONNECT_TIMEOUT_S: Final = 5.0
@@ -57,3 +60,30 @@ async def open_serial(socket: Path) -> SerialStream:
     except OSError as error:
         raise RuntimeFailed(f"the serial line is not open: {error.strerror}", hint="is the node running?") from error
     return SerialStream(reader, writer)
+
+
+class SerialTails:
+    """The :class:`~wireloom.providers.contract.RecentOutput` of virtual machines: the end of the emulator's log."""
+
+    def __init__(self, find: Callable[[str], Awaitable[Domain]]) -> None:
+        self._find = find
+
+    async def recent(self, runtime_id: str, line: int, size: int) -> bytes:
+        logs = (await self._find(runtime_id)).logs
+        return await asyncio.to_thread(read_tail, logs[line], size) if line < len(logs) else b""
+
+
+def read_tail(log: Path, size: int) -> bytes:
+    """The last ``size`` bytes of a line's log, also across one rotation by virtlogd. Blocks on a local file."""
+    tail = b""
+    for part in (log, log.with_name(f"{log.name}.0")):
+        try:
+            with part.open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - (size - len(tail))))
+                tail = file.read() + tail
+        except FileNotFoundError:
+            continue
+        if len(tail) >= size:
+            break
+    return tail[-size:]
