@@ -13,12 +13,14 @@ import socket
 import subprocess
 import time
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Final
 
 from wireloom import __version__
 from wireloom.agent.probes import KernelTrial, Readings, Route
 from wireloom.fabric.documents import HostFacts
+from wireloom.model.device import CPU_FLAGS
 from wireloom.settings import Settings
 
 __all__ = ["host_facts", "parse_routes", "parse_trial", "read_machine"]
@@ -93,8 +95,31 @@ def host_facts(settings: Settings, *, installation: str, kvm: bool, kvm_reason: 
         memory_mb=_memory_total() >> 20,
         kvm=kvm,
         kvm_reason=kvm_reason,
+        nested=kvm and _nested(),
+        cpu_flags=_cpu_flags(),
         management_subnet=settings.management_subnet,
     )
+
+
+@cache
+def _cpu_flags() -> tuple[str, ...]:
+    """The CPU's flags that a device may need; they stay as they are while the host is up."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ()
+    flags = next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), [])
+    return tuple(flag for flag in CPU_FLAGS if flag in flags)
+
+
+def _nested(modules: Path = Path("/sys/module")) -> bool:
+    """Whether guests can have hardware acceleration themselves, as the kernel's module is set."""
+    for module in ("kvm_intel", "kvm_amd"):
+        try:
+            return (modules / module / "parameters" / "nested").read_text().strip() in {"1", "Y", "y"}
+        except OSError:
+            continue
+    return False
 
 
 def _accepts(path: str) -> bool:

@@ -11,6 +11,7 @@ import structlog
 
 from wireloom.agent.actions import Actions
 from wireloom.agent.channels import Channels, RemoteShell
+from wireloom.agent.configs import PARSERS, NodeConfigs
 from wireloom.agent.consoles import Consoles
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.base import Hook
@@ -18,6 +19,7 @@ from wireloom.agent.hooks.day0 import Day0Hook
 from wireloom.agent.hooks.image import ImageHook
 from wireloom.agent.hooks.ports import PortsHook
 from wireloom.agent.hooks.wiring import WiringHook
+from wireloom.agent.images import ImageQuestions
 from wireloom.agent.network import HostNetwork
 from wireloom.agent.prune import Pruner
 from wireloom.agent.questions import Questions
@@ -29,7 +31,7 @@ from wireloom.agent.world import World, now
 from wireloom.dataplane.contract import DataPlane
 from wireloom.errors import WireloomError
 from wireloom.fabric.connection import Fabric
-from wireloom.fabric.documents import HostFacts, LoopHealth
+from wireloom.fabric.documents import EventLevel, HostFacts, LoopHealth
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.state import Readiness
 from wireloom.providers.contract import Provider
@@ -77,7 +79,7 @@ class AgentService:
         self._folders = FolderStore(parts.data_dir / "nodes", parts.installation)
         self._network = HostNetwork(parts.dataplane)
         self._consoles = Consoles()
-        self._channels = Channels(parts.shell, self._consoles)
+        self._channels = Channels(parts.shell, self._consoles, PARSERS)
         self._reporter = Reporter(parts.host, parts.fabric)
         self._readiness = ReadinessWatch(self._channels, self._on_readiness)
         self._actions = Actions(
@@ -88,6 +90,9 @@ class AgentService:
             wake=self._wake,
         )
         self.world = World(parts.providers, self._on_runtime, self._actions.is_busy, self._wake)
+        self._configs = NodeConfigs(
+            channels=self._channels, folders=self._folders, runtime=self.world.runtimes.get, tell=self._tell
+        )
         runner = self._make_runner()
         self._actions.bind(runner, self.world)
         self.reconciler = Reconciler(
@@ -100,6 +105,7 @@ class AgentService:
             readiness=self._readiness,
             management=parts.management,
             reporter=self._reporter,
+            held_config=self._configs.held,
         )
         self.reconciler.state.resync_period_s = parts.resync_s
         pruner = Pruner(
@@ -117,12 +123,20 @@ class AgentService:
             consoles=self._consoles,
             pruner=pruner,
         )
+        self._image_questions = ImageQuestions(parts.providers)
+        self._config_questions = self._configs.questions(self.reconciler, self._actions)
 
     def _make_runner(self) -> Runner:
         """The runner with its hooks in their order."""
         parts = self._parts
         ports = PortsHook(self._network, parts.segment)
-        hooks: tuple[Hook, ...] = (ImageHook(), Day0Hook(parts.authorized_keys), ports, WiringHook(self._network))
+        hooks: tuple[Hook, ...] = (
+            ImageHook(),
+            self._configs.hook,
+            Day0Hook(parts.authorized_keys),
+            ports,
+            WiringHook(self._network),
+        )
         return Runner(
             providers=parts.providers,
             folders=self._folders,
@@ -135,8 +149,11 @@ class AgentService:
     async def run(self) -> None:
         """Serve until cancelled."""
         self._folders.load()
+        self._configs.load()
         await self.world.resync()
         await self._questions.serve(self._parts.fabric, self._parts.host)
+        await self._config_questions.serve(self._parts.fabric, self._parts.host)
+        await self._image_questions.serve(self._parts.fabric, self._parts.host)
         self._parts.fabric.on_rebuilt(self._reporter.resend)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "reconcile": self.reconciler.run,
@@ -180,7 +197,11 @@ class AgentService:
     def _on_runtime(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         self.reconciler.runtime_changed(node_id, before, after)
 
+    def _tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
+        self.reconciler.tell(lab, node, kind, message, level)
+
     async def _on_readiness(self, node_id: str, readiness: Readiness) -> None:
+        self._configs.note_readiness(node_id, readiness)
         await self.reconciler.report_readiness(node_id, readiness)
 
     async def _follow_intents(self) -> None:

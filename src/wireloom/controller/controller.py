@@ -12,6 +12,7 @@ import structlog
 from wireloom import __version__
 from wireloom.controller.board import Board
 from wireloom.controller.hub import Hub
+from wireloom.controller.images import ImageCheck
 from wireloom.controller.journal import Journal
 from wireloom.controller.labs import LabService
 from wireloom.controller.live import LiveState
@@ -65,6 +66,7 @@ class Controller:
             live=self.live,
             publisher=self.publisher,
             journal=self.journal,
+            images=ImageCheck(fabric),
             locks=locks,
             clock=clock,
             privileged_permitted=privileged_permitted,

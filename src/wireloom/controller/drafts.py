@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from wireloom.controller.preflight import Candidate, Findings, check
+from wireloom.controller.preflight import Candidate, Findings, ImageRef, check
 from wireloom.controller.store.records import LabSnapshot, NodeRecord
-from wireloom.errors import NotFound
+from wireloom.errors import NotFound, WireloomError
 from wireloom.fabric.documents import HostFacts
 from wireloom.model.slice import Slice
 from wireloom.model.topology import NodeSpec, Topology
@@ -20,7 +20,7 @@ from wireloom.model.views import ActionRequest
 from wireloom.planning.expand import data_ports
 from wireloom.planning.place import HostRoom, Wish, place
 
-__all__ = ["acted_on", "after_verb", "drafted_nodes", "inspected", "with_ports"]
+__all__ = ["acted_on", "after_verb", "drafted_nodes", "images_wanted", "inspected", "with_ports"]
 
 _COUNTERS: Final = {
     "start": ("attention",),
@@ -56,11 +56,13 @@ def inspected(
     concerned: frozenset[str],
     *,
     allow_privileged: bool,
+    missing: Mapping[ImageRef, WireloomError] | None = None,
 ) -> tuple[list[NodeRecord], Findings]:
     """``nodes`` placed and checked: those of ``concerned`` that were never made may be refused.
 
     :param facts: of hosts that live.
     :param reserved_mb: memory that other labs reserve, in MiB by host.
+    :param missing: images that a host has not and cannot fetch, as far as it was asked.
     """
     records = {node.name: node for node in nodes}
     rooms = {name: HostRoom(name, host.memory_mb - reserved_mb.get(name, 0)) for name, host in facts.items()}
@@ -75,7 +77,7 @@ def inspected(
         for spec in topology.nodes
         if spec.name in wishes
     ]
-    findings = check(candidates, facts, reserved_mb)
+    findings = check(candidates, facts, reserved_mb, missing)
     # What exists on a host stays intended whatever is wrong there now: leaving it out would destroy it.
     refusable = {name for name in concerned if not _is_made(records[name])}
     findings.problems = {name: error for name, error in findings.problems.items() if name in refusable}
@@ -86,6 +88,17 @@ def inspected(
             host = chosen[spec.name] or spec.host or fallback
             records[spec.name] = _placed(records[spec.name], host, findings, facts.get(host))
     return list(records.values()), findings
+
+
+def images_wanted(before: Iterable[NodeRecord], placed: Iterable[NodeRecord], topology: Topology) -> list[ImageRef]:
+    """Images of nodes that could still be refused for want of them: placed, wanted, and never made."""
+    made = {node.name for node in before if _is_made(node)}
+    specs = {spec.name: spec for spec in topology.nodes}
+    return [
+        ImageRef(node.host, node.provider, specs[node.name].image)
+        for node in placed
+        if node.host and node.problem is None and node.power == "on" and node.name in specs and node.name not in made
+    ]
 
 
 def _is_made(record: NodeRecord) -> bool:

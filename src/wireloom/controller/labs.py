@@ -10,11 +10,14 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from secrets import token_hex
+from types import MappingProxyType
 
 import structlog
 
 from wireloom.controller.board import Board
-from wireloom.controller.drafts import acted_on, after_verb, drafted_nodes, inspected, with_ports
+from wireloom.controller.configs.choices import kept_configs, superseded_configs, superseded_messages
+from wireloom.controller.drafts import acted_on, after_verb, drafted_nodes, images_wanted, inspected, with_ports
+from wireloom.controller.images import ImageCheck
 from wireloom.controller.journal import Journal
 from wireloom.controller.live import LiveState
 from wireloom.controller.preflight import Findings
@@ -52,6 +55,7 @@ class _Draft:
     after: LabSnapshot
     slices: Mapping[str, Slice]
     findings: Findings
+    superseded: Mapping[str, str]
 
 
 class LabService:
@@ -66,6 +70,7 @@ class LabService:
         live: LiveState,
         publisher: Publisher,
         journal: Journal,
+        images: ImageCheck,
         locks: KeyedLocks,
         clock: Callable[[], float],
         privileged_permitted: bool = False,
@@ -77,6 +82,7 @@ class LabService:
         self._live = live
         self._publisher = publisher
         self._journal = journal
+        self._images = images
         self._locks = locks
         self._clock = clock
         self._privileged_permitted = privileged_permitted
@@ -90,7 +96,8 @@ class LabService:
         draft = await self._draft(topology, request, await self._store.snapshot(topology.name))
         problems = tuple(problem.to_wire() for problem in draft.findings.problems.values())
         changes = await asyncio.to_thread(self._topologies.describe, draft.before, draft.after, self._live.subnets)
-        return PlanView(lab=topology.name, changes=changes, problems=problems)
+        warnings = tuple(draft.findings.warnings)
+        return PlanView(lab=topology.name, changes=changes, problems=problems, warnings=warnings)
 
     async def deploy(self, request: DeployRequest) -> OperationView:
         """Create the lab or give it a new revision; what is deployed already changes nothing.
@@ -110,7 +117,7 @@ class LabService:
             self._refuse_hopeless(draft)
             targets = self._running_targets(draft.after.nodes, draft.slices, self._slices_of(before))
             operation = self._operation(draft.after, "deploy", "running", targets)
-            view = await self._apply(draft.before, draft.after, operation, draft.slices)
+            view = await self._apply(draft.before, draft.after, operation, draft.slices, draft.superseded)
             self._tell_of_deploy(draft)
             return view
 
@@ -155,14 +162,7 @@ class LabService:
         lab_id = before.lab.id if before else self._new_id()
         nodes = drafted_nodes(topology, before, lab_id, self._new_id)
         everyone = frozenset(node.name for node in nodes)
-        placed, findings = inspected(
-            nodes,
-            topology,
-            self._facts(),
-            self._reserved_mb(lab_id),
-            everyone,
-            allow_privileged=request.allow_privileged,
-        )
+        placed, findings = await self._inspected(nodes, topology, lab_id, everyone, request.allow_privileged)
         lab = LabRecord(
             id=lab_id,
             name=topology.name,
@@ -174,9 +174,42 @@ class LabService:
         revision = self._revision(request, lab, before)
         lab = lab.model_copy(update={"revision": revision.number})
         hosts = {node.host for node in placed if node.host} | set(before.hosts if before else ())
-        after = LabSnapshot(lab=lab, revision=revision, nodes=tuple(placed), hosts=tuple(sorted(hosts)))
+        superseded = await asyncio.to_thread(self._superseded, topology, before, nodes)
+        after = LabSnapshot(
+            lab=lab,
+            revision=revision,
+            nodes=tuple(placed),
+            hosts=tuple(sorted(hosts)),
+            configs=kept_configs(before, superseded),
+        )
         slices = await self._render(after)
-        return _Draft(before=before, after=after, slices=slices, findings=findings)
+        return _Draft(before=before, after=after, slices=slices, findings=findings, superseded=superseded)
+
+    def _superseded(
+        self, topology: Topology, before: LabSnapshot | None, nodes: Iterable[NodeRecord]
+    ) -> dict[str, str]:
+        """Nodes that ``topology`` gives another configuration than they were deployed with; see ``LabEdit``."""
+        if before is None or not before.configs:
+            return {}
+        return superseded_configs(self._topologies.parse_revision(before.revision), topology, before, nodes)
+
+    async def _inspected(
+        self, nodes: list[NodeRecord], topology: Topology, lab_id: str, concerned: frozenset[str], consent: bool
+    ) -> tuple[list[NodeRecord], Findings]:
+        """``nodes`` placed and checked, what their hosts say of images included."""
+        facts, reserved = self._facts(), self._reserved_mb(lab_id)
+        placed, findings = inspected(nodes, topology, facts, reserved, concerned, allow_privileged=consent)
+        wanted = images_wanted(nodes, placed, topology)
+        if wanted:
+            images = await self._images.look(wanted)
+            if images.missing:
+                placed, findings = inspected(
+                    nodes, topology, facts, reserved, concerned, allow_privileged=consent, missing=images.missing
+                )
+            findings.warnings += [
+                f"image {ref.image} is not on {ref.host} and is fetched first" for ref in images.absent
+            ]
+        return placed, findings
 
     def _revision(self, request: DeployRequest, lab: LabRecord, before: LabSnapshot | None) -> RevisionRecord:
         """The lab's current revision if it has the same content, else the next one."""
@@ -209,10 +242,12 @@ class LabService:
     def _tell_of_deploy(self, draft: _Draft) -> None:
         lab = draft.after.lab
         self._journal.tell("lab.deployed", f"revision {lab.revision} deployed", lab=lab.name)
+        for message in superseded_messages(draft.before, draft.superseded):
+            self._journal.tell("config.superseded", message, lab=lab.name, level=EventLevel.WARNING)
         for problem in draft.findings.problems.values():
             self._journal.tell("node.refused", str(problem), lab=lab.name, level=EventLevel.ERROR)
         for warning in draft.findings.warnings:
-            self._journal.tell("host.overcommitted", warning, lab=lab.name, level=EventLevel.WARNING)
+            self._journal.tell("lab.warning", warning, lab=lab.name, level=EventLevel.WARNING)
 
     # ---------------------------------------------------------------- nodes, links, removal
 
@@ -226,8 +261,8 @@ class LabService:
             nodes = after_verb(before, request, names)
             if request.verb in {"start", "restart"}:
                 topology = await asyncio.to_thread(self._topologies.parse_revision, before.revision)
-                facts, reserved, consent = self._facts(), self._reserved_mb(before.lab.id), before.lab.allow_privileged
-                nodes, _ = inspected(nodes, topology, facts, reserved, names, allow_privileged=consent)
+                consent = before.lab.allow_privileged
+                nodes, _ = await self._inspected(nodes, topology, before.lab.id, names, consent)
             after = self._next(before, nodes)
             operation = self._operation(after, request.verb, *self._goal(before, after, request, names))
             view = await self._apply(before, after, operation)
@@ -341,6 +376,7 @@ class LabService:
         after: LabSnapshot,
         operation: OperationRecord,
         slices: Mapping[str, Slice] | None = None,
+        superseded: Mapping[str, str] = MappingProxyType({}),
     ) -> OperationView:
         """Write ``after`` (whose ``slices`` may be known already), and let all who follow it know."""
         slices = slices if slices is not None else await self._render(after)
@@ -351,6 +387,7 @@ class LabService:
             revision=after.revision if new_revision else None,
             nodes=tuple(with_ports(after.nodes, slices)),
             subnets=dict(self._live.subnets),
+            superseded=dict(superseded),
             operation=operation,
         )
         stored = await self._store.apply(edit)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from wireloom.errors import CapacityExceeded, NotPermitted, Unavailable, Unsupported, WireloomError
 from wireloom.fabric.documents import HostFacts
 from wireloom.model.topology import NodeSpec
 
-__all__ = ["Candidate", "Findings", "check"]
+__all__ = ["Candidate", "Findings", "ImageRef", "check"]
 
 #: Reserved memory may exceed the host's by this factor: a limit is rarely used up, and engines share pages.
 OVERCOMMIT: Final = 2.0
@@ -29,6 +29,14 @@ class Candidate:
     allow_privileged: bool = False
 
 
+class ImageRef(NamedTuple):
+    """An image on a host."""
+
+    host: str
+    provider: str
+    image: str
+
+
 @dataclass
 class Findings:
     """Errors by node name, and warnings as sentences."""
@@ -37,21 +45,31 @@ class Findings:
     warnings: list[str] = field(default_factory=list)
 
 
-def check(candidates: Sequence[Candidate], facts: Mapping[str, HostFacts], reserved_mb: Mapping[str, int]) -> Findings:
+def check(
+    candidates: Sequence[Candidate],
+    facts: Mapping[str, HostFacts],
+    reserved_mb: Mapping[str, int],
+    missing: Mapping[ImageRef, WireloomError] | None = None,
+) -> Findings:
     """Check ``candidates`` against hosts.
 
     :param facts: of hosts that live, by name.
     :param reserved_mb: memory that nodes of other labs reserve, in MiB by host.
+    :param missing: images that a host has not and cannot fetch, as far as it was asked.
     """
+    missing = missing or {}
     findings = Findings()
     used = dict(reserved_mb)
     for candidate in candidates:
         problem = _host_problem(candidate, facts) or _provider_problem(candidate, facts)
-        problem = problem or _privilege_problem(candidate, facts) or _memory_problem(candidate, facts, used)
+        problem = problem or _device_problem(candidate) or _privilege_problem(candidate, facts)
+        problem = problem or _need_problem(candidate, facts) or _image_problem(candidate, missing)
+        problem = problem or _memory_problem(candidate, facts, used)
         if problem is not None:
             findings.problems[candidate.spec.name] = problem
     _block_dependents(candidates, findings)
     findings.warnings += _memory_warnings(facts, used)
+    findings.warnings += _core_warnings(candidates, facts)
     return findings
 
 
@@ -89,6 +107,13 @@ def _provider_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> W
             node=node.name,
             hint=f"write `cpu: {max(1, round(node.cpu))}`",
         )
+    chosen = node.origins.get("disk")
+    if node.disk_gb and not capabilities.disk and chosen is not None and chosen.layer == "node":
+        return Unsupported(
+            f"provider {node.provider} cannot set the size of a disk (disk: {node.disk_gb:g})",
+            node=node.name,
+            hint="remove `disk`; what the node writes takes room on the host as it needs it",
+        )
     if node.binds and not capabilities.binds:
         return Unsupported(
             f"provider {node.provider} cannot show host folders in the guest", node=node.name, hint="remove `binds`"
@@ -96,9 +121,21 @@ def _provider_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> W
     return None
 
 
+def _device_problem(candidate: Candidate) -> WireloomError | None:
+    node = candidate.spec
+    if not node.machines:
+        return None
+    return Unsupported(
+        f"device {node.device} is made of {len(node.machines) + 1} machines (also {', '.join(node.machines)}),"
+        " and such nodes cannot be run yet",
+        node=node.name,
+        hint="`provider: simulated` stands in for it",
+    )
+
+
 def _privilege_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
     node, host = candidate.spec, facts[candidate.host or ""]
-    if node.settings.get("privileged") is not True:
+    if node.settings.get("privileged") is not True and "privileged" not in node.needs:
         return None
     if not candidate.allow_privileged:
         return NotPermitted(
@@ -113,6 +150,41 @@ def _privilege_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> 
             hint="name the capabilities that it needs, or use another host",
         )
     return None
+
+
+def _need_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
+    """What the device needs and the host has not; ``privileged`` is checked with the user's consent."""
+    node, host = candidate.spec, facts[candidate.host or ""]
+    for need in node.needs:
+        problem = _unmet(need, host)
+        if problem:
+            return Unsupported(
+                f"device {node.device} needs {problem}",
+                node=node.name,
+                hint="use another host, or say in an override of the device that it works without (`needs: []`)",
+            )
+    return None
+
+
+def _unmet(need: str, host: HostFacts) -> str:
+    """What is missing on ``host``, in words; empty when it is there or the host does not tell."""
+    if need == "kvm" and not host.kvm:
+        return f"hardware acceleration, and host {host.host} has none: {host.kvm_reason}"
+    if need == "nested" and not host.nested:
+        reason = host.kvm_reason if not host.kvm else "the kernel's module has `nested` off"
+        return f"hardware acceleration inside of its machine, and host {host.host} cannot give it: {reason}"
+    kind, _, flag = need.partition(":")
+    if kind == "cpu" and host.cpu_flags is not None and flag not in host.cpu_flags:
+        return f"a CPU with {flag}, and that of host {host.host} has not"
+    return ""
+
+
+def _image_problem(candidate: Candidate, missing: Mapping[ImageRef, WireloomError]) -> WireloomError | None:
+    node = candidate.spec
+    problem = missing.get(ImageRef(candidate.host or "", node.provider, node.image))
+    if problem is None or candidate.power == "off":
+        return None
+    return type(problem)(problem.message, hint=problem.hint, node=node.name, details=problem.details)
 
 
 def _memory_problem(candidate: Candidate, facts: Mapping[str, HostFacts], used: dict[str, int]) -> WireloomError | None:
@@ -150,3 +222,10 @@ def _memory_warnings(facts: Mapping[str, HostFacts], used: Mapping[str, int]) ->
     for name, host in facts.items():
         if host.memory_mb and used.get(name, 0) > host.memory_mb:
             yield f"nodes on {name} may use {used[name]} MiB of memory together, and it has {host.memory_mb} MiB"
+
+
+def _core_warnings(candidates: Iterable[Candidate], facts: Mapping[str, HostFacts]) -> Iterable[str]:
+    for candidate in candidates:
+        host, node = facts.get(candidate.host or ""), candidate.spec
+        if host is not None and candidate.power == "on" and node.cpu > host.cpus:
+            yield f"{node.name} has {node.cpu:g} cores, and its host {host.host} only {host.cpus}: it will be slow"

@@ -30,6 +30,8 @@ __all__ = [
     "ExecAnswer",
     "ExecQuestion",
     "HostFacts",
+    "ImagesAnswer",
+    "ImagesQuestion",
     "LinesAnswer",
     "LinesQuestion",
     "LogOpen",
@@ -51,7 +53,11 @@ class LoopHealth(Value):
 
 
 class HostFacts(Value):
-    """What an agent says of its host; also its heartbeat."""
+    """What an agent says of its host; also its heartbeat.
+
+    :ivar kvm: hardware acceleration works; ``nested``: guests can have it as well.
+    :ivar cpu_flags: those of :data:`wireloom.model.device.CPU_FLAGS` that the CPU has; ``None``: not told.
+    """
 
     host: str
     version: str
@@ -63,6 +69,8 @@ class HostFacts(Value):
     memory_mb: int = 0
     kvm: bool = False
     kvm_reason: str = ""
+    nested: bool = False
+    cpu_flags: tuple[str, ...] | None = None
     providers: tuple[Capabilities, ...] = ()
     dataplane: str = "kernel"
     loops: tuple[LoopHealth, ...] = ()
@@ -109,6 +117,20 @@ class ExecAnswer(Value):
     stderr: bytes = b""
     channel: str = ""
     tried: dict[str, str] = {}
+
+
+class ImagesQuestion(Value):
+    """Are these images there? ``wanted``: provider → names."""
+
+    wanted: dict[str, tuple[str, ...]]
+
+
+class ImagesAnswer(Value):
+    """By provider: ``missing`` images cannot be had (name → wire form of the error), ``absent`` ones are fetched by
+    the engine when they are needed, as far as it can reach them. What is not named is there."""
+
+    missing: dict[str, dict[str, dict[str, Any]]] = {}
+    absent: dict[str, tuple[str, ...]] = {}
 
 
 class StatsQuestion(Value):

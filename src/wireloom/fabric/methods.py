@@ -9,6 +9,8 @@ from wireloom.fabric.documents import (
     ConsoleOpen,
     ExecAnswer,
     ExecQuestion,
+    ImagesAnswer,
+    ImagesQuestion,
     LinesAnswer,
     LinesQuestion,
     LogOpen,
@@ -19,7 +21,7 @@ from wireloom.fabric.documents import (
 )
 from wireloom.model.base import Value
 
-__all__ = ["CONSOLE", "EXEC", "LINES", "LOG", "PRUNE", "STATS", "Method", "StreamMethod"]
+__all__ = ["CONSOLE", "EXEC", "IMAGES", "LINES", "LOG", "PRUNE", "STATS", "Method", "StreamMethod"]
 
 Q = TypeVar("Q", bound=Value)
 A = TypeVar("A", bound=Value)
@@ -46,6 +48,7 @@ class StreamMethod(Generic[Q]):
 EXEC = Method("exec", ExecQuestion, ExecAnswer, deadline_s=90)
 STATS = Method("stats", StatsQuestion, StatsAnswer)
 PRUNE = Method("prune", PruneQuestion, PruneAnswer, deadline_s=120)
+IMAGES = Method("images", ImagesQuestion, ImagesAnswer)
 LINES = Method("lines", LinesQuestion, LinesAnswer)
 CONSOLE = StreamMethod("console", ConsoleOpen)
 LOG = StreamMethod("log", LogOpen)

@@ -15,6 +15,7 @@ from wireloom.model.slice import Bind, PortIntent
 from wireloom.model.state import RuntimePhase
 
 __all__ = [
+    "Boot",
     "Capabilities",
     "ConsoleRequest",
     "EventKind",
@@ -42,6 +43,8 @@ class Capabilities(Value):
     :ivar consoles: console kinds that ``console`` serves.
     :ivar binds: host folders can be shown in the guest.
     :ivar fractional_cpu: ``cpu`` may be a fraction of a core.
+    :ivar disk: the size of the system disk can be set.
+    :ivar pulls: the engine fetches an image that it has not.
     :ivar privileged: privileged runtimes can run on this host.
     :ivar parallel_starts: how many runtimes may start at once with profit.
     """
@@ -60,6 +63,8 @@ class Capabilities(Value):
     consoles: frozenset[str] = frozenset()
     binds: bool = False
     fractional_cpu: bool = False
+    disk: bool = False
+    pulls: bool = False
     privileged: bool = False
     parallel_starts: int = 4
 
@@ -73,10 +78,21 @@ class GuestFile(Value):
 
 
 class Medium(Value):
-    """A removable medium, ready as a file on the host."""
+    """A medium, ready as a file on the host; ``attach`` says as what the guest sees it.
+
+    A CD and a USB stick are read-only to the guest. So is a disk where its bus knows read-only disks.
+    """
 
     kind: Literal["iso", "fat"]
     path: str
+    attach: Literal["cdrom", "usb", "disk"] = "cdrom"
+
+
+class Boot(Value):
+    """One time that a runtime was started: ``number`` 0 is the latest, 1 the one before; when, in UNIX seconds."""
+
+    number: int
+    started_at: float
 
 
 class RuntimeSpec(Value):
@@ -85,10 +101,12 @@ class RuntimeSpec(Value):
     :ivar hostname: the guest's host name (a DNS label).
     :ivar image: as the provider's ``ImageStore`` names it.
     :ivar cpu: cores; ``memory_mb``: MiB; both are limits on every technology.
+    :ivar disk_gb: least size of the system disk in GiB, where the technology has one; 0: as the image has it.
     :ivar settings: the provider's own, validated by its ``settings_schema``.
     :ivar folder: the node's folder on this host, existing, owned by the runner; a provider keeps disks, sockets
         and logs in it and nowhere else.
     :ivar storage: sub-folder for persistent disks: survives everything but a wipe.
+    :ivar smbios: entries by name (``system.product``), which win over those in ``settings``.
     :ivar dns: name servers and search domains for guests that we configure from outside.
     """
 
@@ -99,12 +117,14 @@ class RuntimeSpec(Value):
     image: str
     cpu: float = 1
     memory_mb: int = 256
+    disk_gb: float = 0
     env: dict[str, str] = {}
     binds: tuple[Bind, ...] = ()
     settings: dict[str, Any] = {}
     ports: tuple[PortIntent, ...] = ()
     files: tuple[GuestFile, ...] = ()
     media: tuple[Medium, ...] = ()
+    smbios: dict[str, str] = {}
     folder: Path
     dns_servers: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()

@@ -95,7 +95,7 @@ class StoredConfig(Value):
 
 #: What cannot change on a live runtime (ports join them where a provider fixes these at creation).
 SPEC_FIELDS: Final = frozenset(
-    {"name", "provider", "image", "cpu", "memory_mb", "env", "binds", "settings", "startup_config", "day0"}
+    {"name", "provider", "image", "cpu", "memory_mb", "disk_gb", "env", "binds", "settings", "startup_config", "startup_template", "day0"}
 )
 
 
@@ -103,10 +103,13 @@ class NodeIntent(Value):
     """One node as it should be, with everything of its device already resolved.
 
     :ivar cpu: cores (fractions allowed where the provider can), ``memory_mb``: MiB.
+    :ivar disk_gb: the system disk has at least so many GiB, where the provider has one; 0: as the image has it.
     :ivar env_templates: names in ``env`` whose values are the device's own templates, to be filled in on the host.
     :ivar settings: the provider's own settings (device file merged with the topology).
     :ivar ports_fixed: the provider makes ports with the runtime only: a change of the declared ports (not of their
         roles) then needs a new runtime.
+    :ivar startup_template: template that is filled in on the host and comes before ``startup_config``; both may be
+        empty.
     :ivar stored_config: the active revision of the node's stored configuration; it takes the place of
         ``startup_config`` when the node is next made, and never makes it be made anew.
     :ivar config_chosen: what it is made with next was the user's choice: what the agent reads by itself does not take
@@ -130,6 +133,7 @@ class NodeIntent(Value):
     depends_on: dict[str, Condition] = {}  # node id → condition
     cpu: float = 1
     memory_mb: int = 256
+    disk_gb: float = 0
     env: dict[str, str] = {}
     env_templates: tuple[str, ...] = ()
     binds: tuple[Bind, ...] = ()
@@ -139,6 +143,7 @@ class NodeIntent(Value):
     ports_fixed: bool = False
     mgmt_ipv4: str | None = None
     startup_config: str | None = None
+    startup_template: str = ""
     stored_config: StoredConfig | None = None
     config_chosen: bool = False
     extract_on_stop: bool = True

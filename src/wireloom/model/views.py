@@ -116,11 +116,13 @@ class ChangeView(Value):
 
 
 class PlanView(Value):
-    """What deploying would change. ``problems`` are preflight findings that would stop single nodes."""
+    """What deploying would change. ``problems`` are preflight findings that would stop single nodes, ``warnings``
+    stop nothing."""
 
     lab: str
     changes: tuple[ChangeView, ...] = ()
     problems: tuple[dict[str, Any], ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 class NodeView(Value):
@@ -214,14 +216,14 @@ class OperationState(StrEnum):
 class OperationView(Value):
     """A long-running verb. ``done`` of ``total`` nodes and links have reached the operation's goal.
 
-    ``goal``: running (nodes run and are wired), stopped, absent, linked. ``errors`` are wire forms, one per node.
+    ``goal``: running (nodes run and are wired), stopped, absent, linked, configured (texts read or loaded). ``errors`` are wire forms, one per node.
     """
 
     id: str
     lab: str
     verb: str
     state: OperationState
-    goal: Literal["running", "stopped", "absent", "linked"]
+    goal: Literal["running", "stopped", "absent", "linked", "configured"]
     done: int = 0
     total: int = 0
     generation: int = 0

@@ -26,11 +26,16 @@ _LIVE_FIELDS: Final[Mapping[str, str]] = {
     "console": "console of the device",
     "run": "channels of the device",
     "access": "login of the device",
+    "extract": "extraction of the device",
+    "load": "loading of the device",
+    "extract_on_stop": "extract-on-stop",
     "stop_grace_s": "grace time of the device",
 }
 _WORDS: Final[Mapping[str, str]] = {
     "memory_mb": "memory",
+    "disk_gb": "disk",
     "startup_config": "startup-config",
+    "startup_template": "startup-config",
     "day0": "configuration medium of the device",
 }
 _LONGEST: Final = 60

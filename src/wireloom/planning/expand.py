@@ -22,7 +22,7 @@ from wireloom.model.base import Value
 from wireloom.model.device import Device, Extract, ProviderSupport, Readiness
 from wireloom.model.dialogue import Cli
 from wireloom.model.identity import device_name, mac_address, short_hash
-from wireloom.model.slice import Management, NodeIntent, PortIntent, PortRef, Slice, WireIntent
+from wireloom.model.slice import Management, NodeIntent, PortIntent, PortRef, Slice, StoredConfig, WireIntent
 from wireloom.model.topology import LinkSpec, NodeSpec, Topology
 
 __all__ = ["Expansion", "NodeCounters", "data_ports", "expand", "link_id", "node_intents", "ports_made"]
@@ -51,6 +51,8 @@ class Expansion:
     :ivar link_overrides: link id → whether the user wants it up, where that differs from the topology.
     :ivar spare_providers: providers whose ports are fixed at creation (``Capabilities.ports_fixed``).
     :ivar allow_privileged: the user who deploys may run privileged nodes.
+    :ivar stored_configs: node name → the active revision of its stored configuration.
+    :ivar chosen: names of the nodes whose configuration was chosen by the user (:attr:`NodeIntent.config_chosen`).
     """
 
     installation: str
@@ -65,6 +67,8 @@ class Expansion:
     link_overrides: Mapping[str, bool] = field(default_factory=dict)
     spare_providers: frozenset[str] = frozenset()
     allow_privileged: bool = False
+    stored_configs: Mapping[str, StoredConfig] = field(default_factory=dict)
+    chosen: frozenset[str] = frozenset()
 
 
 def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
@@ -134,6 +138,7 @@ def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeInten
         depends_on={known.ids[name]: condition for name, condition in spec.depends_on.items() if name in known.ids},
         cpu=spec.cpu,
         memory_mb=spec.memory_mb,
+        disk_gb=spec.disk_gb,
         env=spec.env,
         env_templates=_env_templates(spec, support),
         binds=spec.binds,
@@ -143,6 +148,10 @@ def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeInten
         ports_fixed=fixed,
         mgmt_ipv4=known.mgmt_ipv4.get(spec.name) if spec.management else None,
         startup_config=spec.startup_config,
+        startup_template=spec.startup_template,
+        stored_config=known.stored_configs.get(spec.name),
+        config_chosen=spec.name in known.chosen,
+        extract_on_stop=spec.extract_on_stop,
         day0=support.day0 or (),
         console=support.console or (),
         ready=support.ready or Readiness(),

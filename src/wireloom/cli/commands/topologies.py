@@ -117,6 +117,8 @@ def _show_plan(state: CliState, view: "PlanView") -> None:
     for problem in view.problems:
         for line in error_lines(problem, sources={}):
             state.output.remark(line)
+    for warning in view.warnings:
+        state.output.remark(f"warning: {warning}")
     counts: dict[str, int] = {}
     for change in view.changes:
         counts[change.action] = counts.get(change.action, 0) + 1

@@ -35,9 +35,12 @@ def ensure_folders(spec: RuntimeSpec, undo: AsyncExitStack) -> None:
 async def ensure_disks(spec: RuntimeSpec, settings: LibvirtSettings, base: BaseImage, undo: AsyncExitStack) -> None:
     """Make the disks that do not exist yet; those of an earlier runtime of this incarnation are kept."""
     system = layout.system_disk(spec)
+    wanted = round(spec.disk_gb * _GIB)
     if not system.exists():
         undo.callback(qemu_img.remove_quietly, [system])
-        await qemu_img.create_overlay(system, base)
+        await qemu_img.create_overlay(system, base, size_bytes=max(wanted, base.virtual_size))
+    elif wanted > await qemu_img.virtual_size(system):
+        await qemu_img.grow(system, wanted)  # only ever larger: what the guest has written stays
     for number, extra in enumerate(settings.extra_disks):
         path = layout.extra_disk(spec, number)
         if not path.exists():

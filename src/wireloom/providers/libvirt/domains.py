@@ -6,6 +6,7 @@ They are passed to :meth:`Engine.call` and run nowhere else.
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,8 @@ __all__ = [
     "undefine",
 ]
 
-_ALIAS_PREFIX: Final = "ua-port"
+#: The reverse of ``port_alias``; reserved ports have numbers below 0.
+_ALIAS: Final = re.compile(r"ua-port(-?[0-9]+)")
 
 _UNDEFINE_EVERYTHING: Final = (
     libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
@@ -97,9 +99,9 @@ def read_domain(xml: str, state: int, reason: int) -> Domain | None:
 def _interfaces(root: ET.Element) -> Iterator[tuple[int, ET.Element]]:
     """The NICs that are ports, with their index."""
     for element in root.findall("devices/interface"):
-        number = _attribute(element, "alias", "name").removeprefix(_ALIAS_PREFIX)
-        if number.isdecimal():
-            yield int(number), element
+        found = _ALIAS.fullmatch(_attribute(element, "alias", "name"))
+        if found is not None:
+            yield int(found[1]), element
 
 
 def _disk_files(root: ET.Element) -> tuple[Path, ...]:

@@ -122,7 +122,7 @@ class LibvirtProvider:
             carrier="provider",
             acceleration=self._acceleration.kind,
             ports_fixed=True,
-            media=frozenset({"iso", "fat"}),
+            media=frozenset({"iso", "fat", "smbios"}),
             consoles=frozenset({"serial"}),
             fractional_cpu=cgroups.cpu_quota_works(),
             disk=True,

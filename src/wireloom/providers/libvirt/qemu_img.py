@@ -20,8 +20,10 @@ __all__ = [
     "create_overlay",
     "direct_io_reads",
     "direct_io_works",
+    "grow",
     "inspect",
     "remove_quietly",
+    "virtual_size",
 ]
 
 _INSPECT_TIMEOUT_S: Final = 20.0
@@ -72,9 +74,20 @@ def _check(path: Path, info: dict[str, Any]) -> None:
         )
 
 
-async def create_overlay(path: Path, base: BaseImage) -> None:
-    """Make the overlay ``path`` on ``base``; all or nothing."""
-    await _create(path, "-b", str(base.path), "-F", base.format)
+async def create_overlay(path: Path, base: BaseImage, *, size_bytes: int) -> None:
+    """Make the overlay ``path`` on ``base``, of the base's size or larger; all or nothing."""
+    await _create(path, "-b", str(base.path), "-F", base.format, size=str(size_bytes))
+
+
+async def virtual_size(disk: Path) -> int:
+    """Size of ``disk`` in bytes, as a guest sees it. :raises RuntimeFailed: it is no disk."""
+    info = json.loads(await _run("info", "--output=json", "-U", str(disk), timeout_s=_INSPECT_TIMEOUT_S))
+    return int(info["virtual-size"])
+
+
+async def grow(disk: Path, size_bytes: int) -> None:
+    """Make ``disk``, which nothing has open, larger. :raises RuntimeFailed: it is larger already."""
+    await _run("resize", "-q", "-f", "qcow2", str(disk), str(size_bytes), timeout_s=_CREATE_TIMEOUT_S)
 
 
 async def create_empty(path: Path, size_bytes: int) -> None:

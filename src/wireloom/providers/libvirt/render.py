@@ -11,16 +11,16 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, get_args
 from xml.etree import ElementTree as ET
 
-from wireloom.errors import Unsupported
+from wireloom.errors import InvalidInput, Unsupported
 from wireloom.model.runtime import Medium, RuntimeSpec
 from wireloom.model.slice import PortIntent
 from wireloom.providers.libvirt import layout
 from wireloom.providers.libvirt.acceleration import Acceleration
 from wireloom.providers.libvirt.metadata import node_element
-from wireloom.providers.libvirt.settings import LibvirtSettings
+from wireloom.providers.libvirt.settings import LibvirtSettings, SmbiosBlock
 
 __all__ = ["AGENT_CHANNEL", "HostFeatures", "domain_uuid", "port_alias", "render_domain"]
 
@@ -35,6 +35,9 @@ _TCG_BUFFER_MIB: Final = 64
 
 _TCG_BUFFER_SINCE: Final = 8_000_000
 _STATELESS_FIRMWARE_SINCE: Final = 8_006_000
+
+#: QEMU has no read-only disks on these; the medium is made anew with the node.
+_WRITABLE_BUSES: Final = frozenset({"ide", "sata"})
 
 _TARGET_PREFIX: Final = {"virtio": "vd", "ide": "hd", "sata": "sd", "scsi": "sd", "usb": "sd"}
 
@@ -105,9 +108,10 @@ def _processors(domain: ET.Element, spec: RuntimeSpec) -> None:
 
 
 def _firmware(domain: ET.Element, spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatures) -> None:
-    if settings.smbios:
+    smbios = _smbios(spec, settings)
+    if smbios:
         info = ET.SubElement(domain, "sysinfo", {"type": "smbios"})
-        for block, entries in sorted(settings.smbios.items()):
+        for block, entries in sorted(smbios.items()):
             element = ET.SubElement(info, block)
             for name, value in sorted(entries.items()):
                 _text(element, "entry", value, name=name)
@@ -115,8 +119,23 @@ def _firmware(domain: ET.Element, spec: RuntimeSpec, settings: LibvirtSettings, 
     _text(os, "type", "hvm", arch="x86_64", machine=settings.machine)
     if settings.firmware == "uefi":
         _uefi(os, spec, settings, host)
-    if settings.smbios:
+    if smbios:
         ET.SubElement(os, "smbios", {"mode": "sysinfo"})
+
+
+def _smbios(spec: RuntimeSpec, settings: LibvirtSettings) -> dict[str, dict[str, str]]:
+    """Entries by block: those of the settings, and over them those that carry the node's configuration."""
+    merged: dict[str, dict[str, str]] = {block: dict(entries) for block, entries in settings.smbios.items()}
+    for name, value in spec.smbios.items():
+        block, _, entry = name.partition(".")
+        if block not in get_args(SmbiosBlock) or not entry.isalpha():
+            raise InvalidInput(
+                f"there is no SMBIOS entry {name!r}",
+                hint=f"a block ({', '.join(get_args(SmbiosBlock))}), a dot and a name, e.g. system.product",
+                node=spec.identity.node,
+            )
+        merged.setdefault(block, {})[entry] = value
+    return merged
 
 
 def _uefi(os: ET.Element, spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatures) -> None:
@@ -206,13 +225,15 @@ def _media(spec: RuntimeSpec, settings: LibvirtSettings) -> Iterator[ET.Element]
 
 
 def _medium(medium: Medium, settings: LibvirtSettings) -> ET.Element:
-    """A CD-ROM for an ISO image; a USB stick for a FAT disk, since IDE and SATA disks cannot be read-only."""
-    device, bus = ("cdrom", settings.media_bus) if medium.kind == "iso" else ("disk", "usb")
+    """A CD-ROM, a USB stick, or a disk beside the system disk and on its bus."""
+    bus = {"cdrom": settings.media_bus, "usb": "usb", "disk": settings.disk_bus}[medium.attach]
+    device = "cdrom" if medium.attach == "cdrom" else "disk"
     disk = ET.Element("disk", {"type": "file", "device": device})
     ET.SubElement(disk, "driver", {"name": "qemu", "type": "raw"})
     ET.SubElement(disk, "source", {"file": medium.path})
     ET.SubElement(disk, "target", {"bus": bus})
-    ET.SubElement(disk, "readonly")
+    if device == "cdrom" or bus not in _WRITABLE_BUSES:
+        ET.SubElement(disk, "readonly")
     return disk
 
 
@@ -246,7 +267,7 @@ def _interface(port: PortIntent, settings: LibvirtSettings) -> ET.Element:
         off = {"csum": "off", "tso4": "off", "tso6": "off", "ecn": "off", "ufo": "off"}
         ET.SubElement(driver, "host", off | {"gso": "off"})
         ET.SubElement(driver, "guest", off)
-    ET.SubElement(interface, "link", {"state": "down" if port.role == "spare" else "up"})
+    ET.SubElement(interface, "link", {"state": "down" if port.role in {"spare", "reserved"} else "up"})
     ET.SubElement(interface, "alias", {"name": port_alias(port.index)})
     ET.SubElement(interface, "rom", {"enabled": "yes" if settings.nic_rom else "no"})
     return interface
