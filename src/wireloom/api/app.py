@@ -14,7 +14,9 @@ from wireloom import __version__
 from wireloom.api import failures
 from wireloom.api.guard import ErrorBoundary, Guard
 from wireloom.api.routes import API_PREFIX, router
+from wireloom.api.tickets import Tickets
 from wireloom.controller.controller import Controller
+from wireloom.model.console import ConsoleCommand, ConsoleNotice
 from wireloom.model.views import StreamMessage
 
 __all__ = ["create_app", "openapi_document"]
@@ -26,8 +28,13 @@ _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.
 
 Two WebSockets stand beside these paths: `/api/v1/stream?lab=` sends one `StreamMessage` per change, everything as it
-is first; `/api/v1/labs/{lab}/nodes/{node}/console?columns=&rows=&read_only=&line=` carries a console in binary
-messages, and its size in text messages `{"columns", "rows"}`.
+is first; `/api/v1/labs/{lab}/nodes/{node}/console?columns=&rows=&read_only=&line=&who=&notices=` carries a console in
+binary messages. Text messages on it are JSON: from the client its size `{"columns", "rows"}` or a `ConsoleCommand`
+(`{"do": "ask"}`); from the server `{"error"}`, the last one, and with `notices=true` `{"notice": ConsoleNotice}` when
+somebody comes, goes, asks for the keyboard or gets it.
+
+A browser cannot send the token with a WebSocket. It asks for a ticket with `POST /api/v1/tickets` and opens the
+WebSocket with the subprotocols `wireloom` and `ticket.<ticket>`; a ticket is good for half a minute and for one use.
 """
 
 
@@ -36,6 +43,8 @@ def create_app(controller: Controller, *, token: str, listen_host: str) -> FastA
 
     :param listen_host: the address that it will be served on; other names in ``Host`` are refused.
     """
+    tickets = Tickets(token)
+    guard = Middleware(Guard, token=token, listen_host=listen_host, tickets=tickets)
     app = FastAPI(
         title=_TITLE,
         version=__version__,
@@ -43,9 +52,10 @@ def create_app(controller: Controller, *, token: str, listen_host: str) -> FastA
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        middleware=[Middleware(ErrorBoundary), Middleware(Guard, token=token, listen_host=listen_host)],
+        middleware=[Middleware(ErrorBoundary), guard],
     )
     app.state.controller = controller
+    app.state.tickets = tickets
     failures.install(app)
     app.include_router(router)
     app.add_api_route(f"{API_PREFIX}/openapi.json", openapi_document, include_in_schema=False)
@@ -66,7 +76,8 @@ def openapi_document() -> dict[str, Any]:
     components = document["components"]
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     # Spoken on a WebSocket only, which OpenAPI cannot describe; clients generate their types from here all the same.
-    message = StreamMessage.model_json_schema(ref_template="#/components/schemas/{model}")
-    components["schemas"] |= message.pop("$defs", {}) | {"StreamMessage": message}
+    for spoken in (StreamMessage, ConsoleCommand, ConsoleNotice):
+        schema = spoken.model_json_schema(ref_template="#/components/schemas/{model}")
+        components["schemas"] |= schema.pop("$defs", {}) | {spoken.__name__: schema}
     document["security"] = [{"token": []}]
     return document

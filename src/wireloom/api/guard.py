@@ -3,7 +3,7 @@
 * ``Host`` must name an address that we listen on, and ``Origin`` (which browsers send) must be that same address: a
   page of another site whose name was made to resolve to 127.0.0.1 is refused before anything is looked at.
 * ``Authorization: Bearer <token>`` is compared in constant time. No token is ever taken from a URL, because URLs end
-  up in logs.
+  up in logs. A WebSocket may bring a ticket instead (see ``tickets.py``).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from wireloom.api.failures import error_response
+from wireloom.api.tickets import SUBPROTOCOL, TICKET_PREFIX, Tickets
 from wireloom.errors import InternalError, NotPermitted, Unauthenticated, WireloomError
 
 __all__ = ["ErrorBoundary", "Guard", "refuse"]
@@ -34,11 +35,12 @@ class Guard:
     :param listen_host: the address listened on; one that takes any (``0.0.0.0``) takes any ``Host`` too.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, listen_host: str) -> None:
+    def __init__(self, app: ASGIApp, *, token: str, listen_host: str, tickets: Tickets) -> None:
         if not token:
             raise ValueError("a token cannot be empty")
         self._app = app
         self._token = token.encode()
+        self._tickets = tickets
         self._names = None if _is_any(listen_host) else _LOOPBACK_NAMES | {listen_host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,11 +48,13 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        problem = self._address_problem(headers) or self._token_problem(headers)
-        if problem is None:
-            await self._app(scope, receive, send)
-        else:
+        problem = self._address_problem(headers) or self._access_problem(scope, headers)
+        if problem is not None:
             await refuse(scope, receive, send, problem)
+        elif SUBPROTOCOL in scope.get("subprotocols", ()):
+            await self._app(scope, receive, _answering_subprotocol(send))
+        else:
+            await self._app(scope, receive, send)
 
     def _address_problem(self, headers: Headers) -> WireloomError | None:
         host = headers.get("host", "")
@@ -60,6 +64,14 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return NotPermitted("requests from pages of other sites are refused")
         return None
+
+    def _access_problem(self, scope: Scope, headers: Headers) -> WireloomError | None:
+        ticket = next((item for item in scope.get("subprotocols", ()) if item.startswith(TICKET_PREFIX)), None)
+        if scope["type"] != "websocket" or ticket is None:
+            return self._token_problem(headers)
+        if self._tickets.take(ticket.removeprefix(TICKET_PREFIX)):
+            return None
+        return Unauthenticated("the ticket is wrong, too old or used up", hint="ask for a new one: POST /tickets")
 
     def _token_problem(self, headers: Headers) -> WireloomError | None:
         scheme, _, given = headers.get("authorization", "").partition(" ")
@@ -107,6 +119,17 @@ async def refuse(scope: Scope, receive: Receive, send: Send, problem: WireloomEr
         await websocket.send_denial_response(response)
     else:
         await response(scope, receive, send)
+
+
+def _answering_subprotocol(send: Send) -> Send:
+    """A browser ends a connection none of whose subprotocols is answered."""
+
+    async def answering(message: Message) -> None:
+        if message["type"] == "websocket.accept":
+            message = {**message, "subprotocol": SUBPROTOCOL}
+        await send(message)
+
+    return answering
 
 
 def _name_of(host: str) -> str:

@@ -8,15 +8,17 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel, Field
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wireloom.api.failures import ERROR_RESPONSES, error_response
 from wireloom.api.streams import ByteStreamResponse, run_console
+from wireloom.api.tickets import Tickets
 from wireloom.controller.controller import Controller
 from wireloom.controller.hub import Mailbox
 from wireloom.errors import WireloomError
 from wireloom.fabric.documents import Event, Orphan
+from wireloom.model.console import ConsoleLine
 from wireloom.model.views import (
     ActionRequest,
     DeployRequest,
@@ -32,6 +34,7 @@ from wireloom.model.views import (
     PruneRequest,
     StatusView,
     StreamMessage,
+    TicketView,
 )
 
 __all__ = ["API_PREFIX", "router"]
@@ -174,13 +177,30 @@ async def log(lab: str, node: str, controller: TheController, follow: bool = Fal
     return ByteStreamResponse(await controller.questions.log(lab, node, follow=follow))
 
 
+@router.get("/labs/{lab}/nodes/{node}/console", operation_id="listConsoleLines", tags=["nodes"])
+async def console_lines(lab: str, node: str, controller: TheController) -> list[ConsoleLine]:
+    """Who is on the node's serial lines, who types, and who asks for the keyboard."""
+    return list(await controller.questions.lines(lab, node))
+
+
+@router.post("/tickets", operation_id="makeTicket", tags=["installation"], status_code=201)
+async def ticket(request: Request) -> TicketView:
+    """A ticket that opens one WebSocket within half a minute, for clients that cannot send the token with it."""
+    tickets: Tickets = request.app.state.tickets
+    made, expires_at = tickets.issue()
+    return TicketView(ticket=made, expires_at=expires_at)
+
+
 class _ConsoleOptions(BaseModel):
-    """Size of the terminal, whether to type at all, and which line instead of the device's own choice."""
+    """Size of the terminal, whether to type at all, which line instead of the device's own choice, who opens it, and
+    whether it wants notices."""
 
     columns: int = Field(80, ge=1, le=1000)
     rows: int = Field(24, ge=1, le=1000)
     read_only: bool = False
     line: int | None = Field(None, ge=0)
+    who: str = Field("", max_length=200)
+    notices: bool = False
 
 
 @router.websocket("/labs/{lab}/nodes/{node}/console")

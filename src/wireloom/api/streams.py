@@ -11,11 +11,14 @@ import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
+from pydantic import ValidationError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from wireloom.errors import InvalidInput, WireloomError
+from wireloom.fabric.consoles import SharedConsole
+from wireloom.model.console import ConsoleCommand
 from wireloom.providers.contract import ByteStream
 
 __all__ = ["ByteStreamResponse", "run_console"]
@@ -52,16 +55,19 @@ class ByteStreamResponse(Response):
             await self._source.close()
 
 
-async def run_console(websocket: WebSocket, source: ByteStream) -> None:
+async def run_console(websocket: WebSocket, source: SharedConsole) -> None:
     """Serve a console on an accepted ``websocket`` until either end goes, then close both.
 
-    Binary messages are bytes both ways. A text message from the client is ``{"columns", "rows"}``; one from us is
-    ``{"error"}``, and the end.
+    Binary messages are bytes both ways. A text message from the client is ``{"columns", "rows"}`` or a
+    ``ConsoleCommand``; one from us is ``{"notice"}``, or ``{"error"}`` and the end.
     """
 
     async def from_node() -> None:
-        while data := await source.read():
-            await websocket.send_bytes(data)
+        while item := await source.receive():
+            if isinstance(item, bytes):
+                await websocket.send_bytes(item)
+            else:
+                await websocket.send_text(f'{{"notice":{item.model_dump_json()}}}')
 
     async def from_client() -> None:
         while True:
@@ -72,7 +78,7 @@ async def run_console(websocket: WebSocket, source: ByteStream) -> None:
             if data is not None:
                 await source.write(data)
             else:
-                await source.resize(*_size(message.get("text") or ""))
+                await _obey(source, message.get("text") or "")
 
     code = CLOSE_NORMAL
     try:
@@ -89,15 +95,21 @@ async def run_console(websocket: WebSocket, source: ByteStream) -> None:
             await websocket.close(code)
 
 
-def _size(text: str) -> tuple[int, int]:
+async def _obey(source: SharedConsole, text: str) -> None:
+    """Carry out a text message of the client. :raises InvalidInput: it is none that we know."""
     try:
         document = json.loads(text)
+        if "do" in document:
+            await source.command(ConsoleCommand.model_validate(document))
+            return
         columns, rows = int(document["columns"]), int(document["rows"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InvalidInput('a text message on a console is {"columns": N, "rows": N}') from error
+    except (ValidationError, ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(
+            'a text message on a console is {"columns": N, "rows": N} or {"do": "ask" | "give" | "take"}'
+        ) from error
     if not (0 < columns <= 1000 and 0 < rows <= 1000):
         raise InvalidInput("a terminal has 1 to 1000 columns and rows")
-    return columns, rows
+    await source.resize(columns, rows)
 
 
 async def _first_of(*sides: Callable[[], Awaitable[None]]) -> None:

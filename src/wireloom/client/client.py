@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from wireloom.client.transport import Transport
     from wireloom.fabric.documents import Event, Orphan
     from wireloom.model.base import Value
+    from wireloom.model.console import ConsoleLine
     from wireloom.model.views import (
         DeployRequest,
         DeviceView,
@@ -274,12 +275,31 @@ class Client:
         rows: int = 24,
         read_only: bool = False,
         line: int | None = None,
+        who: str = "",
     ) -> ConsoleStream:
-        """Open the node's console: ``read``, ``write``, ``resize``, ``close``."""
+        """Open the node's console: ``read``, ``write``, ``resize``, ``close``, and ``receive`` and ``command`` for
+        what goes on beside the bytes.
+
+        :param line: a serial line instead of what the device calls its console.
+        :param who: how others on the line are told of this one.
+        """
         from wireloom.client.console import ConsoleStream
 
-        query = {"columns": columns, "rows": rows, "read_only": read_only, "line": line}
+        query = {
+            "columns": columns,
+            "rows": rows,
+            "read_only": read_only,
+            "line": line,
+            "who": who or None,
+            "notices": True,
+        }
         return ConsoleStream(await self._transport.open_socket(f"{_node(lab, node)}/console", query=query))
+
+    async def console_lines(self, lab: str, node: str) -> list[ConsoleLine]:
+        """The node's open serial lines: who is there, who types, who asks for the keyboard."""
+        from wireloom.model.console import ConsoleLine
+
+        return await self._many(ConsoleLine, "GET", f"{_node(lab, node)}/console")
 
     # ---------------------------------------------------------------- inside
 

@@ -40,6 +40,7 @@ class HttpServer:
                 lifespan="off",
                 server_header=False,
                 ws_max_size=LARGEST_MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # it costs every keystroke more than it saves
                 timeout_graceful_shutdown=STOP_TIMEOUT_S,
             )
         )

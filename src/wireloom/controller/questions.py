@@ -10,8 +10,10 @@ from wireloom.controller.live import LiveState
 from wireloom.controller.picture import NodePicture
 from wireloom.controller.ports import ControllerFabric
 from wireloom.errors import InvalidInput, NotFound, Unavailable, WireloomError
-from wireloom.fabric.documents import ConsoleOpen, ExecQuestion, LogOpen, Orphan, PruneQuestion
-from wireloom.fabric.methods import CONSOLE, EXEC, LOG, PRUNE
+from wireloom.fabric.consoles import SharedConsole
+from wireloom.fabric.documents import ConsoleOpen, ExecQuestion, LinesQuestion, LogOpen, Orphan, PruneQuestion
+from wireloom.fabric.methods import CONSOLE, EXEC, LINES, LOG, PRUNE
+from wireloom.model.console import ConsoleLine
 from wireloom.model.views import ExecRequest, ExecView
 from wireloom.providers.contract import ByteStream
 
@@ -56,14 +58,36 @@ class Questions:
         return await self._fabric.open_stream(place.host, LOG, question)
 
     async def console(
-        self, lab: str, node: str, *, columns: int, rows: int, read_only: bool, line: int | None
-    ) -> ByteStream:
-        """The node's console. The caller closes the stream."""
+        self,
+        lab: str,
+        node: str,
+        *,
+        columns: int,
+        rows: int,
+        read_only: bool,
+        line: int | None,
+        who: str = "",
+        notices: bool = False,
+    ) -> SharedConsole:
+        """The node's console, with notices if they are wanted. The caller closes it."""
         lab_id, place = self._find(lab, node)
         question = ConsoleOpen(
-            lab_id=lab_id, node_id=place.intent.id, columns=columns, rows=rows, read_only=read_only, line=line
+            lab_id=lab_id,
+            node_id=place.intent.id,
+            columns=columns,
+            rows=rows,
+            read_only=read_only,
+            line=line,
+            who=who,
+            notices=notices,
         )
-        return await self._fabric.open_stream(place.host, CONSOLE, question)
+        return await self._fabric.open_console(place.host, CONSOLE, question)
+
+    async def lines(self, lab: str, node: str) -> tuple[ConsoleLine, ...]:
+        """The node's serial lines that are open, with who is there."""
+        lab_id, place = self._find(lab, node)
+        question = LinesQuestion(lab_id=lab_id, node_id=place.intent.id)
+        return (await self._fabric.call(place.host, LINES, question)).lines
 
     async def prune(self, *, dry_run: bool) -> list[Orphan]:
         """Orphans of all hosts that live. A host that could not answer is listed with its error, as kind ``host``.

@@ -18,9 +18,12 @@ GET      /labs/{lab}/events                                                     
 GET      /events                                                                     list[Event]
 POST     /labs/{lab}/nodes/{node}/exec                 ExecRequest                   ExecView
 GET      /labs/{lab}/nodes/{node}/log?follow=                                        stream of bytes
-WS       /labs/{lab}/nodes/{node}/console              binary frames; JSON text frame ``{"columns","rows"}`` resizes
+WS       /labs/{lab}/nodes/{node}/console              binary frames both ways; JSON text frames: ``{"columns","rows"}``
+                                                       or ConsoleCommand to the node, ``{"notice": ConsoleNotice}`` back
+GET      /labs/{lab}/nodes/{node}/console                                            list[ConsoleLine]
 WS       /stream?lab=                                  StreamMessage, one per change
 GET      /operations/{id}                                                            OperationView
+POST     /tickets                                                                    TicketView (opens one WebSocket)
 POST     /prune                                        PruneRequest                  list[Orphan]
 =======  ============================================  ============================  =====================
 
@@ -54,6 +57,7 @@ __all__ = [
     "PruneRequest",
     "StatusView",
     "StreamMessage",
+    "TicketView",
 ]
 
 
@@ -103,6 +107,13 @@ class ExecView(Value):
 
 class PruneRequest(Value):
     dry_run: bool = True
+
+
+class TicketView(Value):
+    """Opens one WebSocket until ``expires_at`` (UNIX seconds), as the subprotocol ``ticket.<ticket>``."""
+
+    ticket: str
+    expires_at: float
 
 
 class ChangeView(Value):
