@@ -52,9 +52,12 @@ class RecoveryFields(FileModel):
     send: str = Field("", description="what is typed; a line end is added")
     silent: Seconds = Field(0, description="after so many seconds without output; 0: only when a reaction calls for it")
     limit: Annotated[int, Field(ge=1, le=100)] = Field(3, description="how often in one dialogue")
+    phase: Literal["login", "command", "any"] = Field("login", description="where silence counts")
+    anywhere: bool = Field(False, description="silence makes it type also behind a text that nothing knows")
+    wait: Seconds = Field(0, description="seconds that the next prompt may take after it; 0: as after any line")
 
     def value(self, name: str) -> Recovery:
-        return Recovery(name=name, action=self.action, send=self.send, silent_s=self.silent, limit=self.limit)
+        return Recovery(name=name, silent_s=self.silent, wait_s=self.wait, **self.model_dump(exclude={"silent", "wait"}))
 
 
 def _line_end(value: Any) -> Any:

@@ -36,7 +36,8 @@ class Move(Value):
 class Reaction(Value):
     """What to do when a text appears.
 
-    :ivar when: regex, looked for in everything printed since the last thing that was consumed.
+    :ivar when: regex, looked for in each line, finished or not, behind what was reacted to before. What its named groups
+        match is a value for templates from then on.
     :ivar send: what to type; ``None`` types nothing (the text only opens a gate, fails, or calls a recovery).
     :ivar raw: type it as it is, without a line end (a pager's space).
     :ivar secret: what is typed must not appear in any record.
@@ -68,6 +69,10 @@ class Recovery(Value):
         with an error that asks for a restart of the node.
     :ivar silent_s: do it when nothing was printed for so many seconds; 0: only when a reaction names it.
     :ivar limit: how often in one dialogue.
+    :ivar phase: where silence counts: before the first prompt, after it, or both.
+    :ivar anywhere: silence makes it type also behind a text that nothing knows, which may be a question; without it,
+        it types at the beginning of a line only.
+    :ivar wait_s: how long the next prompt may take after it (it reboots the device); 0: as long as after any line.
     """
 
     name: str
@@ -75,6 +80,9 @@ class Recovery(Value):
     send: str = ""
     silent_s: float = 0
     limit: int = 3
+    phase: Literal["login", "command", "any"] = "login"
+    anywhere: bool = False
+    wait_s: float = 0
 
 
 class Cli(Value):

@@ -1,0 +1,121 @@
+"""A command line's patterns, compiled once, and the ways between its prompts."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from functools import lru_cache
+
+from wireloom.errors import InvalidInput
+from wireloom.model.dialogue import Cli, Move, Prompt, Reaction, Recovery
+
+__all__ = ["RELOGIN", "Found", "Grammar", "grammar_of"]
+
+#: The recovery that every command line has: log in again when the session was lost, and type the line again.
+RELOGIN = Recovery(name="relogin", action="retype", limit=2)
+
+#: Only the end of a long line is searched, so that no pattern can make a line cost more than its length.
+_SEARCHED = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A reaction whose text was found; ``end`` is where in the line the text ends."""
+
+    reaction: Reaction
+    end: int
+    groups: dict[str, str]
+
+
+class Grammar:
+    """:raises InvalidInput: a pattern is no regular expression."""
+
+    def __init__(self, cli: Cli) -> None:
+        self.cli = cli
+        self.recoveries = {recovery.name: recovery for recovery in (RELOGIN, *cli.recoveries)}
+        self._prompts = tuple((prompt, _compiled(cli, prompt.pattern)) for prompt in cli.prompts)
+        self._reactions = tuple((reaction, _compiled(cli, reaction.when)) for reaction in cli.reactions)
+        self._errors = tuple(_compiled(cli, pattern) for pattern in cli.errors)
+        self._noise = tuple(_compiled(cli, pattern) for pattern in cli.noise)
+        self._raw_reactions = tuple(item for item in self._reactions if item[0].raw)
+        for reaction in cli.reactions:
+            if reaction.recovery and reaction.recovery not in self.recoveries:
+                raise InvalidInput(f"command line {cli.name}: reaction {reaction.name} calls for an unknown recovery")
+
+    def prompt_of(self, line: str) -> Prompt | None:
+        """The prompt that ``line`` shows, if it is one."""
+        text = line.rstrip()
+        if not text or len(text) > _SEARCHED:
+            return None
+        return next(
+            (prompt for prompt, pattern in self._prompts if pattern.fullmatch(text) or pattern.fullmatch(line)), None
+        )
+
+    def is_noise(self, line: str) -> bool:
+        return self._noise_at(line) == 0
+
+    def prompt_before_noise(self, line: str) -> str | None:
+        """The text of a prompt on whose line a message was printed."""
+        start = self._noise_at(line)
+        if not start or self.prompt_of(line[:start]) is None:
+            return None
+        return line[:start]
+
+    def refused(self, line: str) -> bool:
+        """Whether the device refuses a command by this line."""
+        return _any(self._errors, line)
+
+    def reactions_to(self, line: str, start: int, *, raw_only: bool = False) -> list[Found]:
+        """Reactions whose text is in ``line`` from ``start`` on: earliest end first, then as they stand in the file."""
+        found = []
+        begin = max(start, len(line) - _SEARCHED)
+        for reaction, pattern in self._raw_reactions if raw_only else self._reactions:
+            match = pattern.search(line, begin)
+            if match is not None and match.end() > start:
+                groups = {name: text for name, text in match.groupdict().items() if text}
+                found.append(Found(reaction, match.end(), groups))
+        return sorted(found, key=lambda item: item.end)
+
+    def next_move(self, source: str, target: str) -> Move | None:
+        """The first move of a shortest way from prompt ``source`` to prompt ``target``."""
+        waiting: deque[tuple[str, Move | None]] = deque([(source, None)])
+        reached = {source}
+        while waiting:
+            here, first = waiting.popleft()
+            if here == target:
+                return first
+            for move in self.cli.moves:
+                if move.source == here and move.target not in reached:
+                    reached.add(move.target)
+                    waiting.append((move.target, first or move))
+        return None
+
+    def _noise_at(self, line: str) -> int | None:
+        """Where in ``line`` a message begins; blanks before it do not count."""
+        starts = [match.start() for pattern in self._noise if (match := pattern.search(line[:_SEARCHED]))]
+        if not starts:
+            return None
+        first = min(starts)
+        return 0 if not line[:first].strip() else first
+
+
+@lru_cache(maxsize=128)
+def _grammar(text: str) -> Grammar:
+    return Grammar(Cli.model_validate_json(text))
+
+
+def grammar_of(cli: Cli) -> Grammar:
+    """The compiled form of ``cli``; equal ones are compiled once."""
+    return _grammar(cli.model_dump_json())
+
+
+def _any(patterns: tuple[re.Pattern[str], ...], line: str) -> bool:
+    return any(pattern.search(line[:_SEARCHED]) for pattern in patterns)
+
+
+def _compiled(cli: Cli, pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise InvalidInput(f"command line {cli.name}: {pattern!r} is not a regular expression: {error}") from error

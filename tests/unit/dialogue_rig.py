@@ -1,0 +1,154 @@
+"""A console's other side: a scripted guest that is pure, and a clock that only the test moves."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
+
+from wireloom.devices.cli_schema import CliFile
+from wireloom.dialogue import Dialogue, Outcome, Script
+from wireloom.model.dialogue import Cli
+from wireloom.yamlfile import bind, read_yaml
+
+__all__ = ["Guest", "Talk", "at_every_byte", "bytewise", "command_line", "cut_once", "talk", "whole"]
+
+Cut = Callable[[bytes], Iterable[bytes]]
+
+
+@dataclass
+class Guest:
+    """Prints ``boot`` and then, for each line typed, what ``replies`` says for it in the present state.
+
+    A reply is ``(text, next state)``. The key ``"*"`` stands for any line. A text may hold ``{line}``.
+    States whose name begins with ``!`` echo nothing (a password is typed). A key such as ``" "`` that holds no line end
+    is acted upon without one (a pager).
+    """
+
+    boot: str
+    state: str
+    replies: Mapping[str, Mapping[str, tuple[str, str]]]
+    line_end: str = "\r"
+    typed: list[tuple[str, str]] = field(default_factory=list)
+    _pending: str = ""
+
+    def start(self) -> bytes:
+        return self.boot.encode()
+
+    def receive(self, data: bytes) -> bytes:
+        out = ""
+        for char in data.decode():
+            out += self._key(char)
+        return out.encode()
+
+    def _key(self, char: str) -> str:
+        known = self.replies.get(self.state, {})
+        if char in known and char != self.line_end and not self._pending:
+            return self._reply(char, known[char])
+        if char == self.line_end:
+            line, self._pending = self._pending, ""
+            default = ("\r\n", self.state) if not line else ("\r\n% unexpected {line}\r\n", self.state)
+            return self._reply(line, known.get(line, known.get("*", default)))
+        self._pending += char
+        return "" if self.state.startswith("!") else char
+
+    def _reply(self, line: str, reply: tuple[str, str]) -> str:
+        self.typed.append((self.state, line))
+        text, self.state = reply
+        return text.replace("{line}", line)
+
+
+@dataclass
+class Talk:
+    """A dialogue that is over."""
+
+    dialogue: Dialogue
+    guest: Guest
+    seconds: float
+
+    @property
+    def outcome(self) -> Outcome:
+        return self.dialogue.outcome()
+
+    @property
+    def typed(self) -> list[str]:
+        return [line for _, line in self.guest.typed]
+
+
+def whole(data: bytes) -> Iterator[bytes]:
+    yield data
+
+
+def bytewise(data: bytes) -> Iterator[bytes]:
+    return (data[index : index + 1] for index in range(len(data)))
+
+
+def cut_once(position: int) -> Cut:
+    """Cuts the whole stream, counted from its first byte, at one position."""
+    passed = 0
+
+    def cut(data: bytes) -> Iterator[bytes]:
+        nonlocal passed
+        here = position - passed
+        passed += len(data)
+        if 0 < here < len(data):
+            yield data[:here]
+            yield data[here:]
+        else:
+            yield data
+
+    return cut
+
+
+def talk(
+    cli: Cli,
+    guest: Guest,
+    script: Script,
+    values: Mapping[str, str] | None = None,
+    *,
+    cut: Cut = whole,
+    gap_s: float = 0.001,
+    slow_factor: float = 1,
+    disabled: frozenset[str] = frozenset(),
+) -> Talk:
+    """Let both sides talk until the dialogue is over. ``gap_s`` passes between two pieces."""
+    now = 1000.0
+    login = {"hostname": "r1", "username": "admin", "password": "s3cret-Word"} if values is None else values
+    dialogue = Dialogue(cli, script, login, now=now, slow_factor=slow_factor, disabled=disabled)
+    waiting = deque(cut(guest.start()))
+    for _ in range(200_000):
+        if waiting:
+            now += gap_s
+            dialogue.receive(waiting.popleft(), now)
+        elif not dialogue.done:
+            assert dialogue.wake_at is not None
+            now = max(now, dialogue.wake_at)
+        else:
+            return Talk(dialogue, guest, now - 1000.0)
+        if dialogue.wake_at is not None and dialogue.wake_at <= now:
+            dialogue.tick(now)
+        if typed := dialogue.take():
+            waiting.extend(cut(guest.receive(typed)))
+    raise AssertionError("the dialogue does not end")
+
+
+def at_every_byte(length: int) -> Iterator[Cut]:
+    """Every way of cutting a stream of ``length`` bytes in two, and cutting it into bytes."""
+    yield bytewise
+    for position in range(1, length):
+        yield cut_once(position)
+
+
+@cache
+def command_line(name: str) -> Cli:
+    """The command line that ships as ``cli/<name>.yaml``."""
+    return _file(name).value()
+
+
+def _file(name: str) -> CliFile:
+    source = files("wireloom.devices").joinpath("cli", f"{name}.yaml")
+    bound = bind(CliFile, read_yaml(source.read_text(), file=str(source)), what="a command line")
+    assert bound.value is not None, bound.sorted_diagnostics()
+    return bound.value.on(_file(bound.value.extends)) if bound.value.extends else bound.value
