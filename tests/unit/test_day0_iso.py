@@ -71,7 +71,7 @@ def test_impossible_paths_are_refused(path: str) -> None:
         build_iso("CIDATA", {path: b""})
 
 
-@pytest.mark.parametrize("label", ["", "x" * 17, "döner", "a\tb"])
+@pytest.mark.parametrize("label", ["", "x" * 33, "döner", "a\tb"])
 def test_impossible_labels_are_refused(label: str) -> None:
     with pytest.raises(InvalidInput):
         build_iso(label, {})

@@ -64,13 +64,18 @@ MODERN: dict[str, Any] = {
     "nic_offload": False,
     "extra_disks": [{"size_gb": 256}, {"size_gb": 0.5, "bus": "sata"}],
 }
+SMBIOS: dict[str, Any] = {"smbios": {"system": {"manufacturer": "Juniper", "product": "other"}}}
 BIG_IP: dict[str, Any] = {
     "smm": False,
     "nic_model": "virtio",
     "mgmt_nic_model": "e1000",
     "extra_disks": [{"size_gb": 50, "serial": "data-1"}],
 }
-MEDIA = (Medium(kind="iso", path="/n/media/day0.iso"), Medium(kind="fat", path="/n/media/day0.img"))
+MEDIA = (
+    Medium(kind="iso", path="/n/media/day0.iso"),
+    Medium(kind="fat", path="/n/media/day0.img", attach="usb"),
+    Medium(kind="fat", path="/n/media/day0.img", attach="disk"),
+)
 
 
 def spec(**changes: Any) -> RuntimeSpec:
@@ -93,7 +98,8 @@ CASES = [
     ("default-native", spec(cpu=1.5, media=MEDIA[:1]), {}, NATIVE),
     ("xrv9000", spec(cpu=4, memory_mb=16384), XRV9000, NATIVE),
     ("legacy", spec(media=MEDIA[:1]), LEGACY, EMULATED),
-    ("modern", spec(media=MEDIA), MODERN, EMULATED),
+    ("modern", spec(media=MEDIA[:2]), MODERN, EMULATED),
+    ("second-disk", spec(media=MEDIA[2:], smbios={"system.product": "VM-VMX"}), SMBIOS, EMULATED),
     ("big-ip", spec(), BIG_IP, NATIVE),
     ("no-direct-io", spec(ports=()), {}, NO_DIRECT_IO),
 ]
@@ -112,6 +118,19 @@ def test_the_definition_is_the_golden_one(
     if os.environ.get("WIRELOOM_UPDATE_GOLDEN"):
         file.write_text(text)
     assert text == file.read_text()
+
+
+@pytest.mark.parametrize(("bus", "read_only"), [("virtio", True), ("scsi", True), ("ide", False), ("sata", False)])
+def test_a_medium_that_is_a_disk_sits_on_the_bus_of_the_system_disk(bus: str, *, read_only: bool) -> None:
+    disks = render(spec(media=MEDIA[2:]), {"disk_bus": bus}).findall("devices/disk")
+    assert [target.get("bus") for disk in disks for target in disk.iter("target")] == [bus, bus]
+    assert (disks[1].find("readonly") is not None) == read_only
+
+
+@pytest.mark.parametrize("name", ["product", "system.", "nothing.product", "system.pro duct", ".product"])
+def test_an_smbios_entry_that_does_not_exist_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput, match="no SMBIOS entry"):
+        render(spec(smbios={name: "x"}))
 
 
 def test_nic_order_is_port_order() -> None:

@@ -82,7 +82,10 @@ def test_a_node_carries_all_that_its_device_says() -> None:
     assert found.access == CATALOGUE.get("frr").access
     assert found.post_boot == ("ls",)
     assert found.depends_on == {"id-v": Condition.RUNNING}
-    assert found.startup_config == "frr defaults traditional\nhostname c\n"
+    assert (found.startup_config, found.startup_template) == (
+        None,
+        "frr defaults traditional\nhostname {{ hostname }}\n",
+    )
     assert found.mgmt_ipv4 == "172.30.128.2"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from wireloom.devices import DeviceCatalogue
+from wireloom.errors import TopologyInvalid
 from wireloom.model.slice import Condition, RestartPolicy
 from wireloom.model.topology import NodeSpec, Topology
 from wireloom.planning.topology import parse_topology, startup_config_paths
@@ -51,11 +52,44 @@ def test_the_mixed_example_is_a_ring_of_both_technologies_with_a_host_at_each_en
     }
 
 
+FRR_DEFAULT = "frr defaults traditional\nhostname {{ hostname }}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "template", "text"),
+    [
+        ("r1.cfg", "ntp {{ x", "", "ntp {{ x"),
+        ("r1.cfg.j2", "hostname {{ hostname }}-x\n", "hostname {{ hostname }}-x\n", None),
+        ("r1.partial", "ntp {{ x", FRR_DEFAULT, "ntp {{ x"),
+        ("conf/r1.partial.cfg", "ntp\n", FRR_DEFAULT, "ntp\n"),
+        ("r1.partial.j2", "ip {{ mgmt_ipv4 }}\n", FRR_DEFAULT + "ip {{ mgmt_ipv4 }}\n", None),
+        ("partial.cfg", "whole\n", "", "whole\n"),
+        ("not.partially.cfg", "whole\n", "", "whole\n"),
+    ],
+)
+def test_the_name_of_a_file_says_how_it_is_used(name: str, content: str, template: str, text: str | None) -> None:
+    found = node(f"{{device: frr, startup-config: {name}}}", **{name: content})
+    assert (found.startup_template, found.startup_config) == (template, text)
+
+
+def test_a_mistake_in_a_template_is_found_before_anything_is_deployed() -> None:
+    with pytest.raises(TopologyInvalid, match=r"line 5: r1\.j2: 'hostnam' is undefined"):
+        node("{device: frr, startup-config: r1.j2}", **{"r1.j2": "hostname {{ hostnam }}"})
+    with pytest.raises(TopologyInvalid, match=r"r1\.j2: line 2: Encountered unknown tag 'endfor'"):
+        node("{device: frr, startup-config: r1.j2}", **{"r1.j2": "x\n{% endfor %}"})
+
+
+def test_the_file_of_the_node_wins_over_that_of_the_defaults() -> None:
+    files = {"a.cfg": "a", "b.partial": "b"}
+    found = node("{device: frr, startup-config: a.cfg}", defaults="startup-config: b.partial", **files)
+    assert (found.startup_template, found.startup_config) == ("", "a")
+
+
 def test_a_node_gets_everything_that_it_does_not_say_from_its_device() -> None:
     found = node("{device: frr, provider: libvirt}")
     assert found.image == "frr.qcow2"
     assert (found.cpu, found.memory_mb, found.spare_ports) == (1, 256, 4)
-    assert found.startup_config == "frr defaults traditional\nhostname r1\n"
+    assert (found.startup_config, found.startup_template) == (None, FRR_DEFAULT)
     assert found.restart is RestartPolicy.ON_FAILURE
     assert found.management
 

@@ -9,7 +9,7 @@ from wireloom.agent.folder import NodeFolder
 from wireloom.agent.undo import Undo
 from wireloom.model.identity import Identity
 from wireloom.model.runtime import Capabilities, GuestFile, Medium
-from wireloom.model.slice import NodeIntent, Slice
+from wireloom.model.slice import Bind, NodeIntent, Slice
 from wireloom.model.state import NodeStep
 from wireloom.providers.contract import Provider
 
@@ -20,7 +20,7 @@ __all__ = ["NodeContext"]
 class NodeContext:
     """One node at work.
 
-    ``files`` and ``media`` are gathered by hooks before the runtime is created, and ``undo`` takes back what they made
+    ``files``, ``media``, ``binds`` and ``smbios`` are gathered by hooks before the runtime is created, and ``undo`` takes back what they made
     when it cannot be created. ``progress`` is told of each step.
     """
 
@@ -34,6 +34,8 @@ class NodeContext:
     runtime_id: str | None = None
     files: list[GuestFile] = field(default_factory=list)
     media: list[Medium] = field(default_factory=list)
+    binds: list[Bind] = field(default_factory=list)
+    smbios: dict[str, str] = field(default_factory=dict)
     undo: Undo = field(default_factory=Undo)
 
     @property

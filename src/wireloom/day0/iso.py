@@ -31,20 +31,25 @@ _DESCRIPTOR_DATES: Final = (813, 830, 864)
 
 #: ECMA-119 allows 31 in level 3, among them the separator and version that the library adds.
 _NAME_LIMIT: Final = 27
-_LABEL_LIMIT: Final = 16  # Joliet counts two bytes a character; plain ISO 9660 would allow 32
+_LABEL_LIMIT: Final = 32
+_JOLIET_LABEL_LIMIT: Final = 16  # two bytes a character
 _JOLIET_NAME_LIMIT: Final = 64
 
 
-def build_iso(label: str, files: Mapping[str, bytes]) -> bytes:
+def build_iso(label: str, files: Mapping[str, bytes], *, joliet: bool = True) -> bytes:
     """An image labelled ``label`` with ``files``, relative POSIX path to content; folders are made as needed.
+
+    Names are kept exactly by Rock Ridge, and by Joliet too unless it is not wanted or cannot hold the label (longer
+    than 16 characters).
 
     :raises InvalidInput: a label or a path that cannot be on a CD-ROM.
     """
+    joliet = joliet and len(label) <= _JOLIET_LABEL_LIMIT
     if not 0 < len(label) <= _LABEL_LIMIT or not label.isascii() or not label.isprintable():
         raise InvalidInput(f"{label!r} cannot label a CD-ROM: 1 to {_LABEL_LIMIT} ASCII characters")
     image = pycdlib.PyCdlib()
-    image.new(interchange_level=3, vol_ident=label, joliet=3, rock_ridge="1.09")
-    names = _Names()
+    image.new(interchange_level=3, vol_ident=label, joliet=3 if joliet else None, rock_ridge="1.09")
+    names = _Names(joliet=joliet)
     for path, content in sorted((_checked(path), content) for path, content in files.items()):
         names.add_folders(image, path.parent)
         image.add_fp(
@@ -52,7 +57,7 @@ def build_iso(label: str, files: Mapping[str, bytes]) -> bytes:
             len(content),
             f"{names.iso(path, is_folder=False)};1",
             rr_name=path.name,
-            joliet_path=f"/{path}",
+            joliet_path=names.joliet(path),
         )
     finished = io.BytesIO()
     image.write_fp(finished)
@@ -73,13 +78,18 @@ def _checked(path: str) -> PurePosixPath:
 class _Names:
     """The plain ISO 9660 name of each path: upper case, few characters, unique within its folder."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, joliet: bool) -> None:
+        self._joliet = joliet
         self._names: dict[PurePosixPath, str] = {}
+
+    def joliet(self, path: PurePosixPath) -> str | None:
+        return f"/{path}" if self._joliet else None
 
     def add_folders(self, image: pycdlib.PyCdlib, folder: PurePosixPath) -> None:
         for path in [*reversed(folder.parents), folder]:
             if path.name and path not in self._names:
-                image.add_directory(self.iso(path, is_folder=True), rr_name=path.name, joliet_path=f"/{path}")
+                plain = self.iso(path, is_folder=True)
+                image.add_directory(plain, rr_name=path.name, joliet_path=self.joliet(path))
 
     def iso(self, path: PurePosixPath, *, is_folder: bool) -> str:
         """The full plain path of ``path``, whose folder must have been named before."""

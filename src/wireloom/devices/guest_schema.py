@@ -107,6 +107,7 @@ class Day0Fields(FileModel):
     archive: str = Field("", description="name of a .tar.gz on the medium that holds the configuration's path")
     mime: dict[str, str] = Field({}, description="content types of the parts of a MIME message, by part")
     mode: Annotated[int, Field(ge=0, le=0o7777)] = Field(0o644, description="permissions of the file")
+    joliet: bool = Field(True, description="a CD has Joliet names too, if its label is at most 16 characters long")
     size: Annotated[int, Field(ge=1, le=2048)] = Field(32, description="size of a FAT disk in MiB")
     partition: bool = Field(False, description="a FAT disk has a partition table")
 
@@ -114,9 +115,7 @@ class Day0Fields(FileModel):
         method: Any = _kind(self, _METHODS)
         labels = {"nocloud": "cidata", "configdrive": "config-2"}
         attach: Any = self.attach or ("usb" if method == "fat" else "cdrom")
-        path = getattr(self, method) or {"nocloud": "user-data", "configdrive": "openstack/latest/user_data"}.get(
-            method
-        )
+        path = getattr(self, method) or _CLOUD_PATHS.get(method, "")
         return Day0(
             method=method,
             path=path,
@@ -127,6 +126,7 @@ class Day0Fields(FileModel):
             archive=self.archive,
             mime=self.mime,
             mode=self.mode,
+            joliet=self.joliet,
             size_mb=self.size,
             partition=self.partition,
         )

@@ -154,6 +154,7 @@ class Day0(Value):
     :ivar extra: further files, path to Jinja2 template.
     :ivar mime: ``path`` holds a MIME multipart message whose parts are ``extra`` (name to text) and the configuration,
         each with the content type that this table gives by name (``config`` is the configuration's).
+    :ivar joliet: a CD has Joliet names beside those of Rock Ridge, as far as its label is at most 16 characters long.
     :ivar size_mb: size of a FAT disk.
     :ivar partition: a FAT disk has a partition table.
     """
@@ -167,6 +168,7 @@ class Day0(Value):
     archive: str = ""
     mime: dict[str, str] = {}
     mode: int = 0o644
+    joliet: bool = True
     size_mb: int = 32
     partition: bool = False
 

@@ -95,8 +95,11 @@ class StoredConfig(Value):
 
 #: What cannot change on a live runtime (ports join them where a provider fixes these at creation).
 SPEC_FIELDS: Final = frozenset(
-    {"name", "provider", "image", "cpu", "memory_mb", "disk_gb", "env", "binds", "settings", "startup_config", "startup_template", "day0"}
-)
+    {
+        "name", "provider", "image", "cpu", "memory_mb", "disk_gb", "env", "binds", "settings", "startup_config",
+        "startup_template", "day0",
+    }
+)  # fmt: skip
 
 
 class NodeIntent(Value):

@@ -56,11 +56,14 @@ class NodeSpec(Value):
 
     :ivar cpu: cores; ``memory_mb``: MiB.
     :ivar host: the host that the user wants it on; ``None`` lets placement choose.
-    :ivar startup_config: the configuration as text; ``None`` when neither file nor device gives one.
+    :ivar startup_config: the configuration as text, taken as it is; ``None`` when the file gives none.
+    :ivar startup_template: what comes before it and is filled in on the node's host: the device's default where the
+        file gives nothing or something to add to it, or a template of the user.
     :ivar exec: commands run in the guest once per boot after it is ready.
     :ivar settings: the provider's own settings.
     :ivar spare_ports: NICs made up front beyond those in use, where a provider cannot add them later.
     :ivar management: whether the node is on the management network.
+    :ivar extract_on_stop: its configuration is read before it is stopped.
     :ivar disk_gb: the system disk has at least so many GiB; 0: as the image has it.
     :ivar needs: what its host must have; see :data:`wireloom.model.device.Need`.
     :ivar machines: further machines that it would be made of, which nothing can run yet.
@@ -76,6 +79,7 @@ class NodeSpec(Value):
     memory_mb: int
     host: str | None = None
     startup_config: str | None = None
+    startup_template: str = ""
     env: dict[str, str] = {}
     binds: tuple[Bind, ...] = ()
     exec: tuple[str, ...] = ()
@@ -86,6 +90,7 @@ class NodeSpec(Value):
     settings: dict[str, Any] = {}
     spare_ports: int = 4
     management: bool = True
+    extract_on_stop: bool = True
     disk_gb: float = 0
     needs: tuple[Need, ...] = ()
     machines: tuple[str, ...] = ()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from wireloom.devices import DeviceCatalogue
+from wireloom.errors import InvalidInput
 from wireloom.model.device import Device, ProviderSupport
 from wireloom.model.provenance import Origin
 from wireloom.model.slice import Bind, Condition, RestartPolicy
@@ -15,6 +16,7 @@ from wireloom.planning.topology.fields import BindFields, DefaultsFields, NodeFi
 from wireloom.planning.topology.images import check_image
 from wireloom.planning.topology.names import check_name
 from wireloom.planning.topology.settings import check_settings
+from wireloom.planning.topology.startup import StartupText, startup_of
 from wireloom.yamlfile import Bound, Path, did_you_mean
 
 __all__ = ["NodeReader", "check_cycles"]
@@ -107,6 +109,7 @@ class _OneNode:
         support = device.on(provider)
         image = self._image(device, provider, support)
         profile = self._profile(device, provider, image)
+        startup = self._startup(device, provider, support)
         return NodeSpec(
             name=self._name,
             device=device.name,
@@ -115,7 +118,8 @@ class _OneNode:
             cpu=profile.cpu,
             memory_mb=profile.memory_mb,
             host=self._pick("host"),
-            startup_config=self._startup_config(device, provider, support),
+            startup_config=startup.text,
+            startup_template=startup.template,
             env={**support.env, **self._merged("env")},
             binds=self._binds(),
             exec=tuple(self._pick("exec") or ()),
@@ -126,6 +130,7 @@ class _OneNode:
             settings=profile.settings,
             spare_ports=profile.spare_ports,
             management=self._management(device),
+            extract_on_stop=self._pick("extract_on_stop") is not False,
             disk_gb=profile.disk_gb,
             needs=support.needs,
             machines=self._machines(device, provider),
@@ -249,10 +254,10 @@ class _OneNode:
         entry = self._reader.devices.entry(device.name)
         return entry.origin(("default-provider",)) if field == "provider" else entry.origin(("providers",))
 
-    def _startup_config(self, device: Device, provider: str, support: ProviderSupport) -> str | None:
+    def _startup(self, device: Device, provider: str, support: ProviderSupport) -> StartupText:
         startup = self._pick("startup_config")
         if startup is None:
-            return device.default_config.replace("{hostname}", self._name) or None
+            return StartupText(template=device.default_config)
         where = self._where("startup-config")
         rule = self._reader.devices.rules.get(provider)
         stands_in = rule is not None and bool(rule.every_device)
@@ -260,12 +265,17 @@ class _OneNode:
             message = f"device {device.name!r} takes no startup configuration on {provider}"
             self._bound.report(where, message, "use `exec` for commands after its start", at_key=True)
         if startup.inline is not None:
-            return str(startup.inline)
-        text = self._reader.file(startup.path)
-        if text is None:
+            return StartupText(text=str(startup.inline))
+        content = self._reader.file(startup.path)
+        if content is None:
             suggestion = "give its path relative to this file, or the configuration itself as a block (`|`)"
             self._bound.report(where, f"there is no file {startup.path!r}", suggestion)
-        return text
+            return StartupText()
+        try:
+            return startup_of(startup.path, content, device.default_config)
+        except InvalidInput as error:
+            self._bound.report(where, error.message, error.hint)
+            return StartupText()
 
     def _binds(self) -> tuple[Bind, ...]:
         given: list[BindFields] = self._pick("binds") or []

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from wireloom.errors import InvalidInput
 
-__all__ = ["DiskBus", "ExtraDisk", "LibvirtSettings", "NicModel", "parse_settings"]
+__all__ = ["DiskBus", "ExtraDisk", "LibvirtSettings", "NicModel", "SmbiosBlock", "parse_settings"]
 
 DiskBus = Literal["virtio", "ide", "sata", "scsi"]
 NicModel = Literal["virtio", "e1000", "e1000e", "rtl8139", "i82559er", "ne2k_pci", "pcnet", "vmxnet3"]
