@@ -150,8 +150,8 @@ class Agent:
     def _on_runtime(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         self.reconciler.runtime_changed(node_id, before, after)
 
-    async def _on_readiness(self, node_id: str, readiness: ReadyState) -> None:
-        await self.reconciler.report_readiness(node_id, readiness)
+    async def _on_readiness(self, node_id: str, readiness: ReadyState, message: str) -> None:
+        await self.reconciler.report_readiness(node_id, readiness, message)
 
     @contextlib.asynccontextmanager
     async def alive(self) -> AsyncIterator[Agent]:

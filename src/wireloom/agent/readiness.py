@@ -1,68 +1,69 @@
 """Readiness: one watcher a boot, which asks what the node's device declares until it is ready.
 
-Running is not ready, and a node without probes stays ``unknown``. A node that was not ready in time is a
+Running is not ready, and a node of which that cannot be told stays ``unknown``. A node that was not ready in time is a
 ``timeout``, and is still watched, at a slower pace, because slow is not dead.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
-import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
 
 from wireloom.agent.channels import Channels, ChannelTarget
+from wireloom.agent.ready_probes import HOLDS, Probes, describe
 from wireloom.errors import WireloomError
 from wireloom.model.device import Probe
 from wireloom.model.state import Readiness
 
-__all__ = ["ReadinessWatch", "possible_probe", "strip_terminal"]
+__all__ = ["ReadinessWatch"]
 
 log = structlog.get_logger(__name__)
 
-#: How much of the log is kept to match a pattern that arrives in pieces, in bytes.
-_WINDOW = 16_384
 _SLOW_INTERVAL_S = 10.0
-_TRY_DEADLINE_S = 10.0
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07]*\x07|[@-_])|\r|\x00")
+_RETRY_S = 1.0
+#: A guest that boots gives another reason at every look; people are told that often.
+_TELL_S = 3.0
 
-
-def strip_terminal(text: str) -> str:
-    """``text`` without ANSI escapes, carriage returns and NULs."""
-    return _ESCAPES.sub("", text)
-
-
-def possible_probe(probes: tuple[Probe, ...], target: ChannelTarget) -> Probe | None:
-    """The first probe of the chain for which the node has the channel."""
-    for probe in probes:
-        if probe.kind in {"running", "log"}:
-            return probe
-        if probe.kind == "exec" and target.capabilities.exec:
-            return probe
-        if probe.kind in {"ssh", "tcp"} and target.node.mgmt_ipv4 is not None:
-            return probe
-    return None
+#: Told of a node's id, its readiness, and what it waits for, in words (empty when it is ready).
+Report = Callable[[str, Readiness, str], Awaitable[None]]
 
 
 @dataclass
 class _Watched:
     boot: tuple[str, float]
     task: asyncio.Task[None]
-    since: float = field(default_factory=time.time)
 
 
-Report = Callable[[str, Readiness], Awaitable[None]]
+@dataclass
+class _Vigil:
+    """One watch of one boot: its pace, and the last reason of each probe."""
+
+    limit_s: float
+    interval_s: float
+    because: str
+    reasons: dict[Probe, str] = field(default_factory=dict)
+    told: tuple[Readiness, str] | None = None
+    told_at: float = 0
+    late: bool = False
+
+    @property
+    def message(self) -> str:
+        waits = "; ".join(
+            f"{describe(probe)}{f' ({reason})' if reason else ''}" for probe, reason in self.reasons.items()
+        )
+        if self.late:
+            return f"not ready after {self.limit_s:g} s{self.because}, and still waiting for {waits}"
+        return f"waits for {waits}, up to {self.limit_s:g} s{self.because}"
 
 
 class ReadinessWatch:
-    """Watches nodes from their start until they are ready; ``report(node_id, readiness)`` is told of changes."""
+    """Watches nodes from their start until they are ready; ``report`` is told of changes."""
 
     def __init__(self, channels: Channels, report: Report) -> None:
-        self._channels = channels
+        self._probes = Probes(channels)
         self._report = report
         self._watched: dict[str, _Watched] = {}
 
@@ -74,7 +75,7 @@ class ReadinessWatch:
             if known.boot == boot:
                 return False
             known.task.cancel()
-        task = asyncio.create_task(self._watch(target), name=f"ready-{target.node.name}")
+        task = asyncio.create_task(self._guarded(target), name=f"ready-{target.node.name}")
         self._watched[target.node.id] = _Watched(boot, task)
         return True
 
@@ -91,55 +92,90 @@ class ReadinessWatch:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _guarded(self, target: ChannelTarget) -> None:
+        try:
+            await self._watch(target)
+        except Exception:  # nobody awaits this task: its edge is here
+            log.exception("defect in a readiness watch", node=target.node.name)
+            await self._report(target.node.id, Readiness.UNKNOWN, "a defect ended its watch; see the agent's log")
+
     async def _watch(self, target: ChannelTarget) -> None:
-        declared = target.node.ready
-        probe = possible_probe(declared.probes, target)
-        if probe is None:
-            await self._report(target.node.id, Readiness.UNKNOWN)
+        node, declared = target.node, target.node.ready
+        probes, missing = await self._possible(target)
+        if not probes:
+            why = f"none of its probes fits: {missing}" if missing else "its device declares no probe"
+            await self._report(node.id, Readiness.UNKNOWN, f"whether it is ready is not known: {why}")
             return
-        factor = declared.slow_factor if target.capabilities.acceleration == "tcg" else 1.0
+        if all(probe.kind == "running" for probe in probes):
+            await self._report(node.id, Readiness.YES, "")
+            return
+        slow = target.slow_factor
+        because = f" because this host emulates (times {slow:g})" if slow > 1 else ""
+        vigil = _Vigil(declared.timeout_s * slow, declared.interval_s, because, dict.fromkeys(probes, ""))
+        waiting = asyncio.create_task(self._until_rule_holds(vigil, target), name=f"probes-{node.name}")
         try:
-            async with asyncio.timeout(declared.timeout_s * factor):
-                await self._until_ready(probe, target, declared.interval_s)
-        except TimeoutError:
-            await self._report(target.node.id, Readiness.TIMEOUT)
-            await self._until_ready(probe, target, _SLOW_INTERVAL_S)
-        await self._report(target.node.id, Readiness.YES)
+            await self._tell(vigil, node.id)
+            done, _ = await asyncio.wait({waiting}, timeout=vigil.limit_s)
+            if not done:
+                vigil.late, vigil.interval_s = True, max(vigil.interval_s, _SLOW_INTERVAL_S)
+                await self._tell(vigil, node.id)
+            await waiting
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        await self._report(node.id, Readiness.YES, "")
 
-    async def _until_ready(self, probe: Probe, target: ChannelTarget, interval_s: float) -> None:
-        while not await self._ask(probe, target):  # noqa: ASYNC110 - a guest has no event to wait for
-            await asyncio.sleep(interval_s)
+    async def _possible(self, target: ChannelTarget) -> tuple[tuple[Probe, ...], str]:
+        """The probes that decide, and why others of the chain do not fit."""
+        fitting: list[Probe] = []
+        missing: list[str] = []
+        for probe in target.node.ready.probes:
+            lacks = await self._lacks(probe, target)
+            if lacks:
+                missing.append(f"{probe.kind}: {lacks}")
+                continue
+            fitting.append(probe)
+            if target.node.ready.rule == "first":
+                break
+        return tuple(fitting), "; ".join(missing)
 
-    async def _ask(self, probe: Probe, target: ChannelTarget) -> bool:
+    async def _lacks(self, probe: Probe, target: ChannelTarget) -> str:
+        while True:
+            try:
+                return await self._probes.lacks(probe, target)
+            except WireloomError as error:
+                log.info("probe cannot be asked yet", node=target.node.name, probe=probe.kind, reason=str(error))
+                await asyncio.sleep(_RETRY_S)
+
+    async def _until_rule_holds(self, vigil: _Vigil, target: ChannelTarget) -> None:
+        tasks = [asyncio.create_task(self._until_holds(vigil, probe, target)) for probe in list(vigil.reasons)]
+        enough = asyncio.FIRST_COMPLETED if target.node.ready.rule == "any" else asyncio.ALL_COMPLETED
         try:
-            if probe.kind == "running":
-                return True
-            if probe.kind == "log":
-                return await self._log_matches(probe, target)
-            async with asyncio.timeout(_TRY_DEADLINE_S + 1):
-                if probe.kind == "tcp":
-                    return await _port_open(str(target.node.mgmt_ipv4), probe.port)
-                outcome = await self._channels.run(target, probe.command, timeout_s=_TRY_DEADLINE_S)
-        except (WireloomError, OSError, TimeoutError) as error:
-            log.debug("not ready yet", node=target.node.name, probe=probe.kind, reason=str(error))
-            return False
-        text = outcome.result.stdout.decode(errors="replace")
-        return outcome.result.exit_code == 0 and re.search(probe.expect, text) is not None
+            done, _ = await asyncio.wait(tasks, return_when=enough)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    @staticmethod
-    async def _log_matches(probe: Probe, target: ChannelTarget) -> bool:
-        pattern, window = re.compile(probe.pattern), b""
-        async with contextlib.aclosing(target.provider.boot_log(target.runtime_id, follow=True)) as chunks:
-            async for chunk in chunks:
-                # Stripped as a whole: chunks end anywhere, also within an escape sequence or a character.
-                window += chunk
-                if pattern.search(strip_terminal(window.decode(errors="replace"))):
-                    return True
-                window = window[-_WINDOW:]
-        return False
+    async def _until_holds(self, vigil: _Vigil, probe: Probe, target: ChannelTarget) -> None:
+        while (reason := await self._probes.ask(probe, target)) != HOLDS:
+            vigil.reasons[probe] = reason
+            await self._tell(vigil, target.node.id)
+            await asyncio.sleep(vigil.interval_s)
+        vigil.reasons.pop(probe)
+        if vigil.reasons:
+            await self._tell(vigil, target.node.id)
 
-
-async def _port_open(address: str, port: int) -> bool:
-    _, writer = await asyncio.open_connection(address, port)
-    writer.close()
-    return True
+    async def _tell(self, vigil: _Vigil, node_id: str) -> None:
+        """Report how it stands, unless that was told, or nothing but a reason has changed since a moment ago."""
+        readiness = Readiness.TIMEOUT if vigil.late else Readiness.NO
+        now = asyncio.get_running_loop().time()
+        told = vigil.told
+        if told == (readiness, vigil.message):
+            return
+        if told is not None and told[0] is readiness and now - vigil.told_at < _TELL_S:
+            return
+        vigil.told, vigil.told_at = (readiness, vigil.message), now
+        await self._report(node_id, *vigil.told)

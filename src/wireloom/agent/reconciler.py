@@ -66,7 +66,10 @@ class LoopState:
 
 
 class Reconciler:
-    """One per agent. Slices come by :meth:`set_slice`; :meth:`run` never ends by itself."""
+    """One per agent. Slices come by :meth:`set_slice`; :meth:`run` never ends by itself.
+
+    :param held_config: hash of a node's configuration that waits for the controller; empty when none does.
+    """
 
     def __init__(
         self,
@@ -80,6 +83,7 @@ class Reconciler:
         readiness: ReadinessWatch,
         management: ManagementPlane,
         reporter: Reporter,
+        held_config: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._host = host
         self._host_boot = host_boot
@@ -90,9 +94,11 @@ class Reconciler:
         self._readiness_watch = readiness
         self._management = management
         self._reporter = reporter
+        self._held_config = held_config
         self.slices: dict[str, Slice] = {}
         self.readiness: dict[str, Readiness] = {}
         self._ready_at: dict[str, float] = {}
+        self._ready_messages: dict[str, str] = {}
         self._wake = asyncio.Event()
         self._management_due = True
         self._management_task: asyncio.Task[None] | None = None
@@ -131,12 +137,13 @@ class Reconciler:
             self.network.invalidate()
         self.wake()
 
-    async def report_readiness(self, node_id: str, readiness: Readiness) -> None:
-        """The readiness watch found out something."""
+    async def report_readiness(self, node_id: str, readiness: Readiness, message: str = "") -> None:
+        """The readiness watch found out something; ``message`` says what is waited for."""
         if readiness is Readiness.YES:
             self._ready_at[node_id] = now()
             self._actions.note_ready(node_id)
         self.readiness[node_id] = readiness
+        self._ready_messages[node_id] = message
         self.wake()
 
     # -- the loop ------------------------------------------------------------------------------------------
@@ -305,6 +312,7 @@ class Reconciler:
                 if self._readiness_watch.ensure(self._actions.target(lab, node, runtime), runtime.started_at or 0):
                     self.readiness.pop(node.id, None)  # what was known is of another boot
                     self._ready_at.pop(node.id, None)
+                    self._ready_messages.pop(node.id, None)
                 if self.readiness.get(node.id) is Readiness.YES:
                     self._actions.post_boot(lab, node, runtime)
             elif runtime is None or runtime.phase not in LIVE_PHASES or node.id in observed.busy:
@@ -314,6 +322,7 @@ class Reconciler:
         self._readiness_watch.forget(node_id)
         self.readiness.pop(node_id, None)
         self._ready_at.pop(node_id, None)
+        self._ready_messages.pop(node_id, None)
 
     def _status(self, lab: Slice, observed: Observed, decided: Plan) -> SliceStatus:
         nodes = () if lab.removed else lab.nodes
@@ -329,8 +338,13 @@ class Reconciler:
             converged=converged,
             nodes=tuple(
                 node_status(
-                    node, observed, decided, self._actions.progress(node.id), ready_at=self._ready_at.get(node.id)
-                )
+                    node,
+                    observed,
+                    decided,
+                    self._actions.progress(node.id),
+                    ready_at=self._ready_at.get(node.id),
+                    ready_message=self._ready_messages.get(node.id, ""),
+                ).model_copy(update={"held_config": self._held_config(node.id)})
                 for node in nodes
             ),
             wires=() if lab.removed else tuple(wire_status(wire, lab, observed, refused) for wire in lab.wires),

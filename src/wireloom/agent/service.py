@@ -200,9 +200,9 @@ class AgentService:
     def _tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
         self.reconciler.tell(lab, node, kind, message, level)
 
-    async def _on_readiness(self, node_id: str, readiness: Readiness) -> None:
+    async def _on_readiness(self, node_id: str, readiness: Readiness, message: str) -> None:
         self._configs.note_readiness(node_id, readiness)
-        await self.reconciler.report_readiness(node_id, readiness)
+        await self.reconciler.report_readiness(node_id, readiness, message)
 
     async def _follow_intents(self) -> None:
         async for change in self._parts.fabric.watch_intents(self._parts.host):

@@ -42,7 +42,7 @@ def _node_changes(old: NodeStatus | None, new: NodeStatus) -> Iterator[Change]:
     if new.ready is Readiness.YES and (old is None or old.ready is not Readiness.YES):
         yield Change("node.ready", "the node is ready", new.name)
     if new.ready is Readiness.TIMEOUT and (old is None or old.ready is not Readiness.TIMEOUT):
-        yield Change("node.ready-timeout", "the node did not become ready in time", new.name, "warning")
+        yield Change("node.ready-timeout", new.message or "the node did not become ready in time", new.name, "warning")
     if new.error and (old is None or old.error != new.error or old.failures != new.failures):
         hint = new.error.get("hint") or ""
         text = str(new.error.get("message", "failed")) + (f" ({hint})" if hint else "")

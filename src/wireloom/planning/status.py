@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent, PortRef, Slice, WireIntent
 from wireloom.model.state import LinkState, NodeState, NodeStatus, NodeStep, Readiness, RuntimePhase, WireStatus
 from wireloom.planning.plan import LIVE_PHASES, NodeRecord, Observed, Plan
@@ -16,9 +17,18 @@ Progress = tuple[NodeStep, Mapping[str, float]]
 
 
 def node_status(
-    node: NodeIntent, observed: Observed, plan: Plan, progress: Progress, *, ready_at: float | None = None
+    node: NodeIntent,
+    observed: Observed,
+    plan: Plan,
+    progress: Progress,
+    *,
+    ready_at: float | None = None,
+    ready_message: str = "",
 ) -> NodeStatus:
-    """The status document of one node."""
+    """The status document of one node.
+
+    :param ready_message: what its readiness waits for; said of a node that runs and waits for nothing else.
+    """
     runtime = observed.runtimes.get(node.id)
     record = observed.records.get(node.id, NodeRecord())
     state = _node_state(node, observed, record)
@@ -35,7 +45,7 @@ def node_status(
         ready=ready,
         step=NodeStep.READY if ready is Readiness.YES else step,
         phase=runtime.phase if runtime else RuntimePhase.ABSENT,
-        message=waiting or (f"ended by itself, exit code {runtime.exit_code}" if ended and runtime else ""),
+        message=waiting or _what_ended(runtime, ended) or (ready_message if state is NodeState.RUNNING else ""),
         error=record.error,
         mgmt_ipv4=node.mgmt_ipv4,
         runtime_id=runtime.runtime_id if runtime else None,
@@ -44,6 +54,10 @@ def node_status(
         failures=record.failures,
         timings=dict(timings),
     )
+
+
+def _what_ended(runtime: RuntimeStatus | None, ended: bool) -> str:
+    return f"ended by itself, exit code {runtime.exit_code}" if ended and runtime else ""
 
 
 def _node_state(node: NodeIntent, observed: Observed, record: NodeRecord) -> NodeState:

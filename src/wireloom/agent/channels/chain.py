@@ -48,10 +48,11 @@ class Channels:
         lines: SerialLines,
         parsers: Mapping[str, Parser] = MappingProxyType({}),
     ) -> None:
+        self.serial = SerialChannel(lines)
         self._channels: Mapping[str, Channel] = {
             "exec": ExecChannel(),
             "ssh": SshChannel(shell),
-            "serial": SerialChannel(lines),
+            "serial": self.serial,
             "file": FileChannel(parsers),
             "log": LogChannel(),
             "netconf": NetconfChannel(shell),

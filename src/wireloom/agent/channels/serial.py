@@ -9,6 +9,7 @@ from typing import Final
 
 from wireloom.agent.channels.base import Call, ChannelTarget, HeldLine, SerialLines, checked
 from wireloom.agent.channels.typed import TypedScript, play, script_for_load, script_for_run
+from wireloom.dialogue import strip_terminal
 from wireloom.model.device import Step
 from wireloom.model.runtime import ExecResult
 
@@ -16,6 +17,8 @@ __all__ = ["SerialChannel"]
 
 #: Another automation at work on the line is waited for; a person is not (the lease tells which it is).
 _LEASE_S: Final = 15.0
+_SCREEN: Final = 16 << 10
+_READER: Final = "wireloom: readiness"
 
 
 class SerialChannel:
@@ -31,15 +34,34 @@ class SerialChannel:
         return "" if target.cli is not None else "its device describes no command line"
 
     async def run(self, call: Call) -> ExecResult:
-        return await self._play(call.target, script_for_run(call), call.timeout_s, f"exec {call.target.node.name}")
+        return await self._play(call.target, script_for_run(call), call.timeout_s, "wireloom: exec")
 
     async def fetch(self, target: ChannelTarget, step: Step, *, timeout_s: float) -> bytes:
         call = Call(target, step, "", timeout_s)
-        result = await self._play(target, script_for_run(call), timeout_s, "reading the configuration")
+        result = await self._play(target, script_for_run(call), timeout_s, "wireloom: reading the configuration")
         return checked(result, target, step.run).stdout
 
     async def load(self, target: ChannelTarget, step: Step, text: str, *, timeout_s: float) -> ExecResult:
-        return await self._play(target, script_for_load(step, text), timeout_s, "loading a configuration")
+        return await self._play(target, script_for_load(step, text), timeout_s, "wireloom: loading a configuration")
+
+    async def read_along(self, target: ChannelTarget, *, quiet_s: float) -> str:
+        """What the line shows in the end, read until it is silent for ``quiet_s``; nothing is typed."""
+        shown = bytearray()
+        stream = await self._lines.attach(target, line_of(target), who=_READER, automation=True, read_only=True)
+        try:
+            while data := await _next_within(stream, quiet_s):
+                shown += data
+                del shown[:-_SCREEN]
+        finally:
+            await stream.close()
+        return strip_terminal(shown.decode(errors="replace"))
+
+    async def reach(self, target: ChannelTarget, *, timeout_s: float) -> None:
+        """Come to the home prompt, by what the device's command line knows of logins and recoveries.
+
+        :raises Unavailable: it was not reached; ``Conflict``: somebody is typing on the line.
+        """
+        await self._play(target, TypedScript(()), timeout_s, _READER)
 
     async def _play(self, target: ChannelTarget, typed: TypedScript, timeout_s: float, who: str) -> ExecResult:
         deadline = asyncio.get_running_loop().time() + timeout_s
@@ -59,6 +81,15 @@ class SerialChannel:
                 line.release()
         finally:
             await line.close()
+
+
+async def _next_within(stream: HeldLine, quiet_s: float) -> bytes:
+    """The next bytes; none when the line is silent for so long, or has ended."""
+    try:
+        async with asyncio.timeout(quiet_s):
+            return await stream.read()
+    except TimeoutError:
+        return b""
 
 
 def line_of(target: ChannelTarget) -> int:

@@ -6,17 +6,15 @@ The dialogue itself has no clock and no I/O; here it gets both.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from wireloom.agent.channels.base import COMMAND, Call, ChannelTarget, command_line
+from wireloom.dialogue import Dialogue, Line, Script
+from wireloom.dialogue import Outcome as DialogueOutcome
 from wireloom.errors import DeadlineExceeded, GuestFailed, Unavailable, Unsupported, WireloomError
 from wireloom.model.device import Step
 from wireloom.model.runtime import ExecResult
 from wireloom.providers.contract import ByteStream
-
-if TYPE_CHECKING:
-    from wireloom.dialogue import Dialogue, Line
-    from wireloom.dialogue import Outcome as DialogueOutcome
 
 __all__ = ["TypedScript", "play", "script_for_load", "script_for_run"]
 
@@ -32,8 +30,6 @@ class TypedScript:
     """
 
     def __init__(self, lines: tuple[Line, ...], *, asks_status: bool = False) -> None:
-        from wireloom.dialogue import Script
-
         self.script = Script(lines=lines)
         self._asks_status = asks_status
 
@@ -56,8 +52,6 @@ def script_for_run(call: Call) -> TypedScript:
     """:raises Unsupported: the command wants input, which a command line cannot give."""
     if call.stdin:
         raise Unsupported("a typed command gets no input", node=call.target.node.name)
-    from wireloom.dialogue import Line
-
     cli = call.target.cli
     line = Line(text=command_line(call), prompt=call.step.prompt)
     if cli is not None and (call.step.prompt or cli.home) == "shell":
@@ -67,8 +61,6 @@ def script_for_run(call: Call) -> TypedScript:
 
 def script_for_load(step: Step, text: str) -> TypedScript:
     """The step's own line, if it has one, the lines of ``text``, and those of ``finish``."""
-    from wireloom.dialogue import Line
-
     before = () if step.run == COMMAND else (step.run,)
     written = [line.rstrip() for line in text.splitlines() if line.strip()]
     return TypedScript(tuple(Line(text=line, prompt=step.prompt) for line in (*before, *written, *step.finish)))
@@ -82,8 +74,6 @@ async def play(stream: ByteStream, target: ChannelTarget, typed: TypedScript, *,
     """
     if target.cli is None:
         raise Unsupported("its device describes no command line", node=target.node.name)
-    from wireloom.dialogue import Dialogue
-
     dialogue = Dialogue(
         target.cli,
         typed.script,
@@ -100,11 +90,19 @@ async def play(stream: ByteStream, target: ChannelTarget, typed: TypedScript, *,
         failure: WireloomError = DeadlineExceeded(f"the dialogue did not end in {timeout_s:.3g} s")
     except WireloomError as error:
         failure = error
-    failure.node = failure.node or target.node.name
-    if player.begun:
-        raise failure
-    # Nothing that was asked for has been typed, so that another channel may do it.
-    raise Unavailable(f"no prompt was reached: {failure.message}", node=failure.node, hint=failure.hint) from failure
+    told = _told(failure, begun=player.begun, node=target.node.name)
+    raise told from (None if told is failure else failure)
+
+
+def _told(failure: WireloomError, *, begun: bool, node: str) -> WireloomError:
+    """``failure`` as channels tell it: whether another one may do what was asked for."""
+    if not begun:
+        message = f"no prompt was reached: {failure.message}"
+        return Unavailable(message, node=node, hint=failure.hint, details=failure.details)
+    if isinstance(failure, Unavailable):
+        return GuestFailed(failure.message, node=node, hint=failure.hint, details=failure.details)
+    failure.node = node
+    return failure
 
 
 class _Player:
@@ -128,7 +126,7 @@ class _Player:
                 elif data:
                     self._dialogue.receive(data, clock())
                 else:
-                    raise GuestFailed("the line ended in the middle of a dialogue")
+                    self._dialogue.close(clock())
                 await self._type()
         finally:
             if self._reading is not None:
