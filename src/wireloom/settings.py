@@ -99,6 +99,14 @@ class Settings(BaseModel):
     allow_privileged: bool = Field(
         default=False, description="Whether a deployment may ask for privileged nodes at all."
     )
+    config_keep: int = Field(
+        default=100,
+        ge=0,
+        description="Revisions of a node's configuration that are kept whatever their age; 0 keeps all.",
+    )
+    config_keep_days: float = Field(
+        default=0, ge=0, description="Days after which revisions beyond `config_keep` go; 0 lets them go at once."
+    )
     resync_s: float = Field(default=60, gt=0, description="Full observation, the safety net behind events.")
     heartbeat_s: float = Field(default=2, gt=0, description="Pace of an agent's sign of life.")
     docker_url: str = Field(default="", description="Docker's socket as a URL; the engine's default when empty.")

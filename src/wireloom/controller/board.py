@@ -128,6 +128,15 @@ class Board:
         self._running[operation.id] = operation
         self._hub.publish(_message("operation", operation.view()))
 
+    def report(self, operation: OperationRecord) -> None:
+        """How far an operation is that the board cannot judge itself; without effect when it has ended."""
+        before = self._running.get(operation.id)
+        if before is None:
+            return
+        if operation.view() != before.view():
+            self._hub.publish(_message("operation", operation.view()))
+        self._keep(operation)
+
     def refresh(self, lab_id: str) -> None:
         """Something of a lab may have changed: tell readers if its view did, and advance its operations."""
         if lab_id not in self._snapshots:

@@ -11,6 +11,11 @@ import structlog
 
 from wireloom import __version__
 from wireloom.controller.board import Board
+from wireloom.controller.configs.keeper import ConfigKeeper
+from wireloom.controller.configs.library import ConfigLibrary
+from wireloom.controller.configs.lookup import Lookup
+from wireloom.controller.configs.workers import ConfigWorkers
+from wireloom.controller.devices import DeviceService
 from wireloom.controller.hub import Hub
 from wireloom.controller.images import ImageCheck
 from wireloom.controller.journal import Journal
@@ -23,10 +28,10 @@ from wireloom.controller.questions import Questions
 from wireloom.controller.store import Store
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.topologies import Topologies
-from wireloom.devices import DeviceCatalogue
+from wireloom.devices import DeviceCatalogue, DeviceFolder
 from wireloom.errors import NotFound, WireloomError
 from wireloom.model.state import NodeState
-from wireloom.model.views import DeviceView, HostView, LabView, OperationView, StatusView
+from wireloom.model.views import HostView, LabView, OperationView, StatusView
 
 __all__ = ["Controller"]
 
@@ -46,10 +51,13 @@ class Controller:
         store: Store,
         fabric: ControllerFabric,
         topologies: Topologies,
+        device_folder: DeviceFolder | None,
         privileged_permitted: bool,
         clock: Callable[[], float],
+        config_keep: int = 0,
+        config_keep_days: float = 0,
     ) -> None:
-        locks = KeyedLocks()
+        locks = self._locks = KeyedLocks()
         self.installation = installation
         self.hub = Hub()
         self.live = LiveState(clock)
@@ -58,6 +66,7 @@ class Controller:
         self.publisher = Publisher(
             installation=installation, fabric=fabric, store=store, board=self.board, live=self.live, locks=locks
         )
+        self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
         self.questions = Questions(fabric=fabric, board=self.board, live=self.live)
         self.labs = LabService(
             store=store,
@@ -71,6 +80,7 @@ class Controller:
             clock=clock,
             privileged_permitted=privileged_permitted,
         )
+        self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
         self._observer = Observer(
             fabric=fabric,
             store=store,
@@ -79,12 +89,55 @@ class Controller:
             publisher=self.publisher,
             hub=self.hub,
             labs=self.labs,
+            on_observed=self._config_keeper.observed,
         )
         self._store = store
         self._fabric = fabric
         self._topologies = topologies
         self._supervisor = Supervisor()
         self._clock = clock
+
+    def _make_configs(
+        self,
+        store: Store,
+        fabric: ControllerFabric,
+        clock: Callable[[], float],
+        *,
+        keep: int,
+        keep_days: float,
+    ) -> None:
+        lookup = Lookup(self.board, store.configs)
+        self.config_workers = ConfigWorkers(
+            store=store,
+            fabric=fabric,
+            board=self.board,
+            live=self.live,
+            lookup=lookup,
+            journal=self.journal,
+            act=self.labs.act,
+            reload=self._reload,
+            clock=clock,
+        )
+        self.configs = ConfigLibrary(
+            store=store.configs,
+            board=self.board,
+            lookup=lookup,
+            journal=self.journal,
+            read_now=self.config_workers.read_now,
+            reload=self._reload,
+            clock=clock,
+        )
+        self._config_keeper = ConfigKeeper(
+            store=store.configs,
+            fabric=fabric,
+            board=self.board,
+            workers=self.config_workers,
+            journal=self.journal,
+            reload=self._reload,
+            clock=clock,
+            keep=keep,
+            keep_days=keep_days,
+        )
 
     @classmethod
     async def create(
@@ -94,14 +147,20 @@ class Controller:
         fabric: ControllerFabric,
         devices: DeviceCatalogue,
         settings_schemas: Mapping[str, Mapping[str, Any]],
+        device_folder: DeviceFolder | None = None,
         domain: str = "wl",
         privileged_permitted: bool = False,
         clock: Callable[[], float] = time.time,
+        config_keep: int = 0,
+        config_keep_days: float = 0,
     ) -> Controller:
         """A controller on an open store and a connected fabric, neither of which it closes.
 
+        :param device_folder: where the user's own devices are kept; ``devices`` was read with it.
         :param settings_schemas: JSON Schema of each provider's settings, by the provider's name.
         :param domain: DNS domain of the management networks.
+        :param config_keep: revisions of a node's configuration that stay whatever their age (0: all);
+            ``config_keep_days``: days after which further ones go.
         """
         installation = await store.installation()
         topologies = Topologies(
@@ -112,8 +171,11 @@ class Controller:
             store=store,
             fabric=fabric,
             topologies=topologies,
+            device_folder=device_folder,
             privileged_permitted=privileged_permitted,
             clock=clock,
+            config_keep=config_keep,
+            config_keep_days=config_keep_days,
         )
 
     async def start(self) -> None:
@@ -128,16 +190,19 @@ class Controller:
                 slices = None
             self.board.put(snapshot, slices)
         await self._store.forget_operations(self._clock() - REMEMBERED_OPERATIONS_S)
+        await self.config_workers.start()
         for operation in await self._store.running_operations():
             self.board.track(operation)
             self.board.refresh(operation.lab_id)
         self.publisher.start(self._supervisor)
         self._observer.start(self._supervisor)
         self.journal.start(self._supervisor)
+        self._config_keeper.start(self._supervisor)
         self._supervisor.start("save operations", self._save_operations)
 
     async def stop(self) -> None:
         """End all loops. Labs go on as they are."""
+        await self.config_workers.close()
         await self._supervisor.close()
 
     # ---------------------------------------------------------------- answers
@@ -160,10 +225,6 @@ class Controller:
         """Hosts by name."""
         return [self.live.hosts[name].view() for name in sorted(self.live.hosts)]
 
-    def devices(self) -> list[DeviceView]:
-        """The device catalogue by name."""
-        return self._topologies.device_views()
-
     def lab(self, name: str) -> LabView:
         """:raises NotFound: no such lab."""
         return self.board.view(self.board.named(name).snapshot.lab.id)
@@ -178,6 +239,22 @@ class Controller:
         if record is None:
             raise NotFound(f"there is no operation {operation_id}")
         return record.view()
+
+    async def _reload(self, lab_id: str) -> None:
+        """Tell a lab's hosts of its active configurations as they are stored now.
+
+        No new generation: nothing has to be done for it, and nobody waits for it.
+        """
+        known = self.board.snapshot(lab_id)
+        if known is None:
+            return
+        async with self._locks.hold(known.lab.name):
+            snapshot = await self._store.snapshot_by_id(lab_id)
+            if snapshot is None or snapshot.lab.removing:
+                return
+            slices = await asyncio.to_thread(self._topologies.render, snapshot, self.live.subnets)
+            self.board.put(snapshot, slices)
+        self.publisher.wake(lab_id)
 
     async def _save_operations(self) -> None:
         while True:

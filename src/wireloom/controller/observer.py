@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Final, cast
 
@@ -30,7 +30,7 @@ REFRESH_PAUSE_S: Final = 0.1
 
 
 class Observer:
-    """The controller's ears. One per controller."""
+    """The controller's ears. One per controller. ``on_observed`` is told of labs that agents reported on."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Observer:
         publisher: Publisher,
         hub: Hub,
         labs: LabService,
+        on_observed: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._fabric = fabric
         self._store = store
@@ -50,6 +51,7 @@ class Observer:
         self._publisher = publisher
         self._hub = hub
         self._labs = labs
+        self._on_observed = on_observed
         self._touched: set[str] = set()
         self._awake = asyncio.Event()
 
@@ -109,5 +111,6 @@ class Observer:
                 lab_id = self._touched.pop()
                 self._board.refresh(lab_id)
                 self._publisher.wake(lab_id)
+                self._on_observed(lab_id)
                 await asyncio.sleep(0)  # many labs at once must not starve the API
             await asyncio.sleep(REFRESH_PAUSE_S)

@@ -37,6 +37,8 @@ def advance(operation: OperationRecord, picture: LabPicture | None, now: float) 
         return operation
     if picture is None or (picture.snapshot.lab.removing and operation.goal != "absent"):
         return _lab_is_gone(operation, now)
+    if operation.goal == "configured":  # it is about texts, which the board does not see: their own worker tells
+        return operation
     verdicts = list(_verdicts(operation, picture))
     done = sum(standing is _Standing.DONE for standing, _ in verdicts)
     errors = tuple(error for _, error in verdicts if error is not None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from wireloom.controller.http import HttpServer
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store import Store
 from wireloom.controller.token import ensure_token
-from wireloom.devices import DeviceCatalogue
+from wireloom.devices import DeviceFolder
 from wireloom.settings import Settings
 
 __all__ = ["ControllerService", "MakeApp"]
@@ -36,6 +37,7 @@ class ControllerService:
 
     After :meth:`start`, ``url`` is where it answers and ``installation`` its id.
 
+    :param devices: the user's own devices; what is wrong with them is told and left out.
     :param settings_schemas: JSON Schema of each provider's settings, by the provider's name.
     """
 
@@ -45,7 +47,7 @@ class ControllerService:
         *,
         fabric: ControllerFabric,
         make_app: MakeApp,
-        devices: DeviceCatalogue,
+        devices: DeviceFolder,
         settings_schemas: Mapping[str, Mapping[str, Any]],
     ) -> None:
         self._settings = settings
@@ -67,10 +69,13 @@ class ControllerService:
             controller = await Controller.create(
                 store=store,
                 fabric=self._fabric,
-                devices=self._devices,
+                devices=await asyncio.to_thread(self._devices.catalogue),
+                device_folder=self._devices,
                 settings_schemas=self._settings_schemas,
                 domain=self._settings.management_domain,
                 privileged_permitted=self._settings.allow_privileged,
+                config_keep=self._settings.config_keep,
+                config_keep_days=self._settings.config_keep_days,
             )
             await controller.start()
             undo.push_async_callback(controller.stop)

@@ -11,7 +11,7 @@ from wireloom.controller.store.records import LabSnapshot, RevisionRecord, revis
 from wireloom.devices import DeviceCatalogue
 from wireloom.model.slice import Slice
 from wireloom.model.topology import Topology
-from wireloom.model.views import ChangeView, DeviceView, LinkRequest
+from wireloom.model.views import ChangeView, LinkRequest
 from wireloom.planning.changes import describe_changes
 from wireloom.planning.expand import Expansion, NodeCounters, expand
 from wireloom.planning.topology import parse_topology
@@ -43,15 +43,28 @@ class Topologies:
         self._domain = domain
         self._parsed: OrderedDict[str, Topology] = OrderedDict()
 
+    @property
+    def devices(self) -> DeviceCatalogue:
+        """The catalogue in use."""
+        return self._devices
+
+    def use(self, devices: DeviceCatalogue) -> None:
+        """Another catalogue from now on; topologies are read again with it when they are next needed."""
+        self._devices = devices
+        self._parsed.clear()
+
     def parse(self, text: str, *, source: str, files: Mapping[str, str]) -> Topology:
         """:raises TopologyInvalid: with all mistakes."""
         digest = revision_digest(text, dict(files))
         known = self._parsed.get(digest)
         if known is not None:
             return known
+        devices = self._devices
         topology = parse_topology(
-            text, source=source, files=files, devices=self._devices, settings_schemas=self._schemas
+            text, source=source, files=files, devices=devices, settings_schemas=self._schemas
         ).topology
+        if devices is not self._devices:
+            return topology  # the catalogue was exchanged meanwhile: what was read with the old one is not kept
         self._parsed[digest] = topology
         while len(self._parsed) > REMEMBERED:
             self._parsed.popitem(last=False)
@@ -95,25 +108,6 @@ class Topologies:
             return remove_link(text, a, b, devices=self._devices)
         return set_link_state(text, a, b, request.verb == "up", devices=self._devices)
 
-    def device_views(self) -> list[DeviceView]:
-        """The catalogue for the API, by name."""
-        return sorted(
-            (
-                DeviceView(
-                    name=device.name,
-                    title=device.title,
-                    vendor=device.vendor,
-                    providers=tuple(device.providers),
-                    default_provider=device.default_provider,
-                    cpu=device.hardware.cpu.default,
-                    memory_mb=int(device.hardware.memory_mb.default),
-                    ports=device.ports.limit,
-                )
-                for device in self._devices
-            ),
-            key=lambda view: view.name,
-        )
-
     def _expansion(self, snapshot: LabSnapshot, subnets: Mapping[str, str]) -> Expansion:
         nodes = snapshot.nodes
         return Expansion(
@@ -137,6 +131,14 @@ class Topologies:
             },
             spare_providers=frozenset(node.provider for node in nodes if node.ports is not None),
             allow_privileged=snapshot.lab.allow_privileged,
+            stored_configs={
+                node.name: config.stored
+                for node in nodes
+                if (config := snapshot.configs.get(node.id)) is not None and config.stored is not None
+            },
+            chosen=frozenset(
+                node.name for node in nodes if node.id in snapshot.configs and snapshot.configs[node.id].by_user
+            ),
         )
 
     def _removal(self, snapshot: LabSnapshot) -> Slice:

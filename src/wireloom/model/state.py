@@ -78,7 +78,8 @@ class NodeStatus(Value):
     """What an agent observed of one node.
 
     ``error`` is the wire form of a :class:`~wireloom.errors.WireloomError`, kept until success or until the
-    user clears it. ``timings`` maps a step to the seconds it took on the last way up. Times are UNIX seconds
+    user clears it. ``held_config`` is the hash of a configuration, read before a stop, that the agent holds until the
+    controller has it. ``timings`` maps a step to the seconds it took on the last way up. Times are UNIX seconds
     by the agent's clock.
     """
 
@@ -97,6 +98,7 @@ class NodeStatus(Value):
     ready_at: float | None = None
     failures: int = 0
     timings: dict[str, float] = {}
+    held_config: str = ""
 
 
 class WireStatus(Value):

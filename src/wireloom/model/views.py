@@ -5,7 +5,6 @@ method   path (below ``/api/v1``)                      body                     
 =======  ============================================  ============================  =====================
 GET      /status                                                                     StatusView
 GET      /hosts                                                                      list[HostView]
-GET      /devices                                                                    list[DeviceView]
 POST     /plan                                         DeployRequest                 PlanView
 POST     /labs                                         DeployRequest                 OperationView
 GET      /labs                                                                       list[LabSummary]
@@ -27,6 +26,8 @@ POST     /tickets                                                               
 POST     /prune                                        PruneRequest                  list[Orphan]
 =======  ============================================  ============================  =====================
 
+Devices have theirs in :mod:`wireloom.model.device_views`.
+
 Every request carries ``Authorization: Bearer <token>``. Errors are ``{"error": <wire form of a WireloomError>}``.
 """
 
@@ -36,13 +37,13 @@ from enum import StrEnum
 from typing import Any, Literal
 
 from wireloom.model.base import Value
+from wireloom.model.device_views import ValueView
 from wireloom.model.state import LinkState, NodeState, NodeStep, Readiness
 
 __all__ = [
     "ActionRequest",
     "ChangeView",
     "DeployRequest",
-    "DeviceView",
     "ExecRequest",
     "ExecView",
     "HostView",
@@ -128,12 +129,13 @@ class ChangeView(Value):
 
 class PlanView(Value):
     """What deploying would change. ``problems`` are preflight findings that would stop single nodes, ``warnings``
-    stop nothing."""
+    stop nothing. ``profiles``: by node that comes or changes, its values with where they come from."""
 
     lab: str
     changes: tuple[ChangeView, ...] = ()
     problems: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
+    profiles: dict[str, tuple[ValueView, ...]] = {}
 
 
 class NodeView(Value):
@@ -205,17 +207,6 @@ class StatusView(Value):
     labs: int = 0
     nodes: int = 0
     running: int = 0
-
-
-class DeviceView(Value):
-    name: str
-    title: str
-    vendor: str
-    providers: tuple[str, ...]
-    default_provider: str
-    cpu: float
-    memory_mb: float
-    ports: int
 
 
 class OperationState(StrEnum):

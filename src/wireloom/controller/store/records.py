@@ -6,6 +6,7 @@ import hashlib
 import json
 from typing import Any, Literal
 
+from wireloom.controller.store.config_records import ActiveConfig
 from wireloom.model.base import Value
 from wireloom.model.views import OperationState, OperationView
 
@@ -21,7 +22,7 @@ __all__ = [
     "revision_digest",
 ]
 
-Goal = Literal["running", "stopped", "absent", "linked"]
+Goal = Literal["running", "stopped", "absent", "linked", "configured"]
 
 
 class LabRecord(Value):
@@ -106,12 +107,16 @@ class OperationRecord(Value):
 
 
 class LabSnapshot(Value):
-    """Everything stored of one lab, read in one transaction; ``hosts`` may still hold something of it."""
+    """Everything stored of one lab, read in one transaction; ``hosts`` may still hold something of it.
+
+    :ivar configs: what nodes are made with next, by node id, where the config store has a say.
+    """
 
     lab: LabRecord
     revision: RevisionRecord
     nodes: tuple[NodeRecord, ...] = ()
     hosts: tuple[str, ...] = ()
+    configs: dict[str, ActiveConfig] = {}
 
     def node(self, name: str) -> NodeRecord | None:
         """The node called ``name``."""
@@ -127,6 +132,8 @@ class LabEdit(Value):
     :ivar nodes: all nodes of the lab; rows of others are deleted. A node with a host of ``subnets`` and without an
         address in it gets the first free one.
     :ivar subnets: management subnet by host.
+    :ivar superseded: nodes, by id, whose topology gives them another configuration than before, and the hash of its
+        text: it takes the place of their active revision.
     """
 
     lab: LabRecord
@@ -134,6 +141,7 @@ class LabEdit(Value):
     revision: RevisionRecord | None = None
     nodes: tuple[NodeRecord, ...] = ()
     subnets: dict[str, str] = {}
+    superseded: dict[str, str] = {}
     operation: OperationRecord
 
 

@@ -12,7 +12,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wireloom.controller.addresses import free_addresses, holds
-from wireloom.controller.store import tables
+from wireloom.controller.store import configs, tables
+from wireloom.controller.store.configs import ConfigStore
 from wireloom.controller.store.database import Database
 from wireloom.controller.store.records import (
     LabEdit,
@@ -34,6 +35,8 @@ class Store:
     def __init__(self, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        #: Configurations of nodes.
+        self.configs = ConfigStore(database, clock)
 
     @classmethod
     async def open(cls, url: str) -> Store:
@@ -104,6 +107,7 @@ class Store:
                 if edit.revision is not None:
                     await connection.execute(insert(tables.revisions).values(edit.revision.model_dump()))
                 await _write_nodes(connection, edit)
+                await configs.supersede(connection, edit.superseded)
                 await connection.execute(insert(tables.operations).values(edit.operation.model_dump(mode="json")))
                 row = await connection.execute(select(tables.labs).where(tables.labs.c.id == edit.lab.id))
                 return await _snapshot(connection, row.mappings().one())
@@ -180,6 +184,7 @@ async def _snapshot(connection: AsyncConnection, lab_row: RowMapping) -> LabSnap
         revision=RevisionRecord.model_validate(dict(revision.mappings().one())),
         nodes=tuple(NodeRecord.model_validate(dict(row)) for row in node_rows.mappings()),
         hosts=tuple(host_rows.scalars()),
+        configs=await configs.active_configs(connection, lab.id),
     )
 
 

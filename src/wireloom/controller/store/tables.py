@@ -16,7 +16,21 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-__all__ = ["hosts", "installation", "lab_hosts", "labs", "metadata", "nodes", "operations", "revisions", "vni_leases"]
+__all__ = [
+    "config_nodes",
+    "config_policies",
+    "config_revisions",
+    "config_texts",
+    "hosts",
+    "installation",
+    "lab_hosts",
+    "labs",
+    "metadata",
+    "nodes",
+    "operations",
+    "revisions",
+    "vni_leases",
+]
 
 metadata = MetaData(
     naming_convention={
@@ -126,4 +140,55 @@ vni_leases = Table(
     Column("vni", Integer, primary_key=True, autoincrement=False),
     Column("link_id", String(32), nullable=False, unique=True),
     _lab_key(),
+)
+
+#: Texts of configurations by the hash of their content: each is stored once.
+config_texts = Table(
+    "config_texts",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("size", Integer, nullable=False),
+    Column("content", Text, nullable=False),
+)
+
+#: No foreign key to labs or nodes: configurations outlive both, under the names that they had.
+config_nodes = Table(
+    "config_nodes",
+    metadata,
+    Column("node_id", String(12), primary_key=True),
+    Column("lab_id", String(12), nullable=False),
+    Column("lab", String(63), nullable=False, index=True),
+    Column("node", String(63), nullable=False),
+    Column("device", Text, nullable=False),
+    Column("active", Integer, nullable=True),
+    Column("origin", String(8), nullable=False),
+    Column("chosen", String(64), nullable=False),
+    Column("last_number", Integer, nullable=False),
+    Column("extracted_at", Float, nullable=True),
+)
+
+config_revisions = Table(
+    "config_revisions",
+    metadata,
+    Column("node_id", String(12), ForeignKey("config_nodes.node_id", ondelete="CASCADE"), primary_key=True),
+    Column("number", Integer, primary_key=True),
+    Column("lab", String(63), nullable=False),
+    Column("node", String(63), nullable=False),
+    Column("sha256", String(64), ForeignKey("config_texts.sha256"), nullable=False, index=True),
+    Column("origin", String(8), nullable=False),
+    Column("who", Text, nullable=False),
+    Column("channel", String(16), nullable=False),
+    Column("tried", JSON, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("taken_at", Float, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+config_policies = Table(
+    "config_policies",
+    metadata,
+    _lab_key(primary_key=True),
+    Column("extract_every_s", Float, nullable=True),
+    Column("keep", Integer, nullable=True),
+    Column("keep_days", Float, nullable=True),
 )

@@ -164,6 +164,9 @@ class _Common(FileModel):
         "the device's own number when it is not given",
     )
     mgmt: bool | None = Field(None, description="whether the node is on the management network; true by default")
+    extract_on_stop: bool | None = Field(
+        None, description="whether its configuration is read and stored before it is stopped; true by default"
+    )
 
 
 class NodeFields(_Common):

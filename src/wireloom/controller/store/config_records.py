@@ -1,0 +1,94 @@
+"""Rows of the config store as frozen values. Times are UNIX seconds by the controller's clock."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from wireloom.model.base import Value
+from wireloom.model.config_views import RevisionOrigin
+from wireloom.model.slice import StoredConfig
+
+__all__ = ["ActiveConfig", "Added", "ConfigNode", "ConfigRevision", "NewConfig", "NodeKey", "PolicyRecord"]
+
+
+class NodeKey(Value):
+    """A node by its id, with the names by which it is found when it is gone."""
+
+    node_id: str
+    lab_id: str
+    lab: str
+    node: str
+    device: str
+
+
+class ConfigNode(NodeKey):
+    """What is stored of one node, whether it still exists or not.
+
+    :ivar active: number of the active revision; ``None``: the configuration of its topology.
+    :ivar origin: who made that choice; ``chosen``: hash of the text that it means, empty for no text.
+    :ivar last_number: the highest number ever given; numbers are not used again.
+    :ivar extracted_at: of the last good extract.
+    """
+
+    active: int | None = None
+    origin: Literal["", "user", "extract", "topology"] = ""
+    chosen: str = ""
+    last_number: int = 0
+    extracted_at: float | None = None
+
+
+class ConfigRevision(Value):
+    """A stored configuration without its text; ``lab`` and ``node`` are the names at that time.
+
+    :ivar taken_at: when it was read, by the clock of who read it.
+    """
+
+    node_id: str
+    number: int
+    lab: str
+    node: str
+    sha256: str
+    size: int
+    origin: RevisionOrigin
+    who: str
+    channel: str = ""
+    tried: dict[str, str] = {}
+    note: str = ""
+    taken_at: float
+    created_at: float
+
+
+class NewConfig(Value):
+    """A configuration to be stored; ``given`` is what the node was last given (see ``Extracted``)."""
+
+    text: str
+    origin: RevisionOrigin
+    who: str
+    channel: str = ""
+    tried: dict[str, str] = {}
+    note: str = ""
+    taken_at: float
+    given: str = ""
+
+
+class Added(Value):
+    """``is_new`` is false when the newest revision had the same text; ``activated``: it is the active one since now."""
+
+    revision: ConfigRevision
+    is_new: bool
+    activated: bool
+
+
+class ActiveConfig(Value):
+    """What a node is made with next; ``by_user``: it was chosen, so that extracts wait until it was used."""
+
+    stored: StoredConfig | None = None
+    by_user: bool = False
+
+
+class PolicyRecord(Value):
+    """What a lab does by itself; ``None``: as the settings say."""
+
+    extract_every_s: float | None = None
+    keep: int | None = None
+    keep_days: float | None = None

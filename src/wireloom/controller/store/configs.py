@@ -1,0 +1,321 @@
+"""What the controller asks of its database about configurations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from sqlalchemy import RowMapping, Select, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from wireloom.configs import digest
+from wireloom.configs.policy import Choice, follows
+from wireloom.controller.store import tables
+from wireloom.controller.store.config_records import (
+    ActiveConfig,
+    Added,
+    ConfigNode,
+    ConfigRevision,
+    NewConfig,
+    NodeKey,
+    PolicyRecord,
+)
+from wireloom.controller.store.database import Database
+from wireloom.errors import Conflict, NotFound
+from wireloom.model.slice import StoredConfig
+
+__all__ = ["ConfigStore", "active_configs", "supersede"]
+
+_EXTRACTS = frozenset({"extract", "stop", "schedule"})
+
+
+class ConfigStore:
+    """Configurations by node id. Each method is one transaction; safe for concurrent use."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    # ---------------------------------------------------------------- reading
+
+    async def node(self, node_id: str) -> ConfigNode | None:
+        async with self._database.read() as connection:
+            return await _node(connection, node_id)
+
+    async def nodes(self, *, lab: str | None = None) -> list[ConfigNode]:
+        """Every node that something is stored of (of the labs that have or had this name), in no order."""
+        table = tables.config_nodes
+        query = select(table) if lab is None else select(table).where(table.c.lab == lab)
+        async with self._database.read() as connection:
+            return [_config_node(row) for row in (await connection.execute(query)).mappings()]
+
+    async def revisions(self, node_id: str) -> list[ConfigRevision]:
+        """All revisions of a node, newest first."""
+        table = tables.config_revisions
+        async with self._database.read() as connection:
+            rows = await connection.execute(
+                _revisions().where(table.c.node_id == node_id).order_by(table.c.number.desc())
+            )
+            return [_revision(row) for row in rows.mappings()]
+
+    async def latest(self, *, lab: str | None = None) -> dict[str, tuple[ConfigRevision, int]]:
+        """The newest revision and the number of revisions of each node, by node id."""
+        table, nodes = tables.config_revisions, tables.config_nodes
+        newest = select(
+            table.c.node_id, func.max(table.c.number).label("number"), func.count().label("count")
+        ).group_by(table.c.node_id)
+        if lab is not None:
+            newest = newest.where(table.c.node_id.in_(select(nodes.c.node_id).where(nodes.c.lab == lab)))
+        last = newest.subquery()
+        query = _revisions(last.c.count).join(
+            last, (last.c.node_id == table.c.node_id) & (last.c.number == table.c.number)
+        )
+        async with self._database.read() as connection:
+            rows = (await connection.execute(query)).mappings().all()
+            return {row["node_id"]: (_revision(row), int(row["count"])) for row in rows}
+
+    async def text(self, node_id: str, number: int) -> tuple[ConfigRevision, str]:
+        """One revision with its text. :raises NotFound:"""
+        async with self._database.read() as connection:
+            revision = await _existing(connection, node_id, number)
+            texts = tables.config_texts
+            content = await connection.execute(select(texts.c.content).where(texts.c.sha256 == revision.sha256))
+            return revision, str(content.scalar_one())
+
+    # ---------------------------------------------------------------- writing
+
+    async def add(self, key: NodeKey, config: NewConfig, *, by_user: bool) -> Added:
+        """Store a configuration as the newest revision of a node, unless the newest has the same text.
+
+        It becomes the active one where :func:`wireloom.configs.policy.follows` says so and its text is another than
+        that of the active one. What was stored before under the same hash and time is found again, and changes nothing.
+
+        :raises Conflict: another revision came at the same moment.
+        """
+        try:
+            async with self._database.write() as connection:
+                return await self._add(connection, key, config, by_user=by_user)
+        except IntegrityError as error:
+            raise _simultaneous(key) from error
+
+    async def _add(self, connection: AsyncConnection, key: NodeKey, config: NewConfig, *, by_user: bool) -> Added:
+        node = await _ensured(connection, key)
+        sha256 = await _keep_text(connection, config.text)
+        again = await _stored_before(connection, node, sha256, config.taken_at)
+        if again is not None:
+            return Added(revision=again, is_new=False, activated=False)
+        changes: dict[str, Any] = {**key.model_dump(exclude={"node_id"})}
+        if config.origin in _EXTRACTS:
+            changes["extracted_at"] = self._clock()
+        newest = await _newest(connection, node.node_id)
+        is_new = newest is None or newest.sha256 != sha256
+        if newest is None or is_new:
+            newest = await self._insert(connection, key, config, node.last_number + 1, sha256)
+            changes["last_number"] = newest.number
+        choice = Choice(node.origin, node.chosen) if node.origin else None
+        differs = node.active is None or node.chosen != sha256
+        activated = differs and follows(choice, by_user=by_user, made_from=config.given)
+        if activated:
+            changes |= {"active": newest.number, "origin": "extract", "chosen": sha256}
+        await _change(connection, node.node_id, changes)
+        return Added(revision=newest, is_new=is_new, activated=activated)
+
+    async def upload(self, key: NodeKey, config: NewConfig, *, activate: bool) -> ConfigRevision:
+        """Store a configuration of the user's, always as a new revision. :raises Conflict:"""
+        try:
+            async with self._database.write() as connection:
+                node = await _ensured(connection, key)
+                sha256 = await _keep_text(connection, config.text)
+                revision = await self._insert(connection, key, config, node.last_number + 1, sha256)
+                changes: dict[str, Any] = {"last_number": revision.number}
+                if activate:
+                    changes |= {"active": revision.number, "origin": "user", "chosen": sha256}
+                await _change(connection, node.node_id, changes)
+                return revision
+        except IntegrityError as error:
+            raise _simultaneous(key) from error
+
+    async def _insert(
+        self, connection: AsyncConnection, key: NodeKey, config: NewConfig, number: int, sha256: str
+    ) -> ConfigRevision:
+        revision = ConfigRevision(
+            **config.model_dump(exclude={"text", "given"}),
+            node_id=key.node_id,
+            lab=key.lab,
+            node=key.node,
+            number=number,
+            sha256=sha256,
+            size=len(config.text.encode()),
+            created_at=self._clock(),
+        )
+        await connection.execute(insert(tables.config_revisions).values(revision.model_dump(exclude={"size"})))
+        return revision
+
+    async def choose(self, key: NodeKey, number: int | None, *, startup: str = "") -> ConfigNode:
+        """The user wants revision ``number``; ``None``: the topology's own, whose hash is ``startup``.
+
+        :raises NotFound: there is no such revision.
+        """
+        async with self._database.write() as connection:
+            await _ensured(connection, key)
+            chosen = startup if number is None else (await _existing(connection, key.node_id, number)).sha256
+            await _change(connection, key.node_id, {"active": number, "origin": "user", "chosen": chosen})
+            return await _ensured(connection, key)
+
+    async def delete(self, node_id: str, numbers: Collection[int]) -> None:
+        """Delete revisions and the texts that nobody else has.
+
+        :raises NotFound: one of them is not there. :raises Conflict: one of them is active.
+        """
+        async with self._database.write() as connection:
+            node = await _node(connection, node_id)
+            for number in numbers:
+                await _existing(connection, node_id, number)
+                if node is not None and node.active == number:
+                    raise Conflict(
+                        f"revision {number} is the active one",
+                        node=node.node,
+                        hint="activate another one first, or `--none`",
+                    )
+            await _delete(connection, node_id, numbers)
+
+    async def forget(self, node_id: str) -> None:
+        """Delete everything that is stored of a node, which no longer exists."""
+        revisions, nodes = tables.config_revisions, tables.config_nodes
+        async with self._database.write() as connection:
+            numbers = await connection.scalars(select(revisions.c.number).where(revisions.c.node_id == node_id))
+            await _delete(connection, node_id, list(numbers))
+            await connection.execute(delete(nodes).where(nodes.c.node_id == node_id))
+
+    # ---------------------------------------------------------------- policies
+
+    async def policies(self) -> dict[str, PolicyRecord]:
+        """What labs do by themselves, by lab id."""
+        async with self._database.read() as connection:
+            rows = (await connection.execute(select(tables.config_policies))).mappings()
+            return {row["lab_id"]: PolicyRecord.model_validate(dict(row)) for row in rows}
+
+    async def set_policy(self, lab_id: str, policy: PolicyRecord) -> None:
+        """:raises NotFound: the lab is gone."""
+        table = tables.config_policies
+        try:
+            async with self._database.write() as connection:
+                await connection.execute(delete(table).where(table.c.lab_id == lab_id))
+                await connection.execute(insert(table).values(lab_id=lab_id, **policy.model_dump()))
+        except IntegrityError as error:
+            raise NotFound("the lab is gone") from error
+
+
+# -------------------------------------------------------------------- used by the store of labs
+
+
+async def active_configs(connection: AsyncConnection, lab_id: str) -> dict[str, ActiveConfig]:
+    """What the nodes of a lab are made with next, by node id."""
+    nodes, revisions, texts = tables.config_nodes, tables.config_revisions, tables.config_texts
+    rows = await connection.execute(
+        select(nodes.c.node_id, nodes.c.active, nodes.c.origin, texts.c.sha256, texts.c.content)
+        .outerjoin(revisions, (revisions.c.node_id == nodes.c.node_id) & (revisions.c.number == nodes.c.active))
+        .outerjoin(texts, texts.c.sha256 == revisions.c.sha256)
+        .where(nodes.c.lab_id == lab_id, nodes.c.origin != "")
+    )
+    return {row.node_id: _active(row) for row in rows}
+
+
+def _active(row: Any) -> ActiveConfig:
+    has_text = row.active is not None and row.content is not None
+    stored = StoredConfig(revision=row.active, sha256=row.sha256, text=row.content) if has_text else None
+    return ActiveConfig(stored=stored, by_user=row.origin in {"user", "topology"})
+
+
+async def supersede(connection: AsyncConnection, nodes: Mapping[str, str]) -> None:
+    """The topology's configuration, of this hash, takes the place of these nodes' active revisions."""
+    for node_id, sha256 in nodes.items():
+        await _change(connection, node_id, {"active": None, "origin": "topology", "chosen": sha256})
+
+
+# -------------------------------------------------------------------- inside
+
+
+def _revisions(*more: Any) -> Select[Any]:
+    table, texts = tables.config_revisions, tables.config_texts
+    return select(table, texts.c.size, *more).join(texts, texts.c.sha256 == table.c.sha256)
+
+
+def _revision(row: RowMapping) -> ConfigRevision:
+    return ConfigRevision.model_validate(dict(row))
+
+
+def _config_node(row: RowMapping) -> ConfigNode:
+    return ConfigNode.model_validate(dict(row))
+
+
+async def _node(connection: AsyncConnection, node_id: str) -> ConfigNode | None:
+    table = tables.config_nodes
+    row = (await connection.execute(select(table).where(table.c.node_id == node_id))).mappings().one_or_none()
+    return None if row is None else _config_node(row)
+
+
+async def _ensured(connection: AsyncConnection, key: NodeKey) -> ConfigNode:
+    found = await _node(connection, key.node_id)
+    if found is None:
+        found = ConfigNode(**key.model_dump())
+        await connection.execute(insert(tables.config_nodes).values(found.model_dump()))
+    return found
+
+
+async def _change(connection: AsyncConnection, node_id: str, changes: Mapping[str, Any]) -> None:
+    table = tables.config_nodes
+    await connection.execute(update(table).where(table.c.node_id == node_id).values(**changes))
+
+
+async def _newest(connection: AsyncConnection, node_id: str) -> ConfigRevision | None:
+    table = tables.config_revisions
+    rows = await connection.execute(
+        _revisions().where(table.c.node_id == node_id).order_by(table.c.number.desc()).limit(1)
+    )
+    row = rows.mappings().one_or_none()
+    return None if row is None else _revision(row)
+
+
+async def _existing(connection: AsyncConnection, node_id: str, number: int) -> ConfigRevision:
+    table = tables.config_revisions
+    rows = await connection.execute(_revisions().where(table.c.node_id == node_id, table.c.number == number))
+    row = rows.mappings().one_or_none()
+    if row is None:
+        raise NotFound(f"there is no revision {number}", hint="`wireloom configs list` shows which there are")
+    return _revision(row)
+
+
+async def _stored_before(
+    connection: AsyncConnection, node: ConfigNode, sha256: str, taken_at: float
+) -> ConfigRevision | None:
+    """The revision by which this very reading was stored already."""
+    table = tables.config_revisions
+    rows = await connection.execute(
+        _revisions().where(table.c.node_id == node.node_id, table.c.sha256 == sha256, table.c.taken_at == taken_at)
+    )
+    row = rows.mappings().first()
+    return None if row is None else _revision(row)
+
+
+async def _keep_text(connection: AsyncConnection, text: str) -> str:
+    """Have ``text`` stored, and return its hash."""
+    table, sha256 = tables.config_texts, digest(text)
+    found = await connection.execute(select(table.c.sha256).where(table.c.sha256 == sha256))
+    if found.scalar_one_or_none() is None:
+        await connection.execute(insert(table).values(sha256=sha256, size=len(text.encode()), content=text))
+    return sha256
+
+
+async def _delete(connection: AsyncConnection, node_id: str, numbers: Collection[int]) -> None:
+    revisions, texts = tables.config_revisions, tables.config_texts
+    await connection.execute(
+        delete(revisions).where(revisions.c.node_id == node_id, revisions.c.number.in_(list(numbers)))
+    )
+    used = select(revisions.c.sha256).where(revisions.c.sha256 == texts.c.sha256)
+    await connection.execute(delete(texts).where(~used.exists()))
+
+
+def _simultaneous(key: NodeKey) -> Conflict:
+    return Conflict("another revision was stored at the same moment", node=key.node, hint="try again")

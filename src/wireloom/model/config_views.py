@@ -1,0 +1,144 @@
+"""What the HTTP API takes and gives of configurations; the table of routes is in :mod:`wireloom.model.views`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from wireloom.model.base import Value
+
+__all__ = [
+    "ActivateConfig",
+    "ConfigDiff",
+    "ConfigPolicy",
+    "ConfigRevisionView",
+    "ConfigText",
+    "ConfigUpload",
+    "ExtractRequest",
+    "MapConfigs",
+    "NodeConfigView",
+    "RestoreConfig",
+    "RevisionOrigin",
+]
+
+#: How a revision came to be: asked for, before a stop, by schedule, from a file, or taken over from another node.
+RevisionOrigin = Literal["extract", "stop", "schedule", "upload", "map"]
+
+
+class ExtractRequest(Value):
+    """Read configurations from running nodes; an empty list means all. ``force``: also from nodes not ready."""
+
+    nodes: tuple[str, ...] = ()
+    note: str = ""
+    force: bool = False
+
+
+class ConfigRevisionView(Value):
+    """One stored configuration of a node. Times are UNIX seconds.
+
+    :ivar channel: the one that it was read over; ``tried``: why earlier ones did not give it.
+    :ivar size: of its text, in bytes.
+    """
+
+    lab: str
+    node: str
+    number: int
+    sha256: str
+    size: int
+    origin: RevisionOrigin
+    who: str
+    channel: str = ""
+    tried: dict[str, str] = {}
+    note: str = ""
+    taken_at: float
+    created_at: float
+    active: bool = False
+
+
+class NodeConfigView(Value):
+    """What is stored of one node, there or deleted.
+
+    :ivar active: number of the revision that its next making begins with; ``None``: its topology's own configuration.
+    :ivar chosen_by: who decided that: the ``user``, an ``extract``, the ``topology``; empty: nobody yet.
+    :ivar latest: the newest revision.
+    :ivar extractable: its device says how to read its configuration.
+    :ivar suggested_for: node of a lab, ``LAB/NODE``, that could take over what a deleted node has.
+    """
+
+    node_id: str
+    lab: str
+    node: str
+    device: str
+    exists: bool
+    active: int | None = None
+    chosen_by: Literal["", "user", "extract", "topology"] = ""
+    revisions: int = 0
+    latest: ConfigRevisionView | None = None
+    extracted_at: float | None = None
+    extractable: bool = False
+    suggested_for: str = ""
+
+
+class ConfigText(Value):
+    """A configuration with what is known of it; ``revision`` is ``None`` for what is not stored."""
+
+    name: str
+    text: str
+    revision: ConfigRevisionView | None = None
+
+
+class ConfigDiff(Value):
+    """How one configuration differs from another, as a unified diff; empty when it does not."""
+
+    before: str
+    after: str
+    diff: str = ""
+
+
+class ConfigUpload(Value):
+    text: str
+    note: str = ""
+    activate: bool = True
+
+
+class ActivateConfig(Value):
+    """``revision``: a number, or ``None`` to go back to the configuration of the topology."""
+
+    revision: int | None = None
+
+
+class RestoreConfig(Value):
+    """``revision``: a number, ``active`` or ``latest``. ``reboot``: make the node anew with it; otherwise it is loaded
+    into the running node.
+    """
+
+    revision: str = "active"
+    reboot: bool = False
+
+
+class MapConfigs(Value):
+    """Take over what another node has.
+
+    :ivar source_lab: empty: the lab itself; ``source_node``: a name, or the id of a deleted node.
+    :ivar revision: number of the one to take; ``None``: all.
+    :ivar activate: the newest of them becomes active.
+    :ivar force: also from another device.
+    """
+
+    source_lab: str = ""
+    source_node: str
+    revision: int | None = None
+    activate: bool = False
+    force: bool = False
+
+
+class ConfigPolicy(Value):
+    """What a lab does by itself; ``None``: what the installation's settings say.
+
+    :ivar extract_every_s: interval of extraction in seconds; 0: never.
+    :ivar keep: revisions that are kept of each node whatever their age; 0: all.
+    :ivar keep_days: days after which further ones go; 0: at once.
+    """
+
+    extract_every_s: float | None = None
+    keep: int | None = None
+    keep_days: float | None = None
