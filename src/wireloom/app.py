@@ -58,16 +58,14 @@ async def _until_told_to_stop(program: Coroutine[Any, Any, None]) -> None:
 async def _controller(settings: Settings) -> None:
     from wireloom.api import create_app
     from wireloom.controller.service import ControllerService
-    from wireloom.devices import DeviceCatalogue
+    from wireloom.devices import DeviceFolder
 
-    own_devices = settings.data_dir / "devices"
-    own_devices.mkdir(parents=True, exist_ok=True)
     async with _controller_fabric(settings) as (fabric, introduce):
         service = ControllerService(
             settings,
             fabric=fabric,
             make_app=create_app,
-            devices=DeviceCatalogue.load([own_devices]),
+            devices=DeviceFolder(settings.paths.device_folder),
             settings_schemas=settings_schemas(),
         )
         controller = await service.start()

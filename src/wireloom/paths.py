@@ -84,6 +84,11 @@ class Paths:
         return self.data_dir / "wireloom.sqlite"
 
     @property
+    def device_folder(self) -> Path:
+        """The user's own devices, overrides and command lines."""
+        return self.data_dir / "devices"
+
+    @property
     def controller_file(self) -> Path:
         """``{"url", "pid"}`` of the running controller."""
         return self.run_dir / "controller.json"

@@ -17,10 +17,11 @@ from wireloom.cli.main import app
 from wireloom.cli.state import CliState
 from wireloom.errors import NotFound, TopologyInvalid, Unavailable
 from wireloom.fabric.documents import Event, Orphan
+from wireloom.model.device_views import DeviceView
+from wireloom.model.diagnostic import Diagnostic
 from wireloom.model.views import (
     ChangeView,
     DeployRequest,
-    DeviceView,
     ExecView,
     HostView,
     LabSummary,
@@ -116,6 +117,10 @@ class FakeClient:
         self._take("devices")
         fixed = {"providers": ["docker"], "default_provider": "docker", "cpu": 1, "memory_mb": 256, "ports": 32}
         return [DeviceView.model_validate({"name": "frr", "title": "Router", "vendor": "FRRouting", **fixed})]
+
+    async def device_problems(self, *, reload: bool = False) -> list[Diagnostic]:
+        self._take("device-problems", reload)
+        return []
 
     async def lab(self, lab: str) -> LabView:
         self._take("lab", lab)

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from wireloom import __version__
 from wireloom.api import failures
+from wireloom.api.devices import device_router
 from wireloom.api.guard import ErrorBoundary, Guard
 from wireloom.api.routes import API_PREFIX, router
 from wireloom.api.tickets import Tickets
@@ -24,6 +25,7 @@ __all__ = ["create_app", "openapi_document"]
 # FastAPI silences this warning while it builds a body's validator; ours are built later, at their first use.
 warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning, message="The 'alias' attribute")
 
+_ROUTERS = (router, device_router)
 _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.
 
@@ -57,7 +59,8 @@ def create_app(controller: Controller, *, token: str, listen_host: str) -> FastA
     app.state.controller = controller
     app.state.tickets = tickets
     failures.install(app)
-    app.include_router(router)
+    for part in _ROUTERS:
+        app.include_router(part)
     app.add_api_route(f"{API_PREFIX}/openapi.json", openapi_document, include_in_schema=False)
     return app
 
@@ -65,7 +68,8 @@ def create_app(controller: Controller, *, token: str, listen_host: str) -> FastA
 def openapi_document() -> dict[str, Any]:
     """The OpenAPI document, the same for every installation of this version."""
     bare = FastAPI(openapi_url=None)
-    bare.include_router(router)
+    for part in _ROUTERS:
+        bare.include_router(part)
     document = get_openapi(
         title=_TITLE,
         version=__version__,

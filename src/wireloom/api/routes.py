@@ -22,7 +22,6 @@ from wireloom.model.console import ConsoleLine
 from wireloom.model.views import (
     ActionRequest,
     DeployRequest,
-    DeviceView,
     ExecRequest,
     ExecView,
     HostView,
@@ -37,7 +36,7 @@ from wireloom.model.views import (
     TicketView,
 )
 
-__all__ = ["API_PREFIX", "router"]
+__all__ = ["API_PREFIX", "TheController", "router"]
 
 API_PREFIX = "/api/v1"
 #: A reader of the stream that takes nothing for so long is let go.
@@ -67,12 +66,6 @@ async def status(controller: TheController) -> StatusView:
 async def hosts(controller: TheController) -> list[HostView]:
     """Hosts and what their agents say of them."""
     return controller.hosts()
-
-
-@router.get("/devices", operation_id="listDevices", tags=["installation"])
-async def devices(controller: TheController) -> list[DeviceView]:
-    """The device catalogue."""
-    return controller.devices()
 
 
 @router.get("/labs", operation_id="listLabs", tags=["labs"])

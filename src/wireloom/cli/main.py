@@ -95,9 +95,9 @@ def _root(
 
 def _register() -> None:
     """Hang every command into the application; the order is the order of the help."""
-    from wireloom.cli.commands import history, hosts, labs, links, nodes, processes, topologies
+    from wireloom.cli.commands import devices, history, hosts, labs, links, nodes, processes, topologies
 
-    for module in (topologies, labs, history, nodes, links, processes, hosts):
+    for module in (topologies, labs, history, nodes, links, processes, hosts, devices):
         module.register(app)
 
 

@@ -18,15 +18,14 @@ def check(request: DeployRequest, paths: Paths) -> dict[str, Any]:
     :raises TopologyInvalid: with every mistake in ``details["diagnostics"]``.
     """
     from wireloom.app import settings_schemas
-    from wireloom.devices import DeviceCatalogue
+    from wireloom.devices import DeviceFolder
     from wireloom.planning.topology import parse_topology
 
-    own_devices = paths.data_dir / "devices"
     parsed = parse_topology(
         request.topology,
         source=request.source,
         files=request.files,
-        devices=DeviceCatalogue.load([own_devices] if own_devices.is_dir() else []),
+        devices=DeviceFolder(paths.device_folder).catalogue(),
         settings_schemas=settings_schemas(),
     )
     return {

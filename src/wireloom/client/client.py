@@ -18,9 +18,17 @@ if TYPE_CHECKING:
     from wireloom.fabric.documents import Event, Orphan
     from wireloom.model.base import Value
     from wireloom.model.console import ConsoleLine
+    from wireloom.model.device_views import (
+        DeviceDetails,
+        DeviceFileRequest,
+        DeviceFileView,
+        DeviceView,
+        FileKind,
+        NodeProfile,
+    )
+    from wireloom.model.diagnostic import Diagnostic
     from wireloom.model.views import (
         DeployRequest,
-        DeviceView,
         ExecView,
         HostView,
         LabSummary,
@@ -86,10 +94,47 @@ class Client:
         return await self._many(HostView, "GET", "/hosts")
 
     async def devices(self) -> list[DeviceView]:
-        """The device catalogue."""
-        from wireloom.model.views import DeviceView
+        """The device catalogue, hidden devices included."""
+        from wireloom.model.device_views import DeviceView
 
         return await self._many(DeviceView, "GET", "/devices")
+
+    async def device(self, name: str) -> DeviceDetails:
+        """A device with all of its values and where they come from. :raises NotFound:"""
+        from wireloom.model.device_views import DeviceDetails
+
+        return await self._one(DeviceDetails, "GET", f"/devices/{quote(name, safe='')}")
+
+    async def device_problems(self, *, reload: bool = False) -> list[Diagnostic]:
+        """Mistakes in device files of the user, which are left out; with ``reload`` all files are read again."""
+        from wireloom.model.diagnostic import Diagnostic
+
+        return await self._many(Diagnostic, "POST" if reload else "GET", "/device-problems")
+
+    async def add_device_file(self, request: DeviceFileRequest) -> DeviceFileView:
+        """Add a device, an override or a command line. :raises InvalidInput: with ``details["diagnostics"]``."""
+        from wireloom.model.device_views import DeviceFileView
+
+        return await self._one(DeviceFileView, "POST", "/devices", request)
+
+    async def remove_device_file(self, name: str, *, kind: FileKind = "device") -> DeviceFileView:
+        """Remove a file of the user. :raises NotFound: :raises Conflict: something needs it."""
+        from wireloom.model.device_views import DeviceFileView
+
+        return await self._one(DeviceFileView, "DELETE", f"/device-files/{kind}/{quote(name, safe='')}")
+
+    async def hide_device(self, name: str, *, hidden: bool = True) -> DeviceView:
+        """Leave a device out of lists, or put it back. :raises NotFound:"""
+        from wireloom.model.device_views import DeviceView, HiddenRequest
+
+        path = f"/devices/{quote(name, safe='')}/hidden"
+        return await self._one(DeviceView, "PUT", path, HiddenRequest(hidden=hidden))
+
+    async def node_profile(self, lab: str, node: str) -> NodeProfile:
+        """What a node is made of, and where each value comes from. :raises NotFound:"""
+        from wireloom.model.device_views import NodeProfile
+
+        return await self._one(NodeProfile, "GET", _node(lab, node))
 
     async def labs(self) -> list[LabSummary]:
         """One summary per lab, by name."""

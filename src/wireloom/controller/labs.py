@@ -35,6 +35,7 @@ from wireloom.controller.store import (
 from wireloom.controller.store.records import Goal, revision_digest
 from wireloom.controller.tasks import KeyedLocks
 from wireloom.controller.topologies import Topologies
+from wireloom.devices.describe import node_values
 from wireloom.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable
 from wireloom.fabric.documents import EventLevel, HostFacts
 from wireloom.model.slice import NodeIntent, Slice
@@ -97,7 +98,9 @@ class LabService:
         problems = tuple(problem.to_wire() for problem in draft.findings.problems.values())
         changes = await asyncio.to_thread(self._topologies.describe, draft.before, draft.after, self._live.subnets)
         warnings = tuple(draft.findings.warnings)
-        return PlanView(lab=topology.name, changes=changes, problems=problems, warnings=warnings)
+        changed = {change.name for change in changes if change.kind == "node" and change.action != "remove"}
+        profiles = {spec.name: node_values(spec) for spec in topology.nodes if spec.name in changed}
+        return PlanView(lab=topology.name, changes=changes, problems=problems, warnings=warnings, profiles=profiles)
 
     async def deploy(self, request: DeployRequest) -> OperationView:
         """Create the lab or give it a new revision; what is deployed already changes nothing.

@@ -1,5 +1,6 @@
 """The device catalogue: what kinds of nodes exist, as data."""
 
 from wireloom.devices.catalogue import DeviceCatalogue
+from wireloom.devices.folder import DeviceFolder
 
-__all__ = ["DeviceCatalogue"]
+__all__ = ["DeviceCatalogue", "DeviceFolder"]

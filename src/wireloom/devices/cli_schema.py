@@ -34,6 +34,7 @@ class ReactionFields(FileModel):
     raw: bool = Field(False, description="type it without a line end")
     secret: bool = Field(False, description="keep what is typed out of every record")
     after: str = Field("", description="reaction that must have happened before (a gate)")
+    until: str = Field("", description="reaction that ends its counting; its own name: it counts once")
     hold_off: Seconds = Field(0, description="seconds between the text and the typing")
     limit: Annotated[int, Field(ge=1, le=1000)] = Field(5, description="how often in one dialogue")
     phase: Literal["login", "command", "any"] = Field("any", description="before or after the first prompt")
@@ -57,7 +58,9 @@ class RecoveryFields(FileModel):
     wait: Seconds = Field(0, description="seconds that the next prompt may take after it; 0: as after any line")
 
     def value(self, name: str) -> Recovery:
-        return Recovery(name=name, silent_s=self.silent, wait_s=self.wait, **self.model_dump(exclude={"silent", "wait"}))
+        return Recovery(
+            name=name, silent_s=self.silent, wait_s=self.wait, **self.model_dump(exclude={"silent", "wait"})
+        )
 
 
 def _line_end(value: Any) -> Any:
@@ -100,8 +103,9 @@ class CliFile(FileModel):
         if self.home not in self.prompts:
             raise wrong(f"the home prompt {self.home!r} is not among the prompts")
         for name, reaction in self.reactions.items():
-            if reaction.after and reaction.after not in self.reactions:
-                raise wrong(f"reaction {name!r} waits for {reaction.after!r}, which there is not")
+            for other in (reaction.after, reaction.until):
+                if other and other not in self.reactions:
+                    raise wrong(f"reaction {name!r} waits for {other!r}, which there is not")
             if reaction.recovery and reaction.recovery not in self.recoveries:
                 raise wrong(f"reaction {name!r} calls for {reaction.recovery!r}, which there is not")
 

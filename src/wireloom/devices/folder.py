@@ -43,6 +43,10 @@ class DeviceFolder:
         """Built-in and own devices as they are now; files with mistakes are left out and named in its problems."""
         return DeviceCatalogue.of(builtin_sources(), [read_sources(self._folder)])
 
+    def is_builtin(self, name: str) -> bool:
+        """Whether a device of this name comes with the program."""
+        return DeviceCatalogue.of(builtin_sources()).find(name) is not None
+
     def check(self, text: str, *, kind: Kind, source: str) -> str:
         """The name of what ``text`` describes, when it could be added.
 

@@ -1,4 +1,4 @@
-"""The installation and its hosts: status, hosts, devices, doctor."""
+"""The installation and its hosts: status, hosts, doctor."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Installation")(status)
     app.command(rich_help_panel="Installation")(doctor)
     app.command(rich_help_panel="Installation")(hosts)
-    app.command(rich_help_panel="Installation")(devices)
 
 
 def status(ctx: typer.Context, json: JsonFlag = False) -> None:
@@ -110,23 +109,6 @@ def _stale_loops(facts: dict[str, Any], now: float) -> str:
         f"{loop['name']} stale {duration(now - loop['last_success'])}"
         for loop in facts.get("loops") or ()
         if now - loop["last_success"] > loop["stale_after_s"]
-    )
-
-
-def devices(ctx: typer.Context, json: JsonFlag = False) -> None:
-    """List the devices that a topology can name."""
-    state = state_of(ctx)
-    found = state.ask(lambda client: client.devices())
-    if json:
-        state.output.data(as_data(found))
-        return
-    state.output.table(
-        ("device", "title", "vendor", "providers", "default", "cpu", "memory MiB", "ports"),
-        [
-            (d.name, d.title, d.vendor, ", ".join(d.providers), d.default_provider, d.cpu, d.memory_mb, d.ports)
-            for d in found
-        ],
-        empty="no devices",
     )
 
 

@@ -1,0 +1,137 @@
+"""The device catalogue while the controller runs: read again, added to, hidden from, without a restart."""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+
+from wireloom.controller.board import Board
+from wireloom.controller.topologies import Topologies
+from wireloom.devices.describe import device_details, device_view, node_values, purposes
+from wireloom.devices.folder import DeviceFolder
+from wireloom.errors import Conflict, NotFound, Unsupported
+from wireloom.model.device_views import (
+    DeviceDetails,
+    DeviceFileRequest,
+    DeviceFileView,
+    DeviceView,
+    FileKind,
+    NodeProfile,
+    PortView,
+)
+from wireloom.model.diagnostic import Diagnostic
+
+__all__ = ["DeviceService"]
+
+log = structlog.get_logger(__name__)
+
+
+class DeviceService:
+    """Use cases on devices. A change holds for topologies from then on; nodes that run are not touched by it.
+
+    :param folder: where the user's own files are; ``None``: this controller keeps none.
+    """
+
+    def __init__(self, *, topologies: Topologies, board: Board, folder: DeviceFolder | None) -> None:
+        self._topologies = topologies
+        self._board = board
+        self._folder = folder
+        self._lock = asyncio.Lock()
+
+    def views(self) -> list[DeviceView]:
+        """All devices, hidden ones too, by name."""
+        catalogue = self._topologies.devices
+        return sorted((device_view(catalogue, device) for device in catalogue), key=lambda view: view.name)
+
+    def details(self, name: str) -> DeviceDetails:
+        """:raises NotFound: no such device."""
+        return device_details(self._topologies.devices, name)
+
+    def problems(self) -> list[Diagnostic]:
+        """Mistakes in files of the user, which are left out."""
+        return list(self._topologies.devices.problems)
+
+    async def node_profile(self, lab: str, node: str) -> NodeProfile:
+        """What a node is made of, and where each value comes from. :raises NotFound: no such lab or node."""
+        picture = self._board.named(lab)
+        topology = await asyncio.to_thread(self._topologies.parse_revision, picture.snapshot.revision)
+        spec = topology.node(node)
+        if spec is None:
+            names = ", ".join(item.name for item in topology.nodes)
+            raise NotFound(f"lab {lab} has no node {node}", hint=f"its nodes: {names}")
+        place = next((item for item in picture.nodes.values() if item.intent.name == node), None)
+        return NodeProfile(
+            node=spec.name,
+            device=spec.device,
+            provider=spec.provider,
+            image=spec.image,
+            host=place.host if place else "",
+            values=node_values(spec),
+            purposes=purposes(self._topologies.devices.get(spec.device).on(spec.provider)),
+            needs=spec.needs,
+            ports=tuple(PortView.model_validate(port.model_dump()) for port in (place.intent.ports if place else ())),
+        )
+
+    async def add(self, request: DeviceFileRequest) -> DeviceFileView:
+        """Store a file, or check it. :raises InvalidInput: with every mistake in ``details["diagnostics"]``."""
+        folder = self._own()
+        async with self._lock:
+            change = folder.check if request.dry_run else folder.add
+            name = await asyncio.to_thread(change, request.text, kind=request.kind, source=request.source)
+            if not request.dry_run:
+                await self._read(folder)
+        return self._view(name, request.kind)
+
+    async def remove(self, name: str, kind: FileKind) -> DeviceFileView:
+        """Remove an own file. :raises NotFound: there is none. :raises Conflict: a lab or another file needs it."""
+        folder = self._own()
+        async with self._lock:
+            if kind == "device":
+                await self._refuse_in_use(folder, name)
+            await asyncio.to_thread(folder.remove, name, kind=kind)
+            await self._read(folder)
+        return self._view(name, kind)
+
+    async def set_hidden(self, name: str, hidden: bool) -> DeviceView:
+        """Hide a device from lists, or show it. :raises NotFound: no such device."""
+        folder = self._own()
+        async with self._lock:
+            await asyncio.to_thread(folder.set_hidden, name, hidden)
+            await self._read(folder)
+        catalogue = self._topologies.devices
+        return device_view(catalogue, catalogue.get(name))
+
+    async def reload(self) -> list[Diagnostic]:
+        """Read all files again, and say which are left out for their mistakes."""
+        folder = self._own()
+        async with self._lock:
+            await self._read(folder)
+        return self.problems()
+
+    async def _read(self, folder: DeviceFolder) -> None:
+        catalogue = await asyncio.to_thread(folder.catalogue)
+        self._topologies.use(catalogue)
+        log.info("devices read", devices=len(catalogue), problems=len(catalogue.problems))
+
+    async def _refuse_in_use(self, folder: DeviceFolder, name: str) -> None:
+        """A device that would be gone (and not only be the built-in one again) must not be in use."""
+        if await asyncio.to_thread(folder.is_builtin, name):
+            return
+        for lab_id in self._board.lab_ids:
+            snapshot = self._board.snapshot(lab_id)
+            user = next((node for node in snapshot.nodes if node.device == name), None) if snapshot else None
+            if snapshot is not None and user is not None:
+                raise Conflict(
+                    f"node {user.name} of lab {snapshot.lab.name} is a {name}", hint="destroy the lab, or edit the file"
+                )
+
+    def _own(self) -> DeviceFolder:
+        if self._folder is None:
+            raise Unsupported("this controller keeps no devices of its own")
+        return self._folder
+
+    def _view(self, name: str, kind: FileKind) -> DeviceFileView:
+        catalogue = self._topologies.devices
+        device = None if kind == "cli" else catalogue.find(name)
+        return DeviceFileView(name=name, kind=kind, device=None if device is None else device_view(catalogue, device))
