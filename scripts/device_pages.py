@@ -12,8 +12,9 @@ from schema_tables import cell, sections
 
 from wireloom.devices import DeviceCatalogue
 from wireloom.devices.cli_schema import CliFile
+from wireloom.devices.describe import purposes
 from wireloom.devices.schema import DeviceFile
-from wireloom.model.device import Device, Hardware, ProviderSupport, Range
+from wireloom.model.device import Device, Hardware, Range
 from wireloom.planning.topology.schema import tidy
 
 __all__ = ["catalogue_page", "cli_schema_text", "device_schema_text", "devices_page"]
@@ -27,14 +28,16 @@ at its console, when it counts as ready, how a configuration gets in and out. Al
 ## Devices of your own
 
 Files in the folder `devices` of the data folder (`/var/lib/wireloom/devices` unless set otherwise) join the built-in
-ones. `wireloom devices add FILE` checks a file and puts it there; files that are put there by hand are read by
-`wireloom devices reload`. A file with mistakes leaves everything else as it is and is named in `wireloom devices`.
+ones. `wireloom devices add FILE` checks a file and puts it there (`--kind override`, `--kind cli` for the other kinds);
+files that are put there by hand are read by `wireloom devices reload`. A file with mistakes leaves everything else as
+it is and is named by `wireloom devices`. A change holds for topologies that are deployed from then on, and for a lab
+that is there when it is next changed.
 
 | place in the folder | what it is |
 | --- | --- |
 | `NAME.yaml` | a device; it takes the place of the built-in one of that name |
 | `cli/NAME.yaml` | a command line that devices name as `cli: NAME` |
-| `overrides/DEVICE.yaml` | what differs from the device: mappings are merged, lists and values replace, `null` turns off |
+| `overrides/DEVICE.yaml` | what differs from the device: mappings are merged, the rest replaces, `null` turns off |
 | `hidden.yaml` | which devices are listed only with `--all`; `wireloom devices hide` and `unhide` write it |
 
 An override adds a provider, changes a default, or switches something off:
@@ -184,9 +187,8 @@ def _device(device: Device) -> str:
     )
     for name in _own_providers(device):
         lines.append(_provider(device, name))
-    support = device.on(device.default_provider)
     lines.append("\n| purpose | how |\n| --- | --- |\n")
-    lines += [f"| {purpose} | {cell(how)} |\n" for purpose, how in _purposes(support) if how]
+    lines += [f"| {purpose} | {cell(how)} |\n" for purpose, how in purposes(device.on(device.default_provider)).items()]
     if device.notes:
         lines.append(f"\n{device.notes.strip()}\n")
     if device.sources:
@@ -210,23 +212,3 @@ def _range(value: Range) -> str:
 
 def _disk(hardware: Hardware) -> str:
     return _range(hardware.disk_gb) if hardware.disk_gb.default or hardware.disk_gb.minimum else "as the image"
-
-
-def _purposes(support: ProviderSupport) -> Iterator[tuple[str, str]]:
-    """What the device can do for us, over which chain, on its default provider."""
-    yield (
-        "console",
-        " → ".join(
-            f"exec `{' '.join(way.command)}`" if way.kind == "exec" else f"serial line {way.line}"
-            for way in support.console or ()
-        ),
-    )
-    ready = support.ready
-    if ready is not None:
-        between = {"first": " → ", "all": " and ", "any": " or "}[ready.rule]
-        yield "ready", between.join(probe.kind for probe in ready.probes) + f", within {ready.timeout_s:g} s"
-    yield "startup configuration", " → ".join(f"{way.method} `{way.path}`" for way in support.day0 or ()) or "none"
-    yield "commands", " → ".join(step.channel for step in support.run or ())
-    if support.extract is not None:
-        yield "extraction", " → ".join(f"{step.channel} `{step.run}`" for step in support.extract.steps)
-    yield "loading", " → ".join(step.channel for step in support.load or ())

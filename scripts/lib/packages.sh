@@ -9,7 +9,7 @@ PACKAGES=(
 	# to build the Python package of libvirt
 	gcc libc6-dev libvirt-dev pkg-config
 	# to build the reference images
-	binutils cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common zstd
+	binutils cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common syslinux-efi zstd
 	# to test
 	iputils-ping shellcheck
 	ca-certificates procps
