@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -38,10 +39,11 @@ class Grammar:
         self._reactions = tuple((reaction, _compiled(cli, reaction.when)) for reaction in cli.reactions)
         self._errors = tuple(_compiled(cli, pattern) for pattern in cli.errors)
         self._noise = tuple(_compiled(cli, pattern) for pattern in cli.noise)
-        self._raw_reactions = tuple(item for item in self._reactions if item[0].raw)
         for reaction in cli.reactions:
             if reaction.recovery and reaction.recovery not in self.recoveries:
                 raise InvalidInput(f"command line {cli.name}: reaction {reaction.name} calls for an unknown recovery")
+        self._raw = tuple(item for item in self._reactions if item[0].raw)
+        self._silent = tuple(item for item in self._reactions if not self.types(item[0]))
 
     def prompt_of(self, line: str) -> Prompt | None:
         """The prompt that ``line`` shows, if it is one."""
@@ -52,30 +54,37 @@ class Grammar:
             (prompt for prompt, pattern in self._prompts if pattern.fullmatch(text) or pattern.fullmatch(line)), None
         )
 
-    def is_noise(self, line: str) -> bool:
-        return self._noise_at(line) == 0
-
-    def prompt_before_noise(self, line: str) -> str | None:
-        """The text of a prompt on whose line a message was printed."""
-        start = self._noise_at(line)
-        if not start or self.prompt_of(line[:start]) is None:
+    def before_noise(self, line: str) -> str | None:
+        """What stands before the message in ``line``: nothing, or a prompt; ``None`` when it is no message."""
+        starts = [match.start() for pattern in self._noise if (match := pattern.search(line[:_SEARCHED]))]
+        if not starts:
             return None
-        return line[:start]
+        before = line[: min(starts)]
+        if not before.strip():
+            return ""
+        return before if self.prompt_of(before) else None
 
     def refused(self, line: str) -> bool:
         """Whether the device refuses a command by this line."""
         return _any(self._errors, line)
 
-    def reactions_to(self, line: str, start: int, *, raw_only: bool = False) -> list[Found]:
+    def types(self, reaction: Reaction) -> bool:
+        """Whether it types, and so needs the device to wait."""
+        return reaction.send is not None or (
+            bool(reaction.recovery) and self.recoveries[reaction.recovery].action == "type"
+        )
+
+    def reactions_to(self, line: str, start: int = 0) -> list[Found]:
         """Reactions whose text is in ``line`` from ``start`` on: earliest end first, then as they stand in the file."""
-        found = []
-        begin = max(start, len(line) - _SEARCHED)
-        for reaction, pattern in self._raw_reactions if raw_only else self._reactions:
-            match = pattern.search(line, begin)
-            if match is not None and match.end() > start:
-                groups = {name: text for name, text in match.groupdict().items() if text}
-                found.append(Found(reaction, match.end(), groups))
-        return sorted(found, key=lambda item: item.end)
+        return _found(self._reactions, line, start)
+
+    def raw_reactions_to(self, line: str, start: int = 0) -> list[Found]:
+        """Only those that type without a line end, such as pagers."""
+        return _found(self._raw, line, start)
+
+    def silent_reactions_to(self, line: str, start: int = 0) -> list[Found]:
+        """Only those that type nothing, and so count in any line."""
+        return _found(self._silent, line, start)
 
     def next_move(self, source: str, target: str) -> Move | None:
         """The first move of a shortest way from prompt ``source`` to prompt ``target``."""
@@ -91,14 +100,6 @@ class Grammar:
                     waiting.append((move.target, first or move))
         return None
 
-    def _noise_at(self, line: str) -> int | None:
-        """Where in ``line`` a message begins; blanks before it do not count."""
-        starts = [match.start() for pattern in self._noise if (match := pattern.search(line[:_SEARCHED]))]
-        if not starts:
-            return None
-        first = min(starts)
-        return 0 if not line[:first].strip() else first
-
 
 @lru_cache(maxsize=128)
 def _grammar(text: str) -> Grammar:
@@ -108,6 +109,17 @@ def _grammar(text: str) -> Grammar:
 def grammar_of(cli: Cli) -> Grammar:
     """The compiled form of ``cli``; equal ones are compiled once."""
     return _grammar(cli.model_dump_json())
+
+
+def _found(reactions: Iterable[tuple[Reaction, re.Pattern[str]]], line: str, start: int) -> list[Found]:
+    found = []
+    begin = max(start, len(line) - _SEARCHED)
+    for reaction, pattern in reactions:
+        match = pattern.search(line, begin)
+        if match is not None and match.end() > start:
+            groups = {name: text for name, text in match.groupdict().items() if text}
+            found.append(Found(reaction, match.end(), groups))
+    return sorted(found, key=lambda item: item.end) if len(found) > 1 else found
 
 
 def _any(patterns: tuple[re.Pattern[str], ...], line: str) -> bool:

@@ -150,8 +150,8 @@ class Dialogue:
     # ---- what is printed --------------------------------------------------------------------------------------
 
     def _on_line(self, read: ReadLine) -> None:
-        for found in self._grammar.reactions_to(read.line.text, read.line.seen):
-            if not self._types(found.reaction) and self._counts(found.reaction):
+        for found in self._grammar.silent_reactions_to(read.line.text, read.line.seen):
+            if self._counts(found.reaction):
                 self._happen(found)
         if self._step is not None:
             self._step.add(read)
@@ -190,11 +190,11 @@ class Dialogue:
         )
 
     def _react(self, front: Front, level: int) -> bool:
-        raw_only = level == _AT_ONCE
-        for found in self._grammar.reactions_to(front.text, front.start, raw_only=raw_only):
+        search = self._grammar.raw_reactions_to if level == _AT_ONCE else self._grammar.reactions_to
+        for found in search(front.text, front.start):
             if not self._counts(found.reaction):
                 continue
-            if self._types(found.reaction):
+            if self._grammar.types(found.reaction):
                 if level >= self._level_for_reaction(front, found):
                     return self._hold_off(found, front)
             elif front.unfinished and level >= _SETTLED:
@@ -260,12 +260,9 @@ class Dialogue:
     def _counts(self, reaction: Reaction) -> bool:
         if reaction.recovery in self._disabled and reaction.send is None and not reaction.fail:
             return False  # it is there for its recovery alone
+        if reaction.until and self._happened[reaction.until]:
+            return False
         return reaction.phase in {"any", self._phase} and (not reaction.after or self._happened[reaction.after] > 0)
-
-    def _types(self, reaction: Reaction) -> bool:
-        """Whether it types, and so needs the device to wait."""
-        recovery = self._grammar.recoveries.get(reaction.recovery)
-        return reaction.send is not None or (recovery is not None and recovery.action == "type")
 
     def _hold_off(self, found: Found, front: Front) -> bool:
         self._held = _Held(found, front, self._now + found.reaction.hold_off_s * self._slow)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wireloom.dialogue.grammar import Grammar, grammar_of
 from wireloom.dialogue.terminal import Finished, Terminal
@@ -20,13 +20,11 @@ _SCREEN_COLUMNS = 200
 class ReadLine:
     """A line that is complete.
 
-    :ivar noise: it is a message that belongs to no command.
-    :ivar prompt: text of the prompt on whose line the message was printed.
+    :ivar noise: it is a message that belongs to no command, alone or behind a prompt.
     """
 
     line: Finished
     noise: bool
-    prompt: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +83,7 @@ class Reader:
         if front.unfinished:
             self.terminal.mark_seen(end)
         else:
-            self._last = Front(
-                text=front.text, number=front.number, start=end, since=front.since, unfinished=False, noisy=front.noisy
-            )
+            self._last = replace(self._last, start=end)
 
     def screen(self) -> tuple[str, ...]:
         """The last lines, oldest first, each cut to what fits a report."""
@@ -98,16 +94,15 @@ class Reader:
         if not line.text.strip():
             return ReadLine(line, noise=False)
         self._screen.append(line.text.rstrip()[-_SCREEN_COLUMNS:])
-        if self._grammar.is_noise(line.text):
-            if not self._last.noisy:
-                self._set_last(self._last.text, self._last.number, self._last.start, self._last.since, noisy=True)
-            return ReadLine(line, noise=True)
-        prompt = self._grammar.prompt_before_noise(line.text)
-        if prompt is None:
+        before = self._grammar.before_noise(line.text)
+        if before is None:
             self._set_last(line.text, line.number, line.seen, now)
             return ReadLine(line, noise=False)
-        self._set_last(prompt, line.number, min(line.seen, len(prompt)), now, noisy=True)
-        return ReadLine(line, noise=True, prompt=prompt)
+        if before:
+            self._set_last(before, line.number, min(line.seen, len(before)), now, noisy=True)
+        elif not self._last.noisy:
+            self._last = replace(self._last, noisy=True)
+        return ReadLine(line, noise=True)
 
     def _set_last(self, text: str, number: int, start: int, since: float, *, noisy: bool = False) -> None:
         self._last = Front(text=text, number=number, start=start, since=since, unfinished=False, noisy=noisy)

@@ -42,6 +42,7 @@ class Reaction(Value):
     :ivar raw: type it as it is, without a line end (a pager's space).
     :ivar secret: what is typed must not appear in any record.
     :ivar after: name of a reaction that must have happened before this one counts (a gate).
+    :ivar until: name of a reaction that ends its counting; its own name makes it count once.
     :ivar hold_off_s: seconds to wait between the match and the typing.
     :ivar limit: how often it may happen in one dialogue before that is a failure.
     :ivar phase: ``login`` until the first prompt was reached, ``command`` after that, ``any``.
@@ -55,6 +56,7 @@ class Reaction(Value):
     raw: bool = False
     secret: bool = False
     after: str = ""
+    until: str = ""
     hold_off_s: float = 0
     limit: int = 5
     phase: Literal["login", "command", "any"] = "any"
