@@ -15,6 +15,7 @@ from wireloom.agent.channels import Channels, ChannelTarget
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.network import HostNetwork
 from wireloom.agent.post_boot import PostBoot
+from wireloom.agent.reporter import Tell, untold
 from wireloom.agent.runner import ACTION_DEADLINE_S, Runner
 from wireloom.agent.world import World, now
 from wireloom.errors import (
@@ -27,6 +28,7 @@ from wireloom.errors import (
     Unavailable,
     WireloomError,
 )
+from wireloom.model.post_boot import BootRecord
 from wireloom.model.runtime import Capabilities, RuntimeStatus
 from wireloom.model.slice import NodeIntent, RestartPolicy, Slice
 from wireloom.model.state import NodeStep, RuntimePhase
@@ -70,6 +72,7 @@ class Actions:
         network: HostNetwork,
         channels: Channels,
         wake: Callable[[], None],
+        tell: Tell = untold,
     ) -> None:
         self._providers = providers
         self._folders = folders
@@ -77,7 +80,7 @@ class Actions:
         self._wake = wake
         self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._background = Background(wake)
-        self._post_boot = PostBoot(channels, folders, self._background, self._runtime)
+        self._post_boot = PostBoot(channels, folders, self._background, self._runtime, tell)
         self._progress: dict[str, _Progress] = {}
         self._ended_at: dict[str, float] = {}
         self._runner: Runner | None = None
@@ -344,7 +347,11 @@ class Actions:
 
     def post_boot(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
         """Run the node's post-boot commands once for this boot."""
-        self._post_boot.ensure(self.target(lab, node, runtime), runtime)
+        self._post_boot.ensure(lab.lab, self.target(lab, node, runtime), runtime)
+
+    def post_boot_records(self, node_id: str) -> tuple[BootRecord, ...]:
+        """What post-boot commands did in the newest boots of the node."""
+        return self._post_boot.records(node_id)
 
     async def close(self) -> None:
         """Let go of what is in flight; it is carried on by the next agent."""

@@ -7,14 +7,15 @@ import contextlib
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final
-
-import httpx
+from typing import TYPE_CHECKING, Final
 
 from wireloom.agent.channels import Channels, ChannelTarget
 from wireloom.dialogue import at_prompt, strip_terminal
 from wireloom.errors import WireloomError
 from wireloom.model.device import Probe, Step
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["HOLDS", "Probes", "describe"]
 
@@ -142,6 +143,8 @@ class Probes:
 
     @staticmethod
     async def _http(probe: Probe, target: ChannelTarget) -> str:
+        import httpx  # not before a device asks for it: it is large
+
         scheme = "https" if probe.tls else "http"
         url = f"{scheme}://{target.node.mgmt_ipv4}:{probe.port}{probe.path}"
         verify = await asyncio.to_thread(_any_certificate) if probe.tls else False

@@ -12,7 +12,7 @@ from wireloom.fabric.documents import Event, EventLevel
 from wireloom.model.state import SliceStatus
 from wireloom.planning.history import changes
 
-__all__ = ["ReportSink", "Reporter"]
+__all__ = ["ReportSink", "Reporter", "Tell", "untold"]
 
 log = structlog.get_logger(__name__)
 
@@ -23,6 +23,16 @@ _LONGEST_PAUSE_S = 0.5
 _RETRY_S = 1.0
 #: History waiting for the fabric is bounded; the oldest lines go first.
 _HISTORY_LIMIT = 2_000
+
+
+class Tell(Protocol):
+    """Adds a line about a lab and a node, by their names, to the history."""
+
+    def __call__(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None: ...
+
+
+def untold(lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
+    """A :class:`Tell` of nobody who keeps a history."""
 
 
 class ReportSink(Protocol):

@@ -88,6 +88,7 @@ class AgentService:
             network=self._network,
             channels=self._channels,
             wake=self._wake,
+            tell=self._tell,
         )
         self.world = World(parts.providers, self._on_runtime, self._actions.is_busy, self._wake)
         self._configs = NodeConfigs(
