@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from wireloom import __version__
 from wireloom.api import failures
+from wireloom.api.configs import config_router
 from wireloom.api.devices import device_router
 from wireloom.api.guard import ErrorBoundary, Guard
 from wireloom.api.routes import API_PREFIX, router
@@ -25,7 +26,7 @@ __all__ = ["create_app", "openapi_document"]
 # FastAPI silences this warning while it builds a body's validator; ours are built later, at their first use.
 warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning, message="The 'alias' attribute")
 
-_ROUTERS = (router, device_router)
+_ROUTERS = (router, device_router, config_router)
 _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.
 

@@ -95,9 +95,9 @@ def _root(
 
 def _register() -> None:
     """Hang every command into the application; the order is the order of the help."""
-    from wireloom.cli.commands import devices, history, hosts, labs, links, nodes, processes, topologies
+    from wireloom.cli.commands import configs, devices, history, hosts, labs, links, nodes, processes, topologies
 
-    for module in (topologies, labs, history, nodes, links, processes, hosts, devices):
+    for module in (topologies, labs, history, nodes, configs, links, processes, hosts, devices):
         module.register(app)
 
 

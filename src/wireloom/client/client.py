@@ -13,6 +13,7 @@ from wireloom.client.discovery import Endpoint, find_endpoint
 from wireloom.errors import DeadlineExceeded, Unavailable
 
 if TYPE_CHECKING:
+    from wireloom.client.configs import Configs
     from wireloom.client.console import ConsoleStream
     from wireloom.client.transport import Transport
     from wireloom.fabric.documents import Event, Orphan
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         NodeProfile,
     )
     from wireloom.model.diagnostic import Diagnostic
+    from wireloom.model.post_boot import BootRecord
     from wireloom.model.views import (
         DeployRequest,
         ExecView,
@@ -307,6 +309,12 @@ class Client:
         path = f"{_node(lab, node)}/exec"
         return await self._one(ExecView, "POST", path, request, timeout_s=timeout_s + EXEC_MARGIN_S)
 
+    async def post_boot(self, lab: str, node: str) -> list[BootRecord]:
+        """What post-boot commands did in the node's newest boots, the newest first."""
+        from wireloom.model.post_boot import BootRecord
+
+        return await self._many(BootRecord, f"{_node(lab, node)}/post-boot")
+
     def log(self, lab: str, node: str, *, follow: bool = False) -> AsyncIterator[bytes]:
         """The node's console output since power-on; with ``follow`` also what comes."""
         return self._transport.read_stream(f"{_node(lab, node)}/log", query={"follow": follow})
@@ -347,6 +355,13 @@ class Client:
         return await self._many(ConsoleLine, "GET", f"{_node(lab, node)}/console")
 
     # ---------------------------------------------------------------- inside
+
+    @property
+    def configs(self) -> Configs:
+        """Configurations of nodes."""
+        from wireloom.client.configs import Configs
+
+        return Configs(lambda: self._transport)
 
     @property
     def _transport(self) -> Transport:

@@ -1,4 +1,28 @@
-"""What the HTTP API takes and gives of configurations; the table of routes is in :mod:`wireloom.model.views`."""
+"""What the HTTP API takes and gives of configurations.
+
+=======  ============================================  ============================  ========================
+method   path (below ``/api/v1``)                      body                          answer
+=======  ============================================  ============================  ========================
+GET      /configs                                                                    list[NodeConfigView]
+GET      /labs/{lab}/configs                                                         list[NodeConfigView]
+POST     /labs/{lab}/configs                           ExtractRequest                OperationView
+GET      /labs/{lab}/configs.zip?which=                                              zip file
+GET      /labs/{lab}/config-policy                                                   ConfigPolicy
+PUT      /labs/{lab}/config-policy                     ConfigPolicy                  ConfigPolicy
+GET      /labs/{lab}/nodes/{node}/configs                                            list[ConfigRevisionView]
+POST     /labs/{lab}/nodes/{node}/configs              ConfigUpload                  ConfigRevisionView
+DELETE   /labs/{lab}/nodes/{node}/configs                                            (of a deleted node)
+GET      /labs/{lab}/nodes/{node}/configs/{which}                                    ConfigText
+DELETE   /labs/{lab}/nodes/{node}/configs/{revision}
+GET      /labs/{lab}/nodes/{node}/config-diff?before=&after=                         ConfigDiff
+POST     /labs/{lab}/nodes/{node}/configs/activate     ActivateConfig                NodeConfigView
+POST     /labs/{lab}/nodes/{node}/configs/restore      RestoreConfig                 OperationView
+POST     /labs/{lab}/nodes/{node}/configs/map          MapConfigs                    list[ConfigRevisionView]
+=======  ============================================  ============================  ========================
+
+``{node}`` is a node's name, or the id of a deleted one; ``{which}`` a revision's number, ``active``, ``latest``,
+``startup`` (the topology's) or ``running`` (read now, not stored).
+"""
 
 from __future__ import annotations
 

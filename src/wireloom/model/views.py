@@ -16,6 +16,7 @@ POST     /labs/{lab}/links                             LinkRequest              
 GET      /labs/{lab}/events                                                          list[Event]
 GET      /events                                                                     list[Event]
 POST     /labs/{lab}/nodes/{node}/exec                 ExecRequest                   ExecView
+GET      /labs/{lab}/nodes/{node}/post-boot                                          list[BootRecord]
 GET      /labs/{lab}/nodes/{node}/log?follow=                                        stream of bytes
 WS       /labs/{lab}/nodes/{node}/console              binary frames both ways; JSON text frames: ``{"columns","rows"}``
                                                        or ConsoleCommand to the node, ``{"notice": ConsoleNotice}`` back
@@ -26,7 +27,7 @@ POST     /tickets                                                               
 POST     /prune                                        PruneRequest                  list[Orphan]
 =======  ============================================  ============================  =====================
 
-Devices have theirs in :mod:`wireloom.model.device_views`.
+Devices have theirs in :mod:`wireloom.model.device_views`, configurations in :mod:`wireloom.model.config_views`.
 
 Every request carries ``Authorization: Bearer <token>``. Errors are ``{"error": <wire form of a WireloomError>}``.
 """
@@ -97,13 +98,16 @@ class ExecRequest(Value):
 
 
 class ExecView(Value):
-    """Output as text (undecodable bytes replaced). ``channel`` answered; ``tried``: why earlier ones did not."""
+    """Output as text (undecodable bytes replaced). ``channel`` answered; ``tried``: why earlier ones did not;
+    ``skipped``: those of the chain that the node does not have.
+    """
 
     exit_code: int
     stdout: str
     stderr: str
     channel: str
     tried: dict[str, str] = {}
+    skipped: dict[str, str] = {}
 
 
 class PruneRequest(Value):
@@ -218,7 +222,8 @@ class OperationState(StrEnum):
 class OperationView(Value):
     """A long-running verb. ``done`` of ``total`` nodes and links have reached the operation's goal.
 
-    ``goal``: running (nodes run and are wired), stopped, absent, linked, configured (texts read or loaded). ``errors`` are wire forms, one per node.
+    ``goal``: running (nodes run and are wired), stopped, absent, linked, configured (texts read or loaded).
+    ``errors`` are wire forms, one per node.
     """
 
     id: str
