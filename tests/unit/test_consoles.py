@@ -152,8 +152,8 @@ async def test_the_first_person_types_and_the_others_are_told_who_it_is(held: He
     (here,) = await told(bob)
     assert (here.event, here.text, here.writing) == ("here", "ada is typing; you are reading along", False)
     first = await told(ada)
-    assert [notice.event for notice in first] == ["here", "typing", "joined"]
-    assert [notice.writing for notice in first] == [True, True, True]
+    assert [notice.event for notice in first] == ["here", "joined"]
+    assert [notice.writing for notice in first] == [True, True]
 
 
 async def test_a_free_keyboard_goes_to_whoever_types_next(held: Held) -> None:

@@ -40,9 +40,7 @@ _REFUSAL_PAUSE_S: Final = 1.0
 _OVERLAP_LEAST: Final = 8
 _OVERLAP_MOST: Final = 4096
 
-_LOST: Final = (
-    b"\r\n[wireloom: output came faster than this console took it; the log has what is missing here]\r\n"
-)
+_LOST: Final = b"\r\n[wireloom: output came faster than this console took it; the log has what is missing here]\r\n"
 
 
 class SerialLine:
@@ -225,7 +223,7 @@ class SerialLine:
             self._attached[newcomer].notify("here", _greeting(state, newcomer), None, state)
         for change in changes:
             for seat, attached in list(self._attached.items()):
-                if (change.to is None or change.to is seat) and not (seat is newcomer and change.event == "joined"):
+                if (change.to is None or change.to is seat) and seat is not newcomer:
                     attached.notify(change.event, _text(change, seat, state), change.subject, state)
             if change.event == "typing" and change.subject is not None:
                 self._adopt_size(change.subject)

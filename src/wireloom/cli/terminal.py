@@ -1,73 +1,32 @@
-"""A node's console on this terminal: raw mode, window size, an escape key, and the terminal as it was at the end."""
+"""Consoles of nodes on this terminal: raw mode, window size, an escape key, and the terminal as it was at the end."""
 
 from __future__ import annotations
 
 import asyncio
+import getpass
 import os
 import signal
+import socket
 import sys
 import termios
 import tty
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from wireloom.errors import InvalidInput
+from wireloom.cli.escape import EscapeScanner, Key, escape_name
+from wireloom.cli.tabs import RESET, Tab, Tabs, write_all
+from wireloom.errors import InvalidInput, WireloomError
 
 if TYPE_CHECKING:
     from wireloom.client import Client
-    from wireloom.client.console import ConsoleStream
 
-__all__ = ["EscapeScanner", "escape_byte", "escape_name", "interact"]
+__all__ = ["interact"]
 
-QUIT: Final = ord("q")
-#: Leave colours, the alternate screen and hidden cursors of the guest behind.
-_RESET: Final = b"\x1b[0m\x1b[?25h\x1b[?1l\x1b[?2004l\x1b[?1000l"
 #: After the end of piped input: how long the node may stay silent before we leave.
 QUIET_S: Final = 1.0
-
-
-def escape_byte(written: str) -> int:
-    """The control byte that ``^]``, ``ctrl-]`` or ``C-a`` means. :raises InvalidInput:"""
-    lowered = written.strip().lower()
-    for prefix in ("ctrl-", "ctrl+", "c-", "^"):
-        if lowered.startswith(prefix) and len(lowered) == len(prefix) + 1:
-            code = ord(lowered[-1].upper()) ^ 0x40
-            if code < 0x20:
-                return code
-    raise InvalidInput(f"{written!r} is not a control key", hint="write it like ^] or ctrl-a")
-
-
-def escape_name(code: int) -> str:
-    """How people call a control byte, e.g. ``Ctrl-]``."""
-    return f"Ctrl-{chr(code ^ 0x40)}"
-
-
-class EscapeScanner:
-    """Finds the escape sequence in what is typed, however the bytes are cut.
-
-    Prefix then ``q`` leaves; prefix twice sends it once; prefix and another key sends both.
-    """
-
-    def __init__(self, prefix: int) -> None:
-        self._prefix = prefix
-        self._pending = False
-
-    def feed(self, data: bytes) -> tuple[bytes, bool]:
-        """What to send on, and whether to leave."""
-        out = bytearray()
-        for byte in data:
-            if not self._pending:
-                if byte == self._prefix:
-                    self._pending = True
-                else:
-                    out.append(byte)
-                continue
-            self._pending = False
-            if byte in {QUIT, QUIT - 32}:
-                return bytes(out), True
-            out += bytes([byte]) if byte == self._prefix else bytes([self._prefix, byte])
-        return bytes(out), False
+#: Pieces of typing that may wait for a slow far end.
+_TYPED_MOST: Final = 16
 
 
 @contextmanager
@@ -79,46 +38,68 @@ def _raw(fd: int) -> Iterator[None]:
         yield
     finally:
         termios.tcsetattr(fd, termios.TCSANOW, before)  # waiting for output to drain could wait for ever
-        os.write(sys.stdout.fileno(), _RESET)
+        os.write(sys.stdout.fileno(), RESET)
 
 
-async def interact(client: Client, lab: str, node: str, *, read_only: bool, line: int | None, escape: int) -> None:
-    """Connect this terminal with the node's console until either side ends.
+async def interact(
+    client: Client, lab: str, nodes: Sequence[str], *, read_only: bool, line: int | None, escape: int
+) -> None:
+    """Connect this terminal with the consoles of ``nodes``, one of them shown, until all ended or the person leaves.
 
-    Without a terminal, input is copied from stdin until its end, and output until the node falls silent.
+    Without a terminal there can be one node: input is copied from stdin until its end, and output until the node
+    falls silent.
     """
-    size = _size(sys.stdin.fileno())
-    stream = await client.console(lab, node, columns=size.columns, rows=size.lines, read_only=read_only, line=line)
-    session = _Session(stream, sys.stdin.fileno(), EscapeScanner(escape), read_only=read_only)
-    try:
-        if not os.isatty(session.stdin):
+    stdin = sys.stdin.fileno()
+    interactive = os.isatty(stdin)
+    if len(nodes) > 1 and not interactive:
+        raise InvalidInput("several consoles at once need a terminal", hint="name one node")
+    size = _size(stdin)
+    async with AsyncExitStack() as stack:
+        tabs = []
+        for node in nodes:
+            stream = await client.console(
+                lab, node, columns=size.columns, rows=size.lines, read_only=read_only, line=line, who=_self_name()
+            )
+            stack.push_async_callback(stream.close)
+            tabs.append(Tab(node, stream))
+        session = _Session(tabs, stdin, escape, read_only=read_only)
+        if not interactive:
             await session.run(interactive=False)
             return
+        named = f"{lab}/{nodes[0]}" if len(nodes) == 1 else f"{lab}: {', '.join(nodes)}"
         watching = ", read-only" if read_only else ""
-        sys.stderr.write(f"Connected to {lab}/{node}{watching}. {escape_name(escape)} then q leaves.\n")
+        sys.stderr.write(f"Connected to {named}{watching}. {escape_name(escape)} then q leaves, ? helps.\n")
         sys.stderr.flush()
-        with _raw(session.stdin):
+        with _raw(stdin):
             await session.run(interactive=True)
-        sys.stderr.write(f"\nConsole of {lab}/{node}: {session.reason}.\n")
-    finally:
-        await stream.close()
+        sys.stderr.write(f"\nConsole of {named}: {session.reason}.\n")
+
+
+def _self_name() -> str:
+    """How others on a console are told of this person."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # no entry for this user
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"
 
 
 class _Session:
-    """One run between a terminal and a console."""
+    """One run between a terminal and its consoles."""
 
-    def __init__(self, stream: ConsoleStream, stdin: int, scanner: EscapeScanner, *, read_only: bool) -> None:
+    def __init__(self, tabs: Sequence[Tab], stdin: int, escape: int, *, read_only: bool) -> None:
         self.stdin = stdin
         self.reason = "left"
-        self._stream = stream
-        self._scanner = scanner
+        self._out = sys.stdout.fileno()
+        self._tabs = Tabs(tabs, escape, self._paint)
+        self._scanner = EscapeScanner(escape)
         self._read_only = read_only
-        self._typed: asyncio.Queue[bytes] = asyncio.Queue()
+        self._typed: asyncio.Queue[tuple[Tab, bytes]] = asyncio.Queue(_TYPED_MOST)
         self._leave = asyncio.Event()
         self._heard = asyncio.Event()
 
     async def run(self, *, interactive: bool) -> None:
-        """Copy both ways until one side ends, a signal comes, or the person leaves."""
+        """Copy both ways until the consoles end, a signal comes, or the person leaves."""
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGHUP, *((signal.SIGWINCH,) if interactive else ()))
         resizes: set[asyncio.Task[None]] = set()
@@ -132,7 +113,7 @@ class _Session:
             loop.add_signal_handler(number, resized if number == signal.SIGWINCH else self._leave.set)
         reader = asyncio.create_task(self._read_input(interactive=interactive))
         tasks = {
-            asyncio.create_task(self._output()),
+            asyncio.create_task(self._all_output(interactive=interactive)),
             asyncio.create_task(self._send_typed()),
             asyncio.create_task(self._leave.wait()),
         }
@@ -147,32 +128,58 @@ class _Session:
         for task in done:
             task.result()
 
-    async def _output(self) -> None:
-        """From the node to the terminal, until the line ends."""
-        out = sys.stdout.fileno()
-        while data := await self._stream.read():
-            self._heard.set()
-            while data:
-                data = data[os.write(out, data) :]
+    def _paint(self, data: bytes) -> None:
+        write_all(self._out, data)
+
+    async def _all_output(self, *, interactive: bool) -> None:
+        """From the consoles to the terminal, until the last of them has ended."""
+        tabs = self._tabs.tabs
+        if len(tabs) == 1:
+            await self._output(tabs[0], interactive=interactive)
+        else:
+            await asyncio.gather(*(self._one_of_many(tab) for tab in tabs))
         self.reason = "the line was closed by the far end"
+
+    async def _one_of_many(self, tab: Tab) -> None:
+        """An error ends this console and leaves the others."""
+        try:
+            await self._output(tab, interactive=True)
+        except WireloomError as error:
+            self._tabs.end(tab, str(error))
+        else:
+            self._tabs.end(tab, "the line was closed by the far end")
+
+    async def _output(self, tab: Tab, *, interactive: bool) -> None:
+        while item := await tab.stream.receive():
+            if isinstance(item, bytes):
+                self._heard.set()
+                self._tabs.output(tab, item)
+            elif interactive:
+                self._tabs.notice(tab, item)
+            elif item.event in {"refused", "lost"}:
+                sys.stderr.write(f"wireloom: {item.text}\n")
 
     async def _read_input(self, *, interactive: bool) -> None:
         """From the keyboard into the queue; the end of piped input ends the session once the node is silent."""
         loop = asyncio.get_running_loop()
-        while True:
-            data = await _readable(loop, self.stdin)
-            if not data:
-                break
-            if interactive:
-                data, leave = self._scanner.feed(data)
-                if leave:
+        while data := await _readable(loop, self.stdin):
+            for item in self._scanner.feed(data) if interactive else [data]:
+                if item is Key.QUIT:
                     self._leave.set()
                     return
-            if data and not self._read_only:
-                self._typed.put_nowait(data)
+                await self._act(item)
         await self._typed.join()
         await self._silence()
         self._leave.set()
+
+    async def _act(self, item: bytes | Key | int) -> None:
+        if isinstance(item, Key):
+            with suppress(WireloomError):  # a console that has ended says so by itself
+                await self._tabs.obey(item)
+        elif isinstance(item, int):
+            self._tabs.show(item)
+        elif not self._read_only and not self._tabs.shown.ended:
+            await self._typed.put((self._tabs.shown, item))
 
     async def _silence(self) -> None:
         """Until the node has said nothing for a while."""
@@ -184,12 +191,17 @@ class _Session:
 
     async def _send_typed(self) -> None:
         while True:
-            await self._stream.write(await self._typed.get())
+            tab, data = await self._typed.get()
+            if not tab.ended:
+                await tab.stream.write(data)
             self._typed.task_done()
 
     async def _resize(self) -> None:
         size = _size(self.stdin)
-        await self._stream.resize(size.columns, size.lines)
+        for tab in self._tabs.tabs:
+            if not tab.ended:
+                with suppress(WireloomError):
+                    await tab.stream.resize(size.columns, size.lines)
 
 
 def _size(terminal: int) -> os.terminal_size:
