@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from wireloom.controller.controller import Controller
 from wireloom.controller.store import Store
-from wireloom.devices import DeviceCatalogue
+from wireloom.devices import DeviceFolder
 from wireloom.fabric.documents import HostFacts
 from wireloom.model.runtime import Capabilities
 from wireloom.model.slice import NodeIntent, Slice
@@ -133,11 +133,13 @@ class Rig:
         self.store: Store
 
     async def up(self) -> Controller:
+        devices = DeviceFolder(self.folder / "devices")
         self.store = await Store.open(f"sqlite+aiosqlite:///{self.folder / 'wireloom.sqlite'}")
         self.controller = await Controller.create(
             store=self.store,
             fabric=self.fabric,
-            devices=DeviceCatalogue.load(),
+            devices=devices.catalogue(),
+            device_folder=devices,
             settings_schemas={},
             privileged_permitted=self.privileged,
             clock=lambda: asyncio.get_running_loop().time(),

@@ -10,7 +10,7 @@ from wireloom.devices.checks import check_device
 from wireloom.devices.cli_schema import CliFile
 from wireloom.devices.merge import merged, written_paths
 from wireloom.devices.schema import DeviceFile, ProvidersFile
-from wireloom.devices.sources import Sources, SourceText
+from wireloom.devices.sources import Sources, SourceText, document
 from wireloom.model.device import Device, ProviderRule
 from wireloom.model.diagnostic import Diagnostic
 from wireloom.model.dialogue import Cli
@@ -192,27 +192,27 @@ class _Reader:
 
     def override(self, drafts: dict[str, _Draft], source: SourceText) -> None:
         """Put a partial file over the device of that name; with mistakes, the device stays as it was."""
-        document = read_yaml(source.text, file=source.file)
-        bound: Bound[DeviceFile] = Bound(document, document.root, None, list(document.diagnostics))
+        partial = document(source)
+        bound: Bound[DeviceFile] = Bound(partial, partial.root, None, list(partial.diagnostics))
         if source.problem:
             bound.report((), source.problem)
-        elif not isinstance(document.root, Mapping):
+        elif not isinstance(partial.root, Mapping):
             bound.report((), "an override is a mapping of keys to values", "write only what differs from the device")
-        if bound.diagnostics or not isinstance(document.root, Mapping):
+        if bound.diagnostics or not isinstance(partial.root, Mapping):
             self._report(bound)
             return
-        name = override_name(document.root, source.stem)
+        name = override_name(partial.root, source.stem)
         base = drafts.get(name)
         if base is None or not isinstance(base.bound.root, Mapping):
             bound.report((), f"there is no device {name!r} to override", did_you_mean(name, drafts))
             self._report(bound)
             return
-        whole = bind(DeviceFile, replace(document, root=merged(base.bound.root, document.root)), what="a device")
+        whole = bind(DeviceFile, replace(partial, root=merged(base.bound.root, partial.root)), what="a device")
         device = self._device(whole)
         if device is None:
             self._report(whole)
             return
-        paths = frozenset(path for path in written_paths(document.root) if path != ("name",))
+        paths = frozenset(path for path in written_paths(partial.root) if path != ("name",))
         entry = replace(
             base.entry,
             device=device,
@@ -248,7 +248,7 @@ class _Reader:
 
     def _bind(self, model: type[_ModelT], source: SourceText, what: str) -> Bound[_ModelT]:
         if not source.problem:
-            return bind(model, read_yaml(source.text, file=source.file), what=what)
+            return bind(model, document(source), what=what)
         bound = Bound[_ModelT](read_yaml("", file=source.file), None, None)
         bound.report((), source.problem)
         return bound

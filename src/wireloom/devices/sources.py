@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from typing import Final, Literal
+
+from wireloom.yamlfile import Document, read_yaml
 
 __all__ = [
     "CLI_FOLDER",
@@ -16,6 +19,7 @@ __all__ = [
     "SourceText",
     "Sources",
     "builtin_sources",
+    "document",
     "read_sources",
 ]
 
@@ -48,6 +52,16 @@ class SourceText:
         return f"built-in {self.stem}.yaml" if self.builtin else self.file
 
 
+def document(source: SourceText) -> Document:
+    """The tree of ``source``. Those of built-in files are remembered: reading them takes most of the time."""
+    return _remembered(source) if source.builtin else read_yaml(source.text, file=source.file)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(source: SourceText) -> Document:
+    return read_yaml(source.text, file=source.file)
+
+
 @dataclass(frozen=True)
 class Sources:
     """The files of one folder by what they are."""
@@ -73,8 +87,9 @@ class Sources:
         return replace(self, override=changed) if kind == "override" else replace(self, cli=changed)
 
 
+@cache
 def builtin_sources() -> Sources:
-    """What comes with the program."""
+    """What comes with the program; it does not change while that runs."""
     return read_sources(files(__name__.rpartition(".")[0]), builtin=True)
 
 

@@ -334,7 +334,14 @@ class _OneNode:
     def _machines(self, device: Device, provider: str) -> tuple[str, ...]:
         """Further machines of the node; a provider that stands in for every device needs none."""
         rule = self._reader.devices.rules.get(provider)
-        return () if rule is not None and rule.every_device else tuple(member.name for member in device.members)
+        if not device.members or (rule is not None and rule.every_device):
+            return ()
+        names = tuple(member.name for member in device.members)
+        message = f"device {device.name!r} is made of several machines (also {', '.join(names)})"
+        self._bound.report(
+            self._where("device"), f"{message} and cannot be deployed yet", "`provider: simulated`", warning=True
+        )
+        return names
 
     def _management(self, device: Device) -> bool:
         given: bool | None = self._pick("mgmt")
