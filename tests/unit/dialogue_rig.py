@@ -23,8 +23,8 @@ class Guest:
     """Prints ``boot`` and then, for each line typed, what ``replies`` says for it in the present state.
 
     A reply is ``(text, next state)``. The key ``"*"`` stands for any line. A text may hold ``{line}``.
-    States whose name begins with ``!`` echo nothing (a password is typed). A key such as ``" "`` that holds no line end
-    is acted upon without one (a pager).
+    States whose name begins with ``!`` echo nothing (a password is typed). The key ``" "`` is acted upon without a line
+    end (a pager).
     """
 
     boot: str
@@ -45,7 +45,7 @@ class Guest:
 
     def _key(self, char: str) -> str:
         known = self.replies.get(self.state, {})
-        if char in known and char != self.line_end and not self._pending:
+        if char == " " and char in known and not self._pending:
             return self._reply(char, known[char])
         if char == self.line_end:
             line, self._pending = self._pending, ""

@@ -55,14 +55,14 @@ class Grammar:
         )
 
     def before_noise(self, line: str) -> str | None:
-        """What stands before the message in ``line``: nothing, or a prompt; ``None`` when it is no message."""
+        """What stands before the message in ``line``: nothing, or a text that is waited at; ``None``: no message."""
         starts = [match.start() for pattern in self._noise if (match := pattern.search(line[:_SEARCHED]))]
         if not starts:
             return None
         before = line[: min(starts)]
         if not before.strip():
             return ""
-        return before if self.prompt_of(before) else None
+        return before if self.prompt_of(before) or self.reactions_to(before) else None
 
     def refused(self, line: str) -> bool:
         """Whether the device refuses a command by this line."""

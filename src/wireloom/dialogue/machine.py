@@ -235,9 +235,11 @@ class Dialogue:
         if self._step is None:
             return _SETTLED
         known, echoed = text in self._prompt_texts, self._step.echoed
-        if known and echoed:
-            return _AT_ONCE if front.unfinished else _SETTLED
-        return _DOUBTFUL if known or echoed else _PATIENT
+        if not echoed:
+            return _PATIENT  # it may be an old prompt, and the answer is still to come
+        if not known:
+            return _DOUBTFUL
+        return _AT_ONCE if front.unfinished else _SETTLED
 
     def _lose_session(self, front: Front, level: int) -> bool:
         """A question of the login in the middle of commands: somebody or something has ended the session."""

@@ -20,7 +20,7 @@ _SCREEN_COLUMNS = 200
 class ReadLine:
     """A line that is complete.
 
-    :ivar noise: it is a message that belongs to no command, alone or behind a prompt.
+    :ivar noise: it is a message that belongs to no command, alone or behind a text that the device waits at.
     """
 
     line: Finished

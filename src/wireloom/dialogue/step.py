@@ -51,6 +51,8 @@ class Step:
         """A line was printed."""
         if read.noise or self._echo.takes(read.line) or self.parting or self.oversized:
             return
+        if read.line.seen:
+            return  # a question that was answered, with the echo of the answer
         self._lines.append(read.line.text.rstrip())
         self._size += len(read.line.text) + 1
 
