@@ -26,7 +26,9 @@ __all__ = ["config_router"]
 
 config_router = APIRouter(prefix=API_PREFIX, responses=ERROR_RESPONSES, tags=["configs"])
 
-_ZIP: dict[int | str, dict[str, Any]] = {200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}}
+_ZIP: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}}
+}
 _NODE = "/labs/{lab}/nodes/{node}/configs"
 
 
