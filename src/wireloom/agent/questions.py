@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from wireloom.agent.actions import Actions
@@ -14,21 +15,26 @@ from wireloom.errors import Conflict, NotFound
 from wireloom.fabric.connection import Fabric
 from wireloom.fabric.consoles import SharedConsole
 from wireloom.fabric.documents import (
+    BootsAnswer,
+    BootsQuestion,
     ConsoleOpen,
     ExecAnswer,
     ExecQuestion,
     LinesAnswer,
     LinesQuestion,
     LogOpen,
+    PostBootAnswer,
+    PostBootQuestion,
     PruneAnswer,
     PruneQuestion,
     StatsAnswer,
     StatsQuestion,
 )
-from wireloom.fabric.methods import CONSOLE, EXEC, LINES, LOG, PRUNE, STATS
+from wireloom.fabric.methods import BOOTS, CONSOLE, EXEC, LINES, LOG, POST_BOOT, PRUNE, STATS
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent, Slice
 from wireloom.model.state import RuntimePhase
+from wireloom.providers.boots import check_boot
 from wireloom.providers.contract import ByteStream
 
 __all__ = ["Questions"]
@@ -63,9 +69,11 @@ class Questions:
     async def serve(self, fabric: Fabric, host: str) -> None:
         """Begin to answer for ``host``."""
         await fabric.serve(host, EXEC, self.exec)
+        await fabric.serve(host, POST_BOOT, self.post_boot)
         await fabric.serve(host, STATS, self.stats)
         await fabric.serve(host, PRUNE, self.prune)
         await fabric.serve(host, LINES, self.lines)
+        await fabric.serve(host, BOOTS, self.boots)
         await fabric.serve_console(host, CONSOLE, self.console)
         await fabric.serve_stream(host, LOG, self.log)
 
@@ -80,7 +88,12 @@ class Questions:
             stderr=result.stderr,
             channel=result.channel,
             tried=dict(outcome.tried),
+            skipped=dict(outcome.skipped),
         )
+
+    async def post_boot(self, question: PostBootQuestion) -> PostBootAnswer:
+        _, node = self._intended(question)
+        return PostBootAnswer(boots=await asyncio.to_thread(self._actions.post_boot_records, node.id))
 
     async def stats(self, question: StatsQuestion) -> StatsAnswer:
         lab, node, runtime = self._running(question)
@@ -110,16 +123,27 @@ class Questions:
             line=question.line,
         )
 
+    async def boots(self, question: BootsQuestion) -> BootsAnswer:
+        lab, node, runtime = self._known(question)
+        provider = self._actions.target(lab, node, runtime).provider
+        return BootsAnswer(boots=tuple(await provider.boots(runtime.runtime_id)))
+
     async def log(self, question: LogOpen) -> ByteStream:
         lab, node, runtime = self._known(question)
         provider = self._actions.target(lab, node, runtime).provider
-        return LogStream(provider, runtime.runtime_id, follow=question.follow)
+        if question.boot != 0:  # said at once, not in the middle of a stream
+            check_boot(question.boot, await provider.boots(runtime.runtime_id))
+        return LogStream(provider, runtime.runtime_id, follow=question.follow, boot=question.boot)
 
-    def _known(self, question: _AboutNode) -> tuple[Slice, NodeIntent, RuntimeStatus]:
+    def _intended(self, question: _AboutNode) -> tuple[Slice, NodeIntent]:
         lab = self._reconciler.slices.get(question.lab_id)
         node = lab.node(question.node_id) if lab else None
         if lab is None or node is None:
             raise NotFound("this host has no such node")
+        return lab, node
+
+    def _known(self, question: _AboutNode) -> tuple[Slice, NodeIntent, RuntimeStatus]:
+        lab, node = self._intended(question)
         runtime = self._reconciler.world.runtimes.get(node.id)
         if runtime is None:
             raise NotFound("the node does not exist on its host yet", node=node.name, hint="start it first")

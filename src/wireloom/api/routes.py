@@ -19,6 +19,8 @@ from wireloom.controller.hub import Mailbox
 from wireloom.errors import WireloomError
 from wireloom.fabric.documents import Event, Orphan
 from wireloom.model.console import ConsoleLine
+from wireloom.model.post_boot import BootRecord
+from wireloom.model.runtime import Boot
 from wireloom.model.views import (
     ActionRequest,
     DeployRequest,
@@ -158,6 +160,12 @@ async def exec_in_node(lab: str, node: str, body: ExecRequest, controller: TheCo
     return await controller.questions.exec(lab, node, body)
 
 
+@router.get("/labs/{lab}/nodes/{node}/post-boot", operation_id="getPostBoot", tags=["nodes"])
+async def post_boot(lab: str, node: str, controller: TheController) -> list[BootRecord]:
+    """What post-boot commands did in the newest boots, the newest first."""
+    return list(await controller.questions.post_boot(lab, node))
+
+
 @router.get(
     "/labs/{lab}/nodes/{node}/log",
     operation_id="getLog",
@@ -165,9 +173,17 @@ async def exec_in_node(lab: str, node: str, body: ExecRequest, controller: TheCo
     response_class=Response,
     responses={200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}},
 )
-async def log(lab: str, node: str, controller: TheController, follow: bool = False) -> Response:
-    """Console output since power-on; with ``follow`` also what comes."""
-    return ByteStreamResponse(await controller.questions.log(lab, node, follow=follow))
+async def log(
+    lab: str, node: str, controller: TheController, follow: bool = False, boot: Annotated[int, Query(ge=0)] = 0
+) -> Response:
+    """Console output since power-on; with ``follow`` also what comes. ``boot`` 1 is the boot before the last one."""
+    return ByteStreamResponse(await controller.questions.log(lab, node, follow=follow, boot=boot))
+
+
+@router.get("/labs/{lab}/nodes/{node}/boots", operation_id="listBoots", tags=["nodes"])
+async def boots(lab: str, node: str, controller: TheController) -> list[Boot]:
+    """The boots of the node of which a log is kept, newest first."""
+    return await controller.questions.boots(lab, node)
 
 
 @router.get("/labs/{lab}/nodes/{node}/console", operation_id="listConsoleLines", tags=["nodes"])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     )
     from wireloom.model.diagnostic import Diagnostic
     from wireloom.model.post_boot import BootRecord
+    from wireloom.model.runtime import Boot
     from wireloom.model.views import (
         DeployRequest,
         ExecView,
@@ -313,11 +314,17 @@ class Client:
         """What post-boot commands did in the node's newest boots, the newest first."""
         from wireloom.model.post_boot import BootRecord
 
-        return await self._many(BootRecord, f"{_node(lab, node)}/post-boot")
+        return await self._many(BootRecord, "GET", f"{_node(lab, node)}/post-boot")
 
-    def log(self, lab: str, node: str, *, follow: bool = False) -> AsyncIterator[bytes]:
-        """The node's console output since power-on; with ``follow`` also what comes."""
-        return self._transport.read_stream(f"{_node(lab, node)}/log", query={"follow": follow})
+    async def boots(self, lab: str, node: str) -> list[Boot]:
+        """The boots of the node of which a log is kept, newest first."""
+        from wireloom.model.runtime import Boot
+
+        return await self._many(Boot, "GET", f"{_node(lab, node)}/boots")
+
+    def log(self, lab: str, node: str, *, follow: bool = False, boot: int = 0) -> AsyncIterator[bytes]:
+        """The node's console output since power-on; with ``follow`` also what comes. ``boot`` counts back from 0."""
+        return self._transport.read_stream(f"{_node(lab, node)}/log", query={"follow": follow, "boot": boot})
 
     async def console(
         self,

@@ -11,9 +11,20 @@ from wireloom.controller.picture import NodePicture
 from wireloom.controller.ports import ControllerFabric
 from wireloom.errors import InvalidInput, NotFound, Unavailable, WireloomError
 from wireloom.fabric.consoles import SharedConsole
-from wireloom.fabric.documents import ConsoleOpen, ExecQuestion, LinesQuestion, LogOpen, Orphan, PruneQuestion
-from wireloom.fabric.methods import CONSOLE, EXEC, LINES, LOG, PRUNE
+from wireloom.fabric.documents import (
+    BootsQuestion,
+    ConsoleOpen,
+    ExecQuestion,
+    LinesQuestion,
+    LogOpen,
+    Orphan,
+    PostBootQuestion,
+    PruneQuestion,
+)
+from wireloom.fabric.methods import BOOTS, CONSOLE, EXEC, LINES, LOG, POST_BOOT, PRUNE
 from wireloom.model.console import ConsoleLine
+from wireloom.model.post_boot import BootRecord
+from wireloom.model.runtime import Boot
 from wireloom.model.views import ExecRequest, ExecView
 from wireloom.providers.contract import ByteStream
 
@@ -49,12 +60,25 @@ class Questions:
             stderr=answer.stderr.decode(errors="replace"),
             channel=answer.channel,
             tried=answer.tried,
+            skipped=answer.skipped,
         )
 
-    async def log(self, lab: str, node: str, *, follow: bool) -> ByteStream:
-        """The node's boot log. The caller closes the stream."""
+    async def post_boot(self, lab: str, node: str) -> tuple[BootRecord, ...]:
+        """What post-boot commands did in the node's newest boots, the newest first."""
         lab_id, place = self._find(lab, node)
-        question = LogOpen(lab_id=lab_id, node_id=place.intent.id, follow=follow)
+        question = PostBootQuestion(lab_id=lab_id, node_id=place.intent.id)
+        return (await self._fabric.call(place.host, POST_BOOT, question)).boots
+
+    async def boots(self, lab: str, node: str) -> list[Boot]:
+        """The boots of the node of which a log is kept, newest first."""
+        lab_id, place = self._find(lab, node)
+        question = BootsQuestion(lab_id=lab_id, node_id=place.intent.id)
+        return list((await self._fabric.call(place.host, BOOTS, question)).boots)
+
+    async def log(self, lab: str, node: str, *, follow: bool, boot: int = 0) -> ByteStream:
+        """The log of the node's present or last boot, or of ``boot`` boots before. The caller closes the stream."""
+        lab_id, place = self._find(lab, node)
+        question = LogOpen(lab_id=lab_id, node_id=place.intent.id, follow=follow, boot=boot)
         return await self._fabric.open_stream(place.host, LOG, question)
 
     async def console(

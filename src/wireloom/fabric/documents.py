@@ -21,7 +21,8 @@ from typing import Any
 
 from wireloom.model.base import Value
 from wireloom.model.console import ConsoleLine
-from wireloom.model.runtime import Capabilities
+from wireloom.model.post_boot import BootRecord
+from wireloom.model.runtime import Boot, Capabilities
 
 __all__ = [
     "ConsoleOpen",
@@ -37,6 +38,8 @@ __all__ = [
     "LogOpen",
     "LoopHealth",
     "Orphan",
+    "PostBootAnswer",
+    "PostBootQuestion",
     "PruneAnswer",
     "PruneQuestion",
     "StatsAnswer",
@@ -110,13 +113,16 @@ class ExecQuestion(Value):
 
 
 class ExecAnswer(Value):
-    """``channel`` answered; ``tried`` says why each earlier channel of the chain did not."""
+    """``channel`` answered; ``tried`` says why each earlier channel of the chain did not, ``skipped`` which of them the
+    node does not have.
+    """
 
     exit_code: int
     stdout: bytes = b""
     stderr: bytes = b""
     channel: str = ""
     tried: dict[str, str] = {}
+    skipped: dict[str, str] = {}
 
 
 class ImagesQuestion(Value):
@@ -131,6 +137,17 @@ class ImagesAnswer(Value):
 
     missing: dict[str, dict[str, dict[str, Any]]] = {}
     absent: dict[str, tuple[str, ...]] = {}
+
+
+class PostBootQuestion(Value):
+    lab_id: str
+    node_id: str
+
+
+class PostBootAnswer(Value):
+    """What post-boot commands did in the newest boots, the newest first."""
+
+    boots: tuple[BootRecord, ...] = ()
 
 
 class StatsQuestion(Value):
@@ -197,8 +214,22 @@ class LinesAnswer(Value):
 
 
 class LogOpen(Value):
-    """Open a node's boot log: everything since power-on, and with ``follow`` what comes."""
+    """Open a node's boot log: everything since power-on, and with ``follow`` what comes; ``boot`` counts back."""
 
     lab_id: str
     node_id: str
     follow: bool = False
+    boot: int = 0
+
+
+class BootsQuestion(Value):
+    """Of which boots of a node is there a log?"""
+
+    lab_id: str
+    node_id: str
+
+
+class BootsAnswer(Value):
+    """Newest first."""
+
+    boots: tuple[Boot, ...] = ()

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from wireloom.fabric.documents import (
+    BootsAnswer,
+    BootsQuestion,
     ConsoleOpen,
     ExecAnswer,
     ExecQuestion,
@@ -14,6 +16,8 @@ from wireloom.fabric.documents import (
     LinesAnswer,
     LinesQuestion,
     LogOpen,
+    PostBootAnswer,
+    PostBootQuestion,
     PruneAnswer,
     PruneQuestion,
     StatsAnswer,
@@ -21,7 +25,19 @@ from wireloom.fabric.documents import (
 )
 from wireloom.model.base import Value
 
-__all__ = ["CONSOLE", "EXEC", "IMAGES", "LINES", "LOG", "PRUNE", "STATS", "Method", "StreamMethod"]
+__all__ = [
+    "BOOTS",
+    "CONSOLE",
+    "EXEC",
+    "IMAGES",
+    "LINES",
+    "LOG",
+    "POST_BOOT",
+    "PRUNE",
+    "STATS",
+    "Method",
+    "StreamMethod",
+]
 
 Q = TypeVar("Q", bound=Value)
 A = TypeVar("A", bound=Value)
@@ -47,8 +63,10 @@ class StreamMethod(Generic[Q]):
 
 EXEC = Method("exec", ExecQuestion, ExecAnswer, deadline_s=90)
 STATS = Method("stats", StatsQuestion, StatsAnswer)
+POST_BOOT = Method("post-boot", PostBootQuestion, PostBootAnswer)
 PRUNE = Method("prune", PruneQuestion, PruneAnswer, deadline_s=120)
 IMAGES = Method("images", ImagesQuestion, ImagesAnswer)
 LINES = Method("lines", LinesQuestion, LinesAnswer)
 CONSOLE = StreamMethod("console", ConsoleOpen)
+BOOTS = Method("boots", BootsQuestion, BootsAnswer)
 LOG = StreamMethod("log", LogOpen)

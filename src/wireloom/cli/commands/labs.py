@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from wireloom.cli.commands.node_details import show_node
 from wireloom.cli.completion import complete_lab, complete_node
 from wireloom.cli.failures import FAILED, error_lines
 from wireloom.cli.output import as_data, duration
@@ -70,37 +71,25 @@ def inspect(
     ctx: typer.Context,
     lab: LabArgument,
     node: Annotated[
-        str | None, typer.Argument(help="Show this node: what it is made of, and from where.", metavar="[NODE]")
+        str | None,
+        typer.Argument(
+            help="Show this node: how it is, what it is made of and from where, what its post-boot commands did.",
+            metavar="[NODE]",
+            autocompletion=complete_node,
+        ),
     ] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Show a lab's nodes and links as they are now, or where the settings of one node come from."""
+    """Show a lab's nodes and links as they are now, or all that is known of one node."""
     state = state_of(ctx)
     if node is not None:
-        _inspect_node(state, lab, node, json=json)
+        show_node(state, lab, node, json=json)
         return
     view = state.ask(lambda client: client.lab(lab))
     if json:
         state.output.data(as_data(view))
     else:
         _show_lab(state, view)
-
-
-def _inspect_node(state: CliState, lab: str, node: str, *, json: bool) -> None:
-    from wireloom.cli.commands.devices import value_rows
-
-    profile = state.ask(lambda client: client.node_profile(lab, node))
-    if json:
-        state.output.data(as_data(profile))
-        return
-    host = f" on {profile.host}" if profile.host else ""
-    state.output.line(f"{profile.node}: {profile.device}, {profile.provider}{host}")
-    state.output.table(("value", "is", "from"), value_rows(profile.values))
-    state.output.line()
-    ports = [(port.index, port.name, port.guest_name, port.role, port.mac) for port in profile.ports]
-    state.output.table(("port", "name", "in the guest", "role", "mac"), ports, empty="it has no ports")
-    state.output.line()
-    state.output.table(("purpose", "how"), list(profile.purposes.items()), empty="nothing is known of its guest")
 
 
 def _show_lab(state: CliState, view: "LabView") -> None:
