@@ -199,7 +199,8 @@ async def test_a_configuration_is_typed_line_by_line_and_finished(tmp_path: Path
     chain = (Step(channel="serial", prompt="configure", finish=("do write memory",)),)
     outcome = await node.channels.load(node.target, chain, "interface e0\n\n no shutdown\n", timeout_s=5)
     assert outcome.result.exit_code == 0
-    assert node.lines.joined[0][1].typed[:4] == ["configure terminal", "interface e0", " no shutdown", "do write memory"]
+    typed = node.lines.joined[0][1].typed
+    assert typed[:4] == ["configure terminal", "interface e0", " no shutdown", "do write memory"]
 
 
 async def test_a_configuration_is_the_input_of_a_command(tmp_path: Path) -> None:
