@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
 
 import pytest
 from libvirt_harness import IMAGE_FOLDER, LibvirtHarness, run
@@ -15,10 +18,11 @@ from libvirt_harness import IMAGE_FOLDER, LibvirtHarness, run
 from wireloom.day0 import build_iso
 from wireloom.errors import Conflict, ImageMissing, InvalidInput, RuntimeFailed, Unavailable
 from wireloom.model.runtime import EventKind, Medium, RuntimeEvent, RuntimeSpec
+from wireloom.model.slice import PortIntent
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.libvirt import LibvirtProvider
 from wireloom.testing.conformance.provider import Rig, rig_for
-from wireloom.testing.conformance.provider_rig import gather_log
+from wireloom.testing.conformance.provider_rig import gather_log, port_intent
 
 pytestmark = pytest.mark.libvirt
 
@@ -181,6 +185,53 @@ async def test_disks_are_kept_by_incarnation_and_image(rig: Rig) -> None:
         async with rig.created(spec.model_copy(update=changes)):
             disks.append(len(list(spec.storage.iterdir())))
     assert disks == [1, 1, 2, 3]
+
+
+def port(node_id: str, index: int, position: int, role: Literal["mgmt", "data", "reserved"]) -> PortIntent:
+    made = port_intent(node_id, index)
+    return made.model_copy(update={"position": position, "role": role})
+
+
+async def test_reserved_ports_are_where_the_guest_counts_them_and_carry_nothing(rig: Rig) -> None:
+    plain = rig.spec()
+    node_id = plain.identity.node_id
+    ports = (
+        port(node_id, 1, 3, "data"), port(node_id, -2, 2, "reserved"),
+        port(node_id, -1, 1, "reserved"), port(node_id, 0, 0, "mgmt"),
+    )  # fmt: skip
+    async with rig.created(plain.model_copy(update={"ports": ports})) as runtime_id:
+        await rig.provider.start(runtime_id)
+        live = ElementTree.fromstring(await run("virsh", "dumpxml", runtime_id))  # noqa: S314
+        nics = {nic.find("mac").get("address"): nic for nic in live.iter("interface")}
+        slots = [int(nics[item.mac].find("address").get("slot"), 0) for item in sorted(ports, key=lambda p: p.position)]
+        assert slots == sorted(slots)
+        carriers = (await rig.status(runtime_id)).carriers
+        assert carriers == {0: True, 1: True, -1: False, -2: False}
+        await rig.provider.set_carrier(runtime_id, {-1: False, -2: False, 1: False})
+        assert (await rig.status(runtime_id)).carriers == {0: True, 1: False, -1: False, -2: False}
+        attachment = await rig.provider.attachment(runtime_id, ports[1])
+        assert attachment is not None
+
+
+async def test_a_system_disk_is_as_large_as_asked_and_never_smaller(rig: Rig) -> None:
+    spec = rig.spec()
+    image = (await disk_info(IMAGE_FOLDER / spec.image))["virtual-size"]
+    sizes = []
+    for number, size_gb in enumerate((0.001, 3, 0, 2, 4)):
+        async with rig.created(spec.model_copy(update={"disk_gb": size_gb, "spec_hash": str(number)})):
+            (disk,) = spec.storage.iterdir()
+            sizes.append((await disk_info(disk))["virtual-size"])
+    assert sizes == [image, 3 << 30, 3 << 30, 3 << 30, 4 << 30]
+
+
+async def disk_info(path: Path) -> dict[str, int]:
+    found: dict[str, int] = json.loads(await run("qemu-img", "info", "--output=json", "-U", str(path)))
+    return found
+
+
+async def test_a_grown_disk_boots(rig: Rig) -> None:
+    async with rig.booted(rig.spec(disk_gb=3)) as runtime_id:
+        await rig.expect_phase(runtime_id, RuntimePhase.RUNNING)
 
 
 async def test_a_foreign_machine_of_our_name_is_never_touched(rig: Rig) -> None:

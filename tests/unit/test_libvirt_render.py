@@ -142,6 +142,18 @@ def test_only_spare_ports_begin_without_a_cable() -> None:
     assert [link.get("state") for link in render(spec()).findall("devices/interface/link")] == ["up", "up", "down"]
 
 
+def test_reserved_ports_come_where_the_guest_counts_them_without_a_cable() -> None:
+    shared = {"name": "x", "guest_name": "x"}
+    ports = [
+        PortIntent(index=1, device="wlp1", mac="02:00:00:00:00:01", role="data", position=2, **shared),
+        PortIntent(index=-1, device="wlp9", mac="02:00:00:00:00:09", role="reserved", position=1, **shared),
+        PortIntent(index=0, device="wlp0", mac="02:00:00:00:00:00", role="mgmt", position=0, **shared),
+    ]
+    nics = render(spec(ports=tuple(ports))).findall("devices/interface")
+    assert [nic.find("alias").get("name") for nic in nics] == ["ua-port0", "ua-port-1", "ua-port1"]  # type: ignore[union-attr]
+    assert [nic.find("link").get("state") for nic in nics] == ["up", "down", "up"]  # type: ignore[union-attr]
+
+
 def test_labels_are_read_back() -> None:
     labels = read_labels(render(spec()))
     assert labels is not None

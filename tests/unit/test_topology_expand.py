@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wireloom.devices import DeviceCatalogue
-from wireloom.errors import Unsupported
+from wireloom.errors import TopologyInvalid, Unsupported
 from wireloom.model.identity import DEVICE_NAME_LIMIT
 from wireloom.model.slice import Condition, Management, NodeIntent, PortRef, Slice
 from wireloom.model.topology import LinkEnd, LinkSpec, Topology
@@ -258,3 +259,53 @@ def test_what_makes_up_a_runtime_changes_its_hash_and_the_rest_does_not() -> Non
         "startup_config": "new", "provider": "docker", "day0": (), "ports": base.ports[:-1],
     }.items():  # fmt: skip
         assert base.model_copy(update={field: value}).spec_hash() != base.spec_hash(), field
+
+
+LINE_CARDS = """
+name: chassis
+ports: {name: "ge-0/0/{n}", first: 0, management: fxp0, limit: 12}
+hardware: {cpu: 1, memory: 256MB, spare-ports: 1, reserved-ports: 2, min-ports: 4}
+providers:
+  libvirt: {image: chassis.qcow2}
+  docker: {image: acme/chassis}
+"""
+
+
+def chassis(tmp_path: Path, links: str, *, remembered: int | None = 0, provider: str = "libvirt") -> NodeIntent:
+    (tmp_path / "chassis.yaml").write_text(LINE_CARDS)
+    devices = DeviceCatalogue.load([tmp_path])
+    text = (
+        f"name: lab\nnodes: {{v: {{device: chassis, provider: {provider}}}, h: {{device: linux}}}}\nlinks: [{links}]\n"
+    )
+    topology = parse_topology(text, devices=devices).topology
+    counters = {"v": NodeCounters(ports=remembered)}
+    return node(only(topology, replace(knowledge(topology), devices=devices, counters=counters)), "v")
+
+
+def test_reserved_ports_stand_between_management_and_data(tmp_path: Path) -> None:
+    made = chassis(tmp_path, "[v:ge-0/0/0, h:eth1]")
+    assert [(port.index, port.role, port.position) for port in made.ports] == [
+        (0, "mgmt", 0), (-1, "reserved", 1), (-2, "reserved", 2),
+        (1, "data", 3), (2, "spare", 4), (3, "spare", 5), (4, "spare", 6),
+    ]  # fmt: skip
+    assert len({port.device for port in made.ports}) == len({port.mac for port in made.ports}) == len(made.ports)
+    assert data_ports(made) == 4
+
+
+def test_links_on_ports_that_are_made_in_any_case_take_no_new_runtime(tmp_path: Path) -> None:
+    bare = chassis(tmp_path, "")
+    assert data_ports(bare) == 4
+    linked = chassis(tmp_path, "[v:ge-0/0/3, h:eth1]", remembered=data_ports(bare))
+    assert linked.spec_hash() == bare.spec_hash()
+    grown = chassis(tmp_path, "[v:ge-0/0/4, h:eth1]", remembered=data_ports(bare))
+    assert (grown.spec_hash() != bare.spec_hash(), data_ports(grown)) == (True, 6)
+
+
+def test_reserved_ports_cannot_be_linked(tmp_path: Path) -> None:
+    with pytest.raises(TopologyInvalid, match="reserved1"):
+        chassis(tmp_path, "[v:reserved1, h:eth1]")
+
+
+def test_where_ports_are_added_live_none_is_reserved(tmp_path: Path) -> None:
+    made = chassis(tmp_path, "[v:ge-0/0/2, h:eth1]", provider="docker")
+    assert [(port.index, port.role) for port in made.ports] == [(0, "mgmt"), (3, "data")]
