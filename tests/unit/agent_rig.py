@@ -11,6 +11,7 @@ from pathlib import Path
 
 from wireloom.agent.actions import Actions
 from wireloom.agent.channels import Channels, ChannelTarget, HeldLine, Login
+from wireloom.agent.configs import NodeConfigs
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.day0 import Day0Hook
 from wireloom.agent.hooks.image import ImageHook
@@ -25,7 +26,7 @@ from wireloom.agent.runner import Runner
 from wireloom.agent.world import World
 from wireloom.dataplane.simulated import SimulatedDataPlane, SimulatedNetwork
 from wireloom.errors import Unavailable
-from wireloom.fabric.documents import Event
+from wireloom.fabric.documents import Event, EventLevel
 from wireloom.model.device import Probe, Readiness, Step
 from wireloom.model.identity import device_name, mac_address
 from wireloom.model.runtime import ExecResult, RuntimeStatus
@@ -113,11 +114,20 @@ class Agent:
             wake=self._wake,
         )
         self.world = World(self.providers, self._on_runtime, self.actions.is_busy, self._wake)
+        self.configs = NodeConfigs(
+            channels=channels, folders=self.folders, runtime=self.world.runtimes.get, tell=self._tell
+        )
         ports = PortsHook(self.network, "wlbtest")
         self.runner = Runner(
             providers=self.providers,
             folders=self.folders,
-            hooks=(ImageHook(), Day0Hook("ssh-ed25519 AAAA"), ports, WiringHook(self.network)),
+            hooks=(
+                ImageHook(),
+                self.configs.hook,
+                Day0Hook("ssh-ed25519 AAAA"),
+                ports,
+                WiringHook(self.network),
+            ),
             ports=ports,
             host_boot=host.boot,
             progress=self.actions.note_step,
@@ -134,7 +144,9 @@ class Agent:
             readiness=self.readiness,
             management=ManagementPlane(),
             reporter=self.reporter,
+            held_config=self.configs.held,
         )
+        self.config_questions = self.configs.questions(self.reconciler, self.actions)
         self.pruner = Pruner(
             world=self.world,
             network=self.network,
@@ -151,12 +163,17 @@ class Agent:
         self.reconciler.runtime_changed(node_id, before, after)
 
     async def _on_readiness(self, node_id: str, readiness: ReadyState, message: str) -> None:
+        self.configs.note_readiness(node_id, readiness)
         await self.reconciler.report_readiness(node_id, readiness, message)
+
+    def _tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
+        self.reconciler.tell(lab, node, kind, message, level)
 
     @contextlib.asynccontextmanager
     async def alive(self) -> AsyncIterator[Agent]:
         """Run the loops; leaving the block is a kill: nothing is tidied up on the host."""
         self.folders.load()
+        self.configs.load()
         await self.world.resync()
         loops = [
             asyncio.create_task(self.reconciler.run()),
