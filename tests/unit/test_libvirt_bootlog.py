@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from wireloom.errors import NotFound
 from wireloom.providers.libvirt import bootlog
-from wireloom.providers.libvirt.bootlog import put_aside, read_log
+from wireloom.providers.libvirt.bootlog import begin_boot, boots_of, log_of_boot, put_aside, read_log
 
 
 @pytest.fixture
@@ -102,6 +103,69 @@ async def test_power_on_puts_the_last_run_aside_and_keeps_three(log: Path) -> No
     assert await whole(log) == b""
     assert {path.name: path.read_text() for path in log.parent.iterdir()} == {
         "serial0.log.previous-1": "run 4",
+        "serial0.log.previous-1.0": "old part of 4",
         "serial0.log.previous-2": "run 3",
+        "serial0.log.previous-2.0": "old part of 3",
         "serial0.log.previous-3": "run 2",
+        "serial0.log.previous-3.0": "old part of 2",
     }
+
+
+# ------------------------------------------------------------------ earlier boots
+
+
+async def of_boot(log: Path, boot: int) -> bytes:
+    found = log_of_boot([log], "vm", boot)
+    assert found is not None
+    return b"".join([chunk async for chunk in read_log(found)])
+
+
+async def test_each_boot_keeps_its_own_log_and_four_are_kept(log: Path) -> None:
+    for number in range(6):
+        begin_boot([log], "vm", 100.0 + number)
+        append(log, f"boot {number}".encode())
+    assert [(boot.number, boot.started_at) for boot in boots_of([log], "vm")] == [
+        (0, 105.0),
+        (1, 104.0),
+        (2, 103.0),
+        (3, 102.0),
+    ]
+    assert [await of_boot(log, boot) for boot in range(4)] == [b"boot 5", b"boot 4", b"boot 3", b"boot 2"]
+    with pytest.raises(NotFound, match="4 boots ago"):
+        log_of_boot([log], "vm", 4)
+
+
+async def test_rotated_parts_of_earlier_boots_are_kept_within_a_bound(log: Path) -> None:
+    begin_boot([log], "vm", 1.0)
+    for number in range(5):
+        append(log, f"part {number} ".encode())
+        rotate(log, parts=8)
+    append(log, b"end")
+    begin_boot([log], "vm", 2.0)
+    append(log, b"second")
+    begin_boot([log], "vm", 3.0)
+    assert await of_boot(log, 0) == b""
+    assert await of_boot(log, 1) == b"second"
+    assert await of_boot(log, 2) == b"part 2 part 3 part 4 end"
+
+
+async def test_a_start_that_failed_pushes_no_log_out(log: Path) -> None:
+    begin_boot([log], "vm", 1.0)
+    append(log, b"first")
+    for moment in (2.0, 3.0, 4.0, 5.0, 6.0):  # the emulator never came up
+        begin_boot([log], "vm", moment)
+    assert [boot.started_at for boot in boots_of([log], "vm")] == [6.0, 1.0]
+    assert await of_boot(log, 1) == b"first"
+
+
+def test_boots_of_another_runtime_do_not_count(log: Path) -> None:
+    begin_boot([log], "old", 1.0)
+    begin_boot([log], "new", 2.0)
+    assert [boot.started_at for boot in boots_of([log], "new")] == [2.0]
+
+
+def test_a_machine_without_serial_lines_has_no_boots(log: Path) -> None:
+    del log
+    begin_boot([], "vm", 1.0)
+    assert boots_of([], "vm") == ()
+    assert log_of_boot([], "vm", 0) is None

@@ -175,8 +175,8 @@ class PrivateConsole:
 class LogStream:
     """A boot log as a stream that takes no input."""
 
-    def __init__(self, provider: Provider, runtime_id: str, *, follow: bool) -> None:
-        self._chunks = provider.boot_log(runtime_id, follow=follow)
+    def __init__(self, provider: Provider, runtime_id: str, *, follow: bool, boot: int = 0) -> None:
+        self._chunks = provider.boot_log(runtime_id, follow=follow, boot=boot)
 
     async def read(self) -> bytes:
         async for chunk in self._chunks:

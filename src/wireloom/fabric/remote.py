@@ -37,6 +37,7 @@ from wireloom.fabric.remote_methods import (
 from wireloom.model.attachment import Attachment
 from wireloom.model.base import Value
 from wireloom.model.runtime import (
+    Boot,
     Capabilities,
     ConsoleRequest,
     ExecResult,
@@ -135,8 +136,13 @@ class RemoteProvider:
         asking = self.ask(self._methods.exec, question, timeout_s=timeout_s + _ANSWER_SLACK_S)
         return await self._cancellable(call, asking)
 
-    async def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncGenerator[bytes, None]:
-        question = LogQuestion(runtime_id=runtime_id, follow=follow)
+    async def boots(self, runtime_id: str) -> Sequence[Boot]:
+        return (await self.ask(self._methods.boots, RuntimeRef(runtime_id=runtime_id))).boots
+
+    async def boot_log(
+        self, runtime_id: str, *, follow: bool = False, boot: int = 0
+    ) -> AsyncGenerator[bytes, None]:
+        question = LogQuestion(runtime_id=runtime_id, follow=follow, boot=boot)
         async with _closing(await self._fabric.open_stream(self._host, self._methods.boot_log, question)) as stream:
             while data := await stream.read():
                 yield data

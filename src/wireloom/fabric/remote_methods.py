@@ -10,6 +10,7 @@ from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.model.attachment import Attachment
 from wireloom.model.base import Value
 from wireloom.model.runtime import (
+    Boot,
     Capabilities,
     ConsoleRequest,
     ExecResult,
@@ -138,6 +139,11 @@ class ConsoleQuestion(Value):
 class LogQuestion(Value):
     runtime_id: str
     follow: bool = False
+    boot: int = 0
+
+
+class BootsAnswer(Value):
+    boots: tuple[Boot, ...]
 
 
 @dataclass(frozen=True)
@@ -165,6 +171,7 @@ class ProviderMethods:
     image_remove: Method[ImageQuestion, Nothing]
     image_list: Method[Nothing, ImagesAnswer]
     console: StreamMethod[ConsoleQuestion]
+    boots: Method[RuntimeRef, BootsAnswer]
     boot_log: StreamMethod[LogQuestion]
     watch: StreamMethod[Nothing]
 
@@ -200,6 +207,7 @@ def for_provider(provider: str) -> ProviderMethods:
         image_remove=row("image_remove", ImageQuestion, Nothing, 60),
         image_list=row("image_list", Nothing, ImagesAnswer),
         console=stream("console", ConsoleQuestion),
+        boots=row("boots", RuntimeRef, BootsAnswer),
         boot_log=stream("boot_log", LogQuestion),
         watch=stream("watch", Nothing),
     )

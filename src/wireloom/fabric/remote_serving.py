@@ -13,6 +13,7 @@ from wireloom.fabric.connection import Fabric
 from wireloom.fabric.remote_methods import (
     AttachmentAnswer,
     AttachmentQuestion,
+    BootsAnswer,
     CallRef,
     CarrierQuestion,
     ConsoleQuestion,
@@ -69,6 +70,7 @@ async def serve_provider(fabric: Fabric, host: str, provider: Provider) -> None:
     await fabric.serve(host, table.image_remove, served.image_remove)
     await fabric.serve(host, table.image_list, served.image_list)
     await fabric.serve_stream(host, table.console, served.console)
+    await fabric.serve(host, table.boots, served.boots)
     await fabric.serve_stream(host, table.boot_log, served.boot_log)
     await fabric.serve_stream(host, table.watch, served.watch)
 
@@ -183,8 +185,11 @@ class _Served:
     async def console(self, question: ConsoleQuestion) -> ByteStream:
         return await self._provider.console(question.runtime_id, question.request)
 
+    async def boots(self, question: RuntimeRef) -> BootsAnswer:
+        return BootsAnswer(boots=tuple(await self._provider.boots(question.runtime_id)))
+
     async def boot_log(self, question: LogQuestion) -> ByteStream:
-        return _IteratorStream(self._provider.boot_log(question.runtime_id, follow=question.follow))
+        return _IteratorStream(self._provider.boot_log(question.runtime_id, follow=question.follow, boot=question.boot))
 
     async def watch(self, _: Nothing) -> ByteStream:
         return _IteratorStream(_lines(self._provider.watch()))

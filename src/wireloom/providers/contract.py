@@ -25,6 +25,7 @@ from typing import Any, Final, Literal, Protocol
 
 from wireloom.model.attachment import Attachment
 from wireloom.model.runtime import (
+    Boot,
     Capabilities,
     ConsoleRequest,
     EventKind,
@@ -42,6 +43,7 @@ from wireloom.model.slice import PortIntent
 __all__ = [
     "GUEST_FILE_MOST",
     "Abilities",
+    "Boot",
     "ByteStream",
     "Capabilities",
     "CarrierControl",
@@ -211,8 +213,18 @@ class Provider(Protocol):
         """Run ``command`` in the guest. :raises Unsupported: where ``Capabilities.exec`` is false."""
         ...
 
-    def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncGenerator[bytes, None]:
-        """Output of the console since power-on (or the engine's log), also after the runtime has stopped."""
+    def boot_log(self, runtime_id: str, *, follow: bool = False, boot: int = 0) -> AsyncGenerator[bytes, None]:
+        """Output of the console in one boot (or the engine's log of it), also after the runtime has stopped.
+
+        :param boot: 0 is the present or last one, 1 the one before. At least three earlier ones are kept, each up to a
+            bound; what is kept survives stops and starts, not a destroy.
+        :param follow: go on with what comes, to the end of the present boot.
+        :raises NotFound: nothing is kept of that boot.
+        """
+        ...
+
+    async def boots(self, runtime_id: str) -> Sequence[Boot]:
+        """The boots of which a log is kept, newest first; empty before the first start."""
         ...
 
     async def stats(self, runtime_id: str) -> RuntimeStats: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,10 +12,11 @@ from typing import Any, Final
 from wireloom.model.identity import LABEL_INCARNATION, LABEL_SPEC, Identity
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.state import RuntimePhase
+from wireloom.providers.boots import BootMarks
 from wireloom.providers.docker.gate import GATE_TARGET
 from wireloom.providers.docker.process import InitProcess
 
-__all__ = ["Run", "engine_timestamp", "query", "status_of", "summary_status"]
+__all__ = ["Run", "boot_marks", "engine_timestamp", "note_boot", "query", "status_of", "summary_status"]
 
 _PHASES: Final = {
     "created": RuntimePhase.CREATED,
@@ -46,6 +48,24 @@ class Run:
     @property
     def phase(self) -> RuntimePhase:
         return RuntimePhase.GATED if self.process.gated else RuntimePhase.RUNNING
+
+
+def boot_marks(facts: dict[str, Any]) -> BootMarks:
+    """When the inspected container was started, as far as we saw it; kept with the logs in the node's folder."""
+    return BootMarks(_node_folder(facts) / "logs", facts["Id"])
+
+
+def note_boot(facts: dict[str, Any]) -> None:
+    """Remember the run of an inspected container, whoever started it. Without room for the mark only it is missing."""
+    started = engine_time(facts["State"]["StartedAt"])
+    if started is not None and _node_folder(facts).is_dir():
+        with contextlib.suppress(OSError):
+            boot_marks(facts).note(started)
+
+
+def _node_folder(facts: dict[str, Any]) -> Path:
+    gate = next((m["Source"] for m in facts["Mounts"] if m["Destination"] == GATE_TARGET), None)
+    return Path("/nonexistent") if gate is None else Path(gate).parent
 
 
 def status_of(facts: dict[str, Any], run: Run | None) -> RuntimeStatus | None:

@@ -8,6 +8,7 @@ import math
 import tarfile
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from wireloom.errors import Conflict, InvalidInput, NotFound, NotPermitted, Runt
 from wireloom.model.attachment import Attachment, NamespaceAttachment
 from wireloom.model.identity import LABEL_INSTALLATION, LABEL_NODE_ID
 from wireloom.model.runtime import (
+    Boot,
     Capabilities,
     ConsoleRequest,
     ExecResult,
@@ -34,7 +36,7 @@ from wireloom.providers.docker.files import ContainerFiles
 from wireloom.providers.docker.gate import GATE_SHELL, find_busybox, open_gate, prepare_gate
 from wireloom.providers.docker.health import ContainerHealth
 from wireloom.providers.docker.images import DockerImageStore
-from wireloom.providers.docker.inspection import Run, query, status_of, summary_status
+from wireloom.providers.docker.inspection import Run, boot_marks, note_boot, query, status_of, summary_status
 from wireloom.providers.docker.process import has_all_capabilities
 from wireloom.providers.docker.render import render_create
 from wireloom.providers.docker.settings import DockerSettings
@@ -146,6 +148,7 @@ class DockerProvider:
             self._runs.pop(facts["Id"], None)
         else:
             self._runs[facts["Id"]] = run
+        note_boot(facts)
         return facts
 
     async def _run(self, runtime_id: str) -> Run | None:
@@ -320,8 +323,17 @@ class DockerProvider:
             raise InvalidInput("no command to run")
         return await run_command(self._engine, runtime_id, command, timeout_s=timeout_s, stdin=stdin)
 
-    def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncGenerator[bytes, None]:
-        return boot_log(self._engine, runtime_id, follow=follow)
+    async def boot_log(
+        self, runtime_id: str, *, follow: bool = False, boot: int = 0
+    ) -> AsyncGenerator[bytes, None]:
+        facts = await self._inspect(runtime_id)
+        starts = boot_marks(facts).times()
+        async with aclosing(boot_log(self._engine, facts, starts, follow=follow, boot=boot)) as log:
+            async for text in log:
+                yield text
+
+    async def boots(self, runtime_id: str) -> Sequence[Boot]:
+        return boot_marks(await self._inspect(runtime_id)).boots()
 
     async def stats(self, runtime_id: str) -> RuntimeStats:
         run = await self._run(runtime_id)

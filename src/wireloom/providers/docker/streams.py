@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ import structlog
 from wireloom.errors import WireloomError
 from wireloom.model.identity import LABEL_INSTALLATION, LABEL_NODE_ID
 from wireloom.model.runtime import EventKind, RuntimeEvent, RuntimeStats
+from wireloom.providers.boots import check_boot
 from wireloom.providers.docker.engine import Engine
 from wireloom.providers.docker.hijack import FrameDecoder
 from wireloom.providers.docker.inspection import engine_timestamp, query
@@ -25,6 +26,7 @@ _IDLE_S: Final = 30.0
 _RECONNECT_FIRST_S: Final = 0.1
 _RECONNECT_MOST_S: Final = 2.0
 _NANOSECONDS: Final = 1e9
+_ROUNDING_S: Final = 2e-6
 
 _KINDS: Final = {
     "create": EventKind.CREATED,
@@ -36,15 +38,27 @@ _KINDS: Final = {
 _log = structlog.get_logger(__name__)
 
 
-async def boot_log(engine: Engine, runtime_id: str, *, follow: bool) -> AsyncGenerator[bytes, None]:
-    """The engine's log of the container's latest run. Nothing of the guest runs before the gate opens, so the
-    start time cuts no line off. A followed log ends with the run."""
-    async with engine.calling("look at a container", _CALL_S) as docker:
-        facts = await docker.containers.container(runtime_id).show()
+async def boot_log(
+    engine: Engine, facts: dict[str, Any], starts: Sequence[float], *, follow: bool, boot: int
+) -> AsyncGenerator[bytes, None]:
+    """The engine's log of one of the container's runs. Nothing of the guest runs before the gate opens, so the
+    start times cut no line off. A followed log ends with the run.
+
+    :param facts: the container as the engine inspects it.
+    :param starts: when it was started, newest first.
+    :raises NotFound: it has no such run.
+    """
+    check_boot(boot, starts)
+    runtime_id, tty = facts["Id"], facts["Config"]["Tty"]
+    if boot > 0:
+        bounds = {"since": _stamp(starts[boot]), "until": _stamp(starts[boot - 1])}
+        async with aclosing(read_log(engine, runtime_id, tty=tty, follow=False, **bounds)) as log:
+            async for text in log:
+                yield text
+        return
     started = engine_timestamp(facts["State"]["StartedAt"])
     if started is None:
         return
-    tty = facts["Config"]["Tty"]
     given = 0
     async with aclosing(read_log(engine, runtime_id, tty=tty, follow=follow, since=started)) as log:
         async for text in log:
@@ -59,6 +73,11 @@ async def boot_log(engine: Engine, runtime_id: str, *, follow: bool) -> AsyncGen
             if rest := text[given:]:
                 yield rest
             given = max(0, given - len(text))
+
+
+def _stamp(moment: float) -> str:
+    """UNIX seconds as the engine's queries take them. A little early: the gate is closed for longer than that."""
+    return f"{moment - _ROUNDING_S:.6f}"
 
 
 async def read_log(

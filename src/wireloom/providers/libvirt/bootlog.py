@@ -3,7 +3,7 @@
 virtlogd writes it and starts a new file whenever it reaches its size limit: ``X`` becomes ``X.0``, ``X.0`` becomes
 ``X.1``, and so on up to its number of back-ups (2 MiB and 3 unless configured). A reader therefore starts at the
 oldest part and goes on by inode, not by name. Before each power-on the provider puts the last run's log aside as
-``X.previous-1`` … ``-3``; of a run that overflowed, only the newest part is kept there.
+``X.previous-1`` … ``-3``, with its newest rotated parts as ``X.previous-1.0`` and so on.
 """
 
 from __future__ import annotations
@@ -11,34 +11,72 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, Final
 
-__all__ = ["put_aside", "read_log"]
+from wireloom.model.runtime import Boot
+from wireloom.providers.boots import KEPT_BOOTS, BootMarks, check_boot
+
+__all__ = ["begin_boot", "boots_of", "log_of_boot", "put_aside", "read_log"]
 
 _CHUNK: Final = 64 * 1024
-_PREVIOUS_RUNS: Final = 3
-
 #: More than virtlogd keeps by default, for hosts that configured more.
 _MOST_PARTS: Final = 16
+
+#: Of an earlier run that overflowed; with virtlogd's own limits that is all of it.
+_PREVIOUS_PARTS: Final = 3
 
 #: Pause between looks at the file while somebody follows it.
 _PAUSE_S: Final = 0.1
 
 
+def begin_boot(logs: Sequence[Path], runtime_id: str, started_at: float) -> None:
+    """The runtime is about to be powered on: put the logs of its lines aside, and note the time."""
+    if logs:
+        # A boot that failed before it wrote anything is forgotten, else it would push out one that says something.
+        BootMarks(logs[0].parent, runtime_id).note(started_at, instead=not logs[0].exists())
+    for log in logs:
+        put_aside(log)
+
+
+def boots_of(logs: Sequence[Path], runtime_id: str) -> tuple[Boot, ...]:
+    """Boots of which the first line's log is kept, newest first."""
+    return BootMarks(logs[0].parent, runtime_id).boots() if logs else ()
+
+
+def log_of_boot(logs: Sequence[Path], runtime_id: str, boot: int) -> Path | None:
+    """The first line's log of that boot; ``None``: the machine has no serial line. :raises NotFound: it is not kept."""
+    check_boot(boot, boots_of(logs, runtime_id))
+    if not logs:
+        return None
+    return logs[0] if boot == 0 else _previous(logs[0], boot)
+
+
 def put_aside(log: Path) -> None:
-    """Make room for the next run's log. The newest previous run is ``….previous-1``."""
-    for part in _older_parts(log):
-        part.unlink(missing_ok=True)
+    """Make room for the next run's log. The newest previous run is ``….previous-1``; nothing to put aside is fine."""
     if not log.exists():
         return
-    for number in range(_PREVIOUS_RUNS - 1, 0, -1):
-        older = _previous(log, number)
-        if older.exists():
-            older.replace(_previous(log, number + 1))
-    log.replace(_previous(log, 1))
+    for number in range(KEPT_BOOTS, 0, -1):
+        for part in _parts_of(_previous(log, number)):
+            if number == KEPT_BOOTS:
+                part.unlink(missing_ok=True)
+            else:
+                part.replace(_renamed(part, _previous(log, number), _previous(log, number + 1)))
+    for part in _older_parts(log)[:-_PREVIOUS_PARTS]:
+        part.unlink(missing_ok=True)
+    for part in _parts_of(log):
+        part.replace(_renamed(part, log, _previous(log, 1)))
+
+
+def _parts_of(log: Path) -> list[Path]:
+    """Every part of one run's log, oldest first."""
+    return [*_older_parts(log), *([log] if log.exists() else [])]
+
+
+def _renamed(part: Path, old: Path, new: Path) -> Path:
+    return part.with_name(new.name + part.name.removeprefix(old.name))
 
 
 def _previous(log: Path, number: int) -> Path:

@@ -25,6 +25,7 @@ from wireloom.errors import (
 )
 from wireloom.model.attachment import Attachment, TapAttachment
 from wireloom.model.runtime import (
+    Boot,
     Capabilities,
     ConsoleRequest,
     EventKind,
@@ -216,9 +217,8 @@ class LibvirtProvider:
                 return
             await self._until_inactive(runtime_id, _SETTLE_TIMEOUT_S)
         _check_taps_exist(domain)
-        for log in domain.logs:
-            bootlog.put_aside(log)
         run = Run(started_at=time.time())
+        bootlog.begin_boot(domain.logs, runtime_id, run.started_at)
         try:
             await self._connections.power(
                 partial(domains.power_on, uuid=runtime_id, run=run),
@@ -317,17 +317,18 @@ class LibvirtProvider:
         del runtime_id, command, timeout_s, stdin
         raise Unsupported("commands run in a virtual machine over its serial line or SSH only")
 
-    async def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncIterator[bytes]:
+    async def boot_log(self, runtime_id: str, *, follow: bool = False, boot: int = 0) -> AsyncIterator[bytes]:
         domain = await self._get(runtime_id)
-        if not domain.logs:
+        log = bootlog.log_of_boot(domain.logs, runtime_id, boot)
+        if log is None:
             return
-        if not follow:
-            async for chunk in bootlog.read_log(domain.logs[0]):
+        async with self._liveness(domain) if follow and boot == 0 else contextlib.nullcontext() as lives:
+            async for chunk in bootlog.read_log(log, lives):
                 yield chunk
-            return
-        async with self._liveness(domain) as lives:
-            async for chunk in bootlog.read_log(domain.logs[0], lives):
-                yield chunk
+
+    async def boots(self, runtime_id: str) -> Sequence[Boot]:
+        domain = await self._get(runtime_id)
+        return bootlog.boots_of(domain.logs, runtime_id)
 
     @contextlib.asynccontextmanager
     async def _liveness(self, domain: Domain) -> AsyncIterator[Callable[[], bool]]:

@@ -11,6 +11,7 @@ from typing import Any
 from wireloom.errors import Conflict, DeadlineExceeded, ImageMissing, InvalidInput, NotFound, RuntimeFailed, Unsupported
 from wireloom.model.attachment import Attachment, NamespaceAttachment, TapAttachment
 from wireloom.model.runtime import (
+    Boot,
     Capabilities,
     ConsoleRequest,
     ExecResult,
@@ -22,6 +23,7 @@ from wireloom.model.runtime import (
 )
 from wireloom.model.slice import PortIntent
 from wireloom.model.state import RuntimePhase
+from wireloom.providers.boots import check_boot
 from wireloom.providers.contract import Abilities, ByteStream, Health, ImageStore
 from wireloom.providers.simulated.guest import run_in_guest
 from wireloom.providers.simulated.lines import EchoStream, SimulatedLine
@@ -142,18 +144,26 @@ class SimulatedProvider:
             except TimeoutError:
                 raise DeadlineExceeded(f"the command {command[0]!r} did not end within {timeout_s:g} s") from None
 
-    async def boot_log(self, runtime_id: str, *, follow: bool = False) -> AsyncGenerator[bytes, None]:
+    async def boot_log(self, runtime_id: str, *, follow: bool = False, boot: int = 0) -> AsyncGenerator[bytes, None]:
         async with self._verb("boot_log", runtime_id) as runtime:
-            boot, position = runtime.boots, 0
+            check_boot(boot, runtime.kept_boots)
+            if boot > 0:
+                yield runtime.previous[boot - 1].log
+                return
+            now, position = runtime.boots, 0
             while True:
                 changed = runtime.changed
                 if text := bytes(runtime.log[position:]):
                     position += len(text)
                     yield text
-                elif not follow or not runtime.up or runtime.boots != boot:
+                elif not follow or not runtime.up or runtime.boots != now:
                     return
                 else:
                     await changed.wait()
+
+    async def boots(self, runtime_id: str) -> Sequence[Boot]:
+        async with self._verb("boots", runtime_id) as runtime:
+            return [Boot(number=number, started_at=time) for number, time in enumerate(runtime.kept_boots)]
 
     async def stats(self, runtime_id: str) -> RuntimeStats:
         async with self._verb("stats", runtime_id) as runtime:

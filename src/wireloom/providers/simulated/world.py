@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from wireloom.errors import CapacityExceeded, NotFound, Unavailable, WireloomError
 from wireloom.model.runtime import Capabilities, EventKind, ExecResult, ImageInfo, RuntimeEvent, RuntimeSpec
 from wireloom.model.state import RuntimePhase
+from wireloom.providers.boots import KEPT_BOOTS
 from wireloom.providers.contract import Health
 from wireloom.providers.simulated.settings import SimulatedSettings
 
@@ -48,12 +49,21 @@ Answer = Callable[["SimulatedRuntime", Sequence[str], bytes], Awaitable[ExecResu
 LineAnswer = Callable[["SimulatedRuntime", int, bytes], bytes]
 
 
+@dataclass(frozen=True)
+class PreviousBoot:
+    """A boot that has ended, and what was written on serial line 0."""
+
+    started_at: float
+    log: bytes
+
+
 @dataclass
 class SimulatedRuntime:
     """One runtime of the world. ``boots`` counts starts; ``released`` how often guest code began to run.
 
     ``storage`` is the guest's file system, kept until the runtime is destroyed; ``log`` is what it wrote on serial
-    line 0 since power-on, ``lines`` what it wrote on the others, and ``typed`` what was typed, by line.
+    line 0 since power-on (``previous``: in earlier boots, newest first), ``lines`` what it wrote on the others, and
+    ``typed`` what was typed, by line.
     """
 
     runtime_id: str
@@ -65,6 +75,7 @@ class SimulatedRuntime:
     boots: int = 0
     released: int = 0
     log: bytearray = field(default_factory=bytearray)
+    previous: list[PreviousBoot] = field(default_factory=list)
     lines: dict[int, bytearray] = field(default_factory=dict)
     typed: dict[int, bytearray] = field(default_factory=dict)
     storage: dict[str, bytes] = field(default_factory=dict)
@@ -80,6 +91,12 @@ class SimulatedRuntime:
     def netns(self) -> str:
         """A made-up namespace path, new for each boot as on a real host."""
         return f"/simulated/{self.runtime_id}/{self.boots}"
+
+    @property
+    def kept_boots(self) -> tuple[float, ...]:
+        """Start times of the boots whose log is kept, newest first."""
+        now = () if self.started_at is None else (self.started_at,)
+        return (*now, *(boot.started_at for boot in self.previous))
 
     def line(self, number: int) -> bytearray:
         """What was written on a serial line since power-on."""
@@ -218,6 +235,9 @@ class SimulatedWorld:
 
     def power_on(self, runtime: SimulatedRuntime) -> None:
         """To the gate."""
+        if runtime.started_at is not None:
+            ended = PreviousBoot(runtime.started_at, bytes(runtime.log))
+            runtime.previous = [ended, *runtime.previous][:KEPT_BOOTS]
         runtime.phase = RuntimePhase.GATED
         runtime.boots += 1
         runtime.exit_code = None

@@ -392,6 +392,7 @@ CHECKS: tuple[Check, ...] = (
     Check(guest.check_exec),
     Check(guest.check_console),
     Check(guest.check_boot_log),
+    Check(guest.check_previous_boots),
     Check(guest.check_stats),
     Check(guest.check_files, lambda c, h: "" if c.files else "files are not declared"),
     Check(guest.check_file_reading, lambda c, h: "" if c.files else "files are not declared"),

@@ -10,11 +10,13 @@ from wireloom.errors import DeadlineExceeded, InvalidInput, NotFound, Unsupporte
 from wireloom.model.runtime import ConsoleRequest, ExecResult, GuestFile
 from wireloom.model.slice import Bind
 from wireloom.model.state import RuntimePhase
+from wireloom.providers.boots import KEPT_BOOTS
 from wireloom.providers.contract import ByteStream
 from wireloom.testing.conformance.provider_rig import ConsoleTalk, GuestCommands, Rig, eventually, gather_log
 
 __all__ = [
     "check_boot_log",
+    "check_previous_boots",
     "check_console",
     "check_environment",
     "check_exec",
@@ -29,6 +31,7 @@ _COMMAND_S = 20.0
 _OVERRUN_S = 1.0
 _OVERRUN_SLACK_S = 5.0
 _TALK_S = 20.0
+_BOOTS = KEPT_BOOTS + 2
 _MIB = 1024 * 1024
 
 
@@ -149,6 +152,39 @@ async def check_boot_log(rig: Rig) -> None:
         kept = await whole_log(rig, runtime_id)
         assert kept.startswith(followed[: len(kept)]) or followed.startswith(kept)
         assert re.search(rig.harness.boot_pattern, kept)
+
+
+async def check_previous_boots(rig: Rig) -> None:
+    """The log of each boot is its own; those of the last three before are kept, and no more is promised."""
+    async with rig.created(rig.spec()) as runtime_id:
+        assert list(await rig.provider.boots(runtime_id)) == []
+        await _expect_not_found(rig, runtime_id, 1)
+        logs: list[bytes] = []
+        for number in range(_BOOTS):
+            await rig.provider.start(runtime_id)
+            assert await whole_log(rig, runtime_id) == b"", "a new boot begins with an empty log"
+            await rig.provider.release(runtime_id)
+            await gather_log(rig.provider, runtime_id, rig.harness.boot_pattern, rig.harness.boot_s)
+            assert len(await rig.provider.boots(runtime_id)) == min(number, KEPT_BOOTS) + 1
+            await rig.provider.stop(runtime_id, 0)
+            logs.insert(0, await whole_log(rig, runtime_id))
+        boots = await rig.provider.boots(runtime_id)
+        assert [boot.number for boot in boots] == list(range(KEPT_BOOTS + 1))
+        assert sorted((boot.started_at for boot in boots), reverse=True) == [boot.started_at for boot in boots]
+        for boot in boots:
+            kept = b"".join([chunk async for chunk in rig.provider.boot_log(runtime_id, boot=boot.number, follow=True)])
+            assert kept == logs[boot.number], f"boot {boot.number}"
+            assert re.search(rig.harness.boot_pattern, kept)
+        await _expect_not_found(rig, runtime_id, KEPT_BOOTS + 1)
+
+
+async def _expect_not_found(rig: Rig, runtime_id: str, boot: int) -> None:
+    try:
+        async for _ in rig.provider.boot_log(runtime_id, boot=boot):
+            pass
+    except NotFound:
+        return
+    raise AssertionError(f"there is a log of {boot} boots ago")
 
 
 async def check_stats(rig: Rig) -> None:
