@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping as Table
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TypeVar
 
+from wireloom.devices.bases import Bases
 from wireloom.devices.checks import check_device
 from wireloom.devices.cli_schema import CliFile
 from wireloom.devices.merge import merged, written_paths
@@ -15,7 +18,7 @@ from wireloom.model.device import Device, ProviderRule
 from wireloom.model.diagnostic import Diagnostic
 from wireloom.model.dialogue import Cli
 from wireloom.model.provenance import Origin
-from wireloom.yamlfile import Bound, FileModel, Mapping, Path, Scalar, bind, did_you_mean, read_yaml
+from wireloom.yamlfile import Bound, Document, FileModel, Mapping, Path, Scalar, bind, did_you_mean, read_yaml
 
 __all__ = ["Entry", "Reading", "override_name", "read_catalogue"]
 
@@ -76,7 +79,7 @@ def read_catalogue(builtin: Sources, own: Iterable[Sources] = ()) -> Reading:
         reader.read_clis(folder.cli)
     drafts: dict[str, _Draft] = {}
     for folder in folders:
-        drafts |= reader.read_devices(folder.device)
+        drafts |= reader.read_devices(folder.device, drafts)
     for folder in folders:
         for source in folder.override:
             reader.override(drafts, source)
@@ -155,11 +158,17 @@ class _Reader:
 
     # ---------------------------------------------------------------- devices
 
-    def read_devices(self, sources: Iterable[SourceText]) -> dict[str, _Draft]:
-        """Devices of one folder by name; a name given twice in it is a mistake of the second file."""
+    def read_devices(
+        self, sources: Iterable[SourceText], known: Table[str, _Draft] = MappingProxyType({})
+    ) -> dict[str, _Draft]:
+        """Devices of one folder by name; a name given twice in it is a mistake of the second file.
+
+        :param known: devices of folders that were read before, which those of this one may extend as well.
+        """
         drafts: dict[str, _Draft] = {}
+        bases = Bases(sources, {name: draft.bound.root for name, draft in known.items()})
         for source in sources:
-            bound = self._bind(DeviceFile, source, "a device")
+            bound = self._bind(DeviceFile, source, "a device", bases.complete(source))
             draft = self._draft(source, bound)
             if draft is None:
                 self._report(bound)
@@ -246,9 +255,12 @@ class _Reader:
                 changed = entry.device.model_copy(update={"hidden": hidden})
                 self.reading.entries[name] = replace(entry, device=changed)
 
-    def _bind(self, model: type[_ModelT], source: SourceText, what: str) -> Bound[_ModelT]:
+    def _bind(
+        self, model: type[_ModelT], source: SourceText, what: str, whole: Document | None = None
+    ) -> Bound[_ModelT]:
+        """:param whole: its tree, where that is not just what the file says."""
         if not source.problem:
-            return bind(model, document(source), what=what)
+            return bind(model, whole or document(source), what=what)
         bound = Bound[_ModelT](read_yaml("", file=source.file), None, None)
         bound.report((), source.problem)
         return bound

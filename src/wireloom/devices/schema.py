@@ -205,6 +205,9 @@ class DeviceFile(GuestFields):
     """One kind of node."""
 
     name: Name = Field(description="by which topologies name it")
+    extends: Name | None = Field(
+        None, description="another device whose entries this one takes over, but for `aliases` and `hidden`"
+    )
     title: Text = Field("", description="name for people")
     vendor: Text = Field("", description="who makes it")
     family: Family = Field("router", description="what it is in a network")
