@@ -1,4 +1,7 @@
-"""Scripted guests, one for each family of command lines. They are emulations: written from public facts, not recorded."""
+"""Scripted guests, one for each family of command lines.
+
+They are emulations: written from public facts, not recorded.
+"""
 
 from __future__ import annotations
 
@@ -113,10 +116,10 @@ IOSXE = Story(
     state="dialog",
     replies={
         "dialog": {
-            "no": ("\r\n\r\n  The enable secret is a password used to protect access\r\n  Enter enable secret: ", "!one")
+            "no": ("\r\n\r\n  The enable secret is a password used to protect\r\n  Enter enable secret: ", "!one"),
         },
         "!one": {PASSWORD: ("**********\r\n  Confirm enable secret: ", "!two")},
-        "!two": {PASSWORD: ("**********\r\n\r\n[0] Go to the IOS command prompt.\r\n\r\nEnter your selection [2]: ", "menu")},
+        "!two": {PASSWORD: ("**********\r\n\r\n[0] Go to the prompt.\r\n\r\nEnter your selection [2]: ", "menu")},
         "menu": {"0": ("\r\nPress RETURN to get started!\r\n\r\n", "locked")},
         "locked": {
             "": ("\r\n\x1b[?25h*Nov 23 10:00:00.123: %CVAC-4-CONFIG_DONE: Configuration generated\r\nRouter>", "user")
@@ -166,7 +169,7 @@ IOSXR = Story(
             "terminal width 511": (f"{_XR_TIME}{_XR}ios#", "exec"),
             "configure terminal": (f"{_XR_TIME}{_XR}ios(config)#", "config"),
             "show version": (f"{_XR_TIME}Cisco IOS XR Software\r\n{_XR}ios#", "exec"),
-            "exit": ("\r\n\r\nios con0/RP0/CPU0 is now available\r\n\r\n\r\nPress RETURN to get started.\r\n", "locked"),
+            "exit": ("\r\n\r\nios con0/RP0/CPU0 is now available\r\n\r\nPress RETURN to get started.\r\n", "locked"),
         },
         "config": {
             "hostname r1": (f"\r\n{_XR}ios(config)#", "config"),
@@ -213,7 +216,7 @@ NXOS = Story(
         "poap": {
             "yes": (
                 "\r\n2026 Nov 23 10:00:00 switch %$ VDC-1 %$ %POAP-2-POAP_INFO: Abort\r\n"
-                '         ---- System Admin Account Setup ----\r\n\r\n'
+                "         ---- System Admin Account Setup ----\r\n\r\n"
                 "Do you want to enforce secure password standard (yes/no) [y]: ",
                 "standard",
             )
@@ -305,7 +308,10 @@ JUNOS = Story(
         },
         "config": {
             "set system host-name r1": ("\r\n\r\n[edit]\r\nroot# ", "config"),
-            "commit": ("\r\nNov 23 10:00:00   mgd[1]: UI_COMMIT: done\r\ncommit complete\r\n\r\n[edit]\r\nroot@r1# ", "config"),
+            "commit": (
+                "\r\nNov 23 10:00:00   mgd[1]: UI_COMMIT: done\r\ncommit complete\r\n\r\n[edit]\r\nroot@r1# ",
+                "config",
+            ),
             "bogus": ("\r\n           ^\r\nunknown command.\r\n[edit]\r\nroot@r1# ", "config"),
             "exit configuration-mode": (
                 "\r\nThe configuration has been changed but not committed\r\n"
@@ -350,15 +356,16 @@ EOS = Story(
     replies={
         "login": {"admin": ("\r\nlocalhost>", "user")},
         "user": {"enable": ("\r\nlocalhost#", "ztp")},
-        "ztp": {
-            "zerotouch disable": ("\r\nRestarting system.\r\nAboot 9.0\r\nStarting new kernel\r\n\r\nlocalhost login: ", "login1")
-        },
+        "ztp": {"zerotouch disable": ("\r\nRestarting system.\r\nAboot 9.0\r\n\r\nlocalhost login: ", "login1")},
         "login1": {"admin": ("\r\n\x1b[5nlocalhost>", "user1")},
         "user1": {"enable": ("\r\nlocalhost#", "exec")},
         "exec": {
             "terminal length 0": ("\r\nPagination disabled.\r\nlocalhost#", "exec"),
             "terminal width 32767": ("\r\nWidth set to 32767 columns.\r\nlocalhost#", "exec"),
-            "show version": ("\r\nArista vEOS-lab\r\nNov 23 10:00:00 localhost Fru: %FRU-6-INSERTED: card\r\nlocalhost#", "exec"),
+            "show version": (
+                "\r\nArista vEOS-lab\r\nNov 23 10:00:00 localhost Fru: %FRU-6-INSERTED: card\r\nlocalhost#",
+                "exec",
+            ),
             "exit": ("\r\nlocalhost login: ", "login1"),
         },
     },
@@ -405,9 +412,7 @@ PANOS = Story(
         *("admin", PASSWORD, "admin", "admin", "admin", PASSWORD, PASSWORD),
         *("set cli pager off", "set cli scripting-mode on", "configure", "commit", "exit", "exit"),
     ),
-    answers=(
-        ("Commit job 2 is in progress.\n....55%98%....100%\nConfiguration committed successfully", False),
-    ),
+    answers=(("Commit job 2 is in progress.\n....55%98%....100%\nConfiguration committed successfully", False),),
     prompt="configure",
 )
 

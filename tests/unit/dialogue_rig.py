@@ -109,28 +109,40 @@ def talk(
     values: Mapping[str, str] | None = None,
     *,
     cut: Cut = whole,
-    gap_s: float = 0.001,
+    latency_s: float = 0.001,
+    pause_s: float = 0.001,
     slow_factor: float = 1,
     disabled: frozenset[str] = frozenset(),
 ) -> Talk:
-    """Let both sides talk until the dialogue is over. ``gap_s`` passes between two pieces."""
+    """Let both sides talk until the dialogue is over.
+
+    :param latency_s: passes before the guest prints something; ``pause_s`` between the pieces of it.
+    """
     now = 1000.0
     login = {"hostname": "r1", "username": "admin", "password": "s3cret-Word"} if values is None else values
     dialogue = Dialogue(cli, script, login, now=now, slow_factor=slow_factor, disabled=disabled)
-    waiting = deque(cut(guest.start()))
+    waiting: deque[tuple[float, bytes]] = deque()
+
+    def printed(data: bytes) -> None:
+        """Queue ``data`` with the time at which each of its pieces arrives."""
+        at = (waiting[-1][0] if waiting else now) + latency_s
+        for piece in cut(data):
+            waiting.append((at, piece))
+            at += pause_s
+
+    printed(guest.start())
     for _ in range(200_000):
-        if waiting:
-            now += gap_s
-            dialogue.receive(waiting.popleft(), now)
-        elif not dialogue.done:
-            assert dialogue.wake_at is not None
-            now = max(now, dialogue.wake_at)
+        wake_at = dialogue.wake_at
+        if waiting and (wake_at is None or waiting[0][0] < wake_at):
+            now, piece = waiting.popleft()
+            dialogue.receive(piece, now)
+        elif wake_at is not None:
+            now = max(now, wake_at)
+            dialogue.tick(now)
         else:
             return Talk(dialogue, guest, now - 1000.0)
-        if dialogue.wake_at is not None and dialogue.wake_at <= now:
-            dialogue.tick(now)
         if typed := dialogue.take():
-            waiting.extend(cut(guest.receive(typed)))
+            printed(guest.receive(typed))
     raise AssertionError("the dialogue does not end")
 
 

@@ -29,12 +29,12 @@ def test_bytes_may_come_one_by_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STORIES)
-def test_the_guests_text_may_be_cut_at_any_byte(name: str) -> None:
+def test_the_guests_text_may_be_cut_at_any_byte_by_half_a_second(name: str) -> None:
     story = STORIES[name]
     length = _printed(story)
     assert length > 300
     for position in range(1, length):
-        _play(story, cut_once(position))
+        _play(story, cut_once(position), pause_s=0.5)
 
 
 def _printed(story: Story) -> int:

@@ -28,9 +28,13 @@ class TypeLine:
 
 @dataclass(frozen=True, slots=True)
 class Parting:
-    """Type ``text`` and wait for a prompt or for silence; it cannot fail."""
+    """Type ``text`` and wait for a prompt, for a login, or until nothing comes any more; it cannot fail.
+
+    :ivar moves: it leads to a prompt, so that silence on the way means nothing.
+    """
 
     text: str
+    moves: bool = False
 
 
 Request = AwaitLogin | TypeLine | Parting
@@ -149,7 +153,7 @@ class Flow:
             move = self._grammar.next_move(at, target)
             if move is None:
                 break
-            at = (yield Parting(self._render(move.line))).prompt
+            at = (yield Parting(self._render(move.line), moves=True)).prompt
         for text in () if self._found_open else self._cli.leave:
             if not at:
                 return  # it asks for something that is not ours to answer, such as a login

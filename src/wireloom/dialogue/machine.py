@@ -14,7 +14,7 @@ from typing import Any, Literal
 from wireloom.dialogue.flow import AwaitLogin, Flow, Parting, Reached, Request, SessionLost, TypeLine
 from wireloom.dialogue.grammar import RELOGIN, Found, grammar_of
 from wireloom.dialogue.reader import Front, Reader, ReadLine
-from wireloom.dialogue.step import Step
+from wireloom.dialogue.step import PartingKind, Step
 from wireloom.dialogue.values import Outcome, Script, Secrets, rendered, with_defaults
 from wireloom.errors import DeadlineExceeded, GuestFailed, InternalError, Unavailable, WireloomError
 from wireloom.model.dialogue import Cli, Reaction, Recovery
@@ -26,7 +26,7 @@ _AT_ONCE, _SETTLED, _DOUBTFUL, _PATIENT = range(4)
 _STOOD_S = {_SETTLED: 0.2, _DOUBTFUL: 0.6, _PATIENT: 2.0}
 #: A slow guest pauses longer in the middle of a line, but not without limit.
 _MOST_SLOWNESS = 5.0
-_PARTING_SILENCE_S = 1.0
+_PARTING_SILENCE_S = 3.0
 #: Silence doubles after each typing that brought no answer, up to this many seconds.
 _LONGEST_SILENCE_S = 120.0
 
@@ -181,7 +181,7 @@ class Dialogue:
         self._looked = (key, level)
         if self._step is not None and front.number == self._step.number:
             return False  # still the line on which was typed
-        return self._react(front, level) or self._arrive(front, level) or self._lose_session(front, level)
+        return self._react(front, level) or self._arrive(front, level) or self._log_out(front, level)
 
     def _level(self, front: Front) -> int:
         return max(
@@ -241,16 +241,18 @@ class Dialogue:
             return _DOUBTFUL
         return _AT_ONCE if front.unfinished else _SETTLED
 
-    def _lose_session(self, front: Front, level: int) -> bool:
-        """A question of the login in the middle of commands: somebody or something has ended the session."""
-        if self._phase == "login" or self._step is None or self._step.parting:
-            return False
-        if level < (_SETTLED if front.unfinished else _PATIENT):
+    def _log_out(self, front: Front, level: int) -> bool:
+        """A question of the login after the first prompt: the session has ended, by us or by something else."""
+        step = self._step
+        if step is None or level < (_SETTLED if front.unfinished or step.parting else _PATIENT):
             return False
         asked = [found.reaction for found in self._grammar.reactions_to(front.text, front.start)]
         if not any(reaction.phase == "login" and reaction.send is not None for reaction in asked):
             return False
-        if RELOGIN.name in self._disabled:
+        if step.parting:
+            self._step = None
+            self._resume(Reached())
+        elif RELOGIN.name in self._disabled:
             self._fail(GuestFailed("the session was lost: the device asks for a login again", hint=_LOOK_HINT))
         elif self._use(RELOGIN):
             self._step = None
@@ -380,9 +382,12 @@ class Dialogue:
         if isinstance(request, TypeLine) and request.secret:
             self._secrets.add(request.text)
         allowed_s = (timeout_s or self._cli.step_timeout_s) * self._slow
-        self._open_step(request.text, allowed_s, parting=isinstance(request, Parting))
+        parting: PartingKind = ""
+        if isinstance(request, Parting):
+            parting = "moves" if request.moves else "leaves"
+        self._open_step(request.text, allowed_s, parting=parting)
 
-    def _open_step(self, text: str, allowed_s: float, *, parting: bool = False) -> None:
+    def _open_step(self, text: str, allowed_s: float, *, parting: PartingKind = "") -> None:
         self._step = Step(
             text,
             self._prompt_text,
@@ -410,14 +415,15 @@ class Dialogue:
     def _part(self) -> bool:
         """End a line of parting when nothing comes any more."""
         step = self._step
-        if step is None or not step.parting or self._now < min(self._silent_from(), step.deadline):
+        if step is None or not step.parting or self._now < self._parts_at(step):
             return False
         self._step = None
         self._resume(Reached())
         return True
 
-    def _silent_from(self) -> float:
-        return self._heard_at + _PARTING_SILENCE_S * self._patience
+    def _parts_at(self, step: Step) -> float:
+        silent_from = self._heard_at + _PARTING_SILENCE_S * self._patience
+        return step.deadline if step.parting == "moves" else min(silent_from, step.deadline)
 
     # ---- time and failures ------------------------------------------------------------------------------------
 
@@ -426,7 +432,7 @@ class Dialogue:
         if self._step is not None:
             yield self._step.deadline
             if self._step.parting:
-                yield self._silent_from()
+                yield self._parts_at(self._step)
             if self._step.retype_at is not None:
                 yield self._step.retype_at
         if self._held is not None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from wireloom.dialogue.echo import Echo
 from wireloom.dialogue.reader import ReadLine
 from wireloom.dialogue.terminal import Terminal
 
-__all__ = ["Step"]
+__all__ = ["PartingKind", "Step"]
+
+#: Whether the line is one of leaving, which cannot fail: on the way back to the first prompt, or out of the session.
+PartingKind = Literal["", "moves", "leaves"]
 
 #: A larger answer is no configuration, but something that never ends.
 _OUTPUT_LIMIT = 16 * 1024 * 1024
@@ -16,7 +21,7 @@ class Step:
     """Collects the output of a line that is being typed now.
 
     :param prompt: text of the prompt at which it is typed.
-    :param parting: silence ends it as well as a prompt, and nothing is collected.
+    :param parting: nothing is collected, and it may end without a prompt.
     :ivar number: the terminal line on which was typed; the answer begins on a later one.
     :ivar allowed_s: seconds that the device has for each answer; ``deadline`` is when the one at hand is due.
     :ivar retype_after: seconds between the next prompt and typing the line again; ``None``: it is not typed again.
@@ -25,7 +30,7 @@ class Step:
     """
 
     def __init__(
-        self, typed: str, prompt: str, terminal: Terminal, *, allowed_s: float, deadline: float, parting: bool
+        self, typed: str, prompt: str, terminal: Terminal, *, allowed_s: float, deadline: float, parting: PartingKind
     ) -> None:
         self.typed = typed
         self.allowed_s = allowed_s

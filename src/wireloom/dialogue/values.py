@@ -48,7 +48,8 @@ class Answer:
     """What the device answered.
 
     :ivar line: what was typed; masked when it was secret.
-    :ivar text: the output, without echo, prompt, questions that were answered, and messages that came in between: lines with ``\\n`` between them.
+    :ivar text: the output, lines with ``\\n`` between them, without echo, prompt, questions that were answered, and
+        messages that came in between.
     :ivar refused: an output line says that the device did not take the command.
     """
 
