@@ -46,7 +46,9 @@ class _Job:
 
     @property
     def key(self) -> str:
-        return build_key(_SOURCES, self.identities, self.recipe.name, self.kind)
+        others = (name for recipe in recipes.RECIPES if (name := recipe.name) != self.recipe.name)
+        unrelated = tuple(_SOURCES / "guest" / f"{name}{layer}" for name in others for layer in recipes.LAYERS)
+        return build_key(_SOURCES, self.identities, self.recipe.name, self.kind, unrelated=unrelated)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -85,7 +87,7 @@ def _build_all(options: argparse.Namespace) -> None:
         if options.only and recipe.name not in options.only:
             continue
         for kind in options.kind or ("container", "disk"):
-            kernel = resolution.kernel if kind == "disk" else ()
+            kernel = resolution.kernels[recipe.name] if kind == "disk" else ()
             job = _Job(recipe, kind, resolution.packages[recipe.name], kernel)
             with store.locked():
                 artefact = store.current(recipe.name, kind, job.key)
@@ -103,7 +105,7 @@ def _build_all(options: argparse.Namespace) -> None:
 def _say(artefact: Artefact, word: str, seconds: float) -> None:
     size = f"{artefact.size / 1e6:.0f} MB"
     print(
-        f"  {artefact.name:6} {artefact.kind:10} {artefact.version:10} {size:>7} {seconds:5.1f} s  {word}", flush=True
+        f"  {artefact.name:8} {artefact.kind:10} {artefact.version:10} {size:>7} {seconds:5.1f} s  {word}", flush=True
     )
 
 
@@ -125,7 +127,7 @@ def _build(job: _Job, store: ImageStore, debs: Path) -> Artefact:
 
 
 def _write_version(root: Path, job: _Job) -> None:
-    issue = f"Wireloom reference image {job.recipe.name} {job.version}\n"
+    issue = f"Wireloom {job.recipe.title} {job.recipe.name} {job.version}\n"
     (root / "etc/issue").write_text(issue)
     (root / "etc/wireloom/packages").write_text("".join(f"{name}\n" for name in job.identities))
 
@@ -135,7 +137,7 @@ def _write_container(job: _Job, root: Path, work: Path, _: dict[str, Path]) -> t
     references = container.write_archive(
         root=root,
         guest=_SOURCES / "guest",
-        name=job.recipe.name,
+        recipe=job.recipe,
         version=job.version,
         key=job.key,
         target=target,
@@ -146,7 +148,9 @@ def _write_container(job: _Job, root: Path, work: Path, _: dict[str, Path]) -> t
 def _write_disk(job: _Job, root: Path, work: Path, files: dict[str, Path]) -> tuple[Path, tuple[str, ...]]:
     target = work / "image.qcow2"
     kernel = [files[package.name] for package in job.kernel]
-    build_disk(root=root, kernel_packages=kernel, guest=_SOURCES / "guest", work=work, target=target)
+    build_disk(
+        root=root, kernel_packages=kernel, guest=_SOURCES / "guest", recipe=job.recipe, work=work, target=target
+    )
     return target, ()
 
 

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 from .process import BuildError, run
+from .recipes import Recipe
 from .rootfs import copy_guest_files
 
 __all__ = ["KEY_LABEL", "load", "write_archive"]
@@ -21,21 +22,24 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/f
 _CREATED = "1970-01-01T00:00:00Z"
 
 
-def write_archive(*, root: Path, guest: Path, name: str, version: str, key: str, target: Path) -> tuple[str, ...]:
+def write_archive(
+    *, root: Path, guest: Path, recipe: Recipe, version: str, key: str, target: Path
+) -> tuple[str, ...]:
     """Write an assembled tree as one docker archive.
 
     :param root: the tree; the container's own files are added to it.
     :return: the references under which the image loads.
     """
-    copy_guest_files(guest / "container", root)
+    for layer_of in ("container", f"{recipe.name}-container"):
+        copy_guest_files(guest / layer_of, root)
     layer = target.with_suffix(".layer")
     with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as archive:
         for path in sorted(root.rglob("*")):
             archive.add(path, str(path.relative_to(root)), recursive=False, filter=_reproducible)
     layer_digest = _sha256(layer)
-    config = json.dumps(_config(name=name, version=version, key=key, layer_digest=layer_digest)).encode()
+    config = json.dumps(_config(recipe=recipe, version=version, key=key, layer_digest=layer_digest)).encode()
     config_name = f"{hashlib.sha256(config).hexdigest()}.json"
-    references = (f"wireloom/{name}:{version}", f"wireloom/{name}:latest")
+    references = (f"wireloom/{recipe.name}:{version}", f"wireloom/{recipe.name}:latest")
     manifest = [{"Config": config_name, "RepoTags": references, "Layers": [f"{layer_digest}/layer.tar"]}]
     with tarfile.open(target, "w") as archive:
         _add_bytes(archive, config_name, config)
@@ -45,7 +49,7 @@ def write_archive(*, root: Path, guest: Path, name: str, version: str, key: str,
     return references
 
 
-def _config(*, name: str, version: str, key: str, layer_digest: str) -> dict[str, object]:
+def _config(*, recipe: Recipe, version: str, key: str, layer_digest: str) -> dict[str, object]:
     return {
         "architecture": "amd64",
         "os": "linux",
@@ -56,7 +60,7 @@ def _config(*, name: str, version: str, key: str, layer_digest: str) -> dict[str
             "ExposedPorts": {"22/tcp": {}},
             "Labels": {
                 KEY_LABEL: key,
-                "org.opencontainers.image.title": f"Wireloom reference image: {name}",
+                "org.opencontainers.image.title": f"Wireloom {recipe.title}: {recipe.name}",
                 "org.opencontainers.image.version": version,
             },
             "StopSignal": "SIGTERM",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .kernel import install_modules, make_initramfs, unpack_kernel
 from .process import run
-from .recipes import CMDLINE, DISK_FORMAT
+from .recipes import CMDLINE, DISK_FORMAT, Recipe
 from .rootfs import copy_guest_files
 
 __all__ = ["build_disk"]
@@ -17,9 +17,15 @@ _MIB = 1024 * 1024
 _SECTORS_PER_MIB = 2048
 _MBR_CODE = Path("/usr/lib/syslinux/mbr/mbr.bin")
 _MBR_CODE_SIZE = 440
+_EFI_FILES = {
+    Path("/usr/lib/SYSLINUX.EFI/efi64/syslinux.efi"): "BOOTX64.EFI",
+    Path("/usr/lib/syslinux/modules/efi64/ldlinux.e64"): "ldlinux.e64",
+}
 
 
-def build_disk(*, root: Path, kernel_packages: list[Path], guest: Path, work: Path, target: Path) -> None:
+def build_disk(
+    *, root: Path, kernel_packages: list[Path], guest: Path, recipe: Recipe, work: Path, target: Path
+) -> None:
     """Turn an assembled tree into a bootable qcow2.
 
     :param root: the tree; it is changed (kernel modules and the virtual machine's own files are added).
@@ -37,14 +43,15 @@ def build_disk(*, root: Path, kernel_packages: list[Path], guest: Path, work: Pa
         work=work,
         root_label=DISK_FORMAT.root_label,
     )
-    _add_machine_files(root, guest / "vm")
-    boot = _boot_partition(kernel.image, initramfs, work)
+    _add_machine_files(root, guest, recipe)
+    boot = _boot_partition(kernel.image, initramfs, work, efi=recipe.efi)
     _write_disk(boot, _root_partition(root, work), work / "disk.raw")
     run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", work / "disk.raw", target])
 
 
-def _add_machine_files(root: Path, layer: Path) -> None:
-    copy_guest_files(layer, root)
+def _add_machine_files(root: Path, guest: Path, recipe: Recipe) -> None:
+    for layer in ("vm", f"{recipe.name}-vm"):
+        copy_guest_files(guest / layer, root)
     shutil.rmtree(root / "initramfs")
     (root / "mnt/day0").mkdir()
     init = root / "sbin/init"
@@ -52,7 +59,7 @@ def _add_machine_files(root: Path, layer: Path) -> None:
     init.symlink_to("/bin/busybox")
 
 
-def _boot_partition(kernel: Path, initramfs: Path, work: Path) -> Path:
+def _boot_partition(kernel: Path, initramfs: Path, work: Path, *, efi: bool) -> Path:
     image = work / "boot.fat"
     os.truncate(_empty(image), DISK_FORMAT.boot_mib * _MIB)
     run(["mkfs.vfat", "-F", "16", "-n", "WLBOOT", image])
@@ -64,7 +71,16 @@ def _boot_partition(kernel: Path, initramfs: Path, work: Path) -> Path:
     shutil.copyfile(kernel, work / "vmlinuz")
     run(["mcopy", "-i", image, work / "vmlinuz", initramfs, config, "::/"])
     run(["syslinux", "--install", image])
+    if efi:
+        _add_efi_loader(image)
     return image
+
+
+def _add_efi_loader(image: Path) -> None:
+    """Put syslinux where UEFI firmware looks for it; the configuration is the one of BIOS."""
+    run(["mmd", "-i", image, "::/EFI", "::/EFI/BOOT"])
+    for source, target in _EFI_FILES.items():
+        run(["mcopy", "-i", image, source, f"::/EFI/BOOT/{target}"])
 
 
 def _root_partition(root: Path, work: Path) -> Path:

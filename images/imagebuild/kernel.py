@@ -137,7 +137,8 @@ def make_initramfs(*, root: Path, release: str, index: ModuleIndex, init: Path, 
     (tree / "init").chmod(0o755)
     (tree / "root-label").write_text(f"{root_label}\n")
     modules = root / "lib/modules" / release
-    for stage, names in (("first", recipes.INITRAMFS_FIRST), ("fallback", recipes.INITRAMFS_FALLBACK)):
+    first = (*recipes.INITRAMFS_HELPERS, *recipes.INITRAMFS_FIRST)
+    for stage, names in (("first", first), ("fallback", recipes.INITRAMFS_FALLBACK)):
         order = index.load_order(names)
         for path in order:
             shutil.copyfile(modules / path, tree / "modules" / f"{module_name(path)}.ko")

@@ -10,7 +10,8 @@ __all__ = [
     "EXCLUDED_PACKAGES",
     "INITRAMFS_FALLBACK",
     "INITRAMFS_FIRST",
-    "KERNEL_METAPACKAGES",
+    "INITRAMFS_HELPERS",
+    "LAYERS",
     "MODULES",
     "MODULE_FOLDERS",
     "PRUNED_PATHS",
@@ -28,12 +29,25 @@ class Recipe:
     :ivar packages: what is asked for by name; everything else follows from their dependencies.
     :ivar version_of: package whose upstream version is the image's version.
     :ivar capabilities: kernel capabilities that a container of it needs beyond the engine's default.
+    :ivar keeps: of ``EXCLUDED_PACKAGES``, the patterns that do not hold for it.
+    :ivar kernels: metapackages of its virtual machine's kernel, in order of preference.
+    :ivar title: for a container engine's listing.
+    :ivar efi: its disk boots from UEFI firmware as well.
     """
 
     name: str
     packages: tuple[str, ...]
     version_of: str
     capabilities: tuple[str, ...]
+    keeps: frozenset[str] = frozenset()
+    kernels: tuple[str, ...] = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-kvm")
+    title: str = "reference image"
+    efi: bool = False
+
+    @property
+    def excluded(self) -> tuple[str, ...]:
+        """Patterns of packages that are not followed for it."""
+        return tuple(pattern for pattern in EXCLUDED_PACKAGES if pattern not in self.keeps)
 
 
 _BASE = (
@@ -50,6 +64,21 @@ _BASE = (
 RECIPES = (
     Recipe("frr", (*_BASE, "frr"), version_of="frr", capabilities=("NET_ADMIN", "SYS_ADMIN")),
     Recipe("linux", (*_BASE, "iperf3", "tcpdump"), version_of="iproute2", capabilities=("NET_ADMIN",)),
+    # Emulations of other systems' command lines, for tests. They run on the hardware that the real systems want
+    # (AHCI, e1000, USB sticks), for which the cloud kernels have no drivers.
+    Recipe(
+        "emulated",
+        (
+            *("bash", "busybox-static", "dash", "iproute2", "iputils-ping", "ncurses-base"),
+            *("openssh-client", "openssh-server", "python3-minimal"),
+        ),
+        version_of="python3-minimal",
+        capabilities=("NET_ADMIN",),
+        keeps=frozenset({"python3*"}),
+        kernels=("linux-image-amd64", "linux-image-generic"),
+        title="emulated devices for tests",
+        efi=True,
+    ),
 )
 
 EXCLUDED_PACKAGES = (
@@ -75,6 +104,7 @@ EXCLUDED_PACKAGES = (
     "python3*",
     "systemd*",
     "sysvinit-utils",
+    "runit-helper",
     "ucf",
 )
 """Patterns of packages that are never followed when dependencies are resolved."""
@@ -105,22 +135,24 @@ PRUNED_PATHS = (
 )
 """Paths (tar patterns) in packages that no guest needs."""
 
-KERNEL_METAPACKAGES = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-kvm")
-"""The first that the distribution knows gives the virtual machines' kernel."""
-
 INITRAMFS_FIRST = ("virtio_pci", "virtio_blk", "ext4")
 """Loaded before the first look for the root disk: the usual case needs no more."""
+
+INITRAMFS_HELPERS = ("crc32c_generic",)
+"""Loaded with them where a kernel has them as modules: ext4 asks for these without depending on them."""
 
 INITRAMFS_FALLBACK = ("sd_mod", "virtio_scsi", "ata_piix")
 """Loaded when the root disk was not found."""
 
 MODULES = (
+    *INITRAMFS_HELPERS,
     *INITRAMFS_FIRST,
     *INITRAMFS_FALLBACK,
     "ahci",
     "button",
     "e1000",
     "e1000e",
+    "ehci_pci",
     "evdev",
     "fat",
     "isofs",
@@ -129,12 +161,17 @@ MODULES = (
     "nls_iso8859_1",
     "nls_utf8",
     "psmouse",
+    "pcnet32",
+    "8139cp",
     "sr_mod",
+    "uhci_hcd",
+    "usb_storage",
     "vfat",
     "virtio_balloon",
     "virtio_console",
     "virtio_net",
     "virtio_rng",
+    "xhci_pci",
     # Networking that a router or host of a lab wants of its own kernel.
     "bonding",
     "dummy",
@@ -175,5 +212,8 @@ class DiskFormat:
     root_spare_mib: int
     root_label: str
 
+
+LAYERS = ("", "-container", "-vm")
+"""Endings of an image's folders under ``guest/``: files for both kinds, and those for one kind alone."""
 
 DISK_FORMAT = DiskFormat(boot_mib=48, root_spare_mib=128, root_label="wireloom-root")

@@ -17,10 +17,10 @@ __all__ = ["Resolution", "resolve_all"]
 
 @dataclass(frozen=True)
 class Resolution:
-    """Exact packages by image name, and those of the virtual machines' kernel."""
+    """Exact packages by image name, and those of its virtual machine's kernel."""
 
     packages: dict[str, tuple[Package, ...]]
-    kernel: tuple[Package, ...]
+    kernels: dict[str, tuple[Package, ...]]
 
 
 def resolve_all(cache: Path) -> Resolution:
@@ -38,14 +38,14 @@ def resolve_all(cache: Path) -> Resolution:
     if document.get("inputs") == inputs:
         return Resolution(
             packages={name: _packages(entries) for name, entries in document["packages"].items()},
-            kernel=_packages(document["kernel"]),
+            kernels={name: _packages(entries) for name, entries in document["kernels"].items()},
         )
     catalog = apt.AptCatalog(cache)
     resolution = Resolution(
         packages={
-            recipe.name: apt.resolve(recipe.packages, recipes.EXCLUDED_PACKAGES, catalog) for recipe in recipes.RECIPES
+            recipe.name: apt.resolve(recipe.packages, recipe.excluded, catalog) for recipe in recipes.RECIPES
         },
-        kernel=apt.kernel_packages(recipes.KERNEL_METAPACKAGES, catalog),
+        kernels={recipe.name: apt.kernel_packages(recipe.kernels, catalog) for recipe in recipes.RECIPES},
     )
     remembered.write_text(json.dumps({"inputs": inputs, **asdict(resolution)}))
     return resolution

@@ -70,7 +70,7 @@ def unpack(package: Path, tree: Path, *, excluded: Iterable[str] = (), only: Ite
 def copy_guest_files(layer: Path, tree: Path) -> None:
     """Lay one folder of guest files over the tree; of the modes, only the execute bit counts."""
     for source in sorted(layer.rglob("*")):
-        if source.is_dir():
+        if source.is_dir() or "__pycache__" in source.parts:
             continue
         target = tree / source.relative_to(layer)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -50,15 +50,17 @@ class Artefact:
     packages: tuple[str, ...]
 
 
-def build_key(sources: Path, packages: Iterable[str], *parts: str) -> str:
+def build_key(sources: Path, packages: Iterable[str], *parts: str, unrelated: tuple[Path, ...] = ()) -> str:
     """Hash of everything that decides about a build's result, as 16 hexadecimal digits.
 
     :param sources: folder of build scripts and guest files.
     :param packages: exact package identities.
     :param parts: further strings, such as the image's name and kind.
+    :param unrelated: folders that have nothing to do with this build.
     """
     digest = hashlib.sha256()
     files = (path for path in sources.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    files = (path for path in files if not any(path.is_relative_to(folder) for folder in unrelated))
     for file in sorted(path for path in files if path.suffix != ".md"):
         mode = "x" if os.access(file, os.X_OK) else "-"
         digest.update(f"{file.relative_to(sources)} {mode} {file.stat().st_size}\n".encode())
