@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -137,6 +138,29 @@ fragments = st.lists(
     ),
     max_size=25,
 ).map("".join)
+
+
+def test_a_dependency_that_could_never_end_is_refused(tmp_path: Path) -> None:
+    silent = "name: silent\nproviders: {docker: {image: x}}\nready: {chain: []}\n"
+    remote = "name: remote\nports: {management: eth0}\nproviders: {docker: {image: x}}\nready: {chain: [{tcp: 22}]}\n"
+    for name, text in (("silent", silent), ("remote", remote)):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    devices = DeviceCatalogue.load([tmp_path])
+    text = lab(
+        "  a: {device: silent}\n  b: {device: remote, mgmt: false}\n  c: {device: frr, depends-on: [a]}\n"
+        "  d: {device: frr, depends-on: {b: ready}}\n  e: {device: frr, depends-on: {a: running, b: running}}\n"
+    )
+    with pytest.raises(TopologyInvalid) as caught:
+        parse_topology(text, source="lab.yml", devices=devices)
+    found = [(item["line"], item["message"], item["suggestion"]) for item in caught.value.details["diagnostics"]]
+    assert found == [
+        (5, "node 'a' never becomes ready: device 'silent' declares no probe", "wait until it runs: `a: running`"),
+        (
+            6,
+            "node 'b' never becomes ready: it is asked on the management network, which it is not on",
+            "wait until it runs: `b: running`",
+        ),
+    ]
 
 
 @settings(deadline=None)

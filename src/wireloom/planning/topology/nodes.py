@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from wireloom.devices import DeviceCatalogue
@@ -19,9 +19,13 @@ from wireloom.planning.topology.settings import check_settings
 from wireloom.planning.topology.startup import StartupText, startup_of
 from wireloom.yamlfile import Bound, Path, did_you_mean
 
-__all__ = ["NodeReader", "check_cycles"]
+__all__ = ["NodeReader", "check_cycles", "check_waits"]
 
 RESERVED_LABELS = "wireloom."
+
+
+#: Kinds of readiness probe that need a management address.
+_OVER_NETWORK = frozenset({"ssh", "tcp", "http"})
 
 
 class NodeReader:
@@ -298,7 +302,7 @@ class _OneNode:
         path = ("nodes", self._name, "depends-on")
         names = self._reader.node_names
         for position, (other, condition) in enumerate((self._fields.depends_on or {}).items()):
-            where = self._dependency_path(path, position, other)
+            where = _dependency_path(self._bound, path, position, other)
             if other == self._name:
                 self._bound.report(where, f"node {other!r} depends on itself", "remove it", at_key=True)
             elif other not in names:
@@ -307,12 +311,6 @@ class _OneNode:
             else:
                 wanted[other] = Condition(condition)
         return wanted
-
-    def _dependency_path(self, path: Path, position: int, other: str) -> Path:
-        """Lists and mappings are both allowed: the path of the entry as it was written."""
-        place = self._bound.place(*path)
-        is_list = place is not None and isinstance(place.node.data(), list)
-        return (*path, position) if is_list else (*path, other)
 
     def _position(self) -> Position | None:
         given = self._fields.position
@@ -346,6 +344,39 @@ class _OneNode:
     def _management(self, device: Device) -> bool:
         given: bool | None = self._pick("mgmt")
         return device.ports.management is not None and self._reader.management and given is not False
+
+
+def _dependency_path(bound: Bound[TopologyFields], path: Path, position: int, other: str) -> Path:
+    """Lists and mappings are both allowed: the path of the entry as it was written."""
+    place = bound.place(*path)
+    is_list = place is not None and isinstance(place.node.data(), list)
+    return (*path, position) if is_list else (*path, other)
+
+
+def check_waits(bound: Bound[TopologyFields], nodes: Sequence[NodeSpec], devices: DeviceCatalogue) -> None:
+    """Report each dependency on the readiness of a node of which it can never be told: it would wait for ever."""
+    by_name = {node.name: node for node in nodes}
+    for node in nodes:
+        for position, (name, condition) in enumerate(node.depends_on.items()):
+            other = by_name.get(name)
+            if condition is not Condition.READY or other is None:
+                continue
+            why = _never_ready(other, devices)
+            if why:
+                where = _dependency_path(bound, ("nodes", node.name, "depends-on"), position, name)
+                message = f"node {name!r} never becomes ready: {why}"
+                bound.report(where, message, f"wait until it runs: `{name}: running`", at_key=True)
+
+
+def _never_ready(node: NodeSpec, devices: DeviceCatalogue) -> str:
+    device = devices.get(node.device)
+    support = device.providers.get(node.provider)
+    probes = (device.ready if support is None or support.ready is None else support.ready).probes
+    if not probes:
+        return f"device {node.device!r} declares no probe"
+    if not node.management and all(probe.kind in _OVER_NETWORK for probe in probes):
+        return "it is asked on the management network, which it is not on"
+    return ""
 
 
 def check_cycles(bound: Bound[TopologyFields], fields: TopologyFields) -> None:

@@ -13,7 +13,7 @@ from wireloom.model.topology import Topology
 from wireloom.planning.topology.fields import TopologyFields
 from wireloom.planning.topology.links import read_links
 from wireloom.planning.topology.names import check_name
-from wireloom.planning.topology.nodes import NodeReader, check_cycles
+from wireloom.planning.topology.nodes import NodeReader, check_cycles, check_waits
 from wireloom.yamlfile import Bound, bind, read_yaml
 
 __all__ = ["ParsedTopology", "parse_topology", "startup_config_paths"]
@@ -86,6 +86,7 @@ def _read(
     reader = NodeReader(bound, fields, files, devices, schemas)
     nodes = reader.read_all()
     check_cycles(bound, fields)
+    check_waits(bound, nodes, devices)
     links = read_links(bound, fields, reader.readable)
     return Topology(name=fields.name or "", description=fields.description or "", nodes=nodes, links=links)
 
