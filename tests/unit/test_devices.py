@@ -70,7 +70,7 @@ def test_reference_images_fit_the_providers_that_they_are_for(catalogue: DeviceC
 def test_reference_devices_have_the_same_facilities_on_both_technologies(
     catalogue: DeviceCatalogue, name: str, provider: str
 ) -> None:
-    support = catalogue.get(name).providers[provider]
+    support = catalogue.get(name).on(provider)
     assert support.console
     assert support.ready is not None
     assert support.ready.probes

@@ -75,7 +75,7 @@ def test_a_slice_names_its_lab_and_management_network() -> None:
 
 def test_a_node_carries_all_that_its_device_says() -> None:
     found = node(only(parse(), knowledge(parse())), "c")
-    support = CATALOGUE.get("frr").providers["docker"]
+    support = CATALOGUE.get("frr").on("docker")
     assert (found.image, found.day0, found.console, found.run) == (
         support.image, support.day0, support.console, support.run,
     )  # fmt: skip
