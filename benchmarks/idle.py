@@ -13,10 +13,10 @@ import contextlib
 import itertools
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from common import Result, measured, parser, report
 
@@ -27,6 +27,12 @@ from wireloom.model.identity import device_name, mac_address
 from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
 from wireloom.model.state import SliceStatus
 from wireloom.testing.installation import own_folder, until
+
+if TYPE_CHECKING:
+    from wireloom.providers.contract import Provider
+    from wireloom.providers.simulated import SimulatedWorld
+
+    MakeProvider = Callable[[str, SimulatedWorld], Provider]
 
 HOST, INSTALLATION, IMAGE = "h1", "benchmark-idle", "simulated/image"
 PROVIDER: Final = "simulated"
@@ -77,8 +83,8 @@ def settled(status: SliceStatus) -> bool:
 # -- the agent's process ---------------------------------------------------------------------------------------
 
 
-async def agent(data_dir: Path) -> None:
-    """As the composition root makes it, over a simulated host."""
+async def agent(data_dir: Path, make_provider: MakeProvider | None = None) -> None:
+    """As the composition root makes it, over a simulated host; ``make_provider`` replaces the simulated provider."""
     from wireloom.agent.facts import host_facts
     from wireloom.agent.login import AgentLogin
     from wireloom.agent.reconciler import ManagementPlane
@@ -101,6 +107,7 @@ async def agent(data_dir: Path) -> None:
     )
     world = SimulatedWorld()
     world.add_image(IMAGE)
+    provider = (make_provider or SimulatedProvider)(INSTALLATION, world)
     key = InstallationKey.ensure(data_dir / "keys")
     service = AgentService(
         AgentParts(
@@ -109,7 +116,7 @@ async def agent(data_dir: Path) -> None:
             host_boot="boot",
             data_dir=data_dir,
             fabric=fabric,
-            providers={PROVIDER: SimulatedProvider(INSTALLATION, world, name=PROVIDER)},
+            providers={PROVIDER: provider},
             dataplane=SimulatedDataPlane(INSTALLATION, SimulatedNetwork()),
             management=ManagementPlane(),
             segment="wlbidle",
@@ -131,15 +138,15 @@ async def agent(data_dir: Path) -> None:
 
 
 @contextlib.asynccontextmanager
-async def agent_process(server: NatsServer, folder: Path) -> AsyncIterator[int]:
-    """Process id of an agent that is logged in at ``server``."""
+async def agent_process(server: NatsServer, folder: Path, program: str = __file__) -> AsyncIterator[int]:
+    """Process id of an agent that is logged in at ``server``: ``program`` with ``--agent``."""
     from wireloom.agent.login import AgentLogin
 
     login = await server.agent(HOST)
     AgentLogin(INSTALLATION, server.url, login.user, login.password).save(folder)
     with (folder / "agent.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, __file__, "--agent", str(folder), stdout=log, stderr=log
+            sys.executable, program, "--agent", str(folder), stdout=log, stderr=log
         )
     try:
         yield process.pid

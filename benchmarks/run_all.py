@@ -44,6 +44,8 @@ BENCHMARKS: Final = (
     Benchmark("live_link", ("--containers", "20", "--machines", "8", "--commands", "3")),
     Benchmark("machine_start", ("--rounds", "5")),
     Benchmark("idle", ("--seconds", "20")),
+    Benchmark("console_echo", ("--consoles", "10", "--keys", "300")),
+    Benchmark("console_idle", ("--seconds", "10")),
     Benchmark("cli_startup"),
 )
 

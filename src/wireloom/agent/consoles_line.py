@@ -218,6 +218,11 @@ class SerialLine:
 
     def _tell(self, changes: list[Change], newcomer: Seat | None = None) -> None:
         """Carry changes to those attached, and come back when the next one is due."""
+        if changes:
+            self._notify(changes, newcomer)
+        self._schedule()
+
+    def _notify(self, changes: list[Change], newcomer: Seat | None) -> None:
         state = self.state
         if newcomer is not None:
             self._attached[newcomer].notify("here", _greeting(state, newcomer), None, state)
@@ -227,7 +232,6 @@ class SerialLine:
                     attached.notify(change.event, _text(change, seat, state), change.subject, state)
             if change.event == "typing" and change.subject is not None:
                 self._adopt_size(change.subject)
-        self._schedule()
 
     def _adopt_size(self, seat: Seat) -> None:
         task = asyncio.get_running_loop().create_task(self._resize_quietly(seat))

@@ -69,7 +69,8 @@ class StreamEnd:
         self._subscription: Subscription | None = None
         self._alive: asyncio.Task[None] | None = None
         self._items: deque[Item] = deque()
-        self._changed = asyncio.Condition()
+        self._arrived = asyncio.Event()  # something to receive, or the end
+        self._room = asyncio.Event()  # something to send into, or the end
         self._ended = False  # nothing more will arrive
         self._error: WireloomError | None = None
         self._closed = False
@@ -95,14 +96,14 @@ class StreamEnd:
 
     async def receive(self) -> Item | None:
         """The next item, in order; ``None`` at the end. :raises WireloomError: as :meth:`read`."""
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._items or self._ended or self._closed)
-            if self._items:
-                item = self._items.popleft()
-            elif self._error is not None and not self._closed:
+        while not (self._items or self._ended or self._closed):
+            self._arrived.clear()
+            await self._arrived.wait()
+        if not self._items:
+            if self._error is not None and not self._closed:
                 raise self._error
-            else:
-                return None
+            return None
+        item = self._items.popleft()
         if isinstance(item, bytes):
             await self._consumed(len(item))
         return item
@@ -111,11 +112,12 @@ class StreamEnd:
         """Send ``data``; waits while the far end is behind. :raises Unavailable: the stream has ended."""
         for start in range(0, len(data), FRAME):
             chunk = data[start : start + FRAME]
-            async with self._changed:
-                await self._changed.wait_for(lambda: self._under_way < WINDOW or self._ended or self._closed)
-                if self._ended or self._closed:
-                    raise self._error or Unavailable("the stream has ended")
-                self._under_way += len(chunk)
+            while self._under_way >= WINDOW and not (self._ended or self._closed):
+                self._room.clear()
+                await self._room.wait()
+            if self._ended or self._closed:
+                raise self._error or Unavailable("the stream has ended")
+            self._under_way += len(chunk)
             await self._send(FrameKind.DATA, chunk)
 
     async def resize(self, columns: int, rows: int) -> None:
@@ -151,8 +153,11 @@ class StreamEnd:
             self._alive.cancel()
         if self._subscription is not None:
             await self._subscription.cancel()
-        async with self._changed:
-            self._changed.notify_all()
+        self._wake()
+
+    def _wake(self) -> None:
+        self._arrived.set()
+        self._room.set()
 
     async def _send(self, kind: FrameKind, body: bytes = b"") -> None:
         number, self._sent = self._sent, self._sent + 1
@@ -176,9 +181,8 @@ class StreamEnd:
             await self._break(Unavailable("the fabric lost a part of the stream", hint="open it again"))
             return
         self._expected += 1
-        async with self._changed:
-            self._take(frame)
-            self._changed.notify_all()
+        self._take(frame)
+        self._wake()
 
     def _take(self, frame: frames.Frame) -> None:
         match frame.kind:
@@ -202,10 +206,9 @@ class StreamEnd:
         """The stream cannot go on: the reader here gets ``error``, and so does the far end."""
         with contextlib.suppress(WireloomError):
             await self._send(FrameKind.ERROR, frames.error_body(error))
-        async with self._changed:
-            self._error = self._error or error
-            self._ended = True
-            self._changed.notify_all()
+        self._error = self._error or error
+        self._ended = True
+        self._wake()
 
     async def _keep_alive(self) -> None:
         loop = asyncio.get_running_loop()
