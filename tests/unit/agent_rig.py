@@ -112,6 +112,7 @@ class Agent:
             network=self.network,
             channels=channels,
             wake=self._wake,
+            tell=self._tell,
         )
         self.world = World(self.providers, self._on_runtime, self.actions.is_busy, self._wake)
         self.configs = NodeConfigs(
@@ -155,6 +156,9 @@ class Agent:
             intended=self.reconciler.slices.keys,
             is_busy=self.actions.is_busy,
         )
+
+    def _tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
+        self.reconciler.tell(lab, node, kind, message, level)
 
     def _wake(self) -> None:
         self.reconciler.wake()
