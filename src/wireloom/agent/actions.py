@@ -12,6 +12,7 @@ import structlog
 
 from wireloom.agent.background import Background
 from wireloom.agent.channels import Channels, ChannelTarget
+from wireloom.agent.config_load import ConfigLoad
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.network import HostNetwork
 from wireloom.agent.post_boot import PostBoot
@@ -73,6 +74,7 @@ class Actions:
         channels: Channels,
         wake: Callable[[], None],
         tell: Tell = untold,
+        authorized_keys: str = "",
     ) -> None:
         self._providers = providers
         self._folders = folders
@@ -81,6 +83,9 @@ class Actions:
         self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._background = Background(wake)
         self._post_boot = PostBoot(channels, folders, self._background, self._runtime, tell)
+        self._config_load = ConfigLoad(
+            channels, folders, self._background, self._runtime, tell, authorized_keys=authorized_keys
+        )
         self._progress: dict[str, _Progress] = {}
         self._ended_at: dict[str, float] = {}
         self._runner: Runner | None = None
@@ -346,8 +351,10 @@ class Actions:
             await self.world.look(node.provider, node.id, runtime.runtime_id)
 
     def post_boot(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
-        """Run the node's post-boot commands once for this boot."""
-        self._post_boot.ensure(lab.lab, self.target(lab, node, runtime), runtime)
+        """Load the configuration of a node that gets it over its console, then run its commands for this boot."""
+        target = self.target(lab, node, runtime)
+        if self._config_load.ensure(lab, target, runtime):
+            self._post_boot.ensure(lab.lab, target, runtime)
 
     def post_boot_records(self, node_id: str) -> tuple[BootRecord, ...]:
         """What post-boot commands did in the newest boots of the node."""

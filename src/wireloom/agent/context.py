@@ -20,8 +20,8 @@ __all__ = ["NodeContext"]
 class NodeContext:
     """One node at work.
 
-    ``files``, ``media``, ``binds`` and ``smbios`` are gathered by hooks before the runtime is created, and ``undo`` takes back what they made
-    when it cannot be created. ``progress`` is told of each step.
+    ``files``, ``media``, ``binds`` and ``smbios`` are gathered by hooks before the runtime is created, and ``undo``
+    takes back what they made when it cannot be created. ``progress`` is told of each step.
     """
 
     lab: Slice

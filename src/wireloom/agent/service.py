@@ -89,6 +89,7 @@ class AgentService:
             channels=self._channels,
             wake=self._wake,
             tell=self._tell,
+            authorized_keys=parts.authorized_keys,
         )
         self.world = World(parts.providers, self._on_runtime, self._actions.is_busy, self._wake)
         self._configs = NodeConfigs(

@@ -47,6 +47,7 @@ class NodeRecord:
     :ivar failures: in a row; ``retry_at``: not before (UNIX seconds); ``terminal``: wait for the user.
     :ivar failed: the verb that failed last; ``error``: first cause, as the wire form of an error.
     :ivar provider: the provider that the node was last made with, whether or not its runtime can be seen now.
+    :ivar loaded: which startup configuration was loaded over the console; empty: none.
     :ivar given: hash of the configuration that the node was last given; empty: none.
     """
 
@@ -62,6 +63,7 @@ class NodeRecord:
     provider: str = ""
     configured_boot: float = 0  # start time of the boot whose post-boot commands have run
     given: str = ""
+    loaded: str = ""
 
 
 @dataclass(frozen=True)

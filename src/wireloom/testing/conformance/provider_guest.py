@@ -16,13 +16,13 @@ from wireloom.testing.conformance.provider_rig import ConsoleTalk, GuestCommands
 
 __all__ = [
     "check_boot_log",
-    "check_previous_boots",
     "check_console",
     "check_environment",
     "check_exec",
     "check_file_reading",
     "check_files",
     "check_health",
+    "check_previous_boots",
     "check_stats",
     "whole_log",
 ]
