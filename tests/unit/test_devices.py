@@ -26,7 +26,7 @@ providers:
     console: [{serial: 0}]
     ready: {timeout: 300, chain: [{log: "login:"}, {ssh: show version, expect: uptime}, {tcp: 22}]}
     day0: [{iso: box.cfg, label: config, extra: {hostname: "{hostname}"}}]
-    run: [{ssh: "{command}"}, serial]
+    run: [{ssh: "{command}"}, exec]
 """
 
 
@@ -93,7 +93,7 @@ def test_a_device_file_becomes_a_device(tmp_path: Path) -> None:
     support = device.providers["libvirt"]
     assert support.ready is not None
     assert [probe.kind for probe in support.ready.probes] == ["log", "ssh", "tcp"]
-    assert [(step.channel, step.run) for step in support.run] == [("ssh", "{command}"), ("serial", "{command}")]
+    assert [(step.channel, step.run) for step in support.run] == [("ssh", "{command}"), ("exec", "{command}")]
     assert support.day0[0].method == "iso"
 
 

@@ -59,7 +59,9 @@ def _out_of_order(value: Range) -> str:
 def _check_guest(bound: Bound[DeviceFile], device: Device) -> None:
     """Steps that type on a console need to know what they will see there."""
     for path, step in _steps(device):
-        if step.prompt and device.cli is not None and device.cli.prompt(step.prompt) is None:
+        if device.cli is None and (step.channel == "serial" or step.prompt):
+            bound.report(path, "what is typed on a console needs a command line", "add `cli: …`", at_key=True)
+        elif device.cli is not None and step.prompt and device.cli.prompt(step.prompt) is None:
             known = [prompt.name for prompt in device.cli.prompts]
             bound.report((*path, "prompt"), f"there is no prompt {step.prompt!r}", did_you_mean(step.prompt, known))
     for path, support in _guests(device):
