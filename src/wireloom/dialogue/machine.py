@@ -291,6 +291,7 @@ class Dialogue:
     def _happen(self, found: Found) -> None:
         reaction = found.reaction
         self._happened[reaction.name] += 1
+        self._looked = None  # what did not count before may count now
         if self._happened[reaction.name] > reaction.limit:
             times = f"{reaction.limit + 1} times"
             self._fail(GuestFailed(f"the device asks or says the same {times} ({reaction.name})", hint=_LOOK_HINT))

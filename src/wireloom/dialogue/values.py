@@ -12,6 +12,7 @@ __all__ = ["MASK", "Answer", "Line", "Outcome", "Script", "Secrets", "rendered",
 
 _PLACE = re.compile(r"\{\{\s*([A-Za-z_][A-Za-z0-9_]*)\s*\}\}")
 MASK = "********"
+_KEYWORD = re.compile(r"[a-z-]+|.{1,3}")
 _SECRET_VALUES = re.compile(r"password|secret|passphrase|token", re.IGNORECASE)
 
 
@@ -111,6 +112,8 @@ class Secrets:
         for line in lines:
             if line.secret:
                 secrets.add(line.text)
+                # The secret itself is one of the words, and no keyword.
+                secrets._texts.update(word for word in line.text.split() if not _KEYWORD.fullmatch(word))
         return secrets
 
     def add(self, text: str) -> None:
