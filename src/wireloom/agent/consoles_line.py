@@ -32,8 +32,9 @@ BACKLOG_BYTES: Final = 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
 #: Notices that may wait for one reader; each holds the whole state, so that old ones can go.
 _NOTICES: Final = 32
-#: After so many bytes without a pause the line lets everything else run.
+#: After so many bytes, or pieces, without a pause the line lets everything else run.
 _YIELD_BYTES: Final = 64 * 1024
+_YIELD_PIECES: Final = 64
 #: A repeated refusal is told again only after so many seconds.
 _REFUSAL_PAUSE_S: Final = 1.0
 #: A log's tail and a live stream that meet in fewer bytes than this may do so by chance; more are not looked for.
@@ -184,12 +185,12 @@ class SerialLine:
 
     async def _run(self) -> None:
         try:
-            unpaused = 0
+            size = pieces = 0
             while data := await self._stream.read():
                 self._take(data)
-                unpaused += len(data)
-                if unpaused >= _YIELD_BYTES:
-                    unpaused = 0
+                size, pieces = size + len(data), pieces + 1
+                if size >= _YIELD_BYTES or pieces >= _YIELD_PIECES:
+                    size = pieces = 0
                     await asyncio.sleep(0)  # a stream that always has bytes never waits by itself
         except WireloomError as error:
             log.info("serial line ended", reason=str(error))
