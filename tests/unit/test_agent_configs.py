@@ -99,10 +99,10 @@ async def test_the_first_channel_that_gives_a_configuration_wins_and_the_others_
     host: Host, guest: Guest
 ) -> None:
     async with Agent(host).alive() as agent:
-        await run(agent, make_lab(router()))
+        await run(agent, make_lab(router(mgmt_ipv4="172.30.0.9")))
         answer = await agent.config_questions.extract(question())
         assert (answer.text, answer.sha256, answer.channel) == (TEXT, digest(TEXT), "exec")
-        assert list(answer.tried) == ["ssh"]
+        assert answer.tried == {"ssh": "there is no SSH here"}
 
 
 async def test_a_text_that_is_no_configuration_hands_over_to_the_next_channel(host: Host, guest: Guest) -> None:
@@ -113,6 +113,7 @@ async def test_a_text_that_is_no_configuration_hands_over_to_the_next_channel(ho
         host.worlds["alpha"].runtimes[runtime.runtime_id].storage["/saved"] = TEXT.encode()
         answer = await agent.config_questions.extract(question())
         assert answer.channel == "file"
+        assert list(answer.tried) == ["exec"]  # over SSH the node cannot be reached at all
         assert "its end is missing" in answer.tried["exec"]
 
 

@@ -42,11 +42,13 @@ class Extraction:
                 hint="upload one with `wireloom configs upload`, or give the device an `extract` chain",
             )
         tried: dict[str, str] = {}
+        lacking = {_label(step, {}): self._channels.lacks(target, step) for step in node.extract.steps}
+        steps = [step for step in node.extract.steps if not lacking[_label(step, {})]]
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
-        for position, step in enumerate(node.extract.steps):
+        for position, step in enumerate(steps):
             # A channel that hangs must leave time for those after it.
-            share_s = (deadline - loop.time()) / (len(node.extract.steps) - position)
+            share_s = (deadline - loop.time()) / (len(steps) - position)
             try:
                 text = await self._read(target, step, share_s)
             except WireloomError as error:
@@ -60,13 +62,7 @@ class Extraction:
                 taken_at=self._clock(),
                 given=given,
             )
-        reasons = "; ".join(f"{channel}: {reason}" for channel, reason in tried.items())
-        raise GuestFailed(
-            f"no channel gave a configuration ({reasons})",
-            node=node.name,
-            hint="what was stored before is kept; look at the node with `wireloom console`",
-            details={"tried": tried},
-        )
+        raise _nobody(target, {**{channel: why for channel, why in lacking.items() if why}, **tried})
 
     async def _read(self, target: ChannelTarget, step: Step, timeout_s: float) -> str:
         if timeout_s <= 0:
@@ -101,6 +97,16 @@ class Extraction:
                 f"the configuration was refused (exit code {result.exit_code})", node=node.name, hint=output
             )
         return LoadAnswer(channel=result.channel or node.load[0].channel, tried=dict(outcome.tried), output=output)
+
+
+def _nobody(target: ChannelTarget, tried: dict[str, str]) -> GuestFailed:
+    reasons = "; ".join(f"{channel}: {reason}" for channel, reason in tried.items())
+    return GuestFailed(
+        f"no channel gave a configuration ({reasons})",
+        node=target.node.name,
+        hint="what was stored before is kept; look at the node with `wireloom console`",
+        details={"tried": tried},
+    )
 
 
 def _label(step: Step, tried: dict[str, str]) -> str:
