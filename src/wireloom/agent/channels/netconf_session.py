@@ -78,11 +78,12 @@ class Deframer:
                 if len(self._buffer) >= _HEADER_LONGEST or not _may_be_header(bytes(self._buffer)):
                     raise GuestFailed("the guest broke the framing of NETCONF")
                 return None
+            length, is_end = header[1], header[2]  # before the buffer, which the match looks into, changes
             del self._buffer[: header.end()]
-            if header[2]:
+            if is_end:
                 message, self._message = bytes(self._message), bytearray()
                 return message
-            self._chunk_left = int(header[1])
+            self._chunk_left = int(length)
         return None
 
 
