@@ -19,7 +19,7 @@ from wireloom.api import create_app
 from wireloom.client import Client, Endpoint, find_endpoint
 from wireloom.controller.controller import Controller
 from wireloom.controller.service import ControllerService
-from wireloom.devices import DeviceCatalogue
+from wireloom.devices import DeviceFolder
 from wireloom.errors import (
     Conflict,
     DeadlineExceeded,
@@ -40,6 +40,7 @@ from wireloom.fabric.documents import (
     PruneQuestion,
 )
 from wireloom.fabric.methods import CONSOLE, EXEC, LOG, PRUNE
+from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.views import DeployRequest, OperationState
 from wireloom.paths import Paths
 from wireloom.settings import Settings
@@ -65,7 +66,7 @@ class Api:
             self.settings,
             fabric=self.fabric,
             make_app=create_app,
-            devices=DeviceCatalogue.load(),
+            devices=DeviceFolder(self.settings.paths.device_folder),
             settings_schemas={},
         )
         self.host = Host(self.fabric)
@@ -139,6 +140,40 @@ async def test_each_verb_has_its_method(api: Api) -> None:
     ):
         ended = await api.client.wait(operation, timeout_s=5)
         assert (ended.state, ended.errors) == (OperationState.DONE, ())
+
+
+async def test_devices_are_added_shown_hidden_and_removed(api: Api) -> None:
+    text = "name: box\nhardware: {cpu: 1, memory: 256MB}\nproviders: {libvirt: {image: box.qcow2}}\n"
+    client = api.client
+    added = await client.add_device_file(DeviceFileRequest(text=text))
+    assert (added.name, added.device is not None and added.device.origin) == ("box", "own")
+    override = DeviceFileRequest(text="hardware: {cpu: 2}", kind="override", source="box.yaml")
+    await client.add_device_file(override)
+    details = await client.device("BOX")
+    origins = {item.path: item.origin.layer for item in details.values}
+    assert (details.device.cpu, origins["providers.libvirt.hardware.cpu.default"]) == (2, "override")
+    assert (await client.hide_device("box")).hidden
+    assert not (await client.hide_device("box", hidden=False)).hidden
+    await client.remove_device_file("box", kind="override")
+    assert (await client.device("box")).device.cpu == 1
+    with pytest.raises(InvalidInput) as caught:
+        await client.add_device_file(DeviceFileRequest(text="name: box\nproviders: 3\n", source="mine.yaml"))
+    assert caught.value.details["diagnostics"][0]["file"] == "mine.yaml"
+    (api.settings.paths.device_folder / "torn.yaml").write_text("a: [")
+    assert await client.device_problems() == []
+    assert [item.line for item in await client.device_problems(reload=True)] == [1]
+    await client.remove_device_file("box")
+    with pytest.raises(NotFound):
+        await client.device("box")
+
+
+async def test_a_node_says_where_its_values_come_from(api: Api) -> None:
+    await api.deploy()
+    profile = await api.client.node_profile("pair", "a")
+    assert profile.host == "h1"
+    assert {item.path for item in profile.values} >= {"cpu", "memory", "image", "provider"}
+    with pytest.raises(NotFound):
+        await api.client.node_profile("pair", "nobody")
 
 
 async def test_installation_is_described(api: Api) -> None:

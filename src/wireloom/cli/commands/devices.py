@@ -155,15 +155,27 @@ def _show_details(state: CliState, details: "DeviceDetails") -> None:
 def value_rows(values: "tuple[ValueView, ...]") -> list[tuple[str, str, str]]:
     """Rows of a table of values; what nobody said and is nothing is left out."""
     return [
-        (item.path, _shown(item.value, off=item.origin.off), f"{item.origin.layer} {item.origin.where}".rstrip())
-        for item in values
-        if item.origin.layer != "default" or item.value not in (None, "", 0, [], {}, False)
+        (item.path, _shown(item.value, off=item.origin.off), _place(item)) for item in values if not _says_nothing(item)
     ]
+
+
+def _says_nothing(value: "ValueView") -> bool:
+    """An empty value that nobody wrote, or a bound that is none."""
+    unbounded = value.path.endswith((".minimum", ".maximum")) and not value.value
+    return unbounded or (value.origin.layer == "default" and value.value in (None, "", 0, [], {}, False))
+
+
+def _place(value: "ValueView") -> str:
+    """The device's own file speaks for itself; every other layer is named."""
+    layer, where = value.origin.layer, value.origin.where
+    return where if layer == "device" else f"{layer}: {where}" if where else layer
 
 
 def _shown(value: Any, *, off: bool) -> str:
     if off:
         return "off"
+    if isinstance(value, list | tuple):
+        value = ", ".join(map(str, value))
     lines = str(value).splitlines() or [""]
     text = f"{value:g}" if isinstance(value, float) else lines[0]
     return text if len(lines) == 1 and len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 2]} …"
