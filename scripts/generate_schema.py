@@ -38,8 +38,9 @@ server put this on the first line:
 
 ## Rules
 
-* **What wins.** A setting of the node wins over `defaults`, and `defaults` over the device. `env`, `labels` and
-  `settings` are merged key by key, lists are replaced.
+* **What wins.** A setting of the node wins over `defaults`, `defaults` over what the device says of the image, and that
+  over the device. `env`, `labels` and `settings` are merged key by key, lists are replaced, and `null` in `settings`
+  turns one off. `wireloom inspect LAB NODE` says where each value comes from.
 * **Names** of labs and nodes become host names: letters, digits and hyphens, at most 63, no two the same but for case.
 * **Interfaces** in links are written as the vendor writes them, in a short form of that, or as the kernel names them.
   Case does not matter. The management port takes no link, and each port at most one.

@@ -10,8 +10,10 @@ PACKAGES=(
 	gcc libc6-dev libvirt-dev pkg-config
 	# to build the reference images
 	binutils cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common syslinux-efi zstd
-	# to test
-	iputils-ping shellcheck
+	# to test: readers of the media that we build, and what cloud-init's check of its files needs
+	genisoimage iputils-ping shellcheck xorriso
+	python3-configobj python3-jinja2 python3-jsonpatch python3-jsonschema python3-oauthlib python3-requests
+	python3-serial python3-yaml
 	ca-certificates procps
 )
 
@@ -61,6 +63,21 @@ install_packages() {
 	[ ${#missing[@]} -eq 0 ] || remember packages "${missing[@]}"
 	[ "$code" -eq 0 ] || return "$code"
 	note "${#missing[@]} installed"
+}
+
+# unpack_cloud_init - cloud-init beside the system, for the check of its own files. Installed, it would look at the next
+# boot for a configuration of this very machine.
+unpack_cloud_init() {
+	local folder=$BUILD/cloud-init
+	if [ -d "$folder/usr/lib/python3/dist-packages/cloudinit" ]; then
+		note "all there"
+		return 0
+	fi
+	rm -rf "$folder"
+	mkdir -p "$folder"
+	(cd "$folder" && apt-get -q -o APT::Sandbox::User=root download cloud-init && dpkg-deb --extract ./cloud-init_*.deb .)
+	rm -f "$folder"/cloud-init_*.deb
+	note "unpacked"
 }
 
 purge_packages() {
