@@ -270,6 +270,17 @@ def test_a_session_that_was_open_is_left_open() -> None:
     assert console.outcome().prompt == "exec"
 
 
+def test_what_goes_wrong_while_leaving_does_not_undo_the_answers() -> None:
+    cli = plain(leave=("exit",), reactions=(Reaction(name="bye", when="panic", fail="crashed"),))
+    console = Console(cli, "show", leave=True)
+    console.prints("word\r\nr1#")
+    console.dialogue._asked = True  # somebody logged in
+    console.passes(1)
+    assert console.prints("show\r\nanswer\r\nr1#") == "exit\r"
+    console.prints("exit\r\nkernel panic\r\n")
+    assert console.outcome().answers[0].text == "answer"
+
+
 def test_a_move_that_does_not_move_is_a_failure_with_what_the_device_said() -> None:
     console = Console(SHELL, Line("x", prompt="config"))
     console.prints("r1#")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from enum import Enum
 
 from wireloom.dialogue.echo import Echo
 from wireloom.dialogue.reader import ReadLine
@@ -10,8 +10,19 @@ from wireloom.dialogue.terminal import Terminal
 
 __all__ = ["PartingKind", "Step"]
 
-#: Whether the line is one of leaving, which cannot fail: on the way back to the first prompt, or out of the session.
-PartingKind = Literal["", "moves", "leaves"]
+
+class PartingKind(Enum):
+    """Whether the line is one of leaving, which cannot fail."""
+
+    NO = 0
+    #: On the way back to the prompt that was found.
+    MOVES = 1
+    #: Out of the session.
+    LEAVES = 2
+
+    def __bool__(self) -> bool:
+        return self is not PartingKind.NO
+
 
 #: A larger answer is no configuration, but something that never ends.
 _OUTPUT_LIMIT = 16 * 1024 * 1024
