@@ -101,4 +101,4 @@ def test_a_node_that_stays_off_needs_no_image() -> None:
 def test_more_cores_than_the_host_has_is_a_warning() -> None:
     findings = check([Candidate(spec(cpu=8), "h1")], facts(), {})
     assert not findings.problems
-    assert findings.warnings == ["a has 8 cores, and its host h1 only 2: it will be slow"]
+    assert findings.warnings == ["a wants 8 cores, and its host h1 has 2: it gets no more"]

@@ -5,7 +5,7 @@ A finding stops the node that it concerns and no other; it says what to do. Warn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
@@ -69,7 +69,7 @@ def check(
             findings.problems[candidate.spec.name] = problem
     _block_dependents(candidates, findings)
     findings.warnings += _memory_warnings(facts, used)
-    findings.warnings += _core_warnings(candidates, facts)
+    findings.warnings += _core_warnings(candidates, facts, findings.problems)
     return findings
 
 
@@ -224,8 +224,10 @@ def _memory_warnings(facts: Mapping[str, HostFacts], used: Mapping[str, int]) ->
             yield f"nodes on {name} may use {used[name]} MiB of memory together, and it has {host.memory_mb} MiB"
 
 
-def _core_warnings(candidates: Iterable[Candidate], facts: Mapping[str, HostFacts]) -> Iterable[str]:
+def _core_warnings(
+    candidates: Iterable[Candidate], facts: Mapping[str, HostFacts], refused: Container[str]
+) -> Iterable[str]:
     for candidate in candidates:
         host, node = facts.get(candidate.host or ""), candidate.spec
-        if host is not None and candidate.power == "on" and node.cpu > host.cpus:
-            yield f"{node.name} has {node.cpu:g} cores, and its host {host.host} only {host.cpus}: it will be slow"
+        if host is not None and candidate.power == "on" and node.cpu > host.cpus and node.name not in refused:
+            yield f"{node.name} wants {node.cpu:g} cores, and its host {host.host} has {host.cpus}: it gets no more"
