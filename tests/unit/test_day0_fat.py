@@ -82,7 +82,7 @@ def test_impossible_labels_are_refused(label: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["", "/", "../x", "a/../b", "a:b", "a*", 'a"b', "a\nb", "a.", "a ", " a", "x" * 256, "\udc80"],
+    ["", "/", "../x", "a/../b", "a:b", "a*", 'a"b', "a\nb", "a.", "a ", " a", "x" * 256, "\udc80", "\U00010000"],
 )
 def test_impossible_paths_are_refused(path: str) -> None:
     with pytest.raises(InvalidInput):

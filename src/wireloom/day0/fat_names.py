@@ -58,11 +58,10 @@ def _checked(path: str) -> tuple[str, ...]:
 
 
 def _is_name(name: str) -> bool:
-    try:
-        units = len(name.encode("utf-16-le")) // 2
-    except UnicodeEncodeError:  # half a surrogate pair
+    # Names are UCS-2: a character outside the basic plane would be two to most readers.
+    if len(name) > _NAME_LIMIT or any("\ud800" <= char <= "\udfff" or char > "\uffff" for char in name):
         return False
-    return units <= _NAME_LIMIT and not _NOT_IN_NAMES.search(name) and name[-1] not in ". " and name[0] != " "
+    return not _NOT_IN_NAMES.search(name) and name[-1] not in ". " and name[0] != " "
 
 
 def _name(folder: Folder) -> None:
