@@ -14,6 +14,7 @@ import pytest
 import structlog
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
+from websockets.typing import Subprotocol
 
 from wireloom.api import create_app
 from wireloom.client import Client, Endpoint, find_endpoint
@@ -34,12 +35,15 @@ from wireloom.fabric.documents import (
     ConsoleOpen,
     ExecAnswer,
     ExecQuestion,
+    LinesAnswer,
+    LinesQuestion,
     LogOpen,
     Orphan,
     PruneAnswer,
     PruneQuestion,
 )
-from wireloom.fabric.methods import CONSOLE, EXEC, LOG, PRUNE
+from wireloom.fabric.methods import CONSOLE, EXEC, LINES, LOG, PRUNE
+from wireloom.model.console import Attendee, ConsoleCommand, ConsoleLine, ConsoleNotice
 from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.views import DeployRequest, OperationState
 from wireloom.paths import Paths
@@ -359,7 +363,7 @@ async def test_a_console_carries_bytes_and_sizes_both_ways(api: Api) -> None:
         asked.append(question)
         return stream
 
-    await api.fabric.serve_stream("h1", CONSOLE, serve)
+    await api.fabric.serve_console("h1", CONSOLE, serve)
     console = await api.client.console("pair", "a", columns=132, rows=43, read_only=True)
     assert await console.read() == b"login: "
     await console.write(b"root\x00\xff\n")
@@ -385,7 +389,7 @@ async def test_a_console_that_ends_or_breaks_says_so(api: Api) -> None:
     async def serve(_: ConsoleOpen) -> MemoryStream:
         return next(served)
 
-    await api.fabric.serve_stream("h1", CONSOLE, serve)
+    await api.fabric.serve_console("h1", CONSOLE, serve)
     ended = await api.client.console("pair", "a")
     assert await ended.read() == b""
     broken = await api.client.console("pair", "a")
@@ -393,6 +397,70 @@ async def test_a_console_that_ends_or_breaks_says_so(api: Api) -> None:
         await broken.read()
     with pytest.raises(NotFound):
         await api.client.console("pair", "nobody")
+
+
+async def test_notices_and_commands_travel_beside_the_bytes_for_those_who_want_them(api: Api) -> None:
+    await api.deploy()
+    ada = Attendee(id="1", who="ada", since=1.0)
+    notice = ConsoleNotice(event="asked", text="bob asks", you="1", state=ConsoleLine(writer=ada, attendees=(ada,)))
+    stream = MemoryStream(b"login: ")
+    stream.feed(notice)
+    asked: list[ConsoleOpen] = []
+
+    async def serve(question: ConsoleOpen) -> MemoryStream:
+        asked.append(question)
+        return stream
+
+    async def lines(_: LinesQuestion) -> LinesAnswer:
+        return LinesAnswer(lines=(ConsoleLine(line=1, writer=ada, attendees=(ada,)),))
+
+    await api.fabric.serve_console("h1", CONSOLE, serve)
+    await api.fabric.serve("h1", LINES, lines)
+    console = await api.client.console("pair", "a", line=1, who="ada")
+    assert [await console.receive(), await console.receive()] == [b"login: ", notice]
+    assert notice.writing
+    await console.command(ConsoleCommand(do="give", to="2"))
+    async with asyncio.timeout(5):
+        await stream.arrived.wait()
+    assert stream.commands == [ConsoleCommand(do="give", to="2")]
+    assert (asked[0].line, asked[0].who, asked[0].notices) == (1, "ada", True)
+    await console.close()
+    (line,) = await api.client.console_lines("pair", "a")
+    assert (line.line, line.writer) == (1, ada)
+
+
+@pytest.mark.parametrize("text", ["hello", "[]", '{"columns": 0, "rows": 5}', '{"do": "steal"}', '{"rows": 5}'])
+async def test_a_text_message_that_nobody_knows_ends_the_console_with_the_reason(api: Api, text: str) -> None:
+    await api.deploy()
+
+    async def serve(_: ConsoleOpen) -> MemoryStream:
+        return MemoryStream()
+
+    await api.fabric.serve_console("h1", CONSOLE, serve)
+    console = await api.client.console("pair", "a")
+    await console._send(text)
+    with pytest.raises(InvalidInput):
+        await console.read()
+
+
+async def test_a_browser_opens_a_websocket_with_a_ticket_once_and_soon(api: Api) -> None:
+    await api.deploy()
+    address = api.client.endpoint.url.replace("http", "ws") + "/api/v1/stream?lab=pair"
+    headers = {"Authorization": f"Bearer {api.client.endpoint.token}"}
+    async with httpx.AsyncClient(base_url=api.client.endpoint.url + "/api/v1") as plain:
+        assert (await plain.post("/tickets")).status_code == 401
+        ticket = (await plain.post("/tickets", headers=headers)).json()["ticket"]
+        offered = [Subprotocol("wireloom"), Subprotocol(f"ticket.{ticket}")]
+        # Not for requests, which can carry the token.
+        assert (await plain.get("/status", headers={"Sec-WebSocket-Protocol": ", ".join(offered)})).status_code == 401
+    async with connect(address, subprotocols=offered, proxy=None) as socket:
+        assert socket.subprotocol == "wireloom"
+        assert json.loads(await socket.recv())["type"] == "host"
+    for used_or_wrong in (offered, [Subprotocol("wireloom"), Subprotocol("ticket.9999999999.00.ff")]):
+        with pytest.raises(InvalidStatus) as refused:
+            async with connect(address, subprotocols=used_or_wrong, proxy=None):
+                pass
+        assert refused.value.response.status_code == 401
 
 
 async def test_prune_reports_by_host_and_knows_the_labs(api: Api) -> None:
