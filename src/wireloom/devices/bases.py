@@ -40,21 +40,20 @@ class Bases:
         if not name or not isinstance(found.root, Tree):
             return found
         trail = (*trail, _word(found.root, "name"))
-        base = self._root(name, trail)
-        if not isinstance(base, Tree):
-            if name in trail:
-                return _wrong(found, f"devices extend each other: {' → '.join((*trail, name))}", "extend another one")
-            known = [*self._documents, *self._known]
-            return _wrong(found, f"there is no device {name!r} to extend", did_you_mean(name, known))
-        kept = replace(base, entries={key: entry for key, entry in base.entries.items() if key not in _OWN})
-        return replace(found, root=merged(kept, found.root))
-
-    def _root(self, name: str, trail: tuple[str, ...]) -> Node | None:
         here = self._documents.get(name)
         # A device that replaces the one that it extends means the older one.
-        if here is not None and name not in trail:
-            return self._complete(here, trail).root
-        return self._known.get(name)
+        base = None if here is None or name in trail else self._complete(here, trail)
+        root = self._known.get(name) if base is None else base.root
+        if isinstance(root, Tree):
+            kept = replace(root, entries={key: entry for key, entry in root.entries.items() if key not in _OWN})
+            return replace(found, root=merged(kept, found.root))
+        if base is not None:
+            why = base.diagnostics[-1].message if base.diagnostics else "it is empty"
+            return _wrong(found, f"{name!r} cannot be extended: {why}")
+        if name in trail:
+            return _wrong(found, f"devices extend each other: {' → '.join((*trail, name))}", "extend another one")
+        known = [*self._documents, *self._known]
+        return _wrong(found, f"there is no device {name!r} to extend", did_you_mean(name, known))
 
 
 def _word(root: Node | None, key: str) -> str:
@@ -62,7 +61,8 @@ def _word(root: Node | None, key: str) -> str:
     return entry.value.text if entry is not None and isinstance(entry.value, Scalar) else ""
 
 
-def _wrong(found: Document, message: str, suggestion: str) -> Document:
+def _wrong(found: Document, message: str, suggestion: str = "") -> Document:
+    """``found`` as a file that cannot be read, so that nothing else is said of what would come from its base."""
     place = found.root.entries["extends"].value.start if isinstance(found.root, Tree) else None
     finding = Diagnostic(
         file=found.file,
@@ -72,4 +72,4 @@ def _wrong(found: Document, message: str, suggestion: str) -> Document:
         message=message,
         suggestion=suggestion,
     )
-    return replace(found, diagnostics=(*found.diagnostics, finding))
+    return replace(found, root=None, diagnostics=(*found.diagnostics, finding))
