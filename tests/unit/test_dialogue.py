@@ -258,6 +258,34 @@ def test_a_refused_line_ends_the_script_unless_told_otherwise() -> None:
         assert talked.outcome.refused == talked.outcome.answers[0]
 
 
+def _banner() -> Guest:
+    text = {"*": ("\r\n", "text"), "^": ("\r\nr1(config)#", "config")}
+    replies = {
+        "exec": {"conf": ("\r\nr1(config)#", "config")},
+        "config": {
+            "banner motd ^": ("\r\nEnter TEXT message.  End with the character '^'.\r\n", "text"),
+            "hostname r1": ("\r\nr1(config)#", "config"),
+            "end": ("\r\nr1#", "exec"),
+        },
+        "text": text,
+    }
+    return Guest(boot="r1#", state="exec", replies=replies)
+
+
+def test_lines_of_a_text_are_typed_without_a_prompt_until_it_ends() -> None:
+    texts = ("banner motd ^", "Welcome to r1#", "", "r1(config)#", "^", "hostname r1")
+    script = Script(tuple(Line(text, prompt="config") for text in texts))
+    talked = talk(plain(open_text=("^Enter TEXT message",)), _banner(), script)
+    assert talked.typed == ["conf", *texts, "end"]
+    assert len(talked.outcome.answers) == len(texts)
+
+
+def test_a_text_that_is_not_ended_is_a_failure() -> None:
+    script = Script((Line("banner motd ^", prompt="config"), Line("Welcome", prompt="config")))
+    with pytest.raises(GuestFailed, match="waits for the end of a text"):
+        _ = talk(plain(open_text=("^Enter TEXT message",)), _banner(), script).outcome
+
+
 def test_a_session_that_was_open_is_left_open() -> None:
     console = Console(plain(leave=("exit",)), "show", leave=True)
     console.prints("r1(config)#")
@@ -271,10 +299,12 @@ def test_a_session_that_was_open_is_left_open() -> None:
 
 
 def test_what_goes_wrong_while_leaving_does_not_undo_the_answers() -> None:
-    cli = plain(leave=("exit",), reactions=(Reaction(name="bye", when="panic", fail="crashed"),))
+    ask = Reaction(name="user", when="^login: *$", send="admin", phase="login")
+    cli = plain(leave=("exit",), reactions=(ask, Reaction(name="bye", when="panic", fail="crashed")))
     console = Console(cli, "show", leave=True)
-    console.prints("word\r\nr1#")
-    console.dialogue._asked = True  # somebody logged in
+    console.prints("login: ")
+    console.passes(1)
+    console.prints("admin\r\nr1#")
     console.passes(1)
     assert console.prints("show\r\nanswer\r\nr1#") == "exit\r"
     console.prints("exit\r\nkernel panic\r\n")

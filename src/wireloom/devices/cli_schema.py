@@ -84,6 +84,7 @@ class CliFile(FileModel):
     leave: list[str] = Field([], description="lines typed at the end")
     errors: list[Regex] = Field([], description="lines by which a command is refused")
     noise: list[Regex] = Field([], description="lines that come in between and belong to no command")
+    open_text: list[Regex] = Field([], description="lines after which further lines are taken without a prompt")
     step_timeout: Annotated[float, Field(gt=0)] = Field(30, description="seconds for one step, on native speed")
     overall_timeout: Annotated[float, Field(gt=0)] = Field(600, description="seconds for a dialogue, on native speed")
 
@@ -137,6 +138,7 @@ class CliFile(FileModel):
             leave=tuple(self.leave),
             errors=tuple(self.errors),
             noise=tuple(self.noise),
+            open_text=tuple(self.open_text),
             step_timeout_s=self.step_timeout,
             overall_timeout_s=self.overall_timeout,
         )

@@ -19,11 +19,16 @@ class AwaitLogin:
 
 @dataclass(frozen=True, slots=True)
 class TypeLine:
-    """Type ``text`` and wait for a prompt; ``timeout_s`` on native speed, 0: as the command line says."""
+    """Type ``text`` and wait for a prompt.
+
+    :ivar timeout_s: on native speed; 0: as the command line says.
+    :ivar into_text: the device takes a text, and shows a prompt only when this line ends it.
+    """
 
     text: str
     timeout_s: float = 0
     secret: bool = False
+    into_text: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ Request = AwaitLogin | TypeLine | Parting
 class Reached:
     """A prompt was reached.
 
-    :ivar prompt: its name; empty when a parting ended in silence.
+    :ivar prompt: its name; empty when there is none: the device takes a text, or a parting ended in silence.
     :ivar output: what was printed on the way.
     :ivar asked: the device asked something on the way, and it was answered.
     """
@@ -91,6 +96,10 @@ class Flow:
             self.answers.append(answer)
             if answer.refused and self._script.stop_on_refusal:
                 break
+        if not self.at:
+            raise GuestFailed(
+                "the device waits for the end of a text that was begun", hint="end the text in its last line"
+            )
         if self._script.leave:
             yield from self._leave()
 
@@ -118,8 +127,10 @@ class Flow:
     def _answer(self, line: Line) -> Generator[Request, Reached, Answer]:
         while True:
             try:
-                yield from self._go(line.prompt or self._cli.home)
-                reached = yield TypeLine(line.text, line.timeout_s, line.secret)
+                into_text = not self.at
+                if not into_text:
+                    yield from self._go(line.prompt or self._cli.home)
+                reached = yield TypeLine(line.text, line.timeout_s, line.secret, into_text)
                 break
             except SessionLost:
                 yield from self._enter()

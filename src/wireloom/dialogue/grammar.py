@@ -38,6 +38,7 @@ class Grammar:
         self._prompts = tuple((prompt, _compiled(cli, prompt.pattern)) for prompt in cli.prompts)
         self._reactions = tuple((reaction, _compiled(cli, reaction.when)) for reaction in cli.reactions)
         self._errors = tuple(_compiled(cli, pattern) for pattern in cli.errors)
+        self._open_text = tuple(_compiled(cli, pattern) for pattern in cli.open_text)
         self._noise = tuple(_compiled(cli, pattern) for pattern in cli.noise)
         for reaction in cli.reactions:
             if reaction.recovery and reaction.recovery not in self.recoveries:
@@ -67,6 +68,10 @@ class Grammar:
     def refused(self, line: str) -> bool:
         """Whether the device refuses a command by this line."""
         return _any(self._errors, line)
+
+    def opens_text(self, line: str) -> bool:
+        """Whether the device says by this line that it takes further ones without a prompt."""
+        return _any(self._open_text, line)
 
     def types(self, reaction: Reaction) -> bool:
         """Whether it types, and so needs the device to wait."""

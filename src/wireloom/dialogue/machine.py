@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from wireloom.dialogue.budget import Budget
-from wireloom.dialogue.flow import AwaitLogin, Flow, Parting, Reached, Request, SessionLost, TypeLine
+from wireloom.dialogue.flow import AwaitLogin, Flow, Parting, Reached, Request, SessionLost
 from wireloom.dialogue.grammar import RELOGIN, Found, grammar_of
 from wireloom.dialogue.reader import Front, Reader, ReadLine
 from wireloom.dialogue.standing import Phase, Standing, for_login, for_prompt, for_reaction
@@ -78,7 +78,7 @@ class Dialogue:
         self._failure: WireloomError | None = None
         self._done = False
         #: What there may be to do, in this order; each says whether it did something.
-        self._acts = (self._end_hold_off, self._type_again, self._look, self._part, self._break_silence)
+        self._acts = (self._end_hold_off, self._type_again, self._look, self._end_in_silence, self._break_silence)
         self._begin(next(self._course))
 
     # ---- what a caller does -----------------------------------------------------------------------------------
@@ -177,7 +177,12 @@ class Dialogue:
         self._looked = (key, standing)
         if self._step is not None and front.number == self._step.number:
             return False  # still the line on which was typed
-        return self._react(front, standing) or self._arrive(front, standing) or self._log_out(front, standing)
+        return (
+            self._react(front, standing)
+            or self._arrive(front, standing)
+            or self._log_out(front, standing)
+            or self._open_text(front, standing)
+        )
 
     def _react(self, front: Front, standing: Standing) -> bool:
         """Answer a question, or take note of a text on which the cursor stands."""
@@ -237,6 +242,17 @@ class Dialogue:
             raise GuestFailed("the session was lost: the device asks for a login again")
         self._budget.use(RELOGIN)
         self._resume(SessionLost())
+        return True
+
+    def _open_text(self, front: Front, standing: Standing) -> bool:
+        """The device says that it takes further lines now, and shows no prompt for them."""
+        step = self._step
+        if step is None or front.unfinished or standing < Standing.SETTLED or front.number < step.number:
+            return False
+        if not step.echoed or not self._grammar.opens_text(front.text):
+            return False
+        self._step = None
+        self._resume(Reached(output=step.output(self._prompt_texts)))
         return True
 
     # ---- reactions and recoveries -----------------------------------------------------------------------------
@@ -331,18 +347,27 @@ class Dialogue:
         if isinstance(request, AwaitLogin):
             self._phase, self._asked = "login", False
             return
-        allowed_s, parting = 0.0, PartingKind.NO
-        if isinstance(request, TypeLine):
-            allowed_s = request.timeout_s
-            if request.secret:
-                self._secrets.add(request.text)
-        elif isinstance(request, Parting):
+        if isinstance(request, Parting):
             parting = PartingKind.MOVES if request.moves else PartingKind.LEAVES
-        self._open_step(request.text, (allowed_s or self._cli.step_timeout_s) * self._slow, parting)
+            self._open_step(request.text, self._cli.step_timeout_s * self._slow, parting)
+            return
+        if request.secret:
+            self._secrets.add(request.text)
+        allowed_s = (request.timeout_s or self._cli.step_timeout_s) * self._slow
+        self._open_step(request.text, allowed_s, into_text=request.into_text)
 
-    def _open_step(self, text: str, allowed_s: float, parting: PartingKind) -> None:
-        terminal, deadline = self._reader.terminal, self._now + allowed_s
-        self._step = Step(text, self._prompt_text, terminal, allowed_s=allowed_s, deadline=deadline, parting=parting)
+    def _open_step(
+        self, text: str, allowed_s: float, parting: PartingKind = PartingKind.NO, *, into_text: bool = False
+    ) -> None:
+        self._step = Step(
+            text,
+            self._prompt_text,
+            self._reader.terminal,
+            allowed_s=allowed_s,
+            deadline=self._now + allowed_s,
+            parting=parting,
+            into_text=into_text,
+        )
         self._type(text)
 
     def _type_again(self) -> bool:
@@ -359,19 +384,25 @@ class Dialogue:
             self._out += self._cli.line_end.encode()
         self._heard_at = self._now
 
-    def _part(self) -> bool:
-        """End a line of parting when nothing comes any more."""
+    def _end_in_silence(self) -> bool:
+        """End a line of parting, or one that is part of a text, when nothing comes any more."""
         step = self._step
-        if step is None or not step.parting or self._now < self._parts_at(step):
+        silent_at = None if step is None else self._silent_at(step)
+        if silent_at is None or self._now < silent_at:
             return False
         self._step = None
         self._resume(Reached())
         return True
 
-    def _parts_at(self, step: Step) -> float:
-        if step.parting is PartingKind.MOVES:
-            return step.deadline
-        return min(self._heard_at + _PARTING_SILENCE_S * self._factor, step.deadline)
+    def _silent_at(self, step: Step) -> float | None:
+        """When silence ends ``step``; ``None``: it needs a prompt."""
+        if step.into_text:
+            # Its line must have ended, and the cursor stand at the beginning of the next.
+            ended = self._reader.terminal.number > step.number and not self._reader.terminal.text.strip()
+            return self._heard_at + Standing.SETTLED.seconds * self._factor if ended else None
+        if step.parting is PartingKind.LEAVES:
+            return min(self._heard_at + _PARTING_SILENCE_S * self._factor, step.deadline)
+        return step.deadline if step.parting else None
 
     # ---- time and failures ------------------------------------------------------------------------------------
 
@@ -379,7 +410,9 @@ class Dialogue:
         yield self._deadline
         step = self._step
         if step is not None:
-            yield self._parts_at(step) if step.parting else step.deadline
+            yield step.deadline
+            if (silent_at := self._silent_at(step)) is not None:
+                yield silent_at
             if step.retype_at is not None:
                 yield step.retype_at
         if self._held is not None:

@@ -32,6 +32,7 @@ class Step:
     """Collects the output of a line that is being typed now.
 
     :param prompt: text of the prompt at which it is typed.
+    :param into_text: it is part of a text, so that no prompt need follow.
     :param parting: nothing is collected, and it may end without a prompt.
     :ivar number: the terminal line on which was typed; the answer begins on a later one.
     :ivar allowed_s: seconds that the device has for each answer; ``deadline`` is when the one at hand is due.
@@ -41,12 +42,21 @@ class Step:
     """
 
     def __init__(
-        self, typed: str, prompt: str, terminal: Terminal, *, allowed_s: float, deadline: float, parting: PartingKind
+        self,
+        typed: str,
+        prompt: str,
+        terminal: Terminal,
+        *,
+        allowed_s: float,
+        deadline: float,
+        parting: PartingKind = PartingKind.NO,
+        into_text: bool = False,
     ) -> None:
         self.typed = typed
         self.allowed_s = allowed_s
         self.deadline = deadline
         self.parting = parting
+        self.into_text = into_text
         self.number = terminal.number
         self.retype_after: float | None = None
         self.retype_at: float | None = None

@@ -96,6 +96,8 @@ class Cli(Value):
     :ivar leave: lines typed at the end, so that the next one finds a login or a plain prompt.
     :ivar errors: regexes of output lines by which the device refuses a command.
     :ivar noise: regexes of lines that come in between (syslog); they are taken out of a command's output.
+    :ivar open_text: regexes of output lines after which the device takes lines without showing a prompt, until one of
+        them ends the text (a banner).
     :ivar step_timeout_s: for one step to end in a prompt; ``overall_timeout_s`` for a whole dialogue; both on native
         speed.
     """
@@ -111,6 +113,7 @@ class Cli(Value):
     leave: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
     noise: tuple[str, ...] = ()
+    open_text: tuple[str, ...] = ()
     step_timeout_s: float = 30
     overall_timeout_s: float = 600
 
