@@ -224,3 +224,18 @@ def test_every_value_says_where_it_comes_from(tmp_path: Path, boxed: DeviceFolde
 def test_purposes_are_said_with_their_chains() -> None:
     found = purposes(DeviceCatalogue.load().get("frr").on("docker"))
     assert {"console", "ready", "startup configuration", "commands"} <= set(found)
+
+
+def test_a_catalogue_for_some_words_knows_these_devices_as_the_whole_one_does(folder: DeviceFolder) -> None:
+    whole = folder.catalogue()
+    for device in whole:
+        some = folder.catalogue_for([word.upper() for word in (device.name, *device.aliases)])
+        assert some.get(device.name) == device
+        assert len(some) < 10
+
+
+def test_a_catalogue_for_unknown_words_or_beside_own_files_is_the_whole_one(boxed: DeviceFolder) -> None:
+    assert len(boxed.catalogue_for(["frr"])) == len(boxed.catalogue())
+    assert "box" in boxed.catalogue_for(["frr"]).names()
+    empty = DeviceFolder(Path("/nonexistent"))
+    assert len(empty.catalogue_for(["frr", "frrr"])) == len(empty.catalogue())

@@ -19,13 +19,13 @@ def check(request: DeployRequest, paths: Paths) -> dict[str, Any]:
     """
     from wireloom.app import settings_schemas
     from wireloom.devices import DeviceFolder
-    from wireloom.planning.topology import parse_topology
+    from wireloom.planning.topology import devices_named, parse_topology
 
     parsed = parse_topology(
         request.topology,
         source=request.source,
         files=request.files,
-        devices=DeviceFolder(paths.device_folder).catalogue(),
+        devices=DeviceFolder(paths.device_folder).catalogue_for(devices_named(request.topology)),
         settings_schemas=settings_schemas(),
     )
     return {

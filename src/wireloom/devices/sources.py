@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -20,6 +21,7 @@ __all__ = [
     "Sources",
     "builtin_sources",
     "document",
+    "only",
     "read_sources",
 ]
 
@@ -27,6 +29,12 @@ PROVIDERS_FILE: Final = "providers.yaml"
 HIDDEN_FILE: Final = "hidden.yaml"
 CLI_FOLDER: Final = "cli"
 OVERRIDE_FOLDER: Final = "overrides"
+
+#: A value at the top of a file, as our own files write it.
+_NAME: Final = re.compile(r"(?m)^name: *['\"]?([\w.-]+)")
+_EXTENDS: Final = re.compile(r"(?m)^extends: *['\"]?([\w.-]+)")
+_CLI: Final = re.compile(r"(?m)^cli: *['\"]?([\w.-]+)")
+_ALIASES: Final = re.compile(r"(?m)^aliases: *\[([^\]]*)\]")
 
 #: What a file of the user is.
 Kind = Literal["device", "override", "cli"]
@@ -85,6 +93,35 @@ class Sources:
         if kind == "device":
             return replace(self, device=changed)
         return replace(self, override=changed) if kind == "override" else replace(self, cli=changed)
+
+
+def only(sources: Sources, words: Iterable[str]) -> Sources:
+    """The part of ``sources`` that devices called ``words`` need: their files, what these extend, command lines.
+
+    Found by looking at the texts, which is much quicker than reading them all as YAML.
+    """
+    devices = _closure(sources.device, {word.casefold() for word in words})
+    lines = {match[1] for source in devices for match in _CLI.finditer(source.text)}
+    return replace(sources, device=devices, cli=_closure(sources.cli, lines))
+
+
+def _closure(sources: Iterable[SourceText], wanted: set[str]) -> tuple[SourceText, ...]:
+    """Those that one of the words ``wanted`` means, and those that they extend."""
+    by_word = {word: source for source in sources for word in _words(source.text)}
+    found: dict[str, SourceText] = {}
+    waiting = [by_word[word] for word in sorted(wanted) if word in by_word]
+    while waiting:
+        source = waiting.pop()
+        if source.file not in found:
+            found[source.file] = source
+            waiting += [by_word[match[1]] for match in _EXTENDS.finditer(source.text) if match[1] in by_word]
+    return tuple(sorted(found.values(), key=lambda source: source.file))
+
+
+def _words(text: str) -> Iterable[str]:
+    yield from _NAME.findall(text)
+    for written in _ALIASES.findall(text):
+        yield from (word.strip(" '\"\n").casefold() for word in written.split(","))
 
 
 @cache

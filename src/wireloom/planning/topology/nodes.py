@@ -184,7 +184,7 @@ class _OneNode:
             return device.default_provider
         if written in device.providers:
             return written
-        known = {name for item in self._reader.devices for name in item.providers}
+        known = {*device.providers, *self._reader.devices.rules}
         message = (
             f"device {device.name!r} does not run on {written!r}"
             if written in known

@@ -16,7 +16,7 @@ from wireloom.planning.topology.names import check_name
 from wireloom.planning.topology.nodes import NodeReader, check_cycles, check_waits
 from wireloom.yamlfile import Bound, bind, read_yaml
 
-__all__ = ["ParsedTopology", "parse_topology", "startup_config_paths"]
+__all__ = ["ParsedTopology", "devices_named", "parse_topology", "startup_config_paths"]
 
 _SHOWN: Final = 3
 
@@ -65,6 +65,15 @@ def startup_config_paths(text: str, *, source: str = "topology.yml") -> tuple[st
     holders = [bound.value.defaults, *(bound.value.nodes or {}).values()]
     startups = (holder.startup_config for holder in holders if holder is not None)
     return tuple(dict.fromkeys(item.path for item in startups if item is not None and item.path is not None))
+
+
+def devices_named(text: str, *, source: str = "topology.yml") -> tuple[str, ...]:
+    """Devices that a topology names, as written, each once. Works on files with mistakes too."""
+    bound = bind(TopologyFields, read_yaml(text, file=source), what="a topology")
+    if bound.value is None:
+        return ()
+    holders = [bound.value.defaults, *(bound.value.nodes or {}).values()]
+    return tuple(dict.fromkeys(holder.device for holder in holders if holder is not None and holder.device is not None))
 
 
 def _read(
