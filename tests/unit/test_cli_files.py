@@ -27,6 +27,7 @@ class Session:
     script: tuple[Line, ...]
     answers: tuple[str, ...]
     state: str = "login"
+    leave: bool = False
 
 
 def _shell(prompt: str, prepare: tuple[str, ...], command: str, answer: str, extra: Replies | None = None) -> Replies:
@@ -202,12 +203,17 @@ SESSIONS = {
             "login": {"": ("\r\nBusyBox v1.36\r\nroot@OpenWrt:/# ", "home")},
             "home": {
                 "*": ("\r\nroot@OpenWrt:/# ", "home"),
-                "uci export": ("\r\npackage system\r\nroot@OpenWrt:/# ", "home"),
+                "uci show": ("\r\nsystem.ntp=timeserver\r\nroot@OpenWrt:/# ", "home"),
+                "uci batch << 'WIRELOOM-END' && uci commit && reload_config": ("\r\n> ", "text"),
             },
+            "text": {"*": ("\r\n> ", "text"), "WIRELOOM-END": ("\r\nroot@OpenWrt:/# ", "home")},
         },
-        typed=(),
-        script=(Line("uci export"),),
-        answers=("package system",),
+        typed=("", "stty cols 1000 2>/dev/null; export PAGER=cat SYSTEMD_PAGER=cat", "uci show",
+               "uci batch << 'WIRELOOM-END' && uci commit && reload_config", "set a.b=c", "set a.d=e", "WIRELOOM-END",
+               "exit"),
+        script=(Line("uci show"), Line("set a.b=c", prompt="configure"), Line("set a.d=e", prompt="configure")),
+        answers=("system.ntp=timeserver", "", ""),
+        leave=True,
     ),
     "srlinux": Session(
         boot="\r\nsrl login: ",
@@ -345,7 +351,7 @@ SESSIONS = {
 def test_a_command_line_is_reached_and_a_command_answers(name: str, cut: Cut) -> None:
     session = SESSIONS[name]
     guest = Guest(boot=session.boot, state=session.state, replies=session.replies)
-    script = Script(session.script, leave=False)
+    script = Script(session.script, leave=session.leave)
     talked = talk(command_line(name), guest, script, VALUES, cut=cut)
     assert tuple(answer.text for answer in talked.outcome.answers) == session.answers
     assert not any(answer.refused for answer in talked.outcome.answers)

@@ -287,4 +287,5 @@ def test_what_a_device_shows_is_a_configuration_that_does_not_change_by_itself(n
     device = CATALOGUE.get(name)
     kept = clean(device.extract, CONFIGURATIONS[name])
     assert re.search("Last c|bytes$|^!Time|buildno|checksum", kept, re.MULTILINE) is None
-    assert kept == clean(device.extract, kept)
+    if "^end$" not in device.extract.drop:
+        assert kept == clean(device.extract, kept)
