@@ -279,7 +279,7 @@ async def test_what_goes_on_at_a_line_is_one_line_on_the_screen_with_the_key_tha
     seen = await screen(terminal, b"r1#", b"[wireloom: bob asks for the keyboard; Ctrl-] g passes it on]")
     assert b"you have" not in seen
     stream.output.put_nowait(notice("lost", "bob has the keyboard now; you are reading along"))
-    await screen(terminal, b"reading along; Ctrl-] a asks for it]")
+    await screen(terminal, b"reading along; Ctrl-] a asks for the keyboard]")
     os.write(terminal.person, b"\x1da\x1dt\x1dg\x1dw\x1d?\x1dq")
     await session
     assert [command.do for command in stream.commands] == ["ask", "take", "give"]

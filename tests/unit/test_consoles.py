@@ -197,7 +197,7 @@ async def test_typing_out_of_turn_is_a_notice_for_a_person_and_not_the_end_of_th
         await person.write(b"b")
     (refused,) = await told(bob)
     assert (refused.event, held.far.typed) == ("refused", b"")
-    assert refused.text == "ada is typing; ask for the keyboard to type yourself"
+    assert refused.text == "ada is typing, so what you typed was dropped"
 
 
 async def test_one_who_asks_is_given_the_keyboard_by_its_holder(held: Held) -> None:

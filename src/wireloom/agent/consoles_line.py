@@ -427,5 +427,5 @@ def _refusal(reader: Seat, state: ConsoleLine) -> str:
     if reader.attendee.read_only:
         return "you are watching; you cannot type"
     if state.writer is not None and state.writer.id != reader.attendee.id:
-        return f"{state.writer.who} is typing; ask for the keyboard to type yourself"
+        return f"{state.writer.who} is typing, so what you typed was dropped"
     return "nobody is there who could take the keyboard"

@@ -117,7 +117,7 @@ class Tabs:
         me = notice.state.attendee(notice.you)
         reading = me is not None and not me.read_only and not notice.writing and notice.state.writer is not None
         if reading and notice.event in {"here", "refused", "lost"}:
-            return f"; {self._escape} a asks for it"
+            return f"; {self._escape} a asks for the keyboard"
         return ""
 
 
