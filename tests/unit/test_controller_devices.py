@@ -13,7 +13,7 @@ from wireloom.errors import Conflict, ImageMissing, InvalidInput, NotFound, Unsu
 from wireloom.fabric.documents import ImagesAnswer, ImagesQuestion
 from wireloom.fabric.methods import IMAGES
 from wireloom.model.device_views import DeviceFileRequest
-from wireloom.model.views import DeployRequest, OperationState
+from wireloom.model.views import ActionRequest, DeployRequest, OperationState
 
 BOX = """
 name: box
@@ -50,7 +50,7 @@ async def test_checking_a_file_changes_nothing(rig: Rig) -> None:
 async def test_a_device_of_a_lab_cannot_be_removed(rig: Rig) -> None:
     await add(rig)
     await rig.deploy(LAB)
-    with pytest.raises(Conflict, match="node a of lab lab is a box"):
+    with pytest.raises(Conflict, match=r"lab lab could not go on: .*there is no device 'box'"):
         await rig.controller.devices.remove("box", "device")
     await rig.ended(await rig.controller.labs.destroy("lab"))
     await rig.controller.devices.remove("box", "device")
@@ -83,6 +83,16 @@ async def test_an_override_counts_for_the_next_plan(rig: Rig) -> None:
     await add(rig, "hardware: {memory: {default: 512MB, minimum: 400MB}}", kind="override", source="box.yaml")
     with pytest.raises(InvalidInput, match="300 MiB of memory are too little"):
         await rig.controller.labs.plan(request)
+
+
+async def test_an_override_that_a_lab_could_not_live_with_is_refused(rig: Rig) -> None:
+    await add(rig)
+    await rig.deploy(LAB)
+    demanding = "hardware: {memory: {default: 1GiB, minimum: 512MB}}"
+    with pytest.raises(Conflict, match=r"lab lab could not go on: .*300 MiB of memory are too little"):
+        await add(rig, demanding, kind="override", source="box.yaml")
+    assert rig.controller.devices.details("box").override == ""
+    await rig.ended(await rig.controller.labs.act("lab", ActionRequest(verb="stop")))
 
 
 async def test_hidden_devices_are_listed_as_such_and_can_be_deployed(rig: Rig) -> None:

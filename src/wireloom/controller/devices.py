@@ -9,7 +9,7 @@ import structlog
 from wireloom.controller.board import Board
 from wireloom.controller.topologies import Topologies
 from wireloom.devices.describe import device_details, device_view, node_values, purposes
-from wireloom.devices.folder import DeviceFolder
+from wireloom.devices.folder import Change, DeviceFolder
 from wireloom.errors import Conflict, NotFound, Unsupported
 from wireloom.model.device_views import (
     DeviceDetails,
@@ -74,23 +74,26 @@ class DeviceService:
         )
 
     async def add(self, request: DeviceFileRequest) -> DeviceFileView:
-        """Store a file, or check it. :raises InvalidInput: with every mistake in ``details["diagnostics"]``."""
+        """Store a file, or check it.
+
+        :raises InvalidInput: with every mistake in ``details["diagnostics"]``.
+        :raises Conflict: a lab that is there would not be valid with it.
+        """
         folder = self._own()
         async with self._lock:
-            change = folder.check if request.dry_run else folder.add
-            name = await asyncio.to_thread(change, request.text, kind=request.kind, source=request.source)
+            change = await asyncio.to_thread(folder.addition, request.text, kind=request.kind, source=request.source)
+            await self._refuse_breaking(change)
             if not request.dry_run:
-                await self._read(folder)
-        return self._view(name, request.kind)
+                await self._apply(folder, change)
+        return self._view(change.name, request.kind)
 
     async def remove(self, name: str, kind: FileKind) -> DeviceFileView:
         """Remove an own file. :raises NotFound: there is none. :raises Conflict: a lab or another file needs it."""
         folder = self._own()
         async with self._lock:
-            if kind == "device":
-                await self._refuse_in_use(folder, name)
-            await asyncio.to_thread(folder.remove, name, kind=kind)
-            await self._read(folder)
+            change = await asyncio.to_thread(folder.removal, name, kind=kind)
+            await self._refuse_breaking(change)
+            await self._apply(folder, change)
         return self._view(name, kind)
 
     async def set_hidden(self, name: str, hidden: bool) -> DeviceView:
@@ -114,16 +117,21 @@ class DeviceService:
         self._topologies.use(catalogue)
         log.info("devices read", devices=len(catalogue), problems=len(catalogue.problems))
 
-    async def _refuse_in_use(self, folder: DeviceFolder, name: str) -> None:
-        """A device that would be gone (and not only be the built-in one again) must not be in use."""
-        if await asyncio.to_thread(folder.is_builtin, name):
-            return
-        for lab_id in self._board.lab_ids:
-            snapshot = self._board.snapshot(lab_id)
-            user = next((node for node in snapshot.nodes if node.device == name), None) if snapshot else None
-            if snapshot is not None and user is not None:
+    async def _apply(self, folder: DeviceFolder, change: Change) -> None:
+        await asyncio.to_thread(folder.apply, change)
+        await self._read(folder)
+
+    async def _refuse_breaking(self, change: Change) -> None:
+        """A lab that is valid must stay so: its topology is read again with every verb."""
+        snapshots = (self._board.snapshot(lab_id) for lab_id in self._board.lab_ids)
+        labs = {item.lab.name: item.revision for item in snapshots if item is not None and not item.lab.removing}
+        for lab, revision in labs.items():
+            reason = await asyncio.to_thread(self._topologies.broken_by, change.catalogue, revision)
+            if reason is not None:
                 raise Conflict(
-                    f"node {user.name} of lab {snapshot.lab.name} is a {name}", hint="destroy the lab, or edit the file"
+                    f"lab {lab} could not go on: {reason.message}",
+                    hint="destroy or change the lab first",
+                    details=reason.details,
                 )
 
     def _own(self) -> DeviceFolder:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from wireloom.controller.addresses import management
 from wireloom.controller.store.records import LabSnapshot, RevisionRecord, revision_digest
 from wireloom.devices import DeviceCatalogue
+from wireloom.errors import TopologyInvalid
 from wireloom.model.slice import Slice
 from wireloom.model.topology import Topology
 from wireloom.model.views import ChangeView, LinkRequest
@@ -69,6 +70,24 @@ class Topologies:
         while len(self._parsed) > REMEMBERED:
             self._parsed.popitem(last=False)
         return topology
+
+    def broken_by(self, devices: DeviceCatalogue, revision: RevisionRecord) -> TopologyInvalid | None:
+        """What would be wrong with a stored revision, which is valid now, if ``devices`` were the catalogue."""
+        try:
+            self.parse_revision(revision)
+        except TopologyInvalid:
+            return None
+        try:
+            parse_topology(
+                revision.topology,
+                source=revision.source,
+                files=revision.files,
+                devices=devices,
+                settings_schemas=self._schemas,
+            )
+        except TopologyInvalid as error:
+            return error
+        return None
 
     def parse_revision(self, revision: RevisionRecord) -> Topology:
         """A stored revision. :raises TopologyInvalid: it was valid once, but a device has changed since."""

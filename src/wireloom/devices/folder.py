@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -28,10 +29,20 @@ from wireloom.errors import Conflict, InvalidInput, NotFound
 from wireloom.model.diagnostic import Diagnostic
 from wireloom.yamlfile import Mapping, read_yaml
 
-__all__ = ["DeviceFolder"]
+__all__ = ["Change", "DeviceFolder"]
 
 _FOLDERS: Final[dict[Kind, str]] = {"device": "", "override": OVERRIDE_FOLDER, "cli": CLI_FOLDER}
 _WORDS: Final[dict[Kind, str]] = {"device": "device", "override": "override of a device", "cli": "command line"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One file that comes (or goes, without ``text``), and the ``catalogue`` as it would be."""
+
+    name: str
+    path: Path
+    text: str | None
+    catalogue: DeviceCatalogue
 
 
 class DeviceFolder:
@@ -58,35 +69,53 @@ class DeviceFolder:
                 return some
         return DeviceCatalogue.of(builtin_sources(), [own])
 
-    def is_builtin(self, name: str) -> bool:
-        """Whether a device of this name comes with the program."""
-        return DeviceCatalogue.of(builtin_sources()).find(name) is not None
-
     def check(self, text: str, *, kind: Kind, source: str) -> str:
-        """The name of what ``text`` describes, when it could be added.
-
-        :param source: name of the file, for diagnostics.
-        :raises InvalidInput: with mistakes in ``details["diagnostics"]``.
-        """
-        return self._checked(text, kind, source)[0]
+        """The name of what ``text`` describes, when it could be added. :raises InvalidInput: see :meth:`addition`."""
+        return self.addition(text, kind=kind, source=source).name
 
     def add(self, text: str, *, kind: Kind, source: str) -> str:
         """Store a file, in place of an own one of that name, and return the name. :raises InvalidInput:"""
-        name, path = self._checked(text, kind, source)
-        _write(path, text)
-        return name
+        change = self.addition(text, kind=kind, source=source)
+        self.apply(change)
+        return change.name
 
     def remove(self, name: str, *, kind: Kind) -> None:
-        """Remove an own file. :raises NotFound: there is none. :raises Conflict: other own files need it."""
+        """Remove an own file. :raises NotFound: :raises Conflict: see :meth:`removal`."""
+        self.apply(self.removal(name, kind=kind))
+
+    def addition(self, text: str, *, kind: Kind, source: str) -> Change:
+        """What adding ``text`` would do; nothing is stored.
+
+        :param source: name of the file, for diagnostics.
+        :raises InvalidInput: it, or another file through it, has mistakes: ``details["diagnostics"]`` lists them.
+        """
+        own = read_sources(self._folder)
+        name = _name_in(text, kind, source)
+        present = self._file_of(own, name, kind)
+        others = own if present is None else own.replacing(kind, present, None)
+        after, broken = _effect(others, others.replacing(kind, source, text))
+        refuse_problems(broken)
+        target = self._folder / _FOLDERS[kind] / f"{name}.yaml"
+        return Change(name, target if present is None else Path(present), text, after)
+
+    def removal(self, name: str, *, kind: Kind) -> Change:
+        """What removing an own file would do. :raises NotFound: there is none. :raises Conflict: others need it."""
         own = read_sources(self._folder)
         file = self._file_of(own, name, kind)
         if file is None:
             hint = "built-in devices can be hidden: `wireloom devices hide`" if kind == "device" else ""
             raise NotFound(f"there is no {_WORDS[kind]} {name!r} of your own", hint=hint)
-        broken = self._broken_by(own, own.replacing(kind, file, None))
+        after, broken = _effect(own, own.replacing(kind, file, None))
         if broken:
             raise Conflict(f"{broken[0].file} needs it: {broken[0].message}", hint="change or remove that file first")
-        Path(file).unlink()
+        return Change(name, Path(file), None, after)
+
+    def apply(self, change: Change) -> None:
+        """Store what ``change`` says; it was computed from the folder as it is now."""
+        if change.text is None:
+            change.path.unlink(missing_ok=True)
+        else:
+            _write(change.path, change.text)
 
     def set_hidden(self, name: str, hidden: bool) -> None:
         """Hide a device from lists, or show it. :raises NotFound: no such device."""
@@ -96,24 +125,17 @@ class DeviceFolder:
         lines = (f"  {key}: {'true' if value else 'false'}\n" for key, value in sorted(choices.items()))
         _write(self._folder / HIDDEN_FILE, "hidden:\n" + "".join(lines))
 
-    def _checked(self, text: str, kind: Kind, source: str) -> tuple[str, Path]:
-        own = read_sources(self._folder)
-        name = _name_in(text, kind, source)
-        present = self._file_of(own, name, kind)
-        others = own if present is None else own.replacing(kind, present, None)
-        refuse_problems(self._broken_by(others, others.replacing(kind, source, text)))
-        target = self._folder / _FOLDERS[kind] / f"{name}.yaml"
-        return name, target if present is None else Path(present)
-
-    def _broken_by(self, before: Sources, after: Sources) -> list[Diagnostic]:
-        """Mistakes that ``after`` has and ``before`` has not."""
-        builtin = builtin_sources()
-        known = set(map(str, DeviceCatalogue.of(builtin, [before]).problems))
-        return [item for item in DeviceCatalogue.of(builtin, [after]).problems if str(item) not in known]
-
     def _file_of(self, own: Sources, name: str, kind: Kind) -> str | None:
         """The own file that describes ``name``, whatever it is called."""
         return next((item.file for item in own.of(kind) if _known_name(item, kind) == name), None)
+
+
+def _effect(before: Sources, after: Sources) -> tuple[DeviceCatalogue, list[Diagnostic]]:
+    """The catalogue of ``after``, and its mistakes that that of ``before`` has not."""
+    builtin = builtin_sources()
+    known = set(map(str, DeviceCatalogue.of(builtin, [before]).problems))
+    catalogue = DeviceCatalogue.of(builtin, [after])
+    return catalogue, [item for item in catalogue.problems if str(item) not in known]
 
 
 def _known_name(source: SourceText, kind: Kind) -> str:
