@@ -147,7 +147,7 @@ async def test_two_people_share_a_terminal_and_pass_the_keyboard_on(host: Instal
             assert attendees(host) == [("ada", False), ("bob", True)]
             bob.type(b"\x1dq")
             assert await bob.left() == 0
-        await ada.sees(b"the keyboard is free: type to get it", b"bob@")
+        await ada.sees(b"bob@", b"the keyboard is free: type to get it")
         ada.type(b"\x1dq")
         assert await ada.left() == 0
     assert host.runtimes()["a"], "leaving ends nothing"
