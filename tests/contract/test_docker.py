@@ -8,14 +8,16 @@ import secrets
 import tarfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 from docker_harness import BOOT, IMAGE, DockerHarness, docker, harness
 
+from wireloom.agent.shown_folder import ShownFolder
 from wireloom.errors import Conflict, GuestFailed, ImageMissing, NotPermitted, Unavailable, Unsupported
 from wireloom.model.runtime import ConsoleRequest, EventKind, GuestFile
+from wireloom.model.slice import Bind
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.contract import Provider
 from wireloom.providers.docker import DockerProvider
@@ -94,6 +96,17 @@ async def test_named_capabilities_sysctls_and_mounts_are_granted(rig: Rig) -> No
         mounts = await output(rig, runtime_id, "mount")
         assert "/scratch type tmpfs" in mounts
         assert "size=32768k" in next(line for line in mounts.splitlines() if " /dev/shm " in line)
+
+
+async def test_a_shown_folder_is_the_guests_own_and_closed_on_the_host(rig: Rig) -> None:
+    folder = ShownFolder(rig.folder / "storage", PurePosixPath("/mnt/flash"))
+    folder.put({PurePosixPath("/mnt/flash/startup-config"): b"hostname r1\n"}, 0o644)
+    bind = Bind(source=str(folder.path), target="/mnt/flash")
+    async with rig.booted(rig.spec(binds=(bind,), settings=settings(BOOT, user="1234:1234"))) as runtime_id:
+        assert await output(rig, runtime_id, "cat", "/mnt/flash/startup-config") == "hostname r1\n"
+    async with rig.booted(rig.spec(binds=(bind,), spec_hash="2")) as runtime_id:
+        await output(rig, runtime_id, "sh", "-c", "echo saved >/mnt/flash/startup-config")
+    assert (folder.path / "startup-config").read_text() == "saved\n"
 
 
 async def test_the_gate_cannot_be_changed_by_the_guest(rig: Rig) -> None:

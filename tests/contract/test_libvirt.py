@@ -15,9 +15,9 @@ from xml.etree import ElementTree
 import pytest
 from libvirt_harness import IMAGE_FOLDER, LibvirtHarness, run
 
-from wireloom.day0 import build_iso
+from wireloom.day0 import build_fat, build_iso
 from wireloom.errors import Conflict, ImageMissing, InvalidInput, RuntimeFailed, Unavailable
-from wireloom.model.runtime import EventKind, Medium, RuntimeEvent, RuntimeSpec
+from wireloom.model.runtime import ConsoleRequest, EventKind, Medium, RuntimeEvent, RuntimeSpec
 from wireloom.model.slice import PortIntent
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.libvirt import LibvirtProvider
@@ -159,6 +159,38 @@ async def test_a_guest_takes_its_configuration_from_the_day0_medium(rig: Rig) ->
     async with rig.booted(spec) as runtime_id:
         log = await gather_log(rig.provider, runtime_id, rb"day0-host login:", rig.harness.boot_s)
     assert b"day-0 data applied" in log
+
+
+async def test_every_kind_of_medium_reaches_the_guest_from_files_that_others_cannot_read(rig: Rig) -> None:
+    files = {"x.txt": b"from-the-medium\n"}
+    media = []
+    for kind, attach, content in (
+        ("iso", "cdrom", build_iso("CIDATA", {"hostname": b"day0-host\n"})),
+        ("fat", "usb", build_fat("vmm-data", files, size_mb=1).to_bytes()),
+        ("fat", "disk", build_fat("disk", files, size_mb=2, partition=True).to_bytes()),
+    ):
+        path = rig.folder / f"day0-{attach}"
+        path.touch(0o600)
+        path.write_bytes(content)
+        media.append(Medium.model_validate({"kind": kind, "path": str(path), "attach": attach}))
+    spec = rig.spec(image="frr.qcow2", media=tuple(media), memory_mb=256, smbios={"system.product": "VM-VEX"})
+    async with rig.booted(spec) as runtime_id:
+        await gather_log(rig.provider, runtime_id, rb"day0-host login:", rig.harness.boot_s)
+        console = await rig.provider.console(runtime_id, ConsoleRequest(kind="serial"))
+        for line in (
+            b"root",
+            b"frr",
+            b"cat /sys/class/dmi/id/product_name",
+            b"grep -ac from-the-medium /dev/vdb",
+            b"cat /sys/block/vdb/ro",
+        ):
+            await console.write(line + b"\n")
+            await asyncio.sleep(1)
+        log = await gather_log(rig.provider, runtime_id, rb"(?s)VM-VEX\r.*/dev/vdb\r.*[\r\n]1\r.*vdb/ro\r.*[\r\n]1\r", 30)
+        assert log
+        await console.close()
+        assert all(Path(medium.path).stat().st_uid != 0 for medium in media)
+    assert {Path(medium.path).stat().st_mode & 0o777 for medium in media} == {0o600}
 
 
 async def test_a_folder_that_the_emulator_cannot_enter_is_named(rig: Rig) -> None:

@@ -53,7 +53,7 @@ def test_values_name_what_is_known_of_the_node() -> None:
     assert VALUES["mgmt_netmask"] == "255.255.240.0"
     assert VALUES["mgmt_prefix"] == "20"
     assert (VALUES["gateway"], VALUES["dns"], VALUES["domain"]) == ("172.30.128.1", "172.30.128.1", "lab.wl")
-    assert [port["name"] for port in VALUES["ports"]] == ["Gi0/1", "Gi0/2"]
+    assert [(port["name"], port["linked"]) for port in VALUES["ports"]] == [("Gi0/1", True), ("Gi0/2", True)]
     assert VALUES["authorized_keys"] == KEYS + "\n"
 
 

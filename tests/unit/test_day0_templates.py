@@ -29,6 +29,7 @@ VALUES = {
         ("hostname {{ hostname }}\n", "hostname r1\n"),
         ("{% for p in ports %}\ninterface {{ p.name }}\n{% endfor %}\nend", "interface eth1\ninterface eth2\nend"),
         ("{% for p in ports %}{{ loop.index }}{{ ',' if not loop.last else '' }}{% endfor %}", "1,2"),
+        ("{% for p in ports if p.index > 1 %}{{ p.name }}{% endfor %}", "eth2"),
         ("{% if mgmt_ipv4 %}ip{% else %}none{% endif %}", "none"),
         ("{{ 'yes' if hostname == 'r1' and ports | length == 2 else 'no' }}", "yes"),
         ("{{ hostname ~ '-' ~ 7 }}", "r1-7"),

@@ -8,7 +8,7 @@
                        ``gateway``, ``dns`` (a name server) and ``domain`` (``lab.wl``)
 ``authorized_keys``    public SSH keys, one a line with a line feed; ``authorized_keys | lines`` is a list
 ``ports``              list of the node's data ports, each with ``name`` (the vendor's), ``guest_name``,
-                       ``index`` (from 1) and ``mac``
+                       ``index`` (from 1), ``mac``, and ``linked`` (spare ports of a machine are not)
 ``config``             the startup configuration, or ``""``; only in templates of day-0 files
 =====================  ==================================================================================
 """
@@ -49,7 +49,13 @@ def template_values(lab: Slice, node: NodeIntent, authorized_keys: str = "") -> 
         "enable_password": node.access.enable_password,
         "authorized_keys": ended(authorized_keys),
         "ports": [
-            {"name": port.name, "guest_name": port.guest_name, "index": port.index, "mac": port.mac}
+            {
+                "name": port.name,
+                "guest_name": port.guest_name,
+                "index": port.index,
+                "mac": port.mac,
+                "linked": port.role == "data",
+            }
             for port in node.ports
             if port.index > 0
         ],

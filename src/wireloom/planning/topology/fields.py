@@ -147,7 +147,10 @@ class _Common(FileModel):
     )
     host: Word | None = Field(None, description="name of the host to run on; placement chooses when it is not given")
     startup_config: StartupField = Field(
-        None, description="the configuration as a block (`|`), or the path of a file, relative to this file"
+        None,
+        description="the configuration as a block (`|`), or the path of a file, relative to this file; `*.j2` is a "
+        "template, and `*.partial` or `*.partial.*` comes after the device's default configuration",
+        examples=["r1.cfg", "spine.cfg.j2", "ntp.partial.cfg"],
     )
     env: TextMap | None = Field(None, description="environment variables")
     binds: list[BindField] | None = Field(
