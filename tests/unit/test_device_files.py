@@ -92,6 +92,11 @@ DIFFERENT = {
 
 #: What only launcher scripts know: the same columns.
 LAUNCHED = (
+    Row("cisco_vios", V, 512, 1, "GigabitEthernet0/1", 15, "GigabitEthernet0/0", "admin/admin", "vios"),
+    Row("cisco_viosl2", V, 768, 1, "GigabitEthernet0/1", 15, "GigabitEthernet0/0", "admin/admin", "viosl2"),
+    Row("cisco_csr1000v-managed", V, 4096, 2, "GigabitEthernet2", 8, "GigabitEthernet1", "admin/admin"),
+    Row("c8000v-managed", V, 5120, 2, "GigabitEthernet2", 9, "GigabitEthernet1", "admin/admin"),
+    Row("fortinet_fortigate-managed", V, 2048, 1, "port2", 12, "port1", ""),
     Row("cisco_titanium", V, 4096, 2, "Ethernet2/1", 32, "mgmt0", "admin/admin", "titanium nxosv"),
     Row("cisco_iosxrv", V, 4096, 1, "GigabitEthernet0/0/0/0", 128, "MgmtEth0/0/CPU0/0", "", "xrv"),
     Row("cisco_xrd_vrouter", V, 10240, 4, "TenGigE0/0/0/0", 8, "MgmtEth0/RP0/CPU0/0", "clab/clab@123"),
