@@ -192,6 +192,16 @@ def test_echoes_are_no_output(echo: str, cut: object) -> None:
     assert console.outcome().answers[0].text == "Gi0 up"
 
 
+def test_output_without_a_line_end_is_told_from_the_prompt_behind_it() -> None:
+    console = Console(SHELL, "cat")
+    console.prints("r1#")
+    console.passes(1)
+    console.prints("cat\r\none\r\nand two:r1#")
+    assert not console.dialogue.done
+    console.passes(1)
+    assert console.outcome().answers[0].text == "one\nand two:"
+
+
 def test_a_device_without_echo_is_understood() -> None:
     console = Console(SHELL, "show")
     console.prints("r1#")

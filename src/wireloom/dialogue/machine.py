@@ -35,6 +35,15 @@ class _Held:
     due: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A prompt on the screen; ``before`` is output that stands before it on its line."""
+
+    name: str
+    text: str
+    before: str = ""
+
+
 class Dialogue:
     """One dialogue with one device.
 
@@ -73,7 +82,7 @@ class Dialogue:
         self._looked: tuple[tuple[int, str, int], Standing] | None = None
         self._asked = False
         self._prompt_text = ""
-        self._prompt_texts: set[str] = set()
+        self._prompts: dict[str, str] = {}  # names by the texts that were seen
         self._out = bytearray()
         self._failure: WireloomError | None = None
         self._done = False
@@ -202,29 +211,43 @@ class Dialogue:
 
     def _arrive(self, front: Front, standing: Standing) -> bool:
         """Take ``front`` for a prompt, which ends the step at hand."""
-        text = front.text.rstrip()
-        known = text in self._prompt_texts
-        if (
-            not (front.unfinished or front.noisy)
-            or front.start >= len(text)
-            or (standing is Standing.NEW and not known)
-        ):
+        if not (front.unfinished or front.noisy) or front.start >= len(front.text.rstrip()):
             return False
-        prompt = self._grammar.prompt_of(front.text) or self._grammar.prompt_of(front.text[front.start :])
-        step = self._step
-        needed = Standing.SETTLED if step is None else for_prompt(front, known=known, echoed=step.echoed)
-        if prompt is None or standing < needed:
+        if standing is Standing.NEW and front.text.rstrip() not in self._prompts:
+            return False
+        shown, step = self._shown_prompt(front), self._step
+        if shown is None or standing < self._needed(front, shown):
             return False
         self._reader.consume(front, len(front.text))
-        self._prompt_text = text
-        self._prompt_texts.add(text)
+        self._prompts[shown.text] = shown.name
+        self._prompt_text = shown.text
         if step is not None and step.retype_after is not None:
             step.retype_at = self._now + step.retype_after
             return True
         self._phase, self._step = "command", None
-        output = () if step is None else step.output(self._prompt_texts)
-        self._resume(Reached(prompt.name, output, asked=self._asked))
+        output = () if step is None else step.output(self._prompts, shown.before)
+        self._resume(Reached(shown.name, output, asked=self._asked))
         return True
+
+    def _shown_prompt(self, front: Front) -> _Shown | None:
+        """The prompt in ``front``: all of it, what follows an answered question, or its end after output."""
+        for text in (front.text, front.text[front.start :]):
+            if prompt := self._grammar.prompt_of(text):
+                return _Shown(prompt.name, text.rstrip())
+        line = front.text.rstrip()
+        if self._step is None or not front.unfinished:
+            return None
+        known = max((text for text in self._prompts if line.endswith(text)), key=len, default="")
+        return _Shown(self._prompts[known], known, line.removesuffix(known)) if known else None
+
+    def _needed(self, front: Front, shown: _Shown) -> Standing:
+        if self._step is None:
+            return Standing.SETTLED
+        return for_prompt(
+            front,
+            known=shown.text in self._prompts and not shown.before,
+            echoed=self._step.echoed,
+        )
 
     def _log_out(self, front: Front, standing: Standing) -> bool:
         """A question of the login after the first prompt: the session has ended, by us or by something else."""
@@ -252,7 +275,7 @@ class Dialogue:
         if not step.echoed or not self._grammar.opens_text(front.text):
             return False
         self._step = None
-        self._resume(Reached(output=step.output(self._prompt_texts)))
+        self._resume(Reached(output=step.output(self._prompts)))
         return True
 
     # ---- reactions and recoveries -----------------------------------------------------------------------------

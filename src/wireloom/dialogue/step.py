@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from enum import Enum
 
 from wireloom.dialogue.echo import Echo
@@ -82,9 +83,12 @@ class Step:
         self._lines.append(read.line.text.rstrip())
         self._size += len(read.line.text) + 1
 
-    def output(self, prompts: set[str]) -> tuple[str, ...]:
-        """What belongs to the answer: not a prompt that was printed twice, nor blank lines around it."""
-        lines = [line for line in self._lines if not line or line not in prompts]
+    def output(self, prompts: Container[str], last: str = "") -> tuple[str, ...]:
+        """What belongs to the answer: not a prompt that was printed twice, nor blank lines around it.
+
+        :param last: what was printed since the last line end.
+        """
+        lines = [line for line in (*self._lines, last) if not line or line not in prompts]
         while lines and not lines[-1]:
             lines.pop()
         first = next((index for index, line in enumerate(lines) if line), 0)
