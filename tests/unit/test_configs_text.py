@@ -154,6 +154,13 @@ def test_configurations_go_to_the_namesake_then_to_the_most_alike_of_the_same_de
     ]
 
 
+def test_the_only_one_left_of_a_device_is_suggested_whatever_its_name() -> None:
+    gone, there = [Keeper("r1", "frr")], [Keeper("edge", "frr"), Keeper("host", "linux")]
+    assert [(item.target, item.why) for item in suggest(gone, there)] == [("edge", "only-one")]
+    assert suggest([*gone, Keeper("r2", "frr")], there) == ()
+    assert suggest(gone, [*there, Keeper("core", "frr")]) == ()
+
+
 # -------------------------------------------------------------------- rules of the store
 
 

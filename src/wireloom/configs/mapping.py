@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,7 +22,7 @@ class Keeper:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """``target`` could take over what ``source`` has; ``why`` is ``same-name`` or ``alike``."""
+    """``target`` could take over what ``source`` has; ``why`` is ``same-name``, ``alike`` or ``only-one``."""
 
     source: str
     target: str
@@ -31,7 +31,8 @@ class Suggestion:
 
 def suggest(sources: Sequence[Keeper], targets: Sequence[Keeper]) -> tuple[Suggestion, ...]:
     """At most one target for each source, and no target twice: the same device under the same name first, then the
-    same device under the name that is most alike. Configurations of one device mean nothing to another.
+    same device under the name that is most alike, then the only one that is left of a device. Configurations of one
+    device mean nothing to another.
     """
     found: list[Suggestion] = []
     free = {target.node: target for target in targets}
@@ -43,10 +44,20 @@ def suggest(sources: Sequence[Keeper], targets: Sequence[Keeper]) -> tuple[Sugge
             del free[source.node]
         else:
             left.append(source)
+    lonely: list[Keeper] = []
     for source in left:
-        names = [name for name, target in free.items() if target.device == source.device]
-        near = difflib.get_close_matches(source.node, names, n=1, cutoff=_ALIKE)
+        near = difflib.get_close_matches(source.node, _of_device(free, source), n=1, cutoff=_ALIKE)
         if near:
             found.append(Suggestion(source.node, near[0], "alike"))
             del free[near[0]]
+        else:
+            lonely.append(source)
+    for source in lonely:
+        names = _of_device(free, source)
+        if len(names) == 1 and sum(other.device == source.device for other in lonely) == 1:
+            found.append(Suggestion(source.node, names[0], "only-one"))
     return tuple(found)
+
+
+def _of_device(keepers: Mapping[str, Keeper], like: Keeper) -> list[str]:
+    return [name for name, keeper in keepers.items() if keeper.device == like.device]

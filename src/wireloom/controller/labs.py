@@ -192,7 +192,7 @@ class LabService:
         self, topology: Topology, before: LabSnapshot | None, nodes: Iterable[NodeRecord]
     ) -> dict[str, str]:
         """Nodes that ``topology`` gives another configuration than they were deployed with; see ``LabEdit``."""
-        if before is None or not before.configs:
+        if before is None:
             return {}
         return superseded_configs(self._topologies.parse_revision(before.revision), topology, before, nodes)
 

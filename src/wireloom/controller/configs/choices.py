@@ -21,9 +21,10 @@ def superseded_configs(
 ) -> dict[str, str]:
     """Nodes, by id, whose topology text gives them another configuration than before, and that one's hash."""
     found: dict[str, str] = {}
+    kept = {node.id for node in before.nodes}
     for node in nodes:
         was, becomes = old.node(node.name), new.node(node.name)
-        if node.id in before.configs and was is not None and becomes is not None and _startup(was) != _startup(becomes):
+        if node.id in kept and was is not None and becomes is not None and _startup(was) != _startup(becomes):
             found[node.id] = _startup(becomes)
     return found
 
@@ -31,7 +32,7 @@ def superseded_configs(
 def kept_configs(before: LabSnapshot | None, superseded: Mapping[str, str]) -> dict[str, ActiveConfig]:
     """What the nodes of ``before`` are made with next, once the topology has superseded some of it."""
     known = before.configs if before is not None else {}
-    return {node_id: ActiveConfig(by_user=True) if node_id in superseded else item for node_id, item in known.items()}
+    return {**known, **{node_id: ActiveConfig(by_user=True) for node_id in superseded}}
 
 
 def superseded_messages(before: LabSnapshot | None, superseded: Mapping[str, str]) -> Iterator[str]:

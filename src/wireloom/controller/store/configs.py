@@ -22,6 +22,7 @@ from wireloom.controller.store.config_records import (
     PolicyRecord,
 )
 from wireloom.controller.store.database import Database
+from wireloom.controller.store.records import LabEdit
 from wireloom.errors import Conflict, NotFound
 from wireloom.model.slice import StoredConfig
 
@@ -228,10 +229,14 @@ def _active(row: Any) -> ActiveConfig:
     return ActiveConfig(stored=stored, by_user=row.origin in {"user", "topology"})
 
 
-async def supersede(connection: AsyncConnection, nodes: Mapping[str, str]) -> None:
-    """The topology's configuration, of this hash, takes the place of these nodes' active revisions."""
-    for node_id, sha256 in nodes.items():
-        await _change(connection, node_id, {"active": None, "origin": "topology", "chosen": sha256})
+async def supersede(connection: AsyncConnection, edit: LabEdit) -> None:
+    """The topology's configuration takes the place of the active revisions of the nodes that ``edit`` names."""
+    for node in edit.nodes:
+        if node.id in edit.superseded:
+            names = {"lab_id": edit.lab.id, "lab": edit.lab.name, "node": node.name, "device": node.device}
+            await _ensured(connection, NodeKey(node_id=node.id, **names))
+            choice = {"active": None, "origin": "topology", "chosen": edit.superseded[node.id]}
+            await _change(connection, node.id, choice)
 
 
 # -------------------------------------------------------------------- inside

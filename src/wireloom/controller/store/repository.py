@@ -107,7 +107,7 @@ class Store:
                 if edit.revision is not None:
                     await connection.execute(insert(tables.revisions).values(edit.revision.model_dump()))
                 await _write_nodes(connection, edit)
-                await configs.supersede(connection, edit.superseded)
+                await configs.supersede(connection, edit)
                 await connection.execute(insert(tables.operations).values(edit.operation.model_dump(mode="json")))
                 row = await connection.execute(select(tables.labs).where(tables.labs.c.id == edit.lab.id))
                 return await _snapshot(connection, row.mappings().one())
