@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import json
 import re
+import tarfile
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
+from ruamel.yaml import YAML
 
 from wireloom.configs import clean
 from wireloom.day0 import build_medium, render_day0, render_smbios
@@ -83,6 +88,69 @@ def _deliver(method: Day0, values: dict[str, Any], config: str | None, device: D
             assert build_medium(method, files).size
         else:
             assert all(path.startswith("/") for path in files)
+
+
+def _written(device: Device, *, managed: bool) -> str:
+    """What the device's default configuration becomes at its place on its first medium."""
+    values = _values(device, managed=managed)
+    config = render(device.default_config, values) if device.default_config else None
+    method = device.day0[0]
+    return render_day0(method, values, config=config, device=device.name)[method.path].decode()
+
+
+BOTH = pytest.mark.parametrize("managed", [True, False], ids=["managed", "alone"])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "name", ["cloud", "freebsd", "cmglinux", "checkpoint", "f5_bigip", "vyos", "cat-sdwan-manager"]
+)
+def test_user_data_is_a_document_that_cloud_init_can_read(name: str, *, managed: bool) -> None:
+    text = _written(CATALOGUE.get(name), managed=managed)
+    assert text.startswith("#cloud-config\n")
+    assert isinstance(YAML(typ="safe").load(text), dict)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "name", ["cat-sdwan-controller", "cat-sdwan-validator", "cat-sdwan-vedge", "cat-sdwan-manager"]
+)
+def test_the_configuration_of_a_controller_is_a_document_in_a_file(name: str, *, managed: bool) -> None:
+    files = YAML(typ="safe").load(_written(CATALOGUE.get(name), managed=managed))["write_files"]
+    content = next(file["content"] for file in files if file["path"] == "/etc/confd/init/zcloud.xml")
+    root = ElementTree.fromstring(content)  # noqa: S314 - our own text
+    found = root.findtext("{http://viptela.com/system}system/{http://viptela.com/system}host-name")
+    assert found == "r1"
+
+
+@BOTH
+@pytest.mark.parametrize("name", ["ftdv", "fmcv"])
+def test_the_first_settings_of_a_firewall_are_json_after_a_line(name: str, *, managed: bool) -> None:
+    head, _, body = _written(CATALOGUE.get(name), managed=managed).partition("\n")
+    assert head.startswith("#")
+    assert json.loads(body)["EULA"] == "accept"
+    assert json.loads(body).get("IPv4Addr", "") == (MANAGED["mgmt_ipv4"] if managed else "")
+
+
+def test_a_preamble_comes_before_the_configuration_and_writes_a_program() -> None:
+    text = _written(CATALOGUE.get("cisco_n9kv"), managed=True)
+    assert text.index("wl_boot.py") < text.index("interface mgmt0")
+    program = "\n".join(re.findall(r"^echo '(.*)' >>? bootflash:wl_boot\.py$", text, re.MULTILINE))
+    compile(program, "wl_boot.py", "exec")
+    assert program.count("cli(") == 3
+
+
+@pytest.mark.parametrize("name", ["juniper_vjunosrouter", "juniper_vjunosswitch", "juniper_vjunosevolved"])
+def test_a_switch_in_a_machine_gets_an_archive_with_balanced_braces(name: str) -> None:
+    device = CATALOGUE.get(name)
+    values = _values(device)
+    packed = render_day0(device.day0[0], values, config=render(device.default_config, values))["vmm-config.tgz"]
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        member = archive.extractfile("config/juniper.conf")
+        assert member is not None
+        text = member.read().decode()
+    assert text.count("{") == text.count("}")
+    assert MANAGED["mgmt_ipv4"] in text
 
 
 @EACH
