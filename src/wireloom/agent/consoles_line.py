@@ -227,9 +227,11 @@ class SerialLine:
         state = self.state
         if newcomer is not None:
             self._attached[newcomer].notify("here", _greeting(state, newcomer), None, state)
+        losers = {change.to for change in changes if change.event == "lost"}
         for change in changes:
             for seat, attached in list(self._attached.items()):
-                if (change.to is None or change.to is seat) and seat is not newcomer:
+                known = seat is newcomer or (change.event == "typing" and seat in losers)
+                if (change.to is None or change.to is seat) and not known:
                     attached.notify(change.event, _text(change, seat, state), change.subject, state)
             if change.event == "typing" and change.subject is not None:
                 self._adopt_size(change.subject)
