@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from wireloom.errors import NotFound, TopologyInvalid, Unavailable
 from wireloom.fabric.documents import Event, Orphan
 from wireloom.model.device_views import DeviceView
 from wireloom.model.diagnostic import Diagnostic
+from wireloom.model.runtime import Boot
 from wireloom.model.views import (
     ChangeView,
     DeployRequest,
@@ -177,8 +179,12 @@ class FakeClient:
         for event in [*(await self.events(lab)), live]:
             yield StreamMessage(type="event", data=event.model_dump(mode="json"))
 
-    async def log(self, lab: str, node: str, *, follow: bool = False) -> AsyncIterator[bytes]:
-        self._take("log", lab, node, follow)
+    async def boots(self, lab: str, node: str) -> list[Boot]:
+        self._take("boots", lab, node)
+        return [Boot(number=0, started_at=time.time() - 90), Boot(number=1, started_at=time.time() - 7200)]
+
+    async def log(self, lab: str, node: str, *, follow: bool = False, boot: int = 0) -> AsyncIterator[bytes]:
+        self._take("log", lab, node, follow, boot)
         yield b"boot \xff\n"
 
 
@@ -349,6 +355,21 @@ def test_exec_exits_with_1_when_the_node_cannot_be_reached(client: FakeClient) -
 
 def test_logs_are_copied_byte_for_byte(client: FakeClient) -> None:
     assert wireloom("logs", "demo", "r1").stdout_bytes == b"boot \xff\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "boot"), [((), 0), (("--previous",), 1), (("-b", "-1"), 1), (("--boot=-3",), 3), (("--boot", "0"), 0)]
+)
+def test_logs_of_earlier_boots_are_asked_for(client: FakeClient, options: tuple[str, ...], boot: int) -> None:
+    assert wireloom("logs", "demo", "r1", *options).exit_code == 0
+    assert client.asked == [("log", "demo", "r1", False, boot)]
+
+
+def test_logs_say_of_which_boots_they_are(client: FakeClient) -> None:
+    lines = wireloom("logs", "demo", "r1", "--list").stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == ["0", "-1"]
+    assert [line.split()[-1] for line in lines[1:]] == ["1m30s", "2h00m"]
+    assert [boot["number"] for boot in json.loads(wireloom("logs", "demo", "r1", "--json").stdout)] == [0, 1]
 
 
 def test_events_show_history(client: FakeClient) -> None:

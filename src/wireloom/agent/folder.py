@@ -4,8 +4,8 @@
 
     <data>/nodes/<node id>/
         record.json     identity and counters (see NodeRecord)
-        storage/        disks; survive everything but a wipe
-        media/          day-0 media
+        storage/        disks, and folders shown to the guest; survive everything but a wipe
+        media/          day-0 media, readable by root and the emulator only
         console/ logs/  serial sockets and logs
 
 The folder is found by its name (the immutable node id) and read back after a restart, so it carries the same
