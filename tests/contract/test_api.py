@@ -16,11 +16,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from wireloom.api import create_app
 from wireloom.client import Client, Endpoint, find_endpoint
-from wireloom.controller.controller import Controller
-from wireloom.controller.service import ControllerService
-from wireloom.devices import DeviceFolder
 from wireloom.errors import (
     Conflict,
     DeadlineExceeded,
@@ -32,6 +28,8 @@ from wireloom.errors import (
     Unavailable,
 )
 from wireloom.fabric.documents import (
+    BootsAnswer,
+    BootsQuestion,
     ConsoleOpen,
     ExecAnswer,
     ExecQuestion,
@@ -42,55 +40,20 @@ from wireloom.fabric.documents import (
     PruneAnswer,
     PruneQuestion,
 )
-from wireloom.fabric.methods import CONSOLE, EXEC, LINES, LOG, PRUNE
+from wireloom.fabric.methods import BOOTS, CONSOLE, EXEC, LINES, LOG, PRUNE
 from wireloom.model.console import Attendee, ConsoleCommand, ConsoleLine, ConsoleNotice
-from wireloom.model.device_views import DeviceFileRequest
+from wireloom.model.runtime import Boot
 from wireloom.model.views import DeployRequest, OperationState
 from wireloom.paths import Paths
-from wireloom.settings import Settings
-from wireloom.testing.memory_fabric import MemoryFabric, MemoryStream
+from wireloom.testing.memory_fabric import MemoryStream
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "unit"))
 
-from controller_rig import TWO_NODES, Host, until
+from api_rig import PAIR, Api
+from controller_rig import TWO_NODES, until
 
 #: FastAPI silences it while it builds a body's validator; ours are built later, at their first use.
 pytestmark = pytest.mark.filterwarnings("ignore:The 'alias' attribute")
-
-PAIR = DeployRequest(topology=TWO_NODES)
-
-
-class Api:
-    """A served controller, a client for it, and a host that obeys."""
-
-    def __init__(self, folder: Path) -> None:
-        self.fabric = MemoryFabric()
-        self.settings = Settings(data_dir=folder / "data", run_dir=folder / "run", listen_port=0, host="h1")
-        self.service = ControllerService(
-            self.settings,
-            fabric=self.fabric,
-            make_app=create_app,
-            devices=DeviceFolder(self.settings.paths.device_folder),
-            settings_schemas={},
-        )
-        self.host = Host(self.fabric)
-        self.client: Client
-        self.controller: Controller
-
-    async def run(self) -> AsyncIterator[Api]:
-        controller = self.controller = await self.service.start()
-        agent = asyncio.create_task(self.host.run())
-        try:
-            await until(lambda: "h1" in controller.live.alive)
-            async with Client(find_endpoint({}, self.settings.paths), timeout_s=5) as self.client:
-                yield self
-        finally:
-            agent.cancel()
-            await asyncio.gather(agent, return_exceptions=True)
-            await self.service.stop()
-
-    async def deploy(self) -> None:
-        await self.client.wait(await self.client.deploy(PAIR), timeout_s=5)
 
 
 @pytest.fixture
@@ -144,40 +107,6 @@ async def test_each_verb_has_its_method(api: Api) -> None:
     ):
         ended = await api.client.wait(operation, timeout_s=5)
         assert (ended.state, ended.errors) == (OperationState.DONE, ())
-
-
-async def test_devices_are_added_shown_hidden_and_removed(api: Api) -> None:
-    text = "name: box\nhardware: {cpu: 1, memory: 256MB}\nproviders: {libvirt: {image: box.qcow2}}\n"
-    client = api.client
-    added = await client.add_device_file(DeviceFileRequest(text=text))
-    assert (added.name, added.device is not None and added.device.origin) == ("box", "own")
-    override = DeviceFileRequest(text="hardware: {cpu: 2}", kind="override", source="box.yaml")
-    await client.add_device_file(override)
-    details = await client.device("BOX")
-    origins = {item.path: item.origin.layer for item in details.values}
-    assert (details.device.cpu, origins["providers.libvirt.hardware.cpu.default"]) == (2, "override")
-    assert (await client.hide_device("box")).hidden
-    assert not (await client.hide_device("box", hidden=False)).hidden
-    await client.remove_device_file("box", kind="override")
-    assert (await client.device("box")).device.cpu == 1
-    with pytest.raises(InvalidInput) as caught:
-        await client.add_device_file(DeviceFileRequest(text="name: box\nproviders: 3\n", source="mine.yaml"))
-    assert caught.value.details["diagnostics"][0]["file"] == "mine.yaml"
-    (api.settings.paths.device_folder / "torn.yaml").write_text("a: [")
-    assert await client.device_problems() == []
-    assert [item.line for item in await client.device_problems(reload=True)] == [1]
-    await client.remove_device_file("box")
-    with pytest.raises(NotFound):
-        await client.device("box")
-
-
-async def test_a_node_says_where_its_values_come_from(api: Api) -> None:
-    await api.deploy()
-    profile = await api.client.node_profile("pair", "a")
-    assert profile.host == "h1"
-    assert {item.path for item in profile.values} >= {"cpu", "memory", "image", "provider"}
-    with pytest.raises(NotFound):
-        await api.client.node_profile("pair", "nobody")
 
 
 async def test_installation_is_described(api: Api) -> None:
@@ -337,6 +266,28 @@ async def test_a_log_is_streamed_and_its_errors_are_errors(api: Api) -> None:
     with pytest.raises(GuestFailed, match="never started"):
         await anext(aiter(api.client.log("pair", "a", follow=True)))
     assert [question.follow for question in asked] == [False, True]
+
+
+async def test_earlier_boots_are_listed_and_their_logs_asked_for_by_number(api: Api) -> None:
+    await api.deploy()
+    known = (Boot(number=0, started_at=20.5), Boot(number=1, started_at=10.25))
+    asked: list[int] = []
+
+    async def boots(question: BootsQuestion) -> BootsAnswer:
+        assert question.node_id
+        return BootsAnswer(boots=known)
+
+    async def log(question: LogOpen) -> MemoryStream:
+        asked.append(question.boot)
+        return MemoryStream(b"before", ends=True)
+
+    await api.fabric.serve("h1", BOOTS, boots)
+    await api.fabric.serve_stream("h1", LOG, log)
+    assert tuple(await api.client.boots("pair", "a")) == known
+    assert b"".join([piece async for piece in api.client.log("pair", "a", boot=1)]) == b"before"
+    assert asked == [1]
+    with pytest.raises(InvalidInput):
+        await anext(aiter(api.client.log("pair", "a", boot=-1)))
 
 
 async def test_leaving_a_quiet_log_releases_the_stream(api: Api) -> None:
