@@ -13,7 +13,17 @@ from wireloom.dialogue import Dialogue, Outcome, Script
 from wireloom.model.dialogue import Cli
 from wireloom.yamlfile import bind, read_yaml
 
-__all__ = ["Guest", "Talk", "at_every_byte", "bytewise", "command_line", "cut_once", "talk", "whole"]
+__all__ = [
+    "Guest",
+    "Talk",
+    "at_every_byte",
+    "bytewise",
+    "command_line",
+    "cut_once",
+    "talk",
+    "whole",
+    "written_command_line",
+]
 
 Cut = Callable[[bytes], Iterable[bytes]]
 
@@ -156,11 +166,19 @@ def at_every_byte(length: int) -> Iterator[Cut]:
 @cache
 def command_line(name: str) -> Cli:
     """The command line that ships as ``cli/<name>.yaml``."""
-    return _file(name).value()
+    return _file(_shipped(name)).value()
 
 
-def _file(name: str) -> CliFile:
-    source = files("wireloom.devices").joinpath("cli", f"{name}.yaml")
-    bound = bind(CliFile, read_yaml(source.read_text(), file=str(source)), what="a command line")
+def written_command_line(text: str) -> Cli:
+    """The command line that ``text`` writes down; it may extend a shipped one."""
+    return _file(text).value()
+
+
+def _shipped(name: str) -> str:
+    return files("wireloom.devices").joinpath("cli", f"{name}.yaml").read_text()
+
+
+def _file(text: str) -> CliFile:
+    bound = bind(CliFile, read_yaml(text, file="test.yaml"), what="a command line")
     assert bound.value is not None, bound.sorted_diagnostics()
-    return bound.value.on(_file(bound.value.extends)) if bound.value.extends else bound.value
+    return bound.value.on(_file(_shipped(bound.value.extends))) if bound.value.extends else bound.value

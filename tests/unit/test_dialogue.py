@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from dialogue_rig import Guest, bytewise, command_line, talk, whole
+from dialogue_rig import Guest, bytewise, command_line, talk, whole, written_command_line
 
 from wireloom.dialogue import Dialogue, Line, Outcome, Script, at_prompt
 from wireloom.errors import DeadlineExceeded, GuestFailed, InternalError, InvalidInput, Unavailable
@@ -423,8 +423,8 @@ def test_phases_are_kept() -> None:
 LOGIN = plain(reactions=(Reaction(name="user", when="^login: *$", send="{{ username }}", phase="login"),))
 
 
-def _lost_session(**options: object) -> Console:
-    console = Console(LOGIN, "show", **options)
+def _lost_session(cli: Cli = LOGIN, **options: object) -> Console:
+    console = Console(cli, "show", **options)
     console.prints("r1#")
     console.passes(1)
     console.prints("show\r\nhalf an ans\r\nConnection closed\r\nlogin: ")
@@ -444,6 +444,20 @@ def test_a_lost_session_is_taken_up_again_and_the_line_typed_once_more() -> None
 def test_a_lost_session_is_a_failure_when_that_recovery_is_off() -> None:
     console = _lost_session(disabled=frozenset({"relogin"}))
     assert console.passes(1) == ""
+    with pytest.raises(GuestFailed, match="session was lost"):
+        console.outcome()
+
+
+def test_a_file_that_extends_another_switches_recoveries_off() -> None:
+    quiet = "name: quiet\nextends: ios\nrecoveries: {nudge: {action: type, silent: 5, enabled: false}}"
+    assert Console(command_line("ios")).passes(20) != ""
+    assert Console(written_command_line(quiet)).passes(600) == ""
+
+
+def test_the_recovery_that_every_command_line_has_can_be_switched_off_in_a_file() -> None:
+    off = Recovery(name="relogin", action="retype", enabled=False)
+    console = _lost_session(LOGIN.model_copy(update={"recoveries": (off,)}))
+    console.passes(1)
     with pytest.raises(GuestFailed, match="session was lost"):
         console.outcome()
 

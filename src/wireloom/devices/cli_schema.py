@@ -55,6 +55,7 @@ class RecoveryFields(FileModel):
     limit: Annotated[int, Field(ge=1, le=100)] = Field(3, description="how often in one dialogue")
     phase: Literal["login", "command", "any"] = Field("login", description="where silence counts")
     anywhere: bool = Field(False, description="silence makes it type also behind a text that nothing knows")
+    enabled: bool = Field(True, description="it may be used")
     wait: Seconds = Field(0, description="seconds that the next prompt may take after it; 0: as after any line")
 
     def value(self, name: str) -> Recovery:

@@ -14,7 +14,8 @@ from wireloom.model.dialogue import Cli, Move, Prompt, Reaction, Recovery
 __all__ = ["RELOGIN", "Found", "Grammar", "grammar_of"]
 
 #: The recovery that every command line has: log in again when the session was lost, and type the line again.
-RELOGIN = Recovery(name="relogin", action="retype", limit=2)
+RELOGIN = "relogin"
+_RELOGIN = Recovery(name=RELOGIN, action="retype", limit=2)
 
 #: Only the end of a long line is searched, so that no pattern can make a line cost more than its length.
 _SEARCHED = 512
@@ -34,7 +35,7 @@ class Grammar:
 
     def __init__(self, cli: Cli) -> None:
         self.cli = cli
-        self.recoveries = {recovery.name: recovery for recovery in (RELOGIN, *cli.recoveries)}
+        self.recoveries = {recovery.name: recovery for recovery in (_RELOGIN, *cli.recoveries)}
         self._prompts = tuple((prompt, _compiled(cli, prompt.pattern)) for prompt in cli.prompts)
         self._reactions = tuple((reaction, _compiled(cli, reaction.when)) for reaction in cli.reactions)
         self._errors = tuple(_compiled(cli, pattern) for pattern in cli.errors)

@@ -50,7 +50,8 @@ class Dialogue:
     :param values: what templates may name: ``hostname``, ``username``, ``password``, ``enable_password`` and others.
     :param now: seconds on any clock that only grows; the same is meant wherever ``now`` is a parameter.
     :param slow_factor: by how much the guest is slower than on native hardware; all deadlines are scaled by it.
-    :param disabled: names of recoveries that must not be used; ``relogin`` is one that every command line has.
+    :param disabled: names of recoveries that must not be used, beside those that ``cli`` has switched off;
+        ``relogin`` is one that every command line has.
     :raises InvalidInput: the script names a prompt that there is not, or a pattern is no regular expression.
     """
 
@@ -73,7 +74,8 @@ class Dialogue:
         self._now = self._heard_at = now
         self._deadline = now + cli.overall_timeout_s * self._slow
         self._reader = Reader(self._grammar, now)
-        self._budget = Budget(disabled)
+        off = {name for name, recovery in self._grammar.recoveries.items() if not recovery.enabled}
+        self._budget = Budget(disabled | off)
         self._flow = Flow(self._grammar, script, lambda template: rendered(template, self._values))
         self._course = self._flow.course()
         self._phase: Phase = "login"
@@ -261,9 +263,9 @@ class Dialogue:
         if step.parting:
             self._resume(Reached())
             return True
-        if self._budget.is_off(RELOGIN.name):
+        if self._budget.is_off(RELOGIN):
             raise GuestFailed("the session was lost: the device asks for a login again")
-        self._budget.use(RELOGIN)
+        self._budget.use(self._grammar.recoveries[RELOGIN])
         self._resume(SessionLost())
         return True
 

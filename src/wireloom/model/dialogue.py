@@ -74,6 +74,7 @@ class Recovery(Value):
     :ivar phase: where silence counts: before the first prompt, after it, or both.
     :ivar anywhere: silence makes it type also behind a text that nothing knows, which may be a question; without it,
         it types at the beginning of a line only.
+    :ivar enabled: it may be used; a file that extends another switches one off by this.
     :ivar wait_s: how long the next prompt may take after it (it reboots the device); 0: as long as after any line.
     """
 
@@ -85,6 +86,7 @@ class Recovery(Value):
     phase: Literal["login", "command", "any"] = "login"
     anywhere: bool = False
     wait_s: float = 0
+    enabled: bool = True
 
 
 class Cli(Value):
