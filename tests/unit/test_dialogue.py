@@ -514,20 +514,42 @@ def test_each_recovery_of_silence_can_be_switched_off(family: str) -> None:
             assert Console(cli, disabled=frozenset({recovery.name})).passes(2 * cli.overall_timeout_s) == ""
 
 
-@pytest.mark.parametrize(
-    ("family", "prints", "typed", "recovery"),
-    [
-        ("ios", "rommon 1 > ", "boot\r", "boot"),
-        ("nxos", "loader > ", "dir\r", "list-images"),
+#: What has to be printed, piece by piece, for a recovery that a text calls for.
+PROVOCATIONS = {
+    ("ios", "boot"): ["rommon 1 > "],
+    ("iosxe", "boot"): ["rommon 1 > "],
+    ("nxos", "list-images"): ["loader > "],
+    ("nxos", "boot-image"): ["loader > ", "dir\r\n  nxos.10.2.3.bin\r\nloader > "],
+    ("eos", "disable-zerotouch"): [
+        "The device is in Zero Touch Provisioning mode\r\nlocalhost>",
+        "enable\r\nlocalhost#",
     ],
-)
-def test_each_recovery_of_a_text_can_be_switched_off(family: str, prints: str, typed: str, recovery: str) -> None:
-    console = Console(command_line(family))
-    console.prints(prints)
-    assert console.passes(1) == typed
-    off = Console(command_line(family), disabled=frozenset({recovery}))
-    off.prints(prints)
-    assert off.passes(100) == ""
+    ("junos", "restart"): ["mount: mounting /dev/sda2 on /mnt failed: No such device\r\n"],
+}
+
+
+def test_every_recovery_of_a_text_is_provoked_here() -> None:
+    called = {
+        (family, item.name) for family in FAMILIES for item in command_line(family).recoveries if not item.silent_s
+    }
+    assert called == set(PROVOCATIONS)
+
+
+@pytest.mark.parametrize(("family", "recovery"), PROVOCATIONS)
+def test_each_recovery_of_a_text_can_be_switched_off(family: str, recovery: str) -> None:
+    def provoked(**options: object) -> tuple[str, ...]:
+        """What was used by the time the dialogue had ended."""
+        console = Console(command_line(family), "show version", **options)
+        for text in PROVOCATIONS[family, recovery]:
+            console.prints(text)
+            console.passes(1)
+        console.passes(100_000)
+        with pytest.raises((GuestFailed, DeadlineExceeded)) as caught:
+            console.outcome()
+        return tuple(caught.value.details["recoveries"])
+
+    assert recovery in provoked()
+    assert recovery not in provoked(disabled=frozenset({recovery}))
 
 
 # ---- time -------------------------------------------------------------------------------------------------------
