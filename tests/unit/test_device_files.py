@@ -378,6 +378,14 @@ def test_a_container_runs_as_its_image_wants(name: str) -> None:
     assert environment.items() <= support.env.items()
 
 
+def test_machines_inside_need_a_host_that_can_run_them() -> None:
+    assert "cpu:vnmi" in CATALOGUE.get("juniper_cjunos").providers["docker"].needs
+    for name in ("juniper_vjunosrouter", "juniper_vjunosswitch", "juniper_vjunosevolved"):
+        assert "nested" in CATALOGUE.get(name).providers["libvirt"].needs
+    devices = DockerSettings.parse(CATALOGUE.get("juniper_cjunos").providers["docker"].settings).devices
+    assert devices == ["/dev/kvm", "/dev/net/tun"]
+
+
 def test_containers_of_ports_that_a_forwarding_process_looks_for_have_their_names() -> None:
     assert CATALOGUE.get("nokia_srlinux").ports.kernel(1) == "e1-1"
     assert CATALOGUE.get("nokia_srlinux").ports.kernel(0) == "mgmt0"
