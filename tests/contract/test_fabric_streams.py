@@ -11,12 +11,13 @@ from statistics import median
 import pytest
 from fabric_rig import Rig, rig
 
-from wireloom.errors import NotFound, Unavailable
+from wireloom.errors import InvalidInput, NotFound, Unavailable
 from wireloom.fabric import streams
 from wireloom.fabric.connection import Fabric
 from wireloom.fabric.documents import ConsoleOpen
 from wireloom.fabric.methods import CONSOLE
 from wireloom.fabric.streams import WINDOW
+from wireloom.model.console import ConsoleCommand, ConsoleNotice
 from wireloom.providers.contract import ByteStream
 
 OPEN = ConsoleOpen(lab_id="l1", node_id="n1")
@@ -250,3 +251,63 @@ async def test_a_kill_of_the_server_breaks_no_quiet_stream_and_hides_no_loss(fab
     await fresh.write(b"x")
     assert await fresh.read() == b"x"
     await fresh.close()
+
+
+# -------------------------------------------------------------------- consoles
+
+
+class Console(Line):
+    """A console whose far end a test plays."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands: asyncio.Queue[ConsoleCommand] = asyncio.Queue()
+        self.notices: asyncio.Queue[bytes | ConsoleNotice] = asyncio.Queue()
+
+    async def receive(self) -> bytes | ConsoleNotice:
+        return await self.notices.get()
+
+    async def command(self, command: ConsoleCommand) -> None:
+        self.commands.put_nowait(command)
+
+
+NOTICE = ConsoleNotice(event="joined", text="bob joined", you="1")
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_notices_and_commands_travel_beside_bytes_in_order_for_those_who_want_them(
+    fabric: Rig, wanted: bool
+) -> None:
+    agent = await fabric.agent("h1")
+    local = Console()
+
+    async def handler(question: ConsoleOpen) -> Console:
+        return local
+
+    await agent.serve_console("h1", CONSOLE, handler)
+    opened = await fabric.controller.open_console("h1", CONSOLE, OPEN.model_copy(update={"notices": wanted}))
+    expected: list[bytes | ConsoleNotice] = [b"one", NOTICE, b"two", b""] if wanted else [b"one", b"two", b""]
+    await opened.command(ConsoleCommand(do="ask"))
+    async with asyncio.timeout(5):
+        assert await local.commands.get() == ConsoleCommand(do="ask")
+        for item in (b"one", NOTICE, b"two", b""):
+            local.notices.put_nowait(item)
+        assert [await opened.receive() for _ in expected] == expected
+    await within(local.closed, 2)
+    await opened.command(ConsoleCommand(do="ask"))  # after the end: nobody is there to be asked
+    await opened.close()
+
+
+async def test_a_command_that_is_none_ends_the_console_with_the_reason(fabric: Rig) -> None:
+    agent = await fabric.agent("h1")
+    local = Console()
+
+    async def handler(question: ConsoleOpen) -> Console:
+        return local
+
+    await agent.serve_console("h1", CONSOLE, handler)
+    opened = await fabric.controller.open_console("h1", CONSOLE, OPEN)
+    await opened._end.say("{")  # type: ignore[attr-defined]
+    with pytest.raises(InvalidInput):
+        await opened.read()
+    await within(local.closed, 2)
