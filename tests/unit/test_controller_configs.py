@@ -13,7 +13,7 @@ from config_rig import FIRST, SECOND, TOPOLOGY, Routers
 from controller_rig import Rig, make_rig, until
 
 from wireloom.configs import digest, startup_digest
-from wireloom.errors import Conflict, GuestFailed, InvalidInput, NotFound
+from wireloom.errors import CapacityExceeded, Conflict, GuestFailed, InvalidInput, NotFound
 from wireloom.fabric.config_documents import EXTRACT, LOAD, Extracted, ExtractQuestion, LoadAnswer, LoadQuestion
 from wireloom.model.config_views import (
     ConfigPolicy,
@@ -140,6 +140,22 @@ async def test_an_extract_that_a_restart_of_the_controller_cut_off_has_failed(ri
     found = await rig.controller.operation(operation.id)
     assert found.state is OperationState.FAILED
     assert "restarted" in found.errors[0]["message"]
+
+
+async def test_active_texts_that_would_fill_a_message_are_stored_but_not_made_active(
+    rig: Rig, routers: Routers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wireloom.controller.store.configs.MAX_ACTIVE_BYTES", 100)
+    await extract(rig, "a")
+    routers.running["b"] = "version 15.9\n" + "!\n" * 50 + "end\n"
+    assert (await extract(rig, "b")).state is OperationState.DONE
+    assert [(item.number, item.active) for item in await rig.controller.configs.revisions("pair", "b")] == [(1, False)]
+    await until(lambda: any(event.kind == "config.not-activated" for event in rig.fabric.published))
+    with pytest.raises(CapacityExceeded, match="larger than"):
+        await rig.controller.configs.activate("pair", "b", 1)
+    with pytest.raises(CapacityExceeded):
+        await rig.controller.configs.upload("pair", "b", ConfigUpload(text="x" * 99))
+    assert await numbers(rig, "b") == [1]
 
 
 # -------------------------------------------------------------------- what agents hold

@@ -15,7 +15,7 @@ import structlog
 from wireloom.configs.policy import Kept, expendable, next_due
 from wireloom.controller.board import Board
 from wireloom.controller.configs.lookup import node_key
-from wireloom.controller.configs.workers import ConfigWorkers
+from wireloom.controller.configs.workers import ConfigWorkers, tell_of_no_room
 from wireloom.controller.journal import Journal
 from wireloom.controller.picture import LabPicture, NodePicture
 from wireloom.controller.ports import ControllerFabric
@@ -127,6 +127,8 @@ class ConfigKeeper:
         if added.is_new:
             message = f"{key.node}: revision {added.revision.number} stored, read over {held.channel} before its stop"
             self._journal.tell("config.stored", message, lab=key.lab)
+        if added.no_room:
+            tell_of_no_room(self._journal, added)
         return added
 
     async def _release(self, lab_id: str, node: NodePicture, added: Added) -> bool:

@@ -26,7 +26,7 @@ from wireloom.fabric.documents import EventLevel
 from wireloom.model.config_views import ExtractRequest, RestoreConfig, RevisionOrigin
 from wireloom.model.views import ActionRequest, OperationState, OperationView
 
-__all__ = ["Act", "ConfigWorkers"]
+__all__ = ["Act", "ConfigWorkers", "tell_of_no_room"]
 
 log = structlog.get_logger(__name__)
 
@@ -153,6 +153,8 @@ class ConfigWorkers:
         if added.is_new:
             message = f"{key.node}: revision {added.revision.number} stored, read over {extracted.channel}"
             self._journal.tell("config.stored", message, lab=key.lab)
+        if added.no_room:
+            tell_of_no_room(self._journal, added)
         return added
 
     async def _read(self, picture: LabPicture, node: NodePicture, *, force: bool) -> Extracted:
@@ -277,6 +279,13 @@ class ConfigWorkers:
     def _ended(self, record: OperationRecord, done: int, errors: tuple[dict[str, Any], ...]) -> OperationRecord:
         state = OperationState.FAILED if errors else OperationState.DONE
         return record.model_copy(update={"done": done, "errors": errors, "state": state, "finished_at": self._clock()})
+
+
+def tell_of_no_room(journal: Journal, added: Added) -> None:
+    """Tell that a revision is stored and not active, because the lab's are too large together."""
+    revision = added.revision
+    message = f"{revision.node}: revision {revision.number} is not active: the lab's are too large together"
+    journal.tell("config.not-activated", message, lab=revision.lab, level=EventLevel.WARNING)
 
 
 async def _attempt(job: _Job, node: NodePicture) -> WireloomError | None:

@@ -72,11 +72,15 @@ class NewConfig(Value):
 
 
 class Added(Value):
-    """``is_new`` is false when the newest revision had the same text; ``activated``: it is the active one since now."""
+    """``is_new`` is false when the newest revision had the same text; ``activated``: it is the active one since now.
+
+    :ivar no_room: it would be the active one, but the lab's active revisions are too large together.
+    """
 
     revision: ConfigRevision
     is_new: bool
     activated: bool
+    no_room: bool = False
 
 
 class ActiveConfig(Value):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import RowMapping, Select, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -23,10 +23,13 @@ from wireloom.controller.store.config_records import (
 )
 from wireloom.controller.store.database import Database
 from wireloom.controller.store.records import LabEdit
-from wireloom.errors import Conflict, NotFound
+from wireloom.errors import CapacityExceeded, Conflict, NotFound
 from wireloom.model.slice import StoredConfig
 
-__all__ = ["ConfigStore", "active_configs", "supersede"]
+__all__ = ["MAX_ACTIVE_BYTES", "ConfigStore", "active_configs", "supersede"]
+
+#: Of all nodes of a lab together: a slice with them and their topology's own texts is one message of the fabric.
+MAX_ACTIVE_BYTES: Final = 4 * 1024 * 1024
 
 _EXTRACTS = frozenset({"extract", "stop", "schedule"})
 
@@ -116,14 +119,19 @@ class ConfigStore:
             changes["last_number"] = newest.number
         choice = Choice(node.origin, node.chosen) if node.origin else None
         differs = node.active is None or node.chosen != sha256
-        activated = differs and follows(choice, by_user=by_user, made_from=config.given)
+        wanted = differs and follows(choice, by_user=by_user, made_from=config.given)
+        activated = wanted and await _has_room(connection, key, newest.size)
         if activated:
             changes |= {"active": newest.number, "origin": "extract", "chosen": sha256}
         await _change(connection, node.node_id, changes)
-        return Added(revision=newest, is_new=is_new, activated=activated)
+        return Added(revision=newest, is_new=is_new, activated=activated, no_room=wanted and not activated)
 
     async def upload(self, key: NodeKey, config: NewConfig, *, activate: bool) -> ConfigRevision:
-        """Store a configuration of the user's, always as a new revision. :raises Conflict:"""
+        """Store a configuration of the user's, always as a new revision.
+
+        :raises Conflict: another revision came at the same moment.
+        :raises CapacityExceeded: it is too large to become active beside those of the lab's other nodes.
+        """
         try:
             async with self._database.write() as connection:
                 node = await _ensured(connection, key)
@@ -131,6 +139,7 @@ class ConfigStore:
                 revision = await self._insert(connection, key, config, node.last_number + 1, sha256)
                 changes: dict[str, Any] = {"last_number": revision.number}
                 if activate:
+                    await _need_room(connection, key, revision.size)
                     changes |= {"active": revision.number, "origin": "user", "chosen": sha256}
                 await _change(connection, node.node_id, changes)
                 return revision
@@ -157,10 +166,15 @@ class ConfigStore:
         """The user wants revision ``number``; ``None``: the topology's own, whose hash is ``startup``.
 
         :raises NotFound: there is no such revision.
+        :raises CapacityExceeded: it is too large to become active beside those of the lab's other nodes.
         """
         async with self._database.write() as connection:
             await _ensured(connection, key)
-            chosen = startup if number is None else (await _existing(connection, key.node_id, number)).sha256
+            chosen = startup
+            if number is not None:
+                revision = await _existing(connection, key.node_id, number)
+                await _need_room(connection, key, revision.size)
+                chosen = revision.sha256
             await _change(connection, key.node_id, {"active": number, "origin": "user", "chosen": chosen})
             return await _ensured(connection, key)
 
@@ -272,6 +286,28 @@ async def _ensured(connection: AsyncConnection, key: NodeKey) -> ConfigNode:
 async def _change(connection: AsyncConnection, node_id: str, changes: Mapping[str, Any]) -> None:
     table = tables.config_nodes
     await connection.execute(update(table).where(table.c.node_id == node_id).values(**changes))
+
+
+async def _has_room(connection: AsyncConnection, key: NodeKey, size: int) -> bool:
+    """Whether a text of ``size`` bytes can be active beside those of the lab's other nodes."""
+    nodes, revisions, texts = tables.config_nodes, tables.config_revisions, tables.config_texts
+    others = (
+        select(func.sum(texts.c.size))
+        .join(revisions, revisions.c.sha256 == texts.c.sha256)
+        .join(nodes, (nodes.c.node_id == revisions.c.node_id) & (nodes.c.active == revisions.c.number))
+        .where(nodes.c.lab_id == key.lab_id, nodes.c.node_id != key.node_id)
+        .where(nodes.c.node_id.in_(select(tables.nodes.c.id)))
+    )
+    return size + int((await connection.execute(others)).scalar_one() or 0) <= MAX_ACTIVE_BYTES
+
+
+async def _need_room(connection: AsyncConnection, key: NodeKey, size: int) -> None:
+    if not await _has_room(connection, key, size):
+        raise CapacityExceeded(
+            f"the active configurations of lab {key.lab} would be larger than {MAX_ACTIVE_BYTES >> 20} MiB together",
+            node=key.node,
+            hint="give other nodes back to their topology with `wireloom configs activate --none`",
+        )
 
 
 async def _newest(connection: AsyncConnection, node_id: str) -> ConfigRevision | None:
