@@ -393,13 +393,40 @@ def test_what_happens_too_often_is_a_failure() -> None:
 def test_a_failure_text_ends_the_dialogue_with_the_screen() -> None:
     cli = plain(reactions=(Reaction(name="bad", when="panic", fail="the device has crashed"),))
     console = Console(cli)
-    console.prints("booting\r\nkernel panic\r\n")
+    console.prints("booting\r\nkernel panic\r\n", after=1)
     with pytest.raises(GuestFailed, match="has crashed") as caught:
         console.outcome()
     assert caught.value.details["screen"] == ["booting", "kernel panic"]
     assert caught.value.hint
     assert console.dialogue.done
     assert console.dialogue.wake_at is None
+
+
+def test_failures_that_the_screen_showed_before_are_of_the_past() -> None:
+    cli = plain(
+        reactions=(
+            Reaction(name="bad", when="panic", fail="the device has crashed"),
+            Reaction(name="up", when="SYSTEM UP"),
+            Reaction(name="ask", when="name: *$", send="me", after="up"),
+        )
+    )
+    console = Console(cli)
+    console.prints("kernel panic\r\nboot\r\n", after=0)
+    console.prints("SYSTEM UP\r\nname: ", after=0)
+    assert console.passes(1) == "me\r"
+    console.prints("me\r\nkernel panic\r\n")
+    with pytest.raises(GuestFailed, match="has crashed"):
+        console.outcome()
+
+
+def test_a_login_that_somebody_else_failed_is_none_of_ours() -> None:
+    console = Console(command_line("linux"), "id")
+    console.prints("r1 login: x\r\nPassword: \r\nLogin incorrect\r\nLogin incorrect\r\nr1 login: ", after=0)
+    assert console.passes(1) == "admin\r"
+    console.prints("admin\r\nPassword: ")
+    assert console.passes(1) == "pw-Secret\r"
+    console.prints("\r\nLogin incorrect\r\nr1 login: ")
+    assert console.passes(1) == "admin\r"
 
 
 def test_phases_are_kept() -> None:
@@ -484,12 +511,12 @@ def test_a_restart_is_asked_for_in_the_details() -> None:
         recoveries=(Recovery(name="reset", action="restart"),),
     )
     console = Console(cli)
-    console.prints("CDB boot error\r\n")
+    console.prints("CDB boot error\r\n", after=1)
     with pytest.raises(GuestFailed) as caught:
         console.outcome()
     assert caught.value.details["restart"] is True
     off = Console(cli, disabled=frozenset({"reset"}))
-    off.prints("CDB boot error\r\n")
+    off.prints("CDB boot error\r\n", after=1)
     assert not off.dialogue.done
 
 
@@ -541,8 +568,8 @@ def test_each_recovery_of_a_text_can_be_switched_off(family: str, recovery: str)
         """What was used by the time the dialogue had ended."""
         console = Console(command_line(family), "show version", **options)
         for text in PROVOCATIONS[family, recovery]:
-            console.prints(text)
             console.passes(1)
+            console.prints(text)
         console.passes(100_000)
         with pytest.raises((GuestFailed, DeadlineExceeded)) as caught:
             console.outcome()

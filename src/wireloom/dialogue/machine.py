@@ -83,6 +83,8 @@ class Dialogue:
         self._held: _Held | None = None
         self._looked: tuple[tuple[int, str, int], Standing] | None = None
         self._asked = False
+        #: What comes without a pause from the beginning on is what the console had shown before: failures of the past.
+        self._live = False
         self._prompt_text = ""
         self._prompts: dict[str, str] = {}  # names by the texts that were seen
         self._out = bytearray()
@@ -109,6 +111,7 @@ class Dialogue:
         self._now = now
         if self._done or not data:
             return
+        self._live = self._live or now >= self._heard_at + Standing.SETTLED.seconds * self._factor
         self._heard_at = now
         self._budget.heard()
         try:
@@ -158,7 +161,8 @@ class Dialogue:
 
     def _on_line(self, read: ReadLine) -> None:
         for found in self._grammar.silent_reactions_to(read.line.text, read.line.seen):
-            if self._budget.counts(found.reaction, self._phase):
+            ends = found.reaction.fail or found.reaction.recovery
+            if self._budget.counts(found.reaction, self._phase) and (self._live or not ends):
                 self._happen(found)
         if self._step is not None:
             self._step.add(read)
