@@ -229,3 +229,28 @@ async def test_a_guest_that_floods_its_terminal_grows_no_memory_and_stays_typed_
             assert (await slow.read()).startswith(b"\r\n[wireloom: output came faster")
         finally:
             await consoles.close()
+
+
+# -------------------------------------------------------------------- machines
+
+
+@pytest.mark.libvirt
+async def test_a_machine_with_several_lines_has_each_of_them_with_its_own_log() -> None:
+    harness = LibvirtHarness()
+    harness.settings = {**harness.settings, "serials": 2}
+    async with rig_for(harness) as rig, rig.booted(rig.spec()) as runtime_id:
+        guest = Booted(rig, runtime_id, harness.talks[0])
+        consoles = Consoles()
+        try:
+            target = await guest.target(rig.provider)
+            second = await consoles.attach(target, 1, who="ada")
+            await harness._type(rig.provider, runtime_id, "echo on the second line >/dev/ttyS1")
+            await until(second, b"on the second line")
+            assert [line.line for line in consoles.lines(runtime_id)] == [1]
+        finally:
+            await consoles.close()
+        again = Consoles()
+        try:
+            await until(await again.attach(target, 1, who="bob"), b"on the second line")
+        finally:
+            await again.close()
