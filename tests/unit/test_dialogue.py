@@ -70,9 +70,9 @@ def test_a_prompt_counts_once_it_stands() -> None:
 
 def test_a_prompt_that_goes_on_is_none() -> None:
     console = Console(SHELL, "show")
-    console.prints("r1#")
-    console.prints("5 of 7 modules")
-    assert console.passes(10) == ""
+    console.prints("r1")
+    console.prints("#5 of 7 modules")
+    assert console.passes(1.5) == ""
 
 
 def test_the_same_prompt_counts_at_once_after_the_echo() -> None:
@@ -97,6 +97,19 @@ def test_a_line_end_is_typed_into_silence_only_at_the_beginning_of_a_line() -> N
     unknown = Console(cli)
     unknown.prints("Erase everything? ")
     assert unknown.passes(500) == ""
+
+
+@pytest.mark.parametrize("redraw", ["\b \b" * 7, "\rr1#\x1b[K", "\r" + " " * 10 + "\rr1#"])
+def test_a_line_that_somebody_left_half_typed_is_cleared(redraw: str) -> None:
+    console = Console(SHELL, "show")
+    console.prints("r1#erase f")
+    assert console.passes(1) == ""
+    assert console.passes(2) == "\x15"
+    console.prints(redraw)
+    assert console.passes(1) == "show\r"
+    off = Console(SHELL, disabled=frozenset({"clear-line"}))
+    off.prints("r1#erase f")
+    assert off.passes(100) == ""
 
 
 def test_a_recovery_may_say_that_it_types_anywhere() -> None:

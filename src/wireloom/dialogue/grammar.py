@@ -11,11 +11,14 @@ from functools import lru_cache
 from wireloom.errors import InvalidInput
 from wireloom.model.dialogue import Cli, Move, Prompt, Reaction, Recovery
 
-__all__ = ["RELOGIN", "Found", "Grammar", "grammar_of"]
+__all__ = ["CLEAR_LINE", "RELOGIN", "Found", "Grammar", "grammar_of"]
 
 #: The recovery that every command line has: log in again when the session was lost, and type the line again.
 RELOGIN = "relogin"
 _RELOGIN = Recovery(name=RELOGIN, action="retype", limit=2)
+#: Another one: clear the line that somebody has begun to type and left.
+CLEAR_LINE = "clear-line"
+_CLEAR_LINE = Recovery(name=CLEAR_LINE, action="type", send="\x15", limit=2)
 
 #: Only the end of a long line is searched, so that no pattern can make a line cost more than its length.
 _SEARCHED = 512
@@ -35,7 +38,7 @@ class Grammar:
 
     def __init__(self, cli: Cli) -> None:
         self.cli = cli
-        self.recoveries = {recovery.name: recovery for recovery in (_RELOGIN, *cli.recoveries)}
+        self.recoveries = {recovery.name: recovery for recovery in (_RELOGIN, _CLEAR_LINE, *cli.recoveries)}
         self._prompts = tuple((prompt, _compiled(cli, prompt.pattern)) for prompt in cli.prompts)
         self._reactions = tuple((reaction, _compiled(cli, reaction.when)) for reaction in cli.reactions)
         self._errors = tuple(_compiled(cli, pattern) for pattern in cli.errors)
@@ -55,6 +58,12 @@ class Grammar:
         return next(
             (prompt for prompt, pattern in self._prompts if pattern.fullmatch(text) or pattern.fullmatch(line)), None
         )
+
+    def begins_with_prompt(self, line: str) -> bool:
+        """Whether a prompt stands at the beginning of ``line``, and something behind it."""
+        text = line[:_SEARCHED].rstrip()
+        matches = (pattern.match(text) for _, pattern in self._prompts)
+        return any(match is not None and 0 < match.end() < len(text) for match in matches)
 
     def before_noise(self, line: str) -> str | None:
         """What stands before the message in ``line``: nothing, or a text that is waited at; ``None``: no message."""

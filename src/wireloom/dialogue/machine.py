@@ -11,7 +11,7 @@ from typing import Any
 
 from wireloom.dialogue.budget import Budget
 from wireloom.dialogue.flow import AwaitLogin, Flow, Parting, Reached, Request, SessionLost
-from wireloom.dialogue.grammar import RELOGIN, Found, grammar_of
+from wireloom.dialogue.grammar import CLEAR_LINE, RELOGIN, Found, grammar_of
 from wireloom.dialogue.reader import Front, Reader, ReadLine
 from wireloom.dialogue.standing import Phase, Standing, for_login, for_prompt, for_reaction
 from wireloom.dialogue.step import PartingKind, Step
@@ -51,7 +51,7 @@ class Dialogue:
     :param now: seconds on any clock that only grows; the same is meant wherever ``now`` is a parameter.
     :param slow_factor: by how much the guest is slower than on native hardware; all deadlines are scaled by it.
     :param disabled: names of recoveries that must not be used, beside those that ``cli`` has switched off;
-        ``relogin`` is one that every command line has.
+        ``relogin`` and ``clear-line`` are such that every command line has.
     :raises InvalidInput: the script names a prompt that there is not, or a pattern is no regular expression.
     """
 
@@ -197,6 +197,7 @@ class Dialogue:
             or self._arrive(front, standing)
             or self._log_out(front, standing)
             or self._open_text(front, standing)
+            or self._clear_line(front, standing)
         )
 
     def _react(self, front: Front, standing: Standing) -> bool:
@@ -282,6 +283,17 @@ class Dialogue:
             return False
         self._step = None
         self._resume(Reached(output=step.output(self._prompts)))
+        return True
+
+    def _clear_line(self, front: Front, standing: Standing) -> bool:
+        """Clear a line that somebody has begun at a prompt and left, so that the prompt is there again."""
+        if self._step is not None or not front.unfinished or standing is not Standing.PATIENT:
+            return False
+        recovery = self._grammar.recoveries[CLEAR_LINE]
+        if self._budget.is_off(CLEAR_LINE) or not self._grammar.begins_with_prompt(front.text):
+            return False
+        self._budget.use(recovery)
+        self._type(recovery.send, line_end=False)
         return True
 
     # ---- reactions and recoveries -----------------------------------------------------------------------------
