@@ -16,8 +16,8 @@ from wireloom.agent.shown_folder import ShownFolder
 from wireloom.errors import InvalidInput
 from wireloom.model.device import Access, Day0, Step
 from wireloom.model.runtime import Capabilities, ExecResult, RuntimeSpec
-from wireloom.model.slice import Bind, StoredConfig
-from wireloom.model.state import NodeState
+from wireloom.model.slice import Bind, Condition, StoredConfig
+from wireloom.model.state import NodeState, NodeStep, Readiness
 from wireloom.providers.simulated import SimulatedRuntime
 
 MACHINE = "beta"  # the world that is like a hypervisor
@@ -232,11 +232,14 @@ class Guest:
 
     def __init__(self, host: Host) -> None:
         self.done: list[tuple[str, bytes]] = []
+        self.gate: asyncio.Event | None = None
         self.codes: list[int] = []
         host.worlds["alpha"].answer = self._answer
 
     async def _answer(self, runtime: SimulatedRuntime, command: Sequence[str], stdin: bytes) -> ExecResult:
         del runtime
+        if self.gate is not None:
+            await self.gate.wait()
         self.done.append((command[-1], stdin))
         code = self.codes.pop(0) if self.codes else 0
         return ExecResult(exit_code=code, stderr=b"% invalid input" if code else b"")
@@ -264,6 +267,21 @@ async def test_the_last_resort_loads_the_configuration_once_before_post_boot_com
         agent.reconciler.set_slice("lab-1", make_lab(wiped, generation=3))
         await until(lambda: len(guest.done) == 5)
         assert guest.done[3:] == [("configure", b"hostname a\n"), ("after", b"")]
+
+
+async def test_a_node_is_ready_when_its_configuration_is_loaded(host: Host) -> None:
+    guest, gate = Guest(host), asyncio.Event()
+    guest.gate = gate
+    dependent = make_node("b", depends_on={"id-a": Condition.READY})
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", make_lab(make_node("a", **TYPED), dependent))
+        status = await agent.until(lambda status: "being loaded" in status.nodes[0].message)
+        assert (status.nodes[0].ready, status.nodes[0].step) == (Readiness.NO, NodeStep.BOOT)
+        assert status.nodes[1].runtime_id is None
+        gate.set()
+        status = await agent.until(settled())
+        assert {node.ready for node in status.nodes} == {Readiness.YES}
+        assert "node.config-loaded" in {event.kind for event in agent.reports.events}
 
 
 async def test_a_refused_configuration_is_tried_again_and_then_said_loudly(

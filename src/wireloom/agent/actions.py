@@ -350,11 +350,13 @@ class Actions:
             await provider.abilities.carrier.set_carrier(runtime.runtime_id, carriers)
             await self.world.look(node.provider, node.id, runtime.runtime_id)
 
+    def load_config(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> str:
+        """Load the configuration of a node that gets it over its console; what it waits for, empty when it has it."""
+        return self._config_load.ensure(lab, self.target(lab, node, runtime), runtime)
+
     def post_boot(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
-        """Load the configuration of a node that gets it over its console, then run its commands for this boot."""
-        target = self.target(lab, node, runtime)
-        if self._config_load.ensure(lab, target, runtime):
-            self._post_boot.ensure(lab.lab, target, runtime)
+        """Run the node's post-boot commands once for this boot."""
+        self._post_boot.ensure(lab.lab, self.target(lab, node, runtime), runtime)
 
     def post_boot_records(self, node_id: str) -> tuple[BootRecord, ...]:
         """What post-boot commands did in the newest boots of the node."""

@@ -1,7 +1,7 @@
 """Day-0 by ``serial``, the last resort: the startup configuration is typed into the booted node, by its ``load`` steps.
 
-It is loaded when the node is ready, before its post-boot commands, once for each incarnation and startup configuration:
-a node that saved its own configuration since is left alone. What came of it is told in the node's history.
+It is loaded when the node answers, and counts as ready when it is loaded; once for each incarnation and startup
+configuration, so a node that saved its own configuration since is left alone. What came of it is told in its history.
 """
 
 from __future__ import annotations
@@ -58,17 +58,17 @@ class ConfigLoad:
         self._pause_s = pause_s
         self._failed: dict[str, tuple[str, float | None]] = {}
 
-    def ensure(self, lab: Slice, target: ChannelTarget, runtime: RuntimeStatus) -> bool:
-        """Whether the node has its configuration, or none is to be loaded; else it is being loaded, or has failed to
-        in this boot."""
+    def ensure(self, lab: Slice, target: ChannelTarget, runtime: RuntimeStatus) -> str:
+        """Have the configuration loaded; what the node waits for, empty when it has its own or none is to be loaded."""
         node = target.node
         method = day0_method(node.day0, target.capabilities, can_load=bool(node.load))
         folder = self._folders.get(node.id)
         if method is None or method.method != "serial" or folder is None or folder.record.loaded == _key(node):
-            return True
-        if self._failed.get(node.id) != (runtime.runtime_id, runtime.started_at):
-            self._background.start(f"config-{node.id}", self._run(lab, target, method, runtime))
-        return False
+            return ""
+        if self._failed.get(node.id) == (runtime.runtime_id, runtime.started_at):
+            return "its startup configuration could not be loaded"
+        self._background.start(f"config-{node.id}", self._run(lab, target, method, runtime))
+        return "its startup configuration is being loaded"
 
     async def _run(self, lab: Slice, target: ChannelTarget, method: Day0, runtime: RuntimeStatus) -> None:
         node = target.node

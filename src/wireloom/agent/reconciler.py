@@ -25,7 +25,7 @@ from wireloom.errors import WireloomError
 from wireloom.fabric.documents import Event, EventLevel
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent, Slice
-from wireloom.model.state import Readiness, RuntimePhase, SliceStatus
+from wireloom.model.state import NodeStep, Readiness, RuntimePhase, SliceStatus
 from wireloom.planning.plan import LIVE_PHASES, Observed, Plan, plan
 from wireloom.planning.status import node_status, wire_status
 
@@ -99,6 +99,7 @@ class Reconciler:
         self.readiness: dict[str, Readiness] = {}
         self._ready_at: dict[str, float] = {}
         self._ready_messages: dict[str, str] = {}
+        self._unconfigured: set[str] = set()  # nodes that answer and wait for their configuration
         self._wake = asyncio.Event()
         self._management_due = True
         self._management_task: asyncio.Task[None] | None = None
@@ -310,16 +311,37 @@ class Reconciler:
             running = runtime is not None and runtime.phase is RuntimePhase.RUNNING
             if running and runtime is not None and node.id not in observed.busy and not lab.removed:
                 if self._readiness_watch.ensure(self._actions.target(lab, node, runtime), runtime.started_at or 0):
-                    self.readiness.pop(node.id, None)  # what was known is of another boot
-                    self._ready_at.pop(node.id, None)
-                    self._ready_messages.pop(node.id, None)
-                if self.readiness.get(node.id) is Readiness.YES:
-                    self._actions.post_boot(lab, node, runtime)
+                    self._forget_answers(node.id)  # what was known is of another boot
+                if self.readiness.get(node.id) is Readiness.YES or node.id in self._unconfigured:
+                    self._configure(lab, node, runtime)
             elif runtime is None or runtime.phase not in LIVE_PHASES or node.id in observed.busy:
                 self._forget_readiness(node.id)
 
+    def _configure(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus) -> None:
+        """A node that answers gets its configuration, where no medium brought it, before it is ready; then its
+        commands."""
+        waits_for = self._actions.load_config(lab, node, runtime)
+        if waits_for:
+            if node.id not in self._unconfigured:
+                self._unconfigured.add(node.id)
+                self._actions.note_step(node.id, NodeStep.BOOT)
+            self.readiness[node.id] = Readiness.NO
+            self._ready_messages[node.id] = waits_for
+            return
+        if node.id in self._unconfigured:
+            self._unconfigured.discard(node.id)
+            self.readiness[node.id] = Readiness.YES
+            self._ready_messages[node.id] = ""
+            self._ready_at[node.id] = now()
+            self._actions.note_ready(node.id)
+        self._actions.post_boot(lab, node, runtime)
+
     def _forget_readiness(self, node_id: str) -> None:
         self._readiness_watch.forget(node_id)
+        self._forget_answers(node_id)
+
+    def _forget_answers(self, node_id: str) -> None:
+        self._unconfigured.discard(node_id)
         self.readiness.pop(node_id, None)
         self._ready_at.pop(node_id, None)
         self._ready_messages.pop(node_id, None)
