@@ -109,6 +109,7 @@ def test_too_little_room_is_said_with_the_numbers() -> None:
 
 def test_an_archive_is_the_same_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
     first = build_tar_gz(FILES)
+    assert hashlib.sha256(first).hexdigest() == "f31f672d155209dc3c5ef1f60f0029fa55fc423b1cdd44909710a2f02b9ddf00"
     monkeypatch.setattr(time, "time", lambda: 2_000_000_000.0)
     assert build_tar_gz(dict(reversed(FILES.items()))) == first
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import time
 
@@ -75,3 +76,23 @@ def test_impossible_paths_are_refused(path: str) -> None:
 def test_impossible_labels_are_refused(label: str) -> None:
     with pytest.raises(InvalidInput):
         build_iso(label, {})
+
+
+#: SHA-256 of images with :data:`FILES`: the bytes are the same on every machine and in every year.
+GOLDEN = {
+    ("CIDATA", True): "11b6e2fa8428d9504a2a8d7bb26a1f017d545536943fa9dd1fd84b56903fe7f5",
+    ("disk", False): "770f69e4d89692af32a4726da06ea79f59be4bea4148e44ee89c76be0aa576e7",
+    ("ARISTA_CONFIG_DRIVE", True): "965781c77d52afc969b367155dc5c47a2a90ef2e7663545edb3e8cae2861bd5c",
+}
+
+
+@pytest.mark.parametrize(("label", "joliet"), GOLDEN)
+def test_the_bytes_are_the_golden_ones(label: str, *, joliet: bool) -> None:
+    assert hashlib.sha256(build_iso(label, FILES, joliet=joliet)).hexdigest() == GOLDEN[label, joliet]
+
+
+def test_without_joliet_names_are_still_kept() -> None:
+    image = build_iso("x" * 32, {"day0-config": b"!\n"})
+    assert _read(image, rr_path="/day0-config") == b"!\n"
+    with pytest.raises(pycdlib.pycdlibexception.PyCdlibInvalidInput):
+        _read(image, joliet_path="/day0-config")
