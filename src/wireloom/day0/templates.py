@@ -382,4 +382,4 @@ def _message(error: TemplateError) -> str:
 
 
 def _wrong(what: str, message: str, *, hint: str = "") -> InvalidInput:
-    return InvalidInput(f"{what}: {message}", hint=hint or "see the reference of templates")
+    return InvalidInput(f"{what}: {message}", hint=hint or "docs/how-to/startup-configs.md says what templates can do")
