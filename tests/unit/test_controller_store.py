@@ -110,6 +110,19 @@ async def test_a_database_opens_again_with_everything_in_it(tmp_path: Path) -> N
     await again.close()
 
 
+async def test_only_the_owner_reads_a_database_and_its_journals(tmp_path: Path) -> None:
+    path = tmp_path / "wireloom.sqlite"
+    sqlite3.connect(path).close()
+    path.touch()
+    path.chmod(0o644)  # of an earlier version
+    store = await Store.open(url(tmp_path))
+    await store.apply(creation("a", node("a", "r1")))
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    await store.close()
+    assert modes.keys() >= {"wireloom.sqlite", "wireloom.sqlite-wal"}
+    assert set(modes.values()) == {0o600}
+
+
 async def test_a_file_that_is_no_database_is_said_so(tmp_path: Path) -> None:
     (tmp_path / "wireloom.sqlite").mkdir()
     with pytest.raises(Unavailable, match="cannot be opened"):

@@ -22,6 +22,8 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 
 #: Execution option of a transaction that will write: it takes SQLite's write lock at once instead of failing later.
 _WRITES: Final = "wireloom_writes"
+_FILE_MODE: Final = 0o600
+_IN_MEMORY: Final = ":memory:"
 
 
 class Database:
@@ -34,8 +36,8 @@ class Database:
     async def open(cls, url: str) -> Database:
         """Bring the schema up to date and connect. :raises Unavailable: it cannot be opened."""
         parsed = make_url(url)
-        if parsed.get_backend_name() == "sqlite" and parsed.database:
-            Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != _IN_MEMORY:
+            await asyncio.to_thread(_make_private, Path(parsed.database))
         try:
             await asyncio.to_thread(migrate, parsed)
         except OperationalError as error:
@@ -96,6 +98,24 @@ def migrate(url: URL) -> None:
             command.upgrade(config, "head")
     finally:
         engine.dispose()
+
+
+def _make_private(file: Path) -> None:
+    """See to it that only the owner reads the file: configurations hold secrets. SQLite gives new journals its mode.
+
+    :raises Unavailable: the file system refuses.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(_FILE_MODE)
+        for part in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+            if part.is_file():
+                part.chmod(_FILE_MODE)
+    except OSError as error:
+        raise Unavailable(
+            f"the database {file} cannot be opened: {error.strerror}",
+            hint="check the data folder's path, rights and free space",
+        ) from error
 
 
 def _prepare_sqlite(engine: Engine) -> None:
