@@ -164,6 +164,16 @@ def test_a_record_that_cannot_be_read_is_as_good_as_none(tmp_path: Path) -> None
     assert BootRecords(tmp_path).all() == ()
 
 
+async def test_only_the_owner_reads_what_was_run_and_what_came_of_it(host: Host) -> None:
+    Shell(host)
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", make_lab(make_node("a", post_boot=("one",))))
+        await until(is_configured(agent))
+    folder = host.folder / "nodes" / "id-a"
+    modes = {name: (folder / name).stat().st_mode & 0o777 for name in ("post-boot.json", "record.json")}
+    assert modes == {"post-boot.json": 0o600, "record.json": 0o600}
+
+
 def test_of_a_long_output_the_end_is_kept() -> None:
     text = shortened("x" * OUTPUT_KEPT + "the end")
     assert text.endswith("the end")

@@ -1,4 +1,7 @@
-"""The post-boot records of one node, in its folder: the newest boots, each with its commands."""
+"""The post-boot records of one node, in its folder: the newest boots, each with its commands.
+
+Commands and what guests answer hold secrets, so that only the owner reads them.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ BOOTS_KEPT: Final = 5
 #: Characters of output that are kept of one command.
 OUTPUT_KEPT: Final = 16_384
 _FILE: Final = "post-boot.json"
+_MODE: Final = 0o600
 
 
 class BootRecords:
@@ -43,6 +47,8 @@ class BootRecords:
         others = (known for known in self.all() if (known.runtime_id, known.boot) != (record.runtime_id, record.boot))
         kept = [record, *others][:BOOTS_KEPT]
         scratch = self._path.with_suffix(".new")
+        scratch.unlink(missing_ok=True)
+        scratch.touch(_MODE)
         scratch.write_text(json.dumps([item.model_dump(mode="json") for item in kept]))
         scratch.replace(self._path)
 

@@ -31,6 +31,8 @@ _SUBFOLDERS = ("storage", "media", "console", "logs")
 #: A hypervisor that runs as another user must be able to pass through and read media, not to list.
 _FOLDER_MODE = 0o755
 _RECORD = "record.json"
+#: An error in it may quote what a guest said.
+_RECORD_MODE = 0o600
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,8 @@ class FolderStore:
         document = {"identity": folder.identity.model_dump(), "record": vars(folder.record)}
         target = folder.path / _RECORD
         temporary = target.with_suffix(".new")
+        temporary.unlink(missing_ok=True)
+        temporary.touch(_RECORD_MODE)
         temporary.write_text(json.dumps(document))
         os.replace(temporary, target)
         self._unwritten.discard(folder.identity.node_id)
