@@ -9,17 +9,19 @@ from functools import cache
 from importlib.resources import files
 
 from wireloom.devices.cli_schema import CliFile
-from wireloom.dialogue import Dialogue, Outcome, Script
-from wireloom.model.dialogue import Cli
+from wireloom.dialogue import Dialogue, Line, Outcome, Script
+from wireloom.model.dialogue import Cli, Move, Prompt
 from wireloom.yamlfile import bind, read_yaml
 
 __all__ = [
+    "SHELL",
+    "Console",
     "Guest",
     "Talk",
-    "at_every_byte",
     "bytewise",
     "command_line",
     "cut_once",
+    "plain",
     "talk",
     "whole",
     "written_command_line",
@@ -156,13 +158,6 @@ def talk(
     raise AssertionError("the dialogue does not end")
 
 
-def at_every_byte(length: int) -> Iterator[Cut]:
-    """Every way of cutting a stream of ``length`` bytes in two, and cutting it into bytes."""
-    yield bytewise
-    for position in range(1, length):
-        yield cut_once(position)
-
-
 @cache
 def command_line(name: str) -> Cli:
     """The command line that ships as ``cli/<name>.yaml``."""
@@ -182,3 +177,46 @@ def _file(text: str) -> CliFile:
     bound = bind(CliFile, read_yaml(text, file="test.yaml"), what="a command line")
     assert bound.value is not None, bound.sorted_diagnostics()
     return bound.value.on(_file(_shipped(bound.value.extends))) if bound.value.extends else bound.value
+
+
+SHELL = Cli(
+    name="plain",
+    home="exec",
+    prompts=(Prompt(name="exec", pattern=r"\w+#"), Prompt(name="config", pattern=r"\w+\(config\)#")),
+    moves=(Move(source="exec", target="config", line="conf"), Move(source="config", target="exec", line="end")),
+    errors=("^% ",),
+    noise=("<log>",),
+)
+
+
+class Console:
+    """A console with nobody at its other side but the test, which prints what it likes when it likes."""
+
+    def __init__(self, cli: Cli, *lines: Line | str, leave: bool = False, **options: object) -> None:
+        script = Script(tuple(Line(line) if isinstance(line, str) else line for line in lines), leave=leave)
+        self.now = 0.0
+        self.dialogue = Dialogue(cli, script, {"username": "admin", "password": "pw-Secret"}, now=0, **options)
+
+    def prints(self, text: str, *, after: float = 0.01) -> str:
+        """What is typed at once when ``text`` comes."""
+        self.passes(after, keep=True)
+        self.dialogue.receive(text.encode(), self.now)
+        return self.dialogue.take().decode()
+
+    def passes(self, seconds: float, *, keep: bool = False) -> str:
+        """What is typed while nothing comes."""
+        end, typed = self.now + seconds, ""
+        while (wake_at := self.dialogue.wake_at) is not None and wake_at <= end:
+            self.dialogue.tick(max(wake_at, self.now))
+            self.now = max(wake_at, self.now)
+            if not keep:
+                typed += self.dialogue.take().decode()
+        self.now = end
+        return typed
+
+    def outcome(self) -> Outcome:
+        return self.dialogue.outcome()
+
+
+def plain(**changes: object) -> Cli:
+    return SHELL.model_copy(update=changes)

@@ -109,10 +109,12 @@ def test_nothing_is_typed_at_a_text_that_nothing_knows(family: str, pieces: list
     def check() -> None:
         """What is typed is typed at the beginning of a line, or behind a prompt or a question."""
         nonlocal screen
-        if typed := dialogue.take():
-            cleared = typed == b"\x15" and grammar.begins_with_prompt(screen.rpartition("\n")[2])
-            last = screen.rpartition("\n")[2]
-            assert not last.strip() or grammar.prompt_of(last.strip()) or grammar.reactions_to(last) or cleared
+        last = screen.rpartition("\n")[2]
+        typed = dialogue.take()
+        if typed == b"\x15":
+            assert grammar.begins_with_prompt(last)
+        elif typed:
+            assert not last.strip() or grammar.prompt_of(last.strip()) or grammar.reactions_to(last)
             screen = ""
 
     for text, gap in pieces:

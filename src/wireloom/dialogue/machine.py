@@ -287,7 +287,7 @@ class Dialogue:
 
     def _clear_line(self, front: Front, standing: Standing) -> bool:
         """Clear a line that somebody has begun at a prompt and left, so that the prompt is there again."""
-        if self._step is not None or not front.unfinished or standing is not Standing.PATIENT:
+        if self._step is not None or not front.unfinished or front.start or standing is not Standing.PATIENT:
             return False
         recovery = self._grammar.recoveries[CLEAR_LINE]
         if self._budget.is_off(CLEAR_LINE) or not self._grammar.begins_with_prompt(front.text):
