@@ -11,7 +11,7 @@ from pathlib import Path
 
 from wireloom.agent.actions import Actions
 from wireloom.agent.channels import Channels, ChannelTarget, HeldLine, Login
-from wireloom.agent.configs import NodeConfigs
+from wireloom.agent.configs import PARSERS, NodeConfigs
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.day0 import Day0Hook
 from wireloom.agent.hooks.image import ImageHook
@@ -104,7 +104,7 @@ class Agent:
         }
         self.folders = FolderStore(host.folder / "nodes", INSTALLATION)
         self.network = HostNetwork(SimulatedDataPlane(INSTALLATION, host.network))
-        channels = Channels(NoShell(), NoLines())
+        channels = Channels(NoShell(), NoLines(), PARSERS)
         self.readiness = ReadinessWatch(channels, self._on_readiness)
         self.actions = Actions(
             providers=self.providers,

@@ -40,7 +40,7 @@ class Routers:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.running = {"a": FIRST, "b": "version 15.9\nhostname b\nend\n"}
-        self.given: dict[str, str] = {}
+        self.made_with: dict[str, int] = {}
         self.loaded: list[tuple[str, str]] = []
         self.held: dict[str, Extracted] = {}
         self.released: list[tuple[str, int]] = []
@@ -72,19 +72,28 @@ class Routers:
             channel="serial",
             tried={"ssh session": "no answer"},
             taken_at=self.time,
-            given=self.given.get(node, ""),
+            choice=self.made_with.get(node, 0),
         )
 
     async def extract(self, question: ExtractQuestion) -> Extracted:
         node = self.name_of(question.node_id)
         if node not in self.running:
             raise GuestFailed("no channel gave a configuration", node=node, details={"tried": {"serial": "silent"}})
+        if question.adopt:
+            self.adopt(question.node_id)
         return self.reading(node)
+
+    def adopt(self, node_id: str) -> None:
+        """The node counts as made with the user's last choice, as when it is made anew."""
+        lab = next(iter(self.host.slices.values()))
+        intent = next(node for node in lab.nodes if node.id == node_id)
+        self.made_with[intent.name] = intent.config_choice
 
     async def load(self, question: LoadQuestion) -> LoadAnswer:
         node = self.name_of(question.node_id)
         self.loaded.append((node, question.text))
-        self.running[node], self.given[node] = question.text, digest(question.text)
+        self.running[node] = question.text
+        self.adopt(question.node_id)
         return LoadAnswer(channel="ssh")
 
     async def hold(self, node: str) -> None:

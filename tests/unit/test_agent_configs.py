@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from agent_rig import Agent, Host, make_lab, make_node, settled
+from nvram_images import nvram
 
 from wireloom.agent.hooks import configs as config_hook
 from wireloom.configs import digest
@@ -117,6 +118,18 @@ async def test_a_text_that_is_no_configuration_hands_over_to_the_next_channel(ho
         assert "its end is missing" in answer.tried["exec"]
 
 
+async def test_a_file_that_is_no_text_is_read_by_the_parser_that_the_device_names(host: Host, guest: Guest) -> None:
+    extract = Extract(steps=(Step(channel="file", run="/nvram_00001", parse="iol-nvram"),), ends="^end$")
+    async with Agent(host).alive() as agent:
+        await run(agent, make_lab(router(extract=extract)))
+        storage = host.worlds["alpha"].runtimes[agent.world.runtimes["id-r1"].runtime_id].storage
+        storage["/nvram_00001"] = nvram(TEXT.encode(), compressed=True)
+        assert (await agent.config_questions.extract(question())).text == TEXT
+        storage["/nvram_00001"] = bytes(1024)
+        with pytest.raises(GuestFailed, match="no configuration was saved"):
+            await agent.config_questions.extract(question())
+
+
 async def test_a_channel_that_hangs_leaves_time_for_the_next(host: Host, guest: Guest) -> None:
     guest.hangs = True
     async with Agent(host).alive() as agent:
@@ -169,12 +182,12 @@ async def test_unknown_and_stopped_nodes_are_refused(host: Host, guest: Guest) -
 
 async def test_a_configuration_is_loaded_and_remembered_as_given(host: Host, guest: Guest) -> None:
     async with Agent(host).alive() as agent:
-        await run(agent, make_lab(router()))
+        await run(agent, make_lab(router(config_choice=4)))
         new = TEXT.replace("r1", "r9")
         answer = await agent.config_questions.load(LoadQuestion(lab_id="lab-1", node_id="id-r1", text=new))
         assert answer.channel == "exec"
         assert guest.running == new
-        assert (await agent.config_questions.extract(question())).given == digest(new)
+        assert (await agent.config_questions.extract(question())).choice == 4
 
 
 async def test_a_configuration_that_the_guest_refuses_is_an_error(host: Host, guest: Guest) -> None:
@@ -195,7 +208,7 @@ async def test_a_stop_reads_the_configuration_and_holds_it_for_the_controller(ho
         status = await stop(agent, router(startup_config="version 0\nend\n"))
         assert status.nodes[0].held_config == digest(TEXT)
         held = await agent.config_questions.held(HELD)
-        assert (held.text, held.given) == (TEXT, digest("version 0\nend\n"))
+        assert (held.text, held.choice) == (TEXT, 0)
         assert events(agent, "config.extracted") == ["configuration read over exec before the stop"]
         file = host.folder / "nodes" / "id-r1" / "configs" / "held.json"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -298,11 +311,30 @@ async def test_a_choice_that_was_not_used_yet_goes_before_what_the_last_runtime_
     chosen = StoredConfig(revision=2, sha256=digest("version new\n"), text="version new\n")
     async with Agent(host).alive() as agent:
         await run(agent, make_lab(router(stored_config=OLD)))
-        await run(agent, make_lab(router(stored_config=chosen, config_chosen=True, memory_mb=512), generation=2))
+        await run(agent, make_lab(router(stored_config=chosen, config_choice=1, memory_mb=512), generation=2))
         assert startup(host, agent) == chosen.text
         # The node has been made with it now: what it runs goes on.
-        await run(agent, make_lab(router(stored_config=chosen, config_chosen=True, memory_mb=768), generation=3))
+        await run(agent, make_lab(router(stored_config=chosen, config_choice=1, memory_mb=768), generation=3))
         assert startup(host, agent) == TEXT
+
+
+async def test_going_back_to_the_topology_goes_before_what_was_read_since(host: Host, guest: Guest) -> None:
+    plain = router(startup_config="version topology\n")
+    async with Agent(host).alive() as agent:
+        await run(agent, make_lab(plain))
+        await stop(agent, plain)
+        again = plain.model_copy(update={"config_choice": 1, "incarnation": 2})
+        await run(agent, make_lab(again, generation=3))
+        assert startup(host, agent) == "version topology\n"
+
+
+async def test_a_reading_that_the_user_asked_for_uses_the_last_choice(host: Host, guest: Guest) -> None:
+    async with Agent(host).alive() as agent:
+        await run(agent, make_lab(router()))
+        await run(agent, make_lab(router(config_choice=3), generation=2))
+        assert (await agent.config_questions.extract(question())).choice == 0
+        assert (await agent.config_questions.extract(question(adopt=True))).choice == 3
+        assert (await agent.config_questions.extract(question())).choice == 3
 
 
 async def test_once_the_controller_has_it_the_slice_decides(host: Host, guest: Guest) -> None:

@@ -50,10 +50,10 @@ def test_a_topology_says_whether_a_stop_reads_the_configuration(
 
 def test_the_active_revision_travels_with_the_node_and_changes_nothing_of_its_runtime() -> None:
     plain = intents()["r1"]
-    given = intents(stored_configs={"r1": STORED}, chosen=frozenset({"r1"}))["r1"]
-    assert (given.stored_config, given.config_chosen) == (STORED, True)
+    given = intents(stored_configs={"r1": STORED}, chosen=frozenset({"r1"}), choices={"r1": 2})["r1"]
+    assert (given.stored_config, given.config_chosen, given.config_choice) == (STORED, True, 2)
     assert given.spec_hash() == plain.spec_hash()
-    assert not {"stored_config", "config_chosen", "extract_on_stop"} & SPEC_FIELDS
+    assert not {"stored_config", "config_chosen", "config_choice", "extract_on_stop"} & SPEC_FIELDS
 
 
 def test_a_preview_says_what_changes_about_extraction_and_nothing_of_the_store() -> None:

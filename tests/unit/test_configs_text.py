@@ -22,7 +22,7 @@ from wireloom.configs import (
     unified_diff,
     zip_configs,
 )
-from wireloom.configs.policy import Choice, Kept, expendable, follows, next_due
+from wireloom.configs.policy import Kept, expendable, follows, next_due
 from wireloom.errors import GuestFailed
 from wireloom.model.device import Extract, Step
 
@@ -165,21 +165,13 @@ def test_the_only_one_left_of_a_device_is_suggested_whatever_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("choice", "by_user", "made_from", "expected"),
-    [
-        (None, False, "", True),
-        (Choice("extract", "x"), False, "old", True),
-        (Choice("user", "x"), False, "old", False),
-        (Choice("user", "x"), False, "x", True),
-        (Choice("user", "x"), True, "old", True),
-        (Choice("topology", "x"), False, "old", False),
-        (Choice("topology", "x"), False, "x", True),
-    ],
+    ("chosen", "by_user", "made_with", "expected"),
+    [(0, False, 0, True), (2, False, 1, False), (2, False, 2, True), (2, True, 1, True)],
 )
 def test_an_extract_never_takes_the_place_of_a_choice_that_was_not_used_yet(
-    choice: Choice | None, by_user: bool, made_from: str, expected: bool
+    chosen: int, by_user: bool, made_with: int, expected: bool
 ) -> None:
-    assert follows(choice, by_user=by_user, made_from=made_from) is expected
+    assert follows(by_user=by_user, chosen=chosen, made_with=made_with) is expected
 
 
 DAY = 86400.0

@@ -12,7 +12,7 @@ import pytest
 from config_rig import FIRST, SECOND, TOPOLOGY, Routers
 from controller_rig import Rig, make_rig, until
 
-from wireloom.configs import digest, startup_digest
+from wireloom.configs import digest
 from wireloom.errors import CapacityExceeded, Conflict, GuestFailed, InvalidInput, NotFound
 from wireloom.fabric.config_documents import EXTRACT, LOAD, Extracted, ExtractQuestion, LoadAnswer, LoadQuestion
 from wireloom.model.config_views import (
@@ -204,7 +204,7 @@ async def test_an_automatic_reading_waits_until_the_users_choice_was_used(rig: R
     assert (await view(rig, "a")).active == 2  # the node was not made with the upload yet
     assert intent(routers, "a").config_chosen
 
-    routers.given["a"] = digest(SECOND)
+    routers.adopt(intent(routers, "a").id)  # now it was
     routers.running["a"] = SECOND.replace("end", "ntp\nend")
     await routers.hold("a")
     await until(lambda: len(routers.released) == 2)
@@ -228,8 +228,7 @@ async def test_another_startup_config_in_the_topology_takes_the_place_of_the_act
     await routers.hold("a")
     await until(lambda: routers.released)
     assert (await view(rig, "a")).active is None
-    new = intent(routers, "a")
-    routers.given["a"] = startup_digest(new.startup_template, new.startup_config)
+    routers.adopt(intent(routers, "a").id)
     routers.running["a"] = SECOND
     await routers.hold("a")
     await until(lambda: len(routers.released) == 2)
@@ -250,6 +249,24 @@ async def test_going_back_to_the_topology_is_a_choice_too(rig: Rig, routers: Rou
     assert intent(routers, "a").config_chosen
     with pytest.raises(NotFound, match="no revision 9"):
         await rig.controller.configs.activate("pair", "a", 9)
+
+
+async def test_a_choice_of_what_the_node_was_once_made_with_waits_for_its_use_too(rig: Rig, routers: Routers) -> None:
+    await extract(rig, "a")
+    await rig.controller.configs.activate("pair", "a", 1)
+    await until(lambda: intent(routers, "a").config_choice == 1)
+    routers.adopt(intent(routers, "a").id)  # it was made with revision 1
+    routers.running["a"] = SECOND
+    await rig.controller.configs.activate("pair", "a", 1)  # and the user wants that again, not what runs
+    await routers.hold("a")
+    await until(lambda: routers.released)
+    assert (await view(rig, "a")).active == 1
+    await extract(rig, "a")  # now the user wants what runs
+    assert (await view(rig, "a")).active == 2
+    routers.running["a"] = FIRST + "!\n"
+    await routers.hold("a")
+    await until(lambda: len(routers.released) == 2)
+    assert (await view(rig, "a")).active == 3
 
 
 # -------------------------------------------------------------------- looking and comparing

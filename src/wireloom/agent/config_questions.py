@@ -10,7 +10,6 @@ from wireloom.agent.extraction import Extraction
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.held_configs import HeldConfigs
 from wireloom.agent.reconciler import Reconciler
-from wireloom.configs import digest
 from wireloom.errors import Conflict, NotFound
 from wireloom.fabric.config_documents import (
     EXTRACT,
@@ -98,13 +97,16 @@ class ConfigQuestions:
                 hint="wait until it is, or read it all the same with `--force`",
             )
         folder = self._folders.get(target.node.id)
-        given = folder.record.given if folder else ""
-        return await self._extraction.extract(target, timeout_s=question.timeout_s, given=given)
+        choice = target.node.config_choice if question.adopt else folder.record.config_choice if folder else 0
+        extracted = await self._extraction.extract(target, timeout_s=question.timeout_s, choice=choice)
+        self._folders.update(target.node.id, config_choice=choice)
+        return extracted
 
     async def load(self, question: LoadQuestion) -> LoadAnswer:
         target = self._running(question.lab_id, question.node_id)
         answer = await self._extraction.load(target, question.text, timeout_s=question.timeout_s)
-        self._folders.update(target.node.id, given=digest(question.text))
+        self._folders.update(target.node.id, config_choice=target.node.config_choice)
+        await self._held.forget_stored(target.node.id)
         return answer
 
     async def held(self, question: HeldQuestion) -> Extracted:

@@ -27,10 +27,10 @@ class Extraction:
         self._channels = channels
         self._clock = clock
 
-    async def extract(self, target: ChannelTarget, *, timeout_s: float, given: str = "") -> Extracted:
+    async def extract(self, target: ChannelTarget, *, timeout_s: float, choice: int = 0) -> Extracted:
         """Read the running configuration within ``timeout_s`` real seconds.
 
-        :param given: what the node was last given; see :class:`~wireloom.fabric.config_documents.Extracted`.
+        :param choice: what the node was made with; see :class:`~wireloom.fabric.config_documents.Extracted`.
         :raises Unsupported: the device names no way to read it.
         :raises GuestFailed: no channel gave a valid text; ``details["tried"]`` says why, each.
         """
@@ -60,7 +60,7 @@ class Extraction:
                 channel=step.channel,
                 tried=tried,
                 taken_at=self._clock(),
-                given=given,
+                choice=choice,
             )
         raise _nobody(target, {**{channel: why for channel, why in lacking.items() if why}, **tried})
 

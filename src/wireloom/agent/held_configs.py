@@ -72,6 +72,13 @@ class HeldConfigs:
         if self._waiting.get(node_id) == sha256:
             del self._waiting[node_id]
 
+    async def forget_stored(self, node_id: str) -> None:
+        """The node was given another configuration: what the controller has already is of no more use here."""
+        held = await self.get(node_id)
+        path = self._path(node_id)
+        if held is not None and held.revision and path is not None:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+
     def forget(self, node_id: str) -> None:
         """The node's folder is gone."""
         self._waiting.pop(node_id, None)

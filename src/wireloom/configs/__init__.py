@@ -8,7 +8,7 @@
 """
 
 from wireloom.configs.archive import ArchivedConfig, zip_configs
-from wireloom.configs.content import digest, startup_digest, unified_diff
+from wireloom.configs.content import digest, unified_diff
 from wireloom.configs.mapping import Keeper, Suggestion, suggest
 from wireloom.configs.nvram import parse_iol_nvram
 from wireloom.configs.validate import MAX_CONFIG_BYTES, clean, normalised
@@ -22,7 +22,6 @@ __all__ = [
     "digest",
     "normalised",
     "parse_iol_nvram",
-    "startup_digest",
     "suggest",
     "unified_diff",
     "zip_configs",

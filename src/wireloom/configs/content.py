@@ -6,7 +6,7 @@ import difflib
 import hashlib
 from typing import Final
 
-__all__ = ["digest", "startup_digest", "unified_diff"]
+__all__ = ["digest", "unified_diff"]
 
 _CONTEXT_LINES: Final = 3
 
@@ -14,16 +14,6 @@ _CONTEXT_LINES: Final = 3
 def digest(text: str) -> str:
     """The content id of a configuration: hexadecimal SHA-256 of its UTF-8 text."""
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def startup_digest(template: str, text: str | None) -> str:
-    """The content id of what a topology gives a node: a device's template, a text, or one after the other.
-
-    Empty when it gives none.
-    """
-    if not template:
-        return digest(text) if text else ""
-    return digest(f"{template}\0{text or ''}")
 
 
 def unified_diff(before: str, after: str, *, before_name: str, after_name: str) -> str:

@@ -10,31 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-__all__ = ["Choice", "Kept", "expendable", "follows", "next_due"]
-
-#: Who made the choice: the user by a revision, an extract, or a new ``startup-config`` in the topology.
-Origin = Literal["user", "extract", "topology"]
+__all__ = ["Kept", "expendable", "follows", "next_due"]
 
 
-@dataclass(frozen=True)
-class Choice:
-    """What a node will be made with next. ``sha256`` is of that text, empty for none at all."""
-
-    origin: Origin
-    sha256: str
-
-
-def follows(choice: Choice | None, *, by_user: bool, made_from: str) -> bool:
+def follows(*, by_user: bool, chosen: int, made_with: int) -> bool:
     """Whether an extract becomes the active revision.
 
-    :param by_user: a person asked for it.
-    :param made_from: hash of the configuration that the node was made with; empty when it had none or it is unknown.
+    Choices of the user are counted: a node that was made after the last one has used it.
+
+    :param by_user: a person asked for the extract, which is itself the newest act.
+    :param chosen: number of the user's last choice; 0: none was made yet.
+    :param made_with: number of the last choice when the node was made that the text was read from.
     """
-    if by_user or choice is None or choice.origin == "extract":
-        return True
-    return made_from == choice.sha256
+    return by_user or made_with >= chosen
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from secrets import token_hex
-from types import MappingProxyType
 
 import structlog
 
@@ -56,7 +55,7 @@ class _Draft:
     after: LabSnapshot
     slices: Mapping[str, Slice]
     findings: Findings
-    superseded: Mapping[str, str]
+    superseded: frozenset[str]
 
 
 class LabService:
@@ -190,10 +189,10 @@ class LabService:
 
     def _superseded(
         self, topology: Topology, before: LabSnapshot | None, nodes: Iterable[NodeRecord]
-    ) -> dict[str, str]:
+    ) -> frozenset[str]:
         """Nodes that ``topology`` gives another configuration than they were deployed with; see ``LabEdit``."""
         if before is None:
-            return {}
+            return frozenset()
         return superseded_configs(self._topologies.parse_revision(before.revision), topology, before, nodes)
 
     async def _inspected(
@@ -379,7 +378,7 @@ class LabService:
         after: LabSnapshot,
         operation: OperationRecord,
         slices: Mapping[str, Slice] | None = None,
-        superseded: Mapping[str, str] = MappingProxyType({}),
+        superseded: frozenset[str] = frozenset(),
     ) -> OperationView:
         """Write ``after`` (whose ``slices`` may be known already), and let all who follow it know."""
         slices = slices if slices is not None else await self._render(after)
@@ -390,7 +389,7 @@ class LabService:
             revision=after.revision if new_revision else None,
             nodes=tuple(with_ports(after.nodes, slices)),
             subnets=dict(self._live.subnets),
-            superseded=dict(superseded),
+            superseded=superseded,
             operation=operation,
         )
         stored = await self._store.apply(edit)

@@ -158,6 +158,7 @@ class Topologies:
             chosen=frozenset(
                 node.name for node in nodes if node.id in snapshot.configs and snapshot.configs[node.id].by_user
             ),
+            choices={node.name: snapshot.configs[node.id].choice for node in nodes if node.id in snapshot.configs},
         )
 
     def _removal(self, snapshot: LabSnapshot) -> Slice:

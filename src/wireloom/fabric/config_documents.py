@@ -27,12 +27,16 @@ __all__ = [
 
 
 class ExtractQuestion(Value):
-    """Read the running configuration of a node. ``force``: also of one that is not ready."""
+    """Read the running configuration of a node. ``force``: also of one that is not ready.
+
+    ``adopt``: the user wants what runs: it counts from now on as made with the user's last choice.
+    """
 
     lab_id: str
     node_id: str
     timeout_s: float = 120
     force: bool = False
+    adopt: bool = False
 
 
 class Extracted(Value):
@@ -40,7 +44,7 @@ class Extracted(Value):
 
     :ivar channel: the one that gave it; ``tried`` says why each earlier one of the chain did not.
     :ivar taken_at: UNIX seconds by the agent's clock.
-    :ivar given: hash of the configuration that the node was last given, at its making or since; empty: none.
+    :ivar choice: number of the user's last choice (``NodeIntent.config_choice``) when the node was made.
     """
 
     text: str
@@ -48,7 +52,7 @@ class Extracted(Value):
     channel: str
     tried: dict[str, str] = {}
     taken_at: float
-    given: str = ""
+    choice: int = 0
 
 
 class LoadQuestion(Value):

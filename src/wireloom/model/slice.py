@@ -115,8 +115,9 @@ class NodeIntent(Value):
         empty.
     :ivar stored_config: the active revision of the node's stored configuration; it takes the place of
         ``startup_config`` when the node is next made, and never makes it be made anew.
-    :ivar config_chosen: what it is made with next was the user's choice: what the agent reads by itself does not take
-        its place before the node has been made with it.
+    :ivar config_chosen: what it is made with next was the user's choice.
+    :ivar config_choice: counts these choices. What the agent reads by itself takes the place of the last one only when
+        the node has been made since.
     :ivar extract_on_stop: its configuration is read before it is stopped, where its device says how.
     :ivar cli: name of its command line in :attr:`Slice.clis`; empty: it has none.
     :ivar post_boot: commands run in the guest once per boot after readiness.
@@ -149,6 +150,7 @@ class NodeIntent(Value):
     startup_template: str = ""
     stored_config: StoredConfig | None = None
     config_chosen: bool = False
+    config_choice: int = 0
     extract_on_stop: bool = True
     day0: tuple[Day0, ...] = ()
     console: tuple[Console, ...] = ()

@@ -53,6 +53,7 @@ class Expansion:
     :ivar allow_privileged: the user who deploys may run privileged nodes.
     :ivar stored_configs: node name → the active revision of its stored configuration.
     :ivar chosen: names of the nodes whose configuration was chosen by the user (:attr:`NodeIntent.config_chosen`).
+    :ivar choices: node name → number of the user's last choice (:attr:`NodeIntent.config_choice`).
     """
 
     installation: str
@@ -69,6 +70,7 @@ class Expansion:
     allow_privileged: bool = False
     stored_configs: Mapping[str, StoredConfig] = field(default_factory=dict)
     chosen: frozenset[str] = frozenset()
+    choices: Mapping[str, int] = field(default_factory=dict)
 
 
 def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
@@ -151,6 +153,7 @@ def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeInten
         startup_template=spec.startup_template,
         stored_config=known.stored_configs.get(spec.name),
         config_chosen=spec.name in known.chosen,
+        config_choice=known.choices.get(spec.name, 0),
         extract_on_stop=spec.extract_on_stop,
         day0=support.day0 or (),
         console=support.console or (),

@@ -48,7 +48,7 @@ class NodeRecord:
     :ivar failed: the verb that failed last; ``error``: first cause, as the wire form of an error.
     :ivar provider: the provider that the node was last made with, whether or not its runtime can be seen now.
     :ivar loaded: which startup configuration was loaded over the console; empty: none.
-    :ivar given: hash of the configuration that the node was last given; empty: none.
+    :ivar config_choice: the user's choice of a configuration that the node was last made with.
     """
 
     restarts: int = 0
@@ -62,7 +62,7 @@ class NodeRecord:
     error: dict[str, Any] | None = None
     provider: str = ""
     configured_boot: float = 0  # start time of the boot whose post-boot commands have run
-    given: str = ""
+    config_choice: int = 0
     loaded: str = ""
 
 

@@ -14,7 +14,7 @@ from wireloom.agent.extraction import Extraction
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.held_configs import Held, HeldConfigs
 from wireloom.agent.hooks.base import Hook
-from wireloom.configs import startup_digest
+from wireloom.configs.policy import follows
 from wireloom.errors import WireloomError
 from wireloom.fabric.documents import EventLevel
 from wireloom.model.slice import NodeIntent, StoredConfig
@@ -23,8 +23,10 @@ __all__ = ["ConfigsHook", "Tell"]
 
 log = structlog.get_logger(__name__)
 
-#: A stop is never held up for longer (seconds on native speed; emulated guests get twice as long).
+#: A stop is held up for as long as the slowest step of the device may take, within these bounds (seconds on native
+#: speed; emulated guests get twice as long).
 STOP_DEADLINE_S: Final = 30.0
+LONGEST_DEADLINE_S: Final = 90.0
 _EMULATED: Final = 2.0
 
 
@@ -66,7 +68,7 @@ class ConfigsHook(Hook):
             text = held.extracted.text
             stored = StoredConfig(revision=held.revision, sha256=held.extracted.sha256, text=text)
             context.node = node.model_copy(update={"stored_config": stored})
-        self._folders.update(node.id, given=_given(context.node))
+        self._folders.update(node.id, config_choice=node.config_choice)
 
     async def before_stop(self, context: NodeContext) -> None:
         node = context.node
@@ -78,11 +80,11 @@ class ConfigsHook(Hook):
         target = ChannelTarget(
             node, context.provider, context.capabilities, context.live_runtime_id, context.lab.clis.get(node.cli)
         )
-        deadline_s = STOP_DEADLINE_S * (_EMULATED if context.capabilities.acceleration == "tcg" else 1)
+        deadline_s = _deadline_s(context)
         try:
             async with asyncio.timeout(deadline_s):
-                given = context.folder.record.given
-                extracted = await self._extraction.extract(target, timeout_s=deadline_s, given=given)
+                choice = context.folder.record.config_choice
+                extracted = await self._extraction.extract(target, timeout_s=deadline_s, choice=choice)
                 await self._held.keep(node.id, extracted)
         except (WireloomError, TimeoutError, OSError) as error:
             reason = error.message if isinstance(error, WireloomError) else str(error) or "it took too long"
@@ -97,18 +99,17 @@ class ConfigsHook(Hook):
             self._held.forget(context.node.id)
 
 
-def _given(node: NodeIntent) -> str:
-    """Hash of the configuration that ``node`` is made with; empty when it has none."""
-    if node.stored_config is not None:
-        return node.stored_config.sha256
-    return startup_digest(node.startup_template, node.startup_config)
+def _deadline_s(context: NodeContext) -> float:
+    slowest_s = max(step.timeout_s for step in context.node.extract.steps)
+    emulated = context.capabilities.acceleration == "tcg"
+    return min(max(slowest_s, STOP_DEADLINE_S), LONGEST_DEADLINE_S) * (_EMULATED if emulated else 1)
 
 
 def _is_newer(held: Held, node: NodeIntent) -> bool:
     """Whether what was read last goes before what the controller says.
 
-    The controller knows it already, or the user has made a choice that the node has not been made with yet: then not.
+    The controller knows it already, or the user has made a choice since the node was made: then not.
     """
     if held.revision and node.stored_config is not None and node.stored_config.revision >= held.revision:
         return False
-    return not node.config_chosen or held.extracted.given == _given(node)
+    return follows(by_user=False, chosen=node.config_choice, made_with=held.extracted.choice)

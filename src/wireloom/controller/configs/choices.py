@@ -6,9 +6,8 @@ revision, which stays in the store.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
-from wireloom.configs import startup_digest
 from wireloom.controller.store.config_records import ActiveConfig
 from wireloom.controller.store.records import LabSnapshot, NodeRecord
 from wireloom.model.topology import NodeSpec, Topology
@@ -18,24 +17,28 @@ __all__ = ["kept_configs", "superseded_configs", "superseded_messages"]
 
 def superseded_configs(
     old: Topology, new: Topology, before: LabSnapshot, nodes: Iterable[NodeRecord]
-) -> dict[str, str]:
-    """Nodes, by id, whose topology text gives them another configuration than before, and that one's hash."""
-    found: dict[str, str] = {}
+) -> frozenset[str]:
+    """Nodes, by id, that their topology gives another configuration than before."""
+    found: set[str] = set()
     kept = {node.id for node in before.nodes}
     for node in nodes:
         was, becomes = old.node(node.name), new.node(node.name)
         if node.id in kept and was is not None and becomes is not None and _startup(was) != _startup(becomes):
-            found[node.id] = _startup(becomes)
-    return found
+            found.add(node.id)
+    return frozenset(found)
 
 
-def kept_configs(before: LabSnapshot | None, superseded: Mapping[str, str]) -> dict[str, ActiveConfig]:
+def kept_configs(before: LabSnapshot | None, superseded: frozenset[str]) -> dict[str, ActiveConfig]:
     """What the nodes of ``before`` are made with next, once the topology has superseded some of it."""
     known = before.configs if before is not None else {}
-    return {**known, **{node_id: ActiveConfig(by_user=True) for node_id in superseded}}
+    nothing = ActiveConfig()
+    chosen = {
+        node_id: ActiveConfig(by_user=True, choice=known.get(node_id, nothing).choice + 1) for node_id in superseded
+    }
+    return {**known, **chosen}
 
 
-def superseded_messages(before: LabSnapshot | None, superseded: Mapping[str, str]) -> Iterator[str]:
+def superseded_messages(before: LabSnapshot | None, superseded: frozenset[str]) -> Iterator[str]:
     """What the user is told of active revisions that are active no more."""
     for node in before.nodes if before is not None else ():
         active = before.configs.get(node.id) if before is not None else None
@@ -46,5 +49,5 @@ def superseded_messages(before: LabSnapshot | None, superseded: Mapping[str, str
             )
 
 
-def _startup(spec: NodeSpec) -> str:
-    return startup_digest(spec.startup_template, spec.startup_config)
+def _startup(spec: NodeSpec) -> tuple[str, str | None]:
+    return spec.startup_template, spec.startup_config

@@ -115,7 +115,7 @@ class ConfigKeeper:
         try:
             held = await self._fabric.call(node.host, HELD_CONFIG, HeldQuestion(lab_id=key.lab_id, node_id=key.node_id))
             config = NewConfig(
-                **held.model_dump(include={"text", "channel", "tried", "taken_at", "given"}),
+                **held.model_dump(include={"text", "channel", "tried", "taken_at", "choice"}),
                 origin="stop",
                 who=f"host {node.host}",
             )

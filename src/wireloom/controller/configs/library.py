@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from wireloom.configs import ArchivedConfig, Keeper, normalised, suggest, unified_diff, zip_configs
 from wireloom.controller.board import Board
-from wireloom.controller.configs.lookup import Lookup, node_key, startup_of
+from wireloom.controller.configs.lookup import Lookup, node_key
 from wireloom.controller.journal import Journal
 from wireloom.controller.store.config_records import ConfigNode, ConfigRevision, NewConfig, NodeKey, PolicyRecord
 from wireloom.controller.store.configs import ConfigStore
@@ -207,7 +207,7 @@ class ConfigLibrary:
         """
         picture, place = self._lookup.there(lab, node)
         key = node_key(picture, place)
-        await self._store.choose(key, revision, startup=startup_of(place))
+        await self._store.choose(key, revision)
         await self._reload(key.lab_id)
         what = "its topology's configuration" if revision is None else f"revision {revision}"
         self._journal.tell("config.activated", f"{key.node}: {what} is active", lab=lab)

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from wireloom.configs import startup_digest
 from wireloom.controller.board import Board
 from wireloom.controller.picture import LabPicture, NodePicture
 from wireloom.controller.store.config_records import ConfigNode, NodeKey
 from wireloom.controller.store.configs import ConfigStore
 from wireloom.errors import NotFound, Unavailable
 
-__all__ = ["Lookup", "node_key", "startup_of"]
+__all__ = ["Lookup", "node_key"]
 
 
 def node_key(picture: LabPicture, node: NodePicture) -> NodeKey:
     """The node under which its configurations are stored."""
     lab, intent = picture.snapshot.lab, node.intent
     return NodeKey(node_id=intent.id, lab_id=lab.id, lab=lab.name, node=intent.name, device=intent.device)
-
-
-def startup_of(node: NodePicture) -> str:
-    """Hash of what the topology gives the node."""
-    return startup_digest(node.intent.startup_template, node.intent.startup_config)
 
 
 class Lookup:

@@ -141,10 +141,10 @@ class ConfigWorkers:
         return await self._read(picture, place, force=True)
 
     async def _read_and_store(self, picture: LabPicture, node: NodePicture, reading: _Reading) -> Added:
-        extracted = await self._read(picture, node, force=reading.force)
+        extracted = await self._read(picture, node, force=reading.force, adopt=reading.by_user)
         key = node_key(picture, node)
         config = NewConfig(
-            **extracted.model_dump(include={"text", "channel", "tried", "taken_at", "given"}),
+            **extracted.model_dump(include={"text", "channel", "tried", "taken_at", "choice"}),
             origin=reading.origin,
             who=reading.who,
             note=reading.note,
@@ -157,13 +157,13 @@ class ConfigWorkers:
             tell_of_no_room(self._journal, added)
         return added
 
-    async def _read(self, picture: LabPicture, node: NodePicture, *, force: bool) -> Extracted:
+    async def _read(self, picture: LabPicture, node: NodePicture, *, force: bool, adopt: bool = False) -> Extracted:
         if not node.alive:
             raise Unavailable(f"host {node.host} does not answer", hint="look at `wireloom status`")
         timeout_s = sum(step.timeout_s or STEP_S for step in node.intent.extract.steps) or STEP_S
         timeout_s *= self._slowness(node)
         question = ExtractQuestion(
-            lab_id=picture.snapshot.lab.id, node_id=node.intent.id, timeout_s=timeout_s, force=force
+            lab_id=picture.snapshot.lab.id, node_id=node.intent.id, timeout_s=timeout_s, force=force, adopt=adopt
         )
         async with self._places:
             return await self._fabric.call(node.host, EXTRACT, question, timeout_s=timeout_s + MARGIN_S)
@@ -200,7 +200,7 @@ class ConfigWorkers:
             timeout_s = LOAD_S * self._slowness(node)
             question = LoadQuestion(lab_id=key.lab_id, node_id=key.node_id, text=text, timeout_s=timeout_s)
             answer = await self._fabric.call(node.host, LOAD, question, timeout_s=timeout_s + MARGIN_S)
-            await self._store.configs.choose(key, number)
+            await self._store.configs.choose(key, number, used=True)
             message = f"{key.node}: revision {number} loaded over {answer.channel}"
             self._journal.tell("config.restored", message, lab=lab)
 

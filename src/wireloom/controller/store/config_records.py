@@ -25,7 +25,8 @@ class ConfigNode(NodeKey):
     """What is stored of one node, whether it still exists or not.
 
     :ivar active: number of the active revision; ``None``: the configuration of its topology.
-    :ivar origin: who made that choice; ``chosen``: hash of the text that it means, empty for no text.
+    :ivar origin: who decided that; ``chosen``: hash of the active revision's text, empty when none is active.
+    :ivar choice: number of the user's last choice.
     :ivar last_number: the highest number ever given; numbers are not used again.
     :ivar extracted_at: of the last good extract.
     """
@@ -33,6 +34,7 @@ class ConfigNode(NodeKey):
     active: int | None = None
     origin: Literal["", "user", "extract", "topology"] = ""
     chosen: str = ""
+    choice: int = 0
     last_number: int = 0
     extracted_at: float | None = None
 
@@ -59,7 +61,7 @@ class ConfigRevision(Value):
 
 
 class NewConfig(Value):
-    """A configuration to be stored; ``given`` is what the node was last given (see ``Extracted``)."""
+    """A configuration to be stored; ``choice`` is what its node was made with (see ``Extracted``)."""
 
     text: str
     origin: RevisionOrigin
@@ -68,7 +70,7 @@ class NewConfig(Value):
     tried: dict[str, str] = {}
     note: str = ""
     taken_at: float
-    given: str = ""
+    choice: int = 0
 
 
 class Added(Value):
@@ -84,10 +86,11 @@ class Added(Value):
 
 
 class ActiveConfig(Value):
-    """What a node is made with next; ``by_user``: it was chosen, so that extracts wait until it was used."""
+    """What a node is made with next; ``by_user``: it was chosen by the user, ``choice`` being the number of that."""
 
     stored: StoredConfig | None = None
     by_user: bool = False
+    choice: int = 0
 
 
 class PolicyRecord(Value):

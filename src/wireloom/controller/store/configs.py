@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wireloom.configs import digest
-from wireloom.configs.policy import Choice, follows
+from wireloom.configs.policy import follows
 from wireloom.controller.store import tables
 from wireloom.controller.store.config_records import (
     ActiveConfig,
@@ -117,9 +117,8 @@ class ConfigStore:
         if newest is None or is_new:
             newest = await self._insert(connection, key, config, node.last_number + 1, sha256)
             changes["last_number"] = newest.number
-        choice = Choice(node.origin, node.chosen) if node.origin else None
         differs = node.active is None or node.chosen != sha256
-        wanted = differs and follows(choice, by_user=by_user, made_from=config.given)
+        wanted = differs and follows(by_user=by_user, chosen=node.choice, made_with=config.choice)
         activated = wanted and await _has_room(connection, key, newest.size)
         if activated:
             changes |= {"active": newest.number, "origin": "extract", "chosen": sha256}
@@ -140,7 +139,7 @@ class ConfigStore:
                 changes: dict[str, Any] = {"last_number": revision.number}
                 if activate:
                     await _need_room(connection, key, revision.size)
-                    changes |= {"active": revision.number, "origin": "user", "chosen": sha256}
+                    changes |= _choice(node, revision.number, sha256)
                 await _change(connection, node.node_id, changes)
                 return revision
         except IntegrityError as error:
@@ -150,7 +149,7 @@ class ConfigStore:
         self, connection: AsyncConnection, key: NodeKey, config: NewConfig, number: int, sha256: str
     ) -> ConfigRevision:
         revision = ConfigRevision(
-            **config.model_dump(exclude={"text", "given"}),
+            **config.model_dump(exclude={"text", "choice"}),
             node_id=key.node_id,
             lab=key.lab,
             node=key.node,
@@ -162,20 +161,21 @@ class ConfigStore:
         await connection.execute(insert(tables.config_revisions).values(revision.model_dump(exclude={"size"})))
         return revision
 
-    async def choose(self, key: NodeKey, number: int | None, *, startup: str = "") -> ConfigNode:
-        """The user wants revision ``number``; ``None``: the topology's own, whose hash is ``startup``.
+    async def choose(self, key: NodeKey, number: int | None, *, used: bool = False) -> ConfigNode:
+        """The user wants revision ``number``; ``None``: the topology's own. ``used``: the node runs with it already.
 
         :raises NotFound: there is no such revision.
         :raises CapacityExceeded: it is too large to become active beside those of the lab's other nodes.
         """
         async with self._database.write() as connection:
-            await _ensured(connection, key)
-            chosen = startup
+            node = await _ensured(connection, key)
+            chosen = ""
             if number is not None:
                 revision = await _existing(connection, key.node_id, number)
                 await _need_room(connection, key, revision.size)
                 chosen = revision.sha256
-            await _change(connection, key.node_id, {"active": number, "origin": "user", "chosen": chosen})
+            changes = _choice(node, number, chosen)
+            await _change(connection, key.node_id, {**changes, "choice": node.choice} if used else changes)
             return await _ensured(connection, key)
 
     async def delete(self, node_id: str, numbers: Collection[int]) -> None:
@@ -229,7 +229,7 @@ async def active_configs(connection: AsyncConnection, lab_id: str) -> dict[str, 
     """What the nodes of a lab are made with next, by node id."""
     nodes, revisions, texts = tables.config_nodes, tables.config_revisions, tables.config_texts
     rows = await connection.execute(
-        select(nodes.c.node_id, nodes.c.active, nodes.c.origin, texts.c.sha256, texts.c.content)
+        select(nodes.c.node_id, nodes.c.active, nodes.c.origin, nodes.c.choice, texts.c.sha256, texts.c.content)
         .outerjoin(revisions, (revisions.c.node_id == nodes.c.node_id) & (revisions.c.number == nodes.c.active))
         .outerjoin(texts, texts.c.sha256 == revisions.c.sha256)
         .where(nodes.c.lab_id == lab_id, nodes.c.origin != "")
@@ -240,7 +240,7 @@ async def active_configs(connection: AsyncConnection, lab_id: str) -> dict[str, 
 def _active(row: Any) -> ActiveConfig:
     has_text = row.active is not None and row.content is not None
     stored = StoredConfig(revision=row.active, sha256=row.sha256, text=row.content) if has_text else None
-    return ActiveConfig(stored=stored, by_user=row.origin in {"user", "topology"})
+    return ActiveConfig(stored=stored, by_user=row.origin in {"user", "topology"}, choice=row.choice)
 
 
 async def supersede(connection: AsyncConnection, edit: LabEdit) -> None:
@@ -248,12 +248,16 @@ async def supersede(connection: AsyncConnection, edit: LabEdit) -> None:
     for node in edit.nodes:
         if node.id in edit.superseded:
             names = {"lab_id": edit.lab.id, "lab": edit.lab.name, "node": node.name, "device": node.device}
-            await _ensured(connection, NodeKey(node_id=node.id, **names))
-            choice = {"active": None, "origin": "topology", "chosen": edit.superseded[node.id]}
-            await _change(connection, node.id, choice)
+            known = await _ensured(connection, NodeKey(node_id=node.id, **names))
+            await _change(connection, node.id, {**_choice(known, None, ""), "origin": "topology"})
 
 
 # -------------------------------------------------------------------- inside
+
+
+def _choice(node: ConfigNode, number: int | None, sha256: str) -> dict[str, Any]:
+    """What changes of ``node`` when the user chooses."""
+    return {"active": number, "origin": "user", "chosen": sha256, "choice": node.choice + 1}
 
 
 def _revisions(*more: Any) -> Select[Any]:

@@ -132,8 +132,8 @@ class LabEdit(Value):
     :ivar nodes: all nodes of the lab; rows of others are deleted. A node with a host of ``subnets`` and without an
         address in it gets the first free one.
     :ivar subnets: management subnet by host.
-    :ivar superseded: nodes, by id, whose topology gives them another configuration than before, and the hash of its
-        text: it takes the place of their active revision.
+    :ivar superseded: nodes, by id, that their topology gives another configuration than before: it takes the place of
+        their active revision.
     """
 
     lab: LabRecord
@@ -141,7 +141,7 @@ class LabEdit(Value):
     revision: RevisionRecord | None = None
     nodes: tuple[NodeRecord, ...] = ()
     subnets: dict[str, str] = {}
-    superseded: dict[str, str] = {}
+    superseded: frozenset[str] = frozenset()
     operation: OperationRecord
 
 

@@ -163,6 +163,7 @@ config_nodes = Table(
     Column("active", Integer, nullable=True),
     Column("origin", String(8), nullable=False),
     Column("chosen", String(64), nullable=False),
+    Column("choice", Integer, nullable=False),
     Column("last_number", Integer, nullable=False),
     Column("extracted_at", Float, nullable=True),
 )

@@ -46,6 +46,7 @@ def _create_nodes() -> None:
         sa.Column("active", sa.Integer(), nullable=True),
         sa.Column("origin", sa.String(8), nullable=False),
         sa.Column("chosen", sa.String(64), nullable=False),
+        sa.Column("choice", sa.Integer(), nullable=False),
         sa.Column("last_number", sa.Integer(), nullable=False),
         sa.Column("extracted_at", sa.Float(), nullable=True),
         sa.PrimaryKeyConstraint("node_id", name="pk_config_nodes"),
