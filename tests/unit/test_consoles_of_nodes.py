@@ -18,6 +18,7 @@ from wireloom.model.runtime import RuntimeSpec
 from wireloom.model.slice import NodeIntent
 from wireloom.providers.libvirt.console import read_tail
 from wireloom.providers.simulated import SimulatedProvider, SimulatedRuntime, SimulatedWorld
+from wireloom.providers.simulated.lines import SimulatedLine
 from wireloom.providers.simulated.world import MACHINE_LIKE
 
 IMAGE = "i"
@@ -124,6 +125,28 @@ async def test_a_line_that_cannot_be_opened_is_tried_again_by_the_next_one(host:
     assert host.consoles.lines(host.runtime.runtime_id) == ()
     await host.consoles.attach(target, who="ada")
     assert len(host.consoles.lines(host.runtime.runtime_id)) == 1
+
+
+async def test_who_cannot_get_a_console_leaves_no_place_behind(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(*_: object) -> None:
+        raise Unavailable("the engine is busy")
+
+    monkeypatch.setattr("wireloom.providers.simulated.lines.SimulatedLine.resize", refuse)
+    with pytest.raises(Unavailable):
+        await open_console(host, SERIAL)
+    (line,) = host.consoles.lines(host.runtime.runtime_id)
+    assert (line.attendees, line.writer) == ((), None)
+
+
+async def test_one_who_does_not_get_in_holds_nothing(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_line: SimulatedLine, _columns: int, _rows: int) -> None:
+        raise Unavailable("the engine went away")
+
+    monkeypatch.setattr(SimulatedLine, "resize", broken)
+    with pytest.raises(Unavailable):
+        await open_console(host, SERIAL)
+    (line,) = host.consoles.lines(host.runtime.runtime_id)
+    assert (line.writer, line.attendees) == (None, ())
 
 
 async def test_a_line_goes_with_its_guest(host: Host) -> None:

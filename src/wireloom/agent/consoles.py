@@ -59,7 +59,11 @@ class Consoles:
             request = ConsoleRequest(kind="exec", command=console.command, columns=columns, rows=rows)
             return PrivateConsole(await target.provider.console(target.runtime_id, request), read_only=read_only)
         attached = await self.attach(target, console.line, who=who, read_only=read_only)
-        await attached.resize(columns, rows)
+        try:
+            await attached.resize(columns, rows)
+        except BaseException:
+            await attached.close()  # nobody would ever leave it, and it may hold the writer lease
+            raise
         return PersonsConsole(attached)
 
     async def attach(
