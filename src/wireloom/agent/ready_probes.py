@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -91,7 +92,7 @@ class Probes:
         except TimeoutError:
             return "no answer in time"
         except OSError as error:
-            return error.strerror or str(error) or type(error).__name__
+            return os.strerror(error.errno).lower() if error.errno else str(error) or type(error).__name__
 
     @staticmethod
     async def _running(probe: Probe, target: ChannelTarget) -> str:

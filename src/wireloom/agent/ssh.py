@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -71,8 +72,8 @@ class _Line:
 
     async def run(self, command: str, *, timeout_s: float, stdin: bytes) -> ExecResult:
         deadline = asyncio.get_running_loop().time() + timeout_s
-        async with self._in_use():
-            process = await self._start(timeout_s, command=command)
+        async with self._in_use(timeout_s):
+            process = await self._start(_left(deadline), command=command)
             try:
                 async with asyncio.timeout_at(deadline):
                     with contextlib.suppress(BrokenPipeError):  # it ended without reading
@@ -95,8 +96,9 @@ class _Line:
     @contextlib.asynccontextmanager
     async def stream(self, *, timeout_s: float, **what: Any) -> AsyncIterator[ByteStream]:
         """A session that lasts as long as the context; ``what`` is asyncssh's word for its kind."""
-        async with self._in_use():
-            process = await self._start(timeout_s, **what)
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        async with self._in_use(timeout_s):
+            process = await self._start(_left(deadline), **what)
             stream = _SessionStream(process, self._broken)
             try:
                 yield stream
@@ -121,9 +123,12 @@ class _Line:
                     connection = await self._connected(limit_s)
                     return await connection.create_process(encoding=None, stdin=asyncssh.PIPE, **what)
             except TimeoutError:
-                self.close()
+                if self._users == 1:  # what others use is left to them, and to the keep-alive
+                    self.close()
                 raise self._unreachable(f"no answer within {limit_s:g} s") from None
             except (OSError, asyncssh.Error) as error:
+                if isinstance(error, asyncssh.ChannelOpenError) and not self._lost():
+                    raise self._translated(error) from error  # this session is refused; others go on
                 self.close()
                 if fresh or attempt == 2:
                     raise self._translated(error) from error
@@ -164,17 +169,28 @@ class _Line:
         return connection
 
     @contextlib.asynccontextmanager
-    async def _in_use(self) -> AsyncIterator[None]:
+    async def _in_use(self, timeout_s: float) -> AsyncIterator[None]:
+        """:raises Unavailable: others use every slot for so long."""
         self._users += 1
         if self._idle is not None:
             self._idle.cancel()
         try:
-            async with self._slots:
+            await self._take_slot(timeout_s)
+            try:
                 yield
+            finally:
+                self._slots.release()
         finally:
             self._users -= 1
             if self._users == 0:
                 self._idle = asyncio.get_running_loop().call_later(self._idle_s, self.close)
+
+    async def _take_slot(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise self._unreachable(f"{_AT_ONCE} sessions are open and none ended in {timeout_s:.3g} s") from None
 
     def _lost(self) -> bool:
         return self._connection is None or self._connection.is_closed()
@@ -189,6 +205,8 @@ class _Line:
             )
         if isinstance(error, asyncssh.PermissionDenied):
             return self._unreachable(f"the login as {self.login.access.username} is refused")
+        if isinstance(error, OSError) and error.errno:
+            return self._unreachable(os.strerror(error.errno).lower())
         return self._unreachable(str(error) or type(error).__name__)
 
     def _unreachable(self, reason: str) -> Unavailable:
@@ -302,6 +320,11 @@ async def _collect(process: asyncssh.SSHClientProcess[bytes]) -> tuple[bytes, by
 
     await asyncio.gather(drain(process.stdout, outputs[0]), drain(process.stderr, outputs[1]))
     return bytes(outputs[0]), bytes(outputs[1])
+
+
+def _left(deadline: float) -> float:
+    """Seconds until ``deadline``, which may be over."""
+    return max(0.0, deadline - asyncio.get_running_loop().time())
 
 
 def _algorithms_of(known: asyncssh.SSHKey | None) -> str | list[str]:
