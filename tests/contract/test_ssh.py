@@ -12,11 +12,15 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from wireloom.agent.channels import Login
+from wireloom.agent.channels import Call, ChannelTarget, Login
+from wireloom.agent.channels.ssh import SshChannel
 from wireloom.agent.ssh import InstallationKey, SshShell
 from wireloom.errors import Conflict, DeadlineExceeded, GuestFailed, Unavailable
-from wireloom.model.device import Access
+from wireloom.model.device import Access, Step
+from wireloom.model.dialogue import Cli, Prompt
 from wireloom.model.runtime import ExecResult
+from wireloom.model.slice import NodeIntent
+from wireloom.providers.simulated import SimulatedProvider, SimulatedWorld
 
 USER, PASSWORD = "admin", "for a test"
 NODE = "n1"
@@ -57,6 +61,7 @@ class Guest:
     connections: list[asyncssh.SSHServerConnection] = field(default_factory=list)
     acceptor: asyncssh.SSHAcceptor | None = None
     port: int = 0
+    allow_pty: bool = True
 
     async def start(self) -> None:
         self.acceptor = await asyncssh.create_server(
@@ -66,6 +71,8 @@ class Guest:
             server_host_keys=self.host_keys,
             process_factory=self._serve,
             encoding=None,
+            line_editor=False,
+            allow_pty=self.allow_pty,
         )
         self.port = self.acceptor.get_port()
 
@@ -77,10 +84,31 @@ class Guest:
             await self.acceptor.wait_closed()
 
     async def _serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
+        if process.command is None:
+            await self._session(process)
+            return
         if process.command == "no status":
             process.stdout.write(b"done")
             process.close()
             return
+        await self._command(process)
+
+    @staticmethod
+    async def _session(process: asyncssh.SSHServerProcess[bytes]) -> None:
+        """A router's command line on the session's terminal."""
+        size = process.term_size
+        process.stdout.write(b"Welcome\r\nr1#")
+        typed = b""
+        while data := await process.stdin.read(64):
+            typed += data
+            while b"\r" in typed:
+                line, _, typed = typed.partition(b"\r")
+                said = b"%d columns\r\n" % size[0] if line == b"show terminal" else b""
+                process.stdout.write(line + b"\r\n" + said + b"r1#")
+        process.exit(0)
+
+    @staticmethod
+    async def _command(process: asyncssh.SSHServerProcess[bytes]) -> None:
         shell = await asyncio.create_subprocess_exec(
             "/bin/sh",
             "-c",
@@ -142,6 +170,24 @@ async def test_a_command_runs_with_its_input_and_both_outputs(rig: Rig) -> None:
     assert result == ExecResult(exit_code=3, stdout=bytes(range(256)), stderr=b"bad\n", channel="ssh")
 
 
+async def test_a_device_is_typed_to_in_a_session_with_a_wide_terminal(rig: Rig) -> None:
+    cli = Cli(name="router", prompts=(Prompt(name="privileged", pattern=r"r1#"),))
+    node = NodeIntent(
+        id=NODE, name="r1", device="router", provider="simulated", image="i", mgmt_ipv4="127.0.0.1", access=rig.access
+    )
+    provider = SimulatedProvider("ssh", SimulatedWorld())
+    target = ChannelTarget(node, provider, await provider.capabilities(), "first", cli)
+    channel = SshChannel(rig.shell)
+    step = Step(channel="ssh", prompt="privileged")
+    result = await channel.run(Call(target, step, ["show", "terminal"], 10))
+    assert (result.exit_code, result.stdout) == (0, b"250 columns\n")
+
+
+async def test_endless_output_is_ended_and_said(rig: Rig) -> None:
+    with pytest.raises(GuestFailed, match="more than 4 MiB"):
+        await rig.run("cat /dev/zero", timeout_s=30)
+
+
 async def test_much_output_arrives_whole(rig: Rig) -> None:
     result = await rig.run("head -c 3000000 /dev/zero", timeout_s=30)
     assert len(result.stdout) == 3_000_000
@@ -163,6 +209,29 @@ async def test_commands_share_one_connection_which_closes_when_idle(rig: Rig) ->
     assert rig.guest.connections[0].is_closed()
     await rig.run("true")
     assert len(rig.guest.connections) == 2
+
+
+async def test_a_session_that_is_refused_ends_no_other(rig: Rig) -> None:
+    await rig.guest.stop()
+    rig.guest.allow_pty = False
+    await rig.guest.start()
+    await rig.run("true")
+    running = asyncio.create_task(rig.run("sleep 0.5; echo done"))
+    await asyncio.sleep(0.1)
+    with pytest.raises(Unavailable):
+        async with rig.shell.terminal(rig.login, timeout_s=5):
+            pass
+    assert (await running).stdout == b"done\n"
+
+
+async def test_waiting_for_others_counts_against_the_deadline(rig: Rig) -> None:
+    others = [asyncio.create_task(rig.run("sleep 1.5")) for _ in range(4)]
+    await asyncio.sleep(0.3)
+    started = time.monotonic()
+    with pytest.raises(Unavailable, match="4 sessions are open"):
+        await rig.run("true", timeout_s=0.3)
+    assert time.monotonic() - started < 1
+    await asyncio.gather(*others)
 
 
 async def test_a_connection_that_died_is_made_anew(rig: Rig) -> None:
