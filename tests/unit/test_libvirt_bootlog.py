@@ -36,6 +36,22 @@ async def whole(log: Path) -> bytes:
     return b"".join([chunk async for chunk in read_log(log)])
 
 
+async def test_a_long_log_lets_others_run(log: Path) -> None:
+    append(log, b"x" * (bootlog._CHUNK * 8))
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(other())
+    await whole(log)
+    task.cancel()
+    assert turns >= 8
+
+
 async def test_no_log_is_empty(log: Path) -> None:
     assert await whole(log) == b""
 

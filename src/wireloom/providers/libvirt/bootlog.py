@@ -99,6 +99,7 @@ async def read_log(log: Path, follow: Callable[[], bool] | None = None) -> Async
         while True:
             while chunk := parts.read():
                 yield chunk
+                await asyncio.sleep(0)  # what is there already is read without a wait: others want to run in between
             if follow is None or ending:
                 return
             ending = not follow()
