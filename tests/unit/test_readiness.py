@@ -203,6 +203,32 @@ async def test_a_pattern_on_the_console(tmp_path: Path, quiet: None) -> None:
     assert await ask(node, Probe(kind="serial", pattern="ready")) == "so far: r1 login:"
 
 
+class ChattyLine(ScriptedLine):
+    """Prints its banner again and again."""
+
+    async def read(self) -> bytes:
+        await asyncio.sleep(0.005)
+        return self.banner.encode()
+
+
+@pytest.mark.parametrize(
+    ("banner", "probe", "expected"),
+    [
+        ("r1 login: \r\ntick\r\n", Probe(kind="serial", pattern="login:"), HOLDS),
+        ("r1#\r\n%SYS-5: tick\r\n", Probe(kind="serial"), HOLDS),
+        ("tick\r\nr1#", Probe(kind="serial"), "it does not stop printing, so far: r1#"),
+    ],
+)
+async def test_a_console_that_never_falls_silent_is_looked_at_and_not_typed_on(
+    tmp_path: Path, quiet: None, monkeypatch: pytest.MonkeyPatch, *, banner: str, probe: Probe, expected: str
+) -> None:
+    monkeypatch.setattr("wireloom.agent.ready_probes._REACH_S", 0.05)
+    node = await guest(tmp_path, machine=True, cli=ROUTER.model_copy(update={"noise": (r"^%\w+-\d",)}))
+    node.lines.make = lambda: ChattyLine(lambda _: "r1#", banner=banner)
+    assert await ask(node, probe) == expected
+    assert all(line.typed == [] for _, line in node.lines.joined)
+
+
 async def test_health_is_healthy_or_a_reason_and_where_there_is_none_the_probe_does_not_fit(tmp_path: Path) -> None:
     node, probe = await guest(tmp_path), Probe(kind="health")
     probes = Probes(node.channels)

@@ -44,17 +44,22 @@ class SerialChannel:
     async def load(self, target: ChannelTarget, step: Step, text: str, *, timeout_s: float) -> ExecResult:
         return await self._play(target, script_for_load(step, text), timeout_s, "wireloom: loading a configuration")
 
-    async def read_along(self, target: ChannelTarget, *, quiet_s: float) -> str:
-        """What the line shows in the end, read until it is silent for ``quiet_s``; nothing is typed."""
+    async def read_along(self, target: ChannelTarget, *, quiet_s: float, most_s: float) -> tuple[str, bool]:
+        """What the line shows in the end, and whether it has fallen silent; nothing is typed.
+
+        It is read until it is silent for ``quiet_s``, and for no longer than ``most_s``.
+        """
+        clock = asyncio.get_running_loop().time
+        until = clock() + most_s
         shown = bytearray()
         stream = await self._lines.attach(target, line_of(target), who=_READER, automation=True, read_only=True)
         try:
-            while data := await _next_within(stream, quiet_s):
+            while (data := await _next_within(stream, quiet_s)) and clock() < until:
                 shown += data
                 del shown[:-_SCREEN]
         finally:
             await stream.close()
-        return strip_terminal(shown.decode(errors="replace"))
+        return strip_terminal(shown.decode(errors="replace")), not data
 
     async def reach(self, target: ChannelTarget, *, timeout_s: float) -> None:
         """Come to the home prompt, by what the device's command line knows of logins and recoveries.
