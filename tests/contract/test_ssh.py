@@ -41,7 +41,8 @@ class Door(asyncssh.SSHServer):
     def password_auth_supported(self) -> bool:
         return True
 
-    def validate_password(self, username: str, password: str) -> bool:
+    async def validate_password(self, username: str, password: str) -> bool:
+        await asyncio.sleep(self._guest.login_s)
         return (username, password) == (USER, PASSWORD)
 
     def public_key_auth_supported(self) -> bool:
@@ -62,6 +63,7 @@ class Guest:
     acceptor: asyncssh.SSHAcceptor | None = None
     port: int = 0
     allow_pty: bool = True
+    login_s: float = 0
 
     async def start(self) -> None:
         self.acceptor = await asyncssh.create_server(
@@ -136,10 +138,11 @@ class Rig:
     nodes: Path
     access: Access
     instance: str = "first"
+    slow_factor: float = 1.0
 
     @property
     def login(self) -> Login:
-        return Login(NODE, "r1", self.instance, "127.0.0.1", self.access)
+        return Login(NODE, "r1", self.instance, "127.0.0.1", self.access, self.slow_factor)
 
     async def run(self, command: str, *, timeout_s: float = 10, stdin: bytes = b"") -> ExecResult:
         return await self.shell.run(self.login, command, timeout_s=timeout_s, stdin=stdin)
@@ -183,9 +186,9 @@ async def test_a_device_is_typed_to_in_a_session_with_a_wide_terminal(rig: Rig) 
     assert (result.exit_code, result.stdout) == (0, b"250 columns\n")
 
 
-async def test_endless_output_is_ended_and_said(rig: Rig) -> None:
+async def test_output_beyond_all_measure_is_ended_and_said(rig: Rig) -> None:
     with pytest.raises(GuestFailed, match="more than 4 MiB"):
-        await rig.run("cat /dev/zero", timeout_s=30)
+        await rig.run("head -c 5000000 /dev/zero", timeout_s=30)
 
 
 async def test_much_output_arrives_whole(rig: Rig) -> None:
@@ -274,6 +277,15 @@ async def test_a_silent_server_is_unavailable_within_the_deadline(rig: Rig) -> N
         with pytest.raises(Unavailable):
             await rig.run("true", timeout_s=1)
         assert time.monotonic() - started < 3
+
+
+async def test_an_emulated_guest_has_more_time_to_let_somebody_in(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wireloom.agent.ssh._CONNECT_S", 0.6)
+    rig.guest.login_s = 1.0
+    with pytest.raises(Unavailable):
+        await rig.run("true")
+    rig.slow_factor = 5
+    assert (await rig.run("echo in")).stdout == b"in\n"
 
 
 async def test_another_host_key_is_refused_for_the_same_instance_only(rig: Rig) -> None:
