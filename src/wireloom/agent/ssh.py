@@ -30,6 +30,7 @@ __all__ = ["InstallationKey", "SshShell"]
 
 log = structlog.get_logger(__name__)
 
+#: On native speed.
 _CONNECT_S: Final = 15.0
 _IDLE_S: Final = 60.0
 _AT_ONCE: Final = 4
@@ -115,7 +116,7 @@ class _Line:
 
     async def _start(self, timeout_s: float, **what: Any) -> asyncssh.SSHClientProcess[bytes]:
         """Begin a session; a kept connection that died meanwhile is replaced once. Nothing has run on an error."""
-        limit_s = min(_CONNECT_S, timeout_s)
+        limit_s = min(_CONNECT_S * self.login.slow_factor, timeout_s)
         for attempt in (1, 2):
             fresh = self._lost()
             try:

@@ -39,6 +39,7 @@ class Login:
     """Who is connected to over the network, and as whom; another value needs another connection.
 
     :ivar instance: names one life of the guest's storage; a host key is remembered for as long.
+    :ivar slow_factor: how many times as long as on native speed the guest takes to let somebody in.
     """
 
     node_id: str
@@ -46,6 +47,7 @@ class Login:
     instance: str
     address: str
     access: Access
+    slow_factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class ChannelTarget:
         if self.node.mgmt_ipv4 is None:
             raise Unsupported("the node has no management address", node=self.node.name)
         instance = f"{self.node.incarnation}-{self.runtime_id}"
-        return Login(self.node.id, self.node.name, instance, self.node.mgmt_ipv4, self.node.access)
+        return Login(self.node.id, self.node.name, instance, self.node.mgmt_ipv4, self.node.access, self.slow_factor)
 
     def values(self) -> dict[str, str]:
         """What a device's command line may type of this node."""
