@@ -18,9 +18,11 @@ from wireloom.cli.main import app
 from wireloom.cli.state import CliState
 from wireloom.errors import NotFound, TopologyInvalid, Unavailable
 from wireloom.fabric.documents import Event, Orphan
-from wireloom.model.device_views import DeviceView
+from wireloom.model.device_views import DeviceView, NodeProfile
 from wireloom.model.diagnostic import Diagnostic
+from wireloom.model.post_boot import BootRecord, CommandRecord
 from wireloom.model.runtime import Boot
+from wireloom.model.state import Readiness
 from wireloom.model.views import (
     ChangeView,
     DeployRequest,
@@ -65,7 +67,10 @@ HOST = HostView(
             {"name": "libvirt", "available": True, "acceleration": "tcg"},
             {"name": "other", "available": False},
         ],
-        "loops": [{"name": "resync", "last_success": 1.0, "stale_after_s": 60}],
+        "loops": [
+            {"name": "resync", "last_success": 1.0, "stale_after_s": 60},
+            {"name": "reconcile", "last_success": 0, "stale_after_s": 60},
+        ],
         "problems": ["other: no answer"],
     },
 )
@@ -86,6 +91,7 @@ class FakeClient:
         self.view = LAB
         self.plan_view = PlanView(lab="demo")
         self.exec_view = ExecView(exit_code=0, stdout="out\n", stderr="err\n", channel="exec")
+        self.boot_records: list[BootRecord] = []
         self.outcome = operation("deploy", "running")
         self.orphans: list[Orphan] = []
         self.error: Exception | None = None
@@ -161,6 +167,14 @@ class FakeClient:
     async def link_add(self, lab: str, a: str, b: str, *, mtu: int | None = None) -> OperationView:
         self._take("link_add", lab, a, b, mtu)
         return self.outcome
+
+    async def node_profile(self, lab: str, node: str) -> NodeProfile:
+        self._take("node_profile", lab, node)
+        return NodeProfile(node=node, device="linux", provider="docker", image="i")
+
+    async def post_boot(self, lab: str, node: str) -> list[BootRecord]:
+        self._take("post_boot", lab, node)
+        return self.boot_records
 
     async def exec(self, lab: str, node: str, command: Any, *, timeout_s: float = 60) -> ExecView:
         self._take("exec", lab, node, tuple(command), timeout_s)
@@ -348,6 +362,33 @@ def test_exec_passes_output_and_exit_code_through(client: FakeClient) -> None:
     assert client.asked == [("exec", "demo", "r1", ("vtysh", "-c", "show ip ospf"), 60)]
 
 
+def test_exec_says_which_channel_answered_when_it_was_not_the_first(client: FakeClient) -> None:
+    tried = {"tried": {"ssh": "connection refused"}, "skipped": {"exec": "none here"}, "channel": "serial"}
+    client.exec_view = client.exec_view.model_copy(update=tried)
+    result = wireloom("exec", "demo", "r1", "--", "show", "version")
+    assert result.stderr == "answered over serial (ssh: connection refused)\nerr\n"
+    verbose = wireloom("exec", "-v", "demo", "r1", "--", "show", "version")
+    assert "answered over serial (exec: none here; ssh: connection refused)" in verbose.stderr
+    document = json.loads(wireloom("exec", "--json", "demo", "r1", "--", "show", "version").stdout)
+    assert (document["tried"], document["skipped"]) == (tried["tried"], tried["skipped"])
+
+
+def test_inspect_of_a_node_shows_what_it_waits_for_and_what_its_post_boot_commands_did(client: FakeClient) -> None:
+    waits = client.view.nodes[0].model_copy(update={"ready": Readiness.NO, "message": "waits for 'login:' in its log"})
+    client.view = client.view.model_copy(update={"nodes": (waits, *client.view.nodes[1:])})
+    failed = {"code": "guest-failed", "message": "it failed", "hint": ""}
+    run = CommandRecord(
+        command="ip a", channel="ssh", exit_code=2, output="no such thing\n", started_at=1, error=failed
+    )
+    client.boot_records = [BootRecord(boot=1, runtime_id="x", commands=(run,))]
+    shown = wireloom("inspect", "demo", waits.name).stdout
+    for text in ("waits for 'login:' in its log", "not finished", "ip a", "failed: it failed", "no such thing"):
+        assert text in shown
+    document = json.loads(wireloom("inspect", "demo", waits.name, "--json").stdout)
+    assert document["post_boot"][0]["commands"][0]["exit_code"] == 2
+    assert document["status"]["message"] == "waits for 'login:' in its log"
+
+
 def test_exec_exits_with_1_when_the_node_cannot_be_reached(client: FakeClient) -> None:
     client.error = Unavailable("no channel", hint="is it running?")
     assert wireloom("exec", "demo", "r1", "--", "true").exit_code == 1
@@ -405,6 +446,7 @@ def test_hosts_show_providers_stale_loops_and_problems(client: FakeClient) -> No
     result = wireloom("hosts")
     assert "docker, libvirt (tcg), other (away)" in result.stdout
     assert "resync stale" in result.stdout
+    assert "reconcile begins" in result.stdout  # no age of what has not succeeded yet
     assert "h1: other: no answer" in result.stderr
 
 
@@ -436,8 +478,19 @@ def test_status_tells_processes_even_when_the_controller_is_silent(client: FakeC
     assert "does not run on this machine" in result.stderr
 
 
-def test_devices_are_listed(client: FakeClient) -> None:
-    assert "frr     Router" in wireloom("devices").stdout
+@pytest.mark.parametrize("command", [("devices",), ("devices", "list"), ("devices", "list", "--family", "Routers")])
+def test_devices_are_listed(client: FakeClient, command: tuple[str, ...]) -> None:
+    assert "frr     Router" in wireloom(*command).stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "word", "advice"), [("--provider", "dokcer", "did you mean 'docker'?"), ("--family", "x", "known are: ")]
+)
+def test_what_no_device_has_is_refused_rather_than_an_empty_list(
+    client: FakeClient, option: str, word: str, advice: str
+) -> None:
+    result = wireloom("devices", option, word)
+    assert (result.exit_code, advice in result.stderr) == (1, True)
 
 
 @pytest.mark.parametrize(("level", "code"), [("ok", 0), ("warn", 0), ("fail", 1)])
