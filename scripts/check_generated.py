@@ -38,6 +38,7 @@ GENERATED: tuple[Generated, ...] = tuple(
         "scripts/generate_cli_reference.py": ("docs/reference/cli.md", "docs/reference/settings.md"),
         "scripts/generate_openapi.py": ("docs/reference/openapi.json",),
         "scripts/generate_parity.py": ("docs/reference/parity.md",),
+        "scripts/generate_verification.py": ("docs/reference/device-verification.md",),
     }.items()
     for file in files
 )

@@ -148,9 +148,7 @@ def _write_container(job: _Job, root: Path, work: Path, _: dict[str, Path]) -> t
 def _write_disk(job: _Job, root: Path, work: Path, files: dict[str, Path]) -> tuple[Path, tuple[str, ...]]:
     target = work / "image.qcow2"
     kernel = [files[package.name] for package in job.kernel]
-    build_disk(
-        root=root, kernel_packages=kernel, guest=_SOURCES / "guest", recipe=job.recipe, work=work, target=target
-    )
+    build_disk(root=root, kernel_packages=kernel, guest=_SOURCES / "guest", recipe=job.recipe, work=work, target=target)
     return target, ()
 
 

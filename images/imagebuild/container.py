@@ -22,9 +22,7 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/f
 _CREATED = "1970-01-01T00:00:00Z"
 
 
-def write_archive(
-    *, root: Path, guest: Path, recipe: Recipe, version: str, key: str, target: Path
-) -> tuple[str, ...]:
+def write_archive(*, root: Path, guest: Path, recipe: Recipe, version: str, key: str, target: Path) -> tuple[str, ...]:
     """Write an assembled tree as one docker archive.
 
     :param root: the tree; the container's own files are added to it.

@@ -42,9 +42,7 @@ def resolve_all(cache: Path) -> Resolution:
         )
     catalog = apt.AptCatalog(cache)
     resolution = Resolution(
-        packages={
-            recipe.name: apt.resolve(recipe.packages, recipe.excluded, catalog) for recipe in recipes.RECIPES
-        },
+        packages={recipe.name: apt.resolve(recipe.packages, recipe.excluded, catalog) for recipe in recipes.RECIPES},
         kernels={recipe.name: apt.kernel_packages(recipe.kernels, catalog) for recipe in recipes.RECIPES},
     )
     remembered.write_text(json.dumps({"inputs": inputs, **asdict(resolution)}))

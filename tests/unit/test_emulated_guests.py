@@ -99,6 +99,9 @@ CASES = (
         fresh={"old_password": "admin"},
     ),
 )
+#: Those whose console asks for a password.
+ASKING = [case for case in CASES if case.persona not in {"ios", "iosxe"}]
+asking = pytest.mark.parametrize("case", ASKING, ids=lambda case: case.persona)
 each = pytest.mark.parametrize("case", CASES, ids=lambda case: case.persona)
 
 
@@ -144,7 +147,9 @@ def test_every_dialogue_finds_the_console_as_the_last_one_left_it(case: Case) ->
 @each
 def test_output_may_come_byte_by_byte(case: Case) -> None:
     whole, torn = (Console(case.persona, media={case.medium: case.config}, chunk=chunk) for chunk in (4096, 1))
-    first, second = (console.play(cli_of(case.device), case.show, values=VALUES).answers[0] for console in (whole, torn))
+    first, second = (
+        console.play(cli_of(case.device), case.show, values=VALUES).answers[0] for console in (whole, torn)
+    )
     assert first == second
 
 
@@ -154,11 +159,9 @@ def test_what_the_device_does_not_know_is_seen_as_refused(case: Case) -> None:
     assert console.play(cli_of(case.device), case.nonsense, values=VALUES).answers[0].refused
 
 
-@each
+@asking
 def test_a_wrong_password_ends_in_an_error_and_not_in_silence(case: Case) -> None:
     console = Console(case.persona, media={case.medium: case.config})
-    if case.persona in {"ios", "iosxe"}:
-        pytest.xfail("its console asks for no password")
     with pytest.raises(WireloomError) as caught:
         console.play(cli_of(case.device), case.show, values=VALUES | {"password": "wrong", "enable_password": "wrong"})
     assert isinstance(caught.value, GuestFailed)

@@ -273,10 +273,20 @@ def own_folder(*, show_logs: bool = True) -> Iterator[Path]:
 
 
 @contextlib.asynccontextmanager
-async def installed(folder: Path, *, wrapper: tuple[str, ...] = (), **environment: str) -> AsyncIterator[Installation]:
-    """An installation that is up; at the end it is down, and nothing of it is left on the host."""
+async def installed(
+    folder: Path,
+    *,
+    wrapper: tuple[str, ...] = (),
+    prepare: Callable[[], None] = lambda: None,
+    **environment: str,
+) -> AsyncIterator[Installation]:
+    """An installation that is up; at the end it is down, and nothing of it is left on the host.
+
+    :param prepare: called when its folders are there and nothing of it runs.
+    """
     installation = Installation(folder, environment, wrapper)
     try:
+        prepare()
         await installation.up()
         yield installation
         await installation.answering()

@@ -8,10 +8,12 @@ from .script import ReadLine, Say, Script, Sleep
 
 __all__ = ["ASA"]
 
-_FACTORY = "".join(
-    f"interface GigabitEthernet0/{n}\n shutdown\n no nameif\n no security-level\n no ip address\n" for n in range(4)
-) + "interface Management0/0\n management-only\n shutdown\n no nameif\n no security-level\n no ip address\n" + (
-    "ftp mode passive\npager lines 23\n"
+_FACTORY = (
+    "".join(
+        f"interface GigabitEthernet0/{n}\n shutdown\n no nameif\n no security-level\n no ip address\n" for n in range(4)
+    )
+    + "interface Management0/0\n management-only\n shutdown\n no nameif\n no security-level\n no ip address\n"
+    + ("ftp mode passive\npager lines 23\n")
 )
 
 
@@ -22,6 +24,7 @@ class ASA(CiscoLike):
     factory_hostname = "ciscoasa"
     media = (Medium("day0-config"),)
     factory_config = _FACTORY
+    executes_anywhere = True
     more = "<--- More --->"
     erase = "\r" + " " * 14 + "\r"
     refusal = "                  ^\nERROR: % Invalid input detected at '^' marker.\n"
@@ -41,16 +44,23 @@ class ASA(CiscoLike):
         configured = self.start_configuration()
         if configured:
             yield Say("INFO: Converting to disk0:/day0-config... done\nReading from flash...\n!.\n", 4000)
-        yield Say("Cryptochecksum (changed): d41d8cd9 8f00b204 e9800998 ecf8427e\n\nINFO: Power-On Self-Test in process.\n", 4000)
+        yield Say(
+            "Cryptochecksum (changed): d41d8cd9 8f00b204 e9800998 ecf8427e\n\nINFO: Power-On Self-Test in process.\n",
+            4000,
+        )
         yield Say("...................\nINFO: Power-On Self-Test complete.\n", 400)
-        yield Say("\nUser enable_1 logged in to ciscoasa\nLogins over the last 1 days: 1.\nType help or '?' for a list of available commands.\n")
+        yield Say(
+            "\nUser enable_1 logged in to ciscoasa\nLogins over the last 1 days: 1.\nType help or '?' for a list of available commands.\n"
+        )
         self.machine.booted = True
         while True:
             yield from Session(self, console=True, privileged=False, user="enable_1").play()
             yield Say("\nLogoff\n\n")
 
     def remote(self, user: str) -> Script[None]:
-        yield Say(f"User {user} logged in to {self.machine.hostname}\nType help or '?' for a list of available commands.\n")
+        yield Say(
+            f"User {user} logged in to {self.machine.hostname}\nType help or '?' for a list of available commands.\n"
+        )
         yield from Session(self, console=False, privileged=False, user=user).play()
 
     def enable(self, session: Session) -> Script[None]:
@@ -65,7 +75,9 @@ class ASA(CiscoLike):
                     self.running.enter([], f"enable password {first}")
                 else:
                     yield Say("ERROR: Passwords do not match or are too short.\n")
-            yield Say("Note: Save your configuration so that the password persists across reboots\n(\"write memory\" or \"copy running-config startup-config\").\n")
+            yield Say(
+                'Note: Save your configuration so that the password persists across reboots\n("write memory" or "copy running-config startup-config").\n'
+            )
             session.privileged = True
             return
         for _ in range(3):
@@ -87,7 +99,9 @@ class ASA(CiscoLike):
         yield ReadLine(
             "Would you like to enable anonymous error reporting to help improve\nthe product? [Y]es, [N]o, [A]sk later: "
         )
-        yield Say("\nIn the future, if you would like to enable this feature,\nissue the command \"call-home reporting anonymous\".\n\n")
+        yield Say(
+            '\nIn the future, if you would like to enable this feature,\nissue the command "call-home reporting anonymous".\n\n'
+        )
 
     def show_running(self) -> str:
         return f": Saved\n\n: \n: Serial Number: 9AEMULATION\n: Hardware:   ASAv, 2048 MB RAM\n:\nASA Version 9.18(2) \n!\n{self.text()}Cryptochecksum:5ecb1a2b3c4d5e6f70818293a4b5c6d7\n: end\n"

@@ -28,6 +28,7 @@ class CiscoLike(Persona):
     :cvar parents: lines that open a sub-mode, and the name of that mode. :cvar words: first words of configuration lines.
     :cvar refusal: what it says of a line that it does not know.
     :cvar noise: syslog that comes in between an answer; ``configured`` is what follows a change.
+    :cvar executes_anywhere: commands may be given while configuring.
     :cvar candidate: changes take effect with ``commit``.
     """
 
@@ -57,6 +58,7 @@ class CiscoLike(Persona):
     noise: tuple[str, ...] = ()
     configured = ""
     candidate = False
+    executes_anywhere = False
     factory_config = ""
     version_text = ""
     saved_text = "Building configuration...\n[OK]\n"
@@ -102,8 +104,8 @@ class CiscoLike(Persona):
         for found in self.running.values(r"username (\S+)(.*)"):
             self._account(found[1], found[2])
         for line, node in self.running.children.items():
-            if (found := re.match(r"username (\S+)$", line)) is not None:
-                self._account(found[1], " ".join(node.children))
+            if (named := re.match(r"username (\S+)$", line)) is not None:
+                self._account(named[1], " ".join(node.children))
 
     def _account(self, name: str, rest: str) -> None:
         if (level := re.search(r"\bprivilege (\d+)", rest)) is not None:
@@ -271,9 +273,13 @@ class Session:
         elif (yield from self.device.own_command(self, line)):
             pass
         elif line.split()[0] not in self.device.words:
-            yield Say(self.device.refusal)
+            # Some take commands of the mode below here too, and refuse the rest.
+            yield from self._execute(line) if self.device.executes_anywhere else self._refuse()
         else:
             self._enter(line, depth)
+
+    def _refuse(self) -> Script[None]:
+        yield Say(self.device.refusal)
 
     def _enter(self, line: str, depth: int) -> None:
         tree = self.candidate if self.candidate is not None else self.device.running
@@ -319,6 +325,4 @@ class Session:
 
 
 def _saves(line: str) -> bool:
-    return any(
-        abbreviates(line, full) for full in ("copy running-config startup-config", "copy running-config start")
-    )
+    return any(abbreviates(line, full) for full in ("copy running-config startup-config", "copy running-config start"))

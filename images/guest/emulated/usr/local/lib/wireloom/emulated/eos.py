@@ -9,9 +9,11 @@ from .script import Flush, Say, Script, Sleep
 
 __all__ = ["EOS"]
 
-_FACTORY = "transceiver qsfp default-mode 4x10G\nspanning-tree mode mstp\n" + "".join(
-    f"interface Ethernet{n}\n" for n in range(1, 9)
-) + "interface Management0\nno ip routing\n"
+_FACTORY = (
+    "transceiver qsfp default-mode 4x10G\nspanning-tree mode mstp\n"
+    + "".join(f"interface Ethernet{n}\n" for n in range(1, 9))
+    + "interface Management0\nno ip routing\n"
+)
 
 
 class EOS(CiscoLike):
@@ -26,6 +28,7 @@ class EOS(CiscoLike):
         Medium("startup-config"),
     )
     factory_config = _FACTORY
+    executes_anywhere = True
     refusal = "% Invalid input\n"
     saved_text = "Copy completed successfully.\n"
     noise = ("Jan  1 00:01:01 localhost Lldp: %LLDP-5-NEIGHBOR_NEW: LLDP neighbor added on interface Ethernet1",)
@@ -41,7 +44,9 @@ class EOS(CiscoLike):
         configured = self.start_configuration()
         if not configured:
             yield Say("%ZTP-6-CANCEL: Zero Touch Provisioning is disabled\n")
-        yield Say("Jan  1 00:00:20 localhost ConfigAgent: %SYS-5-CONFIG_I: Configured from startup-config by root\n", 4000)
+        yield Say(
+            "Jan  1 00:00:20 localhost ConfigAgent: %SYS-5-CONFIG_I: Configured from startup-config by root\n", 4000
+        )
         yield Say("Jan  1 00:00:21 localhost EosInit: %SYS-5-SYSTEM_INITIALIZED: System initialized\n", 4000)
         self.machine.booted = True
         while True:

@@ -17,7 +17,9 @@ Would you like to enter the initial configuration dialog? [yes/no]: """
 _FACTORY = """service timestamps debug datetime msec
 service timestamps log datetime msec
 no aaa new-model
-""" + "".join(f"interface GigabitEthernet0/{n}\n no ip address\n shutdown\n duplex auto\n speed auto\n" for n in range(4))
+""" + "".join(
+    f"interface GigabitEthernet0/{n}\n no ip address\n shutdown\n duplex auto\n speed auto\n" for n in range(4)
+)
 
 
 class IOS(CiscoLike):
@@ -40,8 +42,12 @@ class IOS(CiscoLike):
         "*Mar  1 00:00:01.003: %PLATFORM-5-SIGNATURE_VERIFIED: Image 'flash0:/vios-adventerprisek9-m' passed "
         "code signing verification\n",
     )
-    applied = "*Mar  1 00:00:09.777: %CVAC-4-CONFIG_DONE: Configuration generated from file disk1:/ios_config.txt applied\n"
-    noise = ("*Mar  1 00:01:12.345: %LINEPROTO-5-UPDOWN: Line protocol on Interface GigabitEthernet0/0, changed state to up",)
+    applied = (
+        "*Mar  1 00:00:09.777: %CVAC-4-CONFIG_DONE: Configuration generated from file disk1:/ios_config.txt applied\n"
+    )
+    noise = (
+        "*Mar  1 00:01:12.345: %LINEPROTO-5-UPDOWN: Line protocol on Interface GigabitEthernet0/0, changed state to up",
+    )
     configured = "*Mar  1 00:02:03.456: %SYS-5-CONFIG_I: Configured from console by console"
 
     def console(self) -> Script[None]:
@@ -75,7 +81,10 @@ class IOS(CiscoLike):
         yield ReadLine(echo=False)
         user = ""
         console = [
-            entry for line, node in self.running.children.items() if line.startswith("line con") for entry in node.children
+            entry
+            for line, node in self.running.children.items()
+            if line.startswith("line con")
+            for entry in node.children
         ]
         if "login local" in console:
             yield Say("\nUser Access Verification\n\n")
@@ -107,7 +116,9 @@ class IOS(CiscoLike):
 
     def own_command(self, session: Session, line: str) -> Script[bool]:
         if session.configuring and line.startswith("crypto key generate"):
-            yield Say("The name for the keys will be: emulated\n% Generating 2048 bit RSA keys...\n[OK] (elapsed time was 0 seconds)\n")
+            yield Say(
+                "The name for the keys will be: emulated\n% Generating 2048 bit RSA keys...\n[OK] (elapsed time was 0 seconds)\n"
+            )
             return True
         return False
 
@@ -118,10 +129,16 @@ class IOSXE(IOS):
     name = "iosxe"
     media = (Medium("iosxe_config.txt"),)
     version = "17.3"
-    factory_config = _FACTORY.replace("Ethernet0/0", "Ethernet1").replace("Ethernet0/1", "Ethernet2").replace(
-        "Ethernet0/2", "Ethernet3"
-    ).replace("Ethernet0/3", "Ethernet4")
-    version_text = IOS.version_text.replace("IOSv Software (VIOS-ADVENTERPRISEK9-M), Version 15.9(3)M6", "Virtual XE Software (X86_64_LINUX_IOSD-UNIVERSALK9-M), Version 17.3.2")
+    factory_config = (
+        _FACTORY.replace("Ethernet0/0", "Ethernet1")
+        .replace("Ethernet0/1", "Ethernet2")
+        .replace("Ethernet0/2", "Ethernet3")
+        .replace("Ethernet0/3", "Ethernet4")
+    )
+    version_text = IOS.version_text.replace(
+        "IOSv Software (VIOS-ADVENTERPRISEK9-M), Version 15.9(3)M6",
+        "Virtual XE Software (X86_64_LINUX_IOSD-UNIVERSALK9-M), Version 17.3.2",
+    )
     boot = (
         "\n\nGRUB loading.\nBooting 'CSR1000V - packages.conf' (emulation for tests)\n",
         "%IOSXEBOOT-4-BOOT_SRC: (rp/0): iso image boot\n",

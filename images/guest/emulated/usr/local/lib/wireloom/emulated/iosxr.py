@@ -9,7 +9,8 @@ from .script import Flush, ReadLine, Say, Schedule, Script, Sleep
 __all__ = ["IOSXR"]
 
 _FACTORY = "".join(
-    f"interface {name}\n shutdown\n" for name in ("MgmtEth0/RP0/CPU0/0", *(f"GigabitEthernet0/0/0/{n}" for n in range(6)))
+    f"interface {name}\n shutdown\n"
+    for name in ("MgmtEth0/RP0/CPU0/0", *(f"GigabitEthernet0/0/0/{n}" for n in range(6)))
 )
 
 _USER = "  Enter root-system username: "
@@ -30,9 +31,27 @@ class IOSXR(CiscoLike):
     more = " --More-- "
     erase = "\r" + " " * 10 + "\r"
     inner_parents = r"address-family |neighbor |group \S+$|vrf \S+$|interface \S+$|area \S+$"
-    words = CiscoLike.words | frozenset({"group", "root-lr", "cisco-support", "tpa", "as-path-set", "prefix-set", "end-policy", "pass", "area", "cost", "passive"})
-    noise = ("RP/0/RP0/CPU0:Jan  1 00:01:01.001 UTC: ifmgr[257]: %PKT_INFRA-LINK-3-UPDOWN : Interface MgmtEth0/RP0/CPU0/0, changed state to Up",)
-    configured = "RP/0/RP0/CPU0:Jan  1 00:02:02.002 UTC: config[65678]: %MGBL-SYS-5-CONFIG_I : Configured from console by cisco"
+    words = CiscoLike.words | frozenset(
+        {
+            "group",
+            "root-lr",
+            "cisco-support",
+            "tpa",
+            "as-path-set",
+            "prefix-set",
+            "end-policy",
+            "pass",
+            "area",
+            "cost",
+            "passive",
+        }
+    )
+    noise = (
+        "RP/0/RP0/CPU0:Jan  1 00:01:01.001 UTC: ifmgr[257]: %PKT_INFRA-LINK-3-UPDOWN : Interface MgmtEth0/RP0/CPU0/0, changed state to Up",
+    )
+    configured = (
+        "RP/0/RP0/CPU0:Jan  1 00:02:02.002 UTC: config[65678]: %MGBL-SYS-5-CONFIG_I : Configured from console by cisco"
+    )
     version_text = (
         "Thu Jan  1 00:02:05.000 UTC\nCisco IOS XR Software, Version 7.10.1\nThis is an emulation for tests.\n\n"
         "cisco IOS-XRv 9000 () processor\nSystem uptime is 1 minute\n\n"
@@ -43,10 +62,16 @@ class IOSXR(CiscoLike):
         yield Sleep(0.3)
         configured = self.start_configuration()
         yield Say("\nPress RETURN to get started.\n\n")
-        yield Schedule(0.2, "RP/0/RP0/CPU0:Jan  1 00:00:40.001 UTC: rmf_svr[1]: %HA-REDCON-1-STANDBY_NOT_READY : standby card is NOT ready")
+        yield Schedule(
+            0.2,
+            "RP/0/RP0/CPU0:Jan  1 00:00:40.001 UTC: rmf_svr[1]: %HA-REDCON-1-STANDBY_NOT_READY : standby card is NOT ready",
+        )
         yield Sleep(0.4)
         if configured:
-            yield Say("RP/0/RP0/CPU0:Jan  1 00:00:45.003 UTC: cvac[65728]: %MGBL-CVAC-4-CONFIG_DONE : Configuration was applied from file disk0:/iosxr_config.txt\n", 4000)
+            yield Say(
+                "RP/0/RP0/CPU0:Jan  1 00:00:45.003 UTC: cvac[65728]: %MGBL-CVAC-4-CONFIG_DONE : Configuration was applied from file disk0:/iosxr_config.txt\n",
+                4000,
+            )
         asks = not self.machine.accounts
         if asks:
             yield Say(_DIALOG)

@@ -109,7 +109,9 @@ class Junos(Persona):
             if not name:
                 yield Schedule(0.4, "Auto Image Upgrade: DHCP INET Client Bound interfaces : fxp0.0")
             user = yield from self.login("login: ", refusal="Login incorrect\n", password_prompt="Password:")
-            yield Say(f"\nLast login: Thu Jan  1 00:01:00 on ttyu0\n--- JUNOS 23.2R1.15 Kernel 64-bit (emulation for tests)\n")
+            yield Say(
+                "\nLast login: Thu Jan  1 00:01:00 on ttyu0\n--- JUNOS 23.2R1.15 Kernel 64-bit (emulation for tests)\n"
+            )
             yield from (self._shell() if user == "root" else JunosSession(self, user, console=True).play())
 
     def _shell(self) -> Script[None]:
@@ -132,8 +134,11 @@ class Junos(Persona):
         inner = re.fullmatch(r"cli -c (['\"])(.*)\1", command.strip(), re.DOTALL)
         session = JunosSession(self, user, console=False)
         session.length = 0
-        lines = (inner[2] if inner else command).split(";") if inner else command.splitlines()
-        printed = "".join(collect(session.command(line)) for line in [*lines, *stdin.splitlines()])
+        typed = iter(stdin.splitlines())
+        lines = re.split(r"[;\n]\s*", inner[2] if inner else command)
+        printed = "".join(collect(session.command(line), typed) for line in lines)
+        # A shell without a command reads what to do from its input.
+        printed += "".join(collect(session.command(line), typed) for line in typed)
         return Result(printed, 1 if "unknown command" in printed or "error:" in printed else 0)
 
     def netconf(self, user: str) -> Script[None] | None:
@@ -195,11 +200,14 @@ class JunosSession:
             yield from self._answer(text, pipe)
         elif line == "show version":
             yield from self._answer(device.show_version(), pipe)
-        elif line == "request system reboot":
-            if (yield ReadLine("Reboot the system ? [yes,no] (no) ")).strip() == "yes":
-                device.machine.host.restart()
         else:
+            yield from self._request(line)
+
+    def _request(self, line: str) -> Script[None]:
+        if line != "request system reboot":
             yield Say(_UNKNOWN)
+        elif (yield ReadLine("Reboot the system ? [yes,no] (no) ")).strip() == "yes":
+            self.device.machine.host.restart()
 
     def _edit(self, candidate: Statements, line: str, pipe: str) -> Script[None]:
         verb, _, rest = line.partition(" ")
@@ -215,13 +223,18 @@ class JunosSession:
             yield Say(said)
             if "and-quit" in rest and said.startswith("commit complete"):
                 yield from self._leave()
-        elif verb == "rollback":
+        elif verb in {"exit", "quit"}:
+            yield from self._exit(candidate)
+        else:
+            yield from self._other(candidate, line, pipe)
+
+    def _other(self, candidate: Statements, line: str, pipe: str) -> Script[None]:
+        verb, _, rest = line.partition(" ")
+        if verb == "rollback":
             self.candidate = self.device.running.copy()
             yield Say("load complete\n")
         elif verb == "show":
             yield from self._answer("\n".join(candidate.lines()) + "\n", pipe)
-        elif verb in {"exit", "quit"}:
-            yield from self._exit(candidate)
         elif verb == "run":
             yield from self._operate(rest, pipe)
         elif verb not in {"top", "edit"}:
@@ -249,7 +262,9 @@ class JunosSession:
 
     def _exit(self, candidate: Statements) -> Script[None]:
         if list(candidate.lines()) != list(self.device.running.lines()):
-            question = "The configuration has been changed but not committed\nExit with uncommitted changes? [yes,no] (yes) "
+            question = (
+                "The configuration has been changed but not committed\nExit with uncommitted changes? [yes,no] (yes) "
+            )
             if (yield ReadLine(question)).strip() == "no":
                 return
         yield from self._leave()

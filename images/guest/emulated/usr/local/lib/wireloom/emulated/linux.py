@@ -25,14 +25,21 @@ class Linux(Persona):
 
     def console(self) -> Script[None]:
         yield Say("[    0.000000] Linux version 5.15.0 (emulation of an installed system, for tests)\n", 4000)
-        yield Say("Cloud-init v. 22.4.2 running 'init-local' at Thu, 01 Jan 2026 00:00:03 +0000. Up 3.00 seconds.\n", 4000)
+        yield Say(
+            "Cloud-init v. 22.4.2 running 'init-local' at Thu, 01 Jan 2026 00:00:03 +0000. Up 3.00 seconds.\n", 4000
+        )
         first = self.first_configuration()
         text = first if first is not None else self.machine.host.load("user-data")
         if text is not None:
             self.machine.host.save("user-data", text)
             yield Say(self._apply(text, first_boot=first is not None), 4000)
-        yield Say("Cloud-init v. 22.4.2 running 'modules:final' at Thu, 01 Jan 2026 00:00:07 +0000. Up 7.00 seconds.\n", 4000)
-        yield Say("Cloud-init v. 22.4.2 finished at Thu, 01 Jan 2026 00:00:08 +0000. Datasource DataSourceNoCloud. Up 8.00 seconds\n", 4000)
+        yield Say(
+            "Cloud-init v. 22.4.2 running 'modules:final' at Thu, 01 Jan 2026 00:00:07 +0000. Up 7.00 seconds.\n", 4000
+        )
+        yield Say(
+            "Cloud-init v. 22.4.2 finished at Thu, 01 Jan 2026 00:00:08 +0000. Datasource DataSourceNoCloud. Up 8.00 seconds\n",
+            4000,
+        )
         self.machine.booted = True
         while True:
             yield Flush()
@@ -51,7 +58,9 @@ class Linux(Persona):
             return ""
         printed = []
         for path, content in _written_files(text):
-            self.machine.host.run(f"mkdir -p '{path.rpartition('/')[0]}'; cat >'{path}' <<'END-OF-FILE'\n{content}\nEND-OF-FILE")
+            self.machine.host.run(
+                f"mkdir -p '{path.rpartition('/')[0]}'; cat >'{path}' <<'END-OF-FILE'\n{content}\nEND-OF-FILE"
+            )
         for command in _commands(text):
             printed.append(self.machine.host.run(command).text)
         return "".join(printed)

@@ -80,7 +80,7 @@ class PANOS(Persona):
             user = yield from self.login(f"\n{self.machine.hostname} login: ", refusal="\nLogin incorrect\n")
             if user == "admin" and self.must_change and not (yield from self._change_password()):
                 continue
-            yield Schedule(0.3, "Jan 01 00:01:01 system: Autocommit job succeeded. Completion time=2026/01/01 00:01:01")
+            yield Schedule(0.3, "Jan  1 00:01:01 PA-VM mgmtsrvr[2345]: Autocommit job succeeded")
             yield from PanSession(self, user, console=True).play()
 
     def _change_password(self) -> Script[bool]:
@@ -145,7 +145,7 @@ class PanSession:
             yield from self._edit(self.candidate, line)
 
     def _set_cli(self, line: str) -> None:
-        if line.startswith("set cli pager off") or line.startswith("set cli scripting-mode on"):
+        if line.startswith(("set cli pager off", "set cli scripting-mode on")):
             self.length = 0
         elif (form := re.match(r"set cli config-output-format (\S+)", line)) is not None:
             self.form = form[1]
@@ -160,13 +160,21 @@ class PanSession:
         elif line == "show config running":
             yield from self._answer(_shown(device.running, "xml" if self.form == "default" else self.form))
         elif line == "show system info":
-            yield from self._answer(f"\nhostname: {device.machine.hostname}\nmodel: PA-VM\nsw-version: 10.1.0\nThis is an emulation for tests.\n\n")
+            yield from self._answer(
+                f"\nhostname: {device.machine.hostname}\nmodel: PA-VM\nsw-version: 10.1.0\nThis is an emulation for tests.\n\n"
+            )
         elif line == "show jobs processed":
-            yield Say("\nEnqueued              Dequeued           ID                              Type                         Status Result Completed\n"
-                      "------------------------------------------------------------------------------------------------------------------------------\n"
-                      "2026/01/01 00:00:50   00:00:50            1                           AutoCom                            FIN     OK 00:01:01\n\n")
+            yield Say(
+                "\nEnqueued              Dequeued           ID                              Type                         Status Result Completed\n"
+                "------------------------------------------------------------------------------------------------------------------------------\n"
+                "2026/01/01 00:00:50   00:00:50            1                           AutoCom                            FIN     OK 00:01:01\n\n"
+            )
         elif line == "request restart system":
-            if (yield ReadLine("Executing this command will disconnect the current session. Do you want to continue? (y or n) ")) == "y":
+            if (
+                yield ReadLine(
+                    "Executing this command will disconnect the current session. Do you want to continue? (y or n) "
+                )
+            ) == "y":
                 device.machine.host.restart()
         else:
             yield Say(_UNKNOWN)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .machine import Machine, Medium, Result
 from .script import CTRL_C, CTRL_D, ReadKey, ReadLine, Request, Say, Script
 
@@ -75,19 +77,25 @@ class Persona:
 def abbreviates(line: str, full: str) -> bool:
     """Whether ``line`` is ``full``, each word shortened or not (``sh run`` is ``show running-config``)."""
     words, names = line.split(), full.split()
-    return len(words) == len(names) and all(
-        name.startswith(word) for word, name in zip(words, names, strict=True)
-    )
+    return len(words) == len(names) and all(name.startswith(word) for word, name in zip(words, names, strict=True))
 
 
-def collect(script: Script[None]) -> str:
-    """What a script prints when nobody types anything but line ends."""
+def collect(script: Script[None], lines: Iterator[str] | None = None) -> str:
+    """What a script prints when ``lines`` are all that is typed: then the input ends, and questions get a line end."""
     printed = []
     try:
         request: Request = next(script)
         while True:
             if isinstance(request, Say):
                 printed.append(request.text)
-            request = script.send("\r" if isinstance(request, ReadKey) else "")
+            request = script.send(_answer(request, iter(()) if lines is None else lines))
     except StopIteration:
         return "".join(printed)
+
+
+def _answer(request: Request, lines: Iterator[str]) -> str:
+    if isinstance(request, ReadKey):
+        return "\r"
+    if isinstance(request, ReadLine):
+        return next(lines, "" if request.prompt else CTRL_D)
+    return ""

@@ -40,8 +40,7 @@ def main(arguments: list[str]) -> int:
 
 def _wish(arguments: list[str]) -> tuple[str, str, str]:
     if arguments:
-        kind, user, *command = arguments
-        return kind, user, " ".join(command)
+        return arguments[0], arguments[1], " ".join(arguments[2:])
     user = os.environ.get("USER", "root")
     command = os.environ.get("SSH_ORIGINAL_COMMAND", "")
     if command == _NETCONF:

@@ -239,7 +239,9 @@ class _Loop:
     def _housekeeping(self) -> None:
         if self._persona.machine.booted and not self._services:
             self._services = True
-            subprocess.Popen([_SERVICES], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            subprocess.Popen(
+                [_SERVICES], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
         if self._system.restart_wanted and not any(peer.pending for peer in self._peers.values()):
             self._system.begin_again()
 
