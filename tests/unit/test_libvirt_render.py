@@ -154,6 +154,17 @@ def test_reserved_ports_come_where_the_guest_counts_them_without_a_cable() -> No
     assert [nic.find("link").get("state") for nic in nics] == ["up", "down", "up"]  # type: ignore[union-attr]
 
 
+def test_the_guest_agent_has_its_channel_only_where_it_is_asked_for() -> None:
+    assert render(spec()).find("devices/channel") is None
+    channel = render(spec(), {"guest_agent": True}).find("devices/channel")
+    assert channel is not None
+    sources = [(child.tag, dict(child.attrib)) for child in channel]
+    assert sources == [
+        ("source", {"mode": "bind", "path": str(spec().folder / "console" / "agent.sock")}),
+        ("target", {"type": "virtio", "name": "org.qemu.guest_agent.0"}),
+    ]
+
+
 def test_labels_are_read_back() -> None:
     labels = read_labels(render(spec()))
     assert labels is not None
