@@ -150,6 +150,10 @@ class HeldLine(ByteStream, Protocol):
 
     def release(self) -> None: ...
 
+    def pause(self, *, between_steps: bool) -> None:
+        """Whether a person may take the lease now; what is written after that is refused."""
+        ...
+
 
 class SerialLines(Protocol):
     """Who holds the serial lines of this host."""

@@ -15,7 +15,7 @@ from wireloom.model.runtime import ExecResult
 
 __all__ = ["SerialChannel"]
 
-#: Another automation at work on the line is waited for; a person is not (the lease tells which it is).
+#: Whoever types on the line is told that it is wanted, and given so long.
 _LEASE_S: Final = 15.0
 _SCREEN: Final = 16 << 10
 _READER: Final = "wireloom: readiness"
@@ -66,11 +66,15 @@ class SerialChannel:
 
         :raises Unavailable: it was not reached; ``Conflict``: somebody is typing on the line.
         """
-        await self._play(target, TypedScript(()), timeout_s, _READER)
+        await self._play(target, TypedScript(()), timeout_s, _READER, yielding=True)
 
-    async def _play(self, target: ChannelTarget, typed: TypedScript, timeout_s: float, who: str) -> ExecResult:
+    async def _play(
+        self, target: ChannelTarget, typed: TypedScript, timeout_s: float, who: str, *, yielding: bool = False
+    ) -> ExecResult:
+        """:param yielding: a person may take the line at any moment."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         async with self._held(target, who, min(_LEASE_S, timeout_s)) as line:
+            line.pause(between_steps=yielding)
             left_s = deadline - asyncio.get_running_loop().time()
             return await play(line, target, typed, timeout_s=left_s)
 
