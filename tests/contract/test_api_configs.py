@@ -160,6 +160,8 @@ async def test_choices_are_made_and_said(api: Api, routers: Routers, tmp_path: P
     assert routers.loaded == [("a", "hostname new\n")]
     assert "wipe pair: done" in (await cli(api, "configs", "restore", "pair", "a", "1", "--reboot", "-y")).stdout
     assert "taken over from a as" in (await cli(api, "configs", "map", "pair", "b", "a", "--activate")).stdout
+    refused = await cli(api, "configs", "delete", "pair", "a", "2", "77", "-y")
+    assert (refused.exit_code, "no revision 77; nothing is deleted" in refused.stderr) == (1, True)
     assert "revision 2 deleted" in (await cli(api, "configs", "delete", "pair", "a", "2", "-y")).stdout
     assert (await cli(api, "configs", "delete", "pair", "a", "-y")).exit_code == 1
 

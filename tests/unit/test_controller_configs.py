@@ -284,8 +284,22 @@ async def test_any_two_configurations_can_be_compared(rig: Rig, routers: Routers
     assert "-hostname a\n" in (await library.diff("pair", "a", "startup", "1")).diff or "startup"
     with pytest.raises(InvalidInput, match="names no revision"):
         await library.text("pair", "a", "yesterday")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="no configuration is stored of pair/b") as nothing:
         await library.text("pair", "b", "latest")
+    assert "wireloom configs extract pair b" in (nothing.value.hint or "")
+
+
+async def test_a_name_or_number_that_nothing_has_is_told_as_such(rig: Rig, routers: Routers) -> None:
+    await extract(rig, "a")
+    library = rig.controller.configs
+    with pytest.raises(NotFound, match="lab pair has no node nobody"):
+        await library.text("pair", "nobody", "latest")
+    with pytest.raises(NotFound, match="no lab is called nowhere"):
+        await library.revisions("nowhere", "a")
+    with pytest.raises(NotFound, match="there is no revision 99"):
+        await library.text("pair", "a", "9" * 30)
+    with pytest.raises(NotFound, match="there is no revision 99"):
+        await library.activate("pair", "a", int("9" * 30))
 
 
 async def test_a_lab_is_downloaded_as_one_file(rig: Rig, routers: Routers) -> None:

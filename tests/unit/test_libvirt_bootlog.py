@@ -147,7 +147,7 @@ async def test_each_boot_keeps_its_own_log_and_four_are_kept(log: Path) -> None:
         (3, 102.0),
     ]
     assert [await of_boot(log, boot) for boot in range(4)] == [b"boot 5", b"boot 4", b"boot 3", b"boot 2"]
-    with pytest.raises(NotFound, match="4 boots ago"):
+    with pytest.raises(NotFound, match="of boot -4"):
         log_of_boot([log], "vm", 4)
 
 

@@ -55,7 +55,7 @@ def lines(found: list[ChangeView]) -> list[tuple[str, str, str]]:
 def test_a_new_lab_adds_everything() -> None:
     found = changes(None, LAB)
     assert lines(found) == [("node", "a", "add"), ("node", "v", "add"), ("link", "a:eth1 -- v:eth1", "add")]
-    assert found[0].reasons == ("frr on docker, image wireloom/frr:latest, 1 cores, 256 MiB",)
+    assert found[0].reasons == ("frr on docker, image wireloom/frr:latest, 1 core, 256 MiB",)
     assert {change.host for change in found} == {"here"}
 
 

@@ -79,7 +79,8 @@ def describe_changes(
 
 
 def _introduction(spec: NodeSpec) -> tuple[str, ...]:
-    return (f"{spec.device} on {spec.provider}, image {spec.image}, {spec.cpu:g} cores, {spec.memory_mb} MiB",)
+    cores = "1 core" if spec.cpu == 1 else f"{spec.cpu:g} cores"
+    return (f"{spec.device} on {spec.provider}, image {spec.image}, {cores}, {spec.memory_mb} MiB",)
 
 
 def _node(spec: NodeSpec, action: Any, reasons: tuple[str, ...], host: str) -> ChangeView:

@@ -56,6 +56,14 @@ def check_boot(boot: int, kept: Sequence[object]) -> None:
     """:raises NotFound: of that boot nothing is kept. The present one always is, if only as an empty log."""
     if boot != 0 and not 0 < boot < len(kept):
         raise NotFound(
-            f"no log is kept of {boot} boots ago" if boot > 0 else "boots are counted back from 0",
-            hint=f"there are logs of {len(kept)} boots" if kept else "the node was never started",
+            f"no log is kept of boot -{boot}" if boot > 0 else "boots are counted back from 0",
+            hint=_kept(len(kept)) if kept else "the node was never started",
         )
+
+
+def _kept(boots: int) -> str:
+    return (
+        "there is a log of the present or last boot only"
+        if boots == 1
+        else f"there are logs of boots 0 to -{boots - 1}"
+    )

@@ -65,7 +65,11 @@ def _set_policy(ctx: typer.Context, lab: str, changes: dict[str, object]) -> Non
     every = policy.extract_every_s
     state.output.line(f"read by schedule: {f'every {duration(every)}' if every else 'never'}")
     keep = "as the settings say" if policy.keep is None else "all" if policy.keep == 0 else f"the newest {policy.keep}"
-    days = "as the settings say" if policy.keep_days is None else f"{policy.keep_days:g} days"
+    days = (
+        "as the settings say"
+        if policy.keep_days is None
+        else f"{policy.keep_days:g} day{'' if policy.keep_days == 1 else 's'}"
+    )
     state.output.line(f"revisions kept: {keep}; others for: {days}")
 
 

@@ -1,5 +1,7 @@
 """Configurations of nodes: read, look at, compare, choose, restore, take along."""
 
+import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -13,7 +15,7 @@ from wireloom.cli.completion import complete_lab, complete_node
 from wireloom.cli.failures import CHANGES, FAILED, error_lines
 from wireloom.cli.output import as_data, duration
 from wireloom.cli.state import CliState, JsonFlag, YesFlag, confirmed, state_of
-from wireloom.errors import InvalidInput
+from wireloom.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from wireloom.client import Client
@@ -281,16 +283,25 @@ def download(
         return
     path = output or Path(f"{lab}-configs.zip")
     try:
-        path.write_bytes(content)
+        _write_secret(path, content)
     except OSError as error:
         raise InvalidInput(
             f"{path} cannot be written: {error.strerror}", hint="name another with `--output`"
         ) from error
-    path.chmod(0o600)  # configurations hold secrets
     if json:
         state.output.data({"file": str(path), "bytes": len(content)})
     else:
         state.output.line(f"{path}: {len(content)} bytes")
+
+
+def _write_secret(path: Path, content: bytes) -> None:
+    """Configurations hold secrets: at no time can others read the file. :raises OSError:"""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with open(descriptor, "wb") as file:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.fchmod(descriptor, 0o600)  # it may have been there before
+            file.truncate()
+        file.write(content)
 
 
 # -------------------------------------------------------------------- choosing
@@ -431,11 +442,17 @@ def delete(
     if not confirmed(f"Delete {what} that is stored of {lab}/{node}?", yes=yes):
         raise typer.Exit(FAILED)
     state = state_of(ctx)
+    wanted = set(revisions or ())
 
     async def asked(client: "Client") -> None:
         if everything:
             await client.configs.forget(lab, node)
-        for number in revisions or ():
+        elif missing := wanted - {revision.number for revision in await client.configs.revisions(lab, node)}:
+            raise NotFound(
+                f"{node} has no revision {', '.join(map(str, sorted(missing)))}; nothing is deleted",
+                hint=f"`wireloom configs list {lab} {node}` shows which there are",
+            )
+        for number in sorted(wanted):
             await client.configs.delete(lab, node, number)
 
     state.ask(asked)

@@ -10,6 +10,7 @@ from wireloom.cli.failures import FAILED, diagnostic_lines, report
 from wireloom.cli.output import as_data
 from wireloom.cli.state import CliState, JsonFlag, state_of
 from wireloom.errors import InvalidInput
+from wireloom.yamlfile.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from wireloom.client import Client
@@ -35,6 +36,11 @@ KindOption = Annotated[
     Kind, typer.Option("--kind", help="What the file is: a device, what differs from one, or a command line.")
 ]
 
+HiddenFlag = Annotated[bool, typer.Option("--all", help="Hidden devices too.")]
+ProviderOption = Annotated[str | None, typer.Option(help="Only those that run on this provider.")]
+VendorOption = Annotated[str | None, typer.Option(help="Only those of this vendor.")]
+FamilyOption = Annotated[str | None, typer.Option(help="Only routers, switches, firewalls, hosts, …")]
+
 
 def register(app: typer.Typer) -> None:
     """Add this module's commands."""
@@ -45,6 +51,7 @@ def register(app: typer.Typer) -> None:
         help="List the devices that a topology can name; show, add, hide them.",
         rich_markup_mode=None,
     )
+    group.command(name="list", rich_help_panel="Installation")(list_)
     for command in (show, validate, add, remove, hide, unhide, reload):
         group.command(rich_help_panel="Installation")(command)
     app.add_typer(group, rich_help_panel="Installation")
@@ -53,34 +60,60 @@ def register(app: typer.Typer) -> None:
 def devices(
     ctx: typer.Context,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="Hidden devices too.")] = False,
-    provider: Annotated[str | None, typer.Option(help="Only those that run on this provider.")] = None,
-    vendor: Annotated[str | None, typer.Option(help="Only those of this vendor.")] = None,
-    family: Annotated[str | None, typer.Option(help="Only routers, switches, firewalls, hosts, …")] = None,
+    everything: HiddenFlag = False,
+    provider: ProviderOption = None,
+    vendor: VendorOption = None,
+    family: FamilyOption = None,
     json: JsonFlag = False,
 ) -> None:
     """List the devices that a topology can name; show, add, hide them."""
-    if ctx.invoked_subcommand is not None:
-        return
+    if ctx.invoked_subcommand is None:
+        list_(ctx, everything=everything, provider=provider, vendor=vendor, family=family, json=json)
+
+
+def list_(
+    ctx: typer.Context,
+    *,
+    everything: HiddenFlag = False,
+    provider: ProviderOption = None,
+    vendor: VendorOption = None,
+    family: FamilyOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """List the devices that a topology can name: the same as `devices` alone."""
     state = state_of(ctx)
 
     async def asked(client: "Client") -> "tuple[list[DeviceView], list[Diagnostic]]":
         return await client.devices(), await client.device_problems()
 
     found, problems = state.ask(asked)
+    _refuse_unknown("provider", provider, {name for device in found for name in device.providers})
+    kind = None if family is None else _singular(family)
+    _refuse_unknown("family", kind, {device.family for device in found})
     wanted = [
         device
         for device in found
         if (everything or not device.hidden)
         and (provider is None or provider in device.providers)
         and (vendor is None or vendor.casefold() in device.vendor.casefold())
-        and (family is None or device.family == family.casefold().removesuffix("s"))
+        and (kind is None or device.family == kind)
     ]
     if json:
         state.output.data(as_data(wanted))
     else:
         _show_list(state, wanted, len(found) - len(wanted) if not (provider or vendor or family) else 0)
     _show_problems(state, problems)
+
+
+def _singular(family: str) -> str:
+    word = family.casefold()
+    return word.removesuffix("es" if word.endswith("ches") else "s") if word != "wireless" else word
+
+
+def _refuse_unknown(what: str, word: str | None, known: "set[str]") -> None:
+    """:raises InvalidInput: ``word`` is none of the ``known``, so that an empty list would say nothing."""
+    if word is not None and word not in known:
+        raise InvalidInput(f"no device has the {what} {word!r}", hint=did_you_mean(word, sorted(known)))
 
 
 def _show_list(state: CliState, found: "list[DeviceView]", left_out: int) -> None:

@@ -107,6 +107,8 @@ def _stale_loops(facts: dict[str, Any], now: float) -> str:
     """Names and ages of the loops that have not succeeded for too long."""
     return ", ".join(
         f"{loop['name']} stale {duration(now - loop['last_success'])}"
+        if loop["last_success"]
+        else f"{loop['name']} begins"
         for loop in facts.get("loops") or ()
         if now - loop["last_success"] > loop["stale_after_s"]
     )

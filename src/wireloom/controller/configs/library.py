@@ -159,7 +159,7 @@ class ConfigLibrary:
                 raise NotFound(
                     "no revision is active; the configuration of the topology is",
                     node=stored.node,
-                    hint="`wireloom configs activate` makes one active",
+                    hint="`startup` names the topology's; `wireloom configs activate` makes a revision active",
                 )
             return stored.active
         if which == "latest":
@@ -169,7 +169,7 @@ class ConfigLibrary:
             raise NotFound("nothing is stored of it", node=stored.node, hint="`wireloom configs extract` reads it")
         raise InvalidInput(
             f"{which!r} names no revision",
-            hint="a number, `active`, `latest`, `startup` or `running`",
+            hint="revisions are numbers, `active` and `latest`; to look at, there are `startup` and `running` too",
             node=stored.node,
         )
 

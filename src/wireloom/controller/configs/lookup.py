@@ -55,13 +55,15 @@ class Lookup:
         return node_key(picture, node)
 
     async def stored(self, lab: str, name: str) -> ConfigNode:
-        """A node that something is stored of, by name or id. :raises NotFound:"""
+        """A node that something is stored of, by name or id. :raises NotFound: no such node, or nothing of it."""
         known = await self._store.nodes(lab=lab)
         found = [node for node in known if name in {node.node, node.node_id}]
         # Of several namesakes the one that is there; else the one that was read last.
         found.sort(key=lambda node: (self.exists(node.node_id), node.extracted_at or 0.0, node.node_id))
-        if not found:
-            raise NotFound(
-                f"no configuration is stored of {lab}/{name}", hint="`wireloom configs list` shows what is stored"
-            )
-        return found[-1]
+        if found:
+            return found[-1]
+        nothing = f"no configuration is stored of {lab}/{name}"
+        if known and not any(view.lab == lab for view in self._board.views()):
+            raise NotFound(nothing, hint=f"`wireloom configs list {lab} --all` shows what is left of the lab")
+        self.there(lab, name)  # refuses a name that nobody has
+        raise NotFound(nothing, hint=f"`wireloom configs extract {lab} {name}` reads it")

@@ -31,6 +31,9 @@ __all__ = ["MAX_ACTIVE_BYTES", "ConfigStore", "active_configs", "supersede"]
 #: Of all nodes of a lab together: a slice with them and their topology's own texts is one message of the fabric.
 MAX_ACTIVE_BYTES: Final = 4 * 1024 * 1024
 
+#: The largest integer that every database takes.
+_LARGEST_NUMBER: Final = 2**31 - 1
+
 _EXTRACTS = frozenset({"extract", "stop", "schedule"})
 
 
@@ -325,8 +328,10 @@ async def _newest(connection: AsyncConnection, node_id: str) -> ConfigRevision |
 
 async def _existing(connection: AsyncConnection, node_id: str, number: int) -> ConfigRevision:
     table = tables.config_revisions
-    rows = await connection.execute(_revisions().where(table.c.node_id == node_id, table.c.number == number))
-    row = rows.mappings().one_or_none()
+    row = None
+    if number <= _LARGEST_NUMBER:
+        rows = await connection.execute(_revisions().where(table.c.node_id == node_id, table.c.number == number))
+        row = rows.mappings().one_or_none()
     if row is None:
         raise NotFound(f"there is no revision {number}", hint="`wireloom configs list` shows which there are")
     return _revision(row)
