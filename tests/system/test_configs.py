@@ -159,7 +159,8 @@ async def test_another_size_keeps_what_a_container_ran_and_another_startup_confi
 
             text = f'docker, memory: 300MB, startup-config: "{THIRD}\\n"}}'
             await host.deploy(topology.replace("docker}", text))
-            await until(lambda: runs(client, THIRD), "the topology's configuration", within_s=60)
+            seen: list[str] = []
+            await until(lambda: runs(client, THIRD, seen), "not as the topology says", within_s=60, show=lambda: seen)
             await ready(host)
             assert FIRST not in await running(client, "c")
             active = next(view for view in await client.configs.of_lab("lab") if view.node == "c")
@@ -177,5 +178,8 @@ async def anew(host: Installation, before: tuple[str, str]) -> bool:
     return host.runtimes().get("c", before) != before and (await host.lab()).converged
 
 
-async def runs(client: Client, line: str) -> bool:
-    return line in await running(client, "c")
+async def runs(client: Client, line: str, seen: list[str]) -> bool:
+    """``seen`` holds what was seen last: the configuration in the router, and the file that it was given."""
+    given = await client.exec("lab", "c", ["cat", "/etc/frr/frr.conf"])
+    seen[:] = [await running(client, "c"), given.stdout]
+    return line in seen[0]
