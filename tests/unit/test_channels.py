@@ -157,6 +157,24 @@ async def test_a_line_that_falls_silent_after_the_command_is_a_missed_deadline(t
     assert node.shell.commands == []
 
 
+async def test_a_command_that_ends_the_session_is_not_typed_again_and_a_reading_is(tmp_path: Path) -> None:
+    lost = ["reload", "show version"]
+
+    def answer(line: str) -> str | None:
+        if line in lost:
+            lost.remove(line)
+            return "connection closed\r\n\r\nUsername: "
+        return {"admin": "Password: ", "for a test": "r1#"}.get(line) or router(line)
+
+    node = await guest(tmp_path, machine=True, cli=ROUTER)
+    node.lines.make = lambda: ScriptedLine(answer)
+    with pytest.raises(GuestFailed, match="session was lost"):
+        await node.channels.run(node.target, "reload", timeout_s=9, chain=steps("serial"))
+    assert node.lines.joined[0][1].typed == ["reload"]
+    read = await node.channels.fetch(node.target, Step(channel="serial", run="show version"), timeout_s=9)
+    assert read == b"Version 7\nuptime is 1 day\n"
+
+
 async def test_a_line_that_ends_after_the_command_is_no_reason_to_run_it_again(tmp_path: Path) -> None:
     node = await guest(tmp_path, machine=True, cli=ROUTER)
 

@@ -9,7 +9,7 @@ import asyncio
 from typing import Final
 
 from wireloom.agent.channels.base import COMMAND, Call, ChannelTarget, command_line
-from wireloom.dialogue import Dialogue, Line, Script
+from wireloom.dialogue import RELOGIN, Dialogue, Line, Script
 from wireloom.dialogue import Outcome as DialogueOutcome
 from wireloom.errors import DeadlineExceeded, GuestFailed, Unavailable, Unsupported, WireloomError
 from wireloom.model.device import Step
@@ -27,10 +27,13 @@ class TypedScript:
     """What is typed for one call, and how its answers become a result.
 
     :param asks_status: the last line asks a shell for the exit code.
+    :param repeatable: a line may be typed again when the session was lost. A command that changes something may have
+        done so, and may be what ended the session (``reload``); a line of a configuration has lost its context.
     """
 
-    def __init__(self, lines: tuple[Line, ...], *, asks_status: bool = False) -> None:
+    def __init__(self, lines: tuple[Line, ...], *, asks_status: bool = False, repeatable: bool = True) -> None:
         self.script = Script(lines=lines)
+        self.disabled = frozenset() if repeatable else frozenset({RELOGIN})
         self._asks_status = asks_status
 
     @property
@@ -53,17 +56,19 @@ def script_for_run(call: Call) -> TypedScript:
     if call.stdin:
         raise Unsupported("a typed command gets no input", node=call.target.node.name)
     cli = call.target.cli
+    reads = not call.command  # nothing but the step's own command, which reads a configuration
     line = Line(text=command_line(call), prompt=call.step.prompt)
     if cli is not None and (call.step.prompt or cli.home) == "shell":
-        return TypedScript((line, Line(text=_STATUS_LINE, prompt=call.step.prompt)), asks_status=True)
-    return TypedScript((line,))
+        return TypedScript((line, Line(text=_STATUS_LINE, prompt=call.step.prompt)), asks_status=True, repeatable=reads)
+    return TypedScript((line,), repeatable=reads)
 
 
 def script_for_load(step: Step, text: str) -> TypedScript:
     """The step's own line, if it has one, the lines of ``text``, and those of ``finish``."""
     before = () if step.run == COMMAND else (step.run,)
     written = [line.rstrip() for line in text.splitlines() if line.strip()]
-    return TypedScript(tuple(Line(text=line, prompt=step.prompt) for line in (*before, *written, *step.finish)))
+    lines = tuple(Line(text=line, prompt=step.prompt) for line in (*before, *written, *step.finish))
+    return TypedScript(lines, repeatable=False)
 
 
 async def play(stream: ByteStream, target: ChannelTarget, typed: TypedScript, *, timeout_s: float) -> ExecResult:
@@ -80,6 +85,7 @@ async def play(stream: ByteStream, target: ChannelTarget, typed: TypedScript, *,
         target.values(),
         now=asyncio.get_running_loop().time(),
         slow_factor=target.slow_factor,
+        disabled=typed.disabled,
     )
     player = _Player(stream, dialogue, typed.first)
     try:
