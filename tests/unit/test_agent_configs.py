@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import stat
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +12,14 @@ import pytest
 from agent_rig import Agent, Host, make_lab, make_node, settled
 from nvram_images import nvram
 
+from wireloom.agent.folder import FolderStore
+from wireloom.agent.held_configs import Held, HeldConfigs
 from wireloom.agent.hooks import configs as config_hook
 from wireloom.configs import digest
 from wireloom.errors import Conflict, DeadlineExceeded, GuestFailed, NotFound, Unsupported
-from wireloom.fabric.config_documents import ExtractQuestion, HeldQuestion, LoadQuestion, ReleaseQuestion
+from wireloom.fabric.config_documents import Extracted, ExtractQuestion, HeldQuestion, LoadQuestion, ReleaseQuestion
 from wireloom.model.device import Day0, Extract, Probe, Readiness, Step
+from wireloom.model.identity import Identity
 from wireloom.model.runtime import ExecResult
 from wireloom.model.slice import NodeIntent, Slice, StoredConfig
 from wireloom.model.state import SliceStatus
@@ -347,6 +351,34 @@ async def test_once_the_controller_has_it_the_slice_decides(host: Host, guest: G
         newer = StoredConfig(revision=3, sha256=digest("version newer\n"), text="version newer\n")
         await run(agent, make_lab(router(stored_config=newer, incarnation=2), generation=3))
         assert startup(host, agent) == newer.text
+
+
+async def test_one_that_comes_while_an_older_one_is_let_go_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders = FolderStore(tmp_path, "test")
+    folders.ensure(Identity(installation="test", lab_id="lab-1", lab="lab", node_id="id-r1", node="r1"))
+    held = HeldConfigs(folders)
+    older, newer = (Extracted(text=text, sha256=digest(text), channel="exec", taken_at=1) for text in ("a\n", "b\n"))
+    await held.keep("id-r1", older)
+    letting_go, go_on, write = asyncio.Event(), threading.Event(), HeldConfigs._write
+    loop = asyncio.get_running_loop()
+
+    def slow_write(self: HeldConfigs, node_id: str, item: Held) -> None:
+        if item.revision:
+            loop.call_soon_threadsafe(letting_go.set)
+            go_on.wait(5)
+        write(self, node_id, item)
+
+    monkeypatch.setattr(HeldConfigs, "_write", slow_write)
+    releasing = asyncio.create_task(held.release("id-r1", older.sha256, 1))
+    await letting_go.wait()
+    keeping = asyncio.create_task(held.keep("id-r1", newer))
+    await asyncio.wait({keeping}, timeout=0.1)
+    go_on.set()
+    await asyncio.gather(releasing, keeping)
+    assert held.waiting("id-r1") == newer.sha256
+    assert await held.get("id-r1") == Held(extracted=newer)
 
 
 async def test_deadlines_of_a_question_hold(host: Host, guest: Guest) -> None:

@@ -41,6 +41,7 @@ class HeldConfigs:
     def __init__(self, folders: FolderStore) -> None:
         self._folders = folders
         self._waiting: dict[str, str] = {}
+        self._changing = asyncio.Lock()  # a newer one may come while an older one is let go
 
     def load(self) -> None:
         """See what an earlier agent left, after the folders were loaded."""
@@ -60,24 +61,27 @@ class HeldConfigs:
 
     async def keep(self, node_id: str, extracted: Extracted) -> None:
         """Hold ``extracted`` for the controller. :raises OSError: the host's file system refuses."""
-        await asyncio.to_thread(self._write, node_id, Held(extracted=extracted))
-        self._waiting[node_id] = extracted.sha256
+        async with self._changing:
+            await asyncio.to_thread(self._write, node_id, Held(extracted=extracted))
+            self._waiting[node_id] = extracted.sha256
 
     async def release(self, node_id: str, sha256: str, revision: int) -> None:
         """The controller has it; without effect when a newer one is held by now. :raises OSError:"""
-        held = await self.get(node_id)
-        if held is None or held.extracted.sha256 != sha256:
-            return
-        await asyncio.to_thread(self._write, node_id, held.model_copy(update={"revision": revision}))
-        if self._waiting.get(node_id) == sha256:
-            del self._waiting[node_id]
+        async with self._changing:
+            held = await self.get(node_id)
+            if held is None or held.extracted.sha256 != sha256:
+                return
+            await asyncio.to_thread(self._write, node_id, held.model_copy(update={"revision": revision}))
+            if self._waiting.get(node_id) == sha256:
+                del self._waiting[node_id]
 
     async def forget_stored(self, node_id: str) -> None:
         """The node was given another configuration: what the controller has already is of no more use here."""
-        held = await self.get(node_id)
-        path = self._path(node_id)
-        if held is not None and held.revision and path is not None:
-            await asyncio.to_thread(path.unlink, missing_ok=True)
+        async with self._changing:
+            held = await self.get(node_id)
+            path = self._path(node_id)
+            if held is not None and held.revision and path is not None:
+                await asyncio.to_thread(path.unlink, missing_ok=True)
 
     def forget(self, node_id: str) -> None:
         """The node's folder is gone."""
