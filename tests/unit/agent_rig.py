@@ -170,9 +170,6 @@ class Agent:
         self.configs.note_readiness(node_id, readiness)
         await self.reconciler.report_readiness(node_id, readiness, message)
 
-    def _tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
-        self.reconciler.tell(lab, node, kind, message, level)
-
     @contextlib.asynccontextmanager
     async def alive(self) -> AsyncIterator[Agent]:
         """Run the loops; leaving the block is a kill: nothing is tidied up on the host."""
