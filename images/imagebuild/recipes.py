@@ -141,7 +141,7 @@ INITRAMFS_FIRST = ("virtio_pci", "virtio_blk", "ext4")
 INITRAMFS_HELPERS = ("crc32c_generic",)
 """Loaded with them where a kernel has them as modules: ext4 asks for these without depending on them."""
 
-INITRAMFS_FALLBACK = ("sd_mod", "virtio_scsi", "ata_piix")
+INITRAMFS_FALLBACK = ("sd_mod", "virtio_scsi", "ata_piix", "ahci")
 """Loaded when the root disk was not found."""
 
 MODULES = (

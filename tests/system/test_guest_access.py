@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -61,17 +62,26 @@ async def _deploy(host: Installation, number: int) -> None:
             await client.deploy(DeployRequest(topology=topology_of(guest, technology)))
 
 
+def _chosen(request: pytest.FixtureRequest) -> set[int]:
+    """Cases of this module that are to be run."""
+    items = [
+        item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module
+    ]
+    return {item.callspec.params["number"] for item in items}
+
+
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{guest.name}-{tech}" for tech, guest in CASES])
-async def test_guest(host: Installation, record: list[Entry], number: int) -> None:
+async def test_guest(host: Installation, record: list[Entry], number: int, request: pytest.FixtureRequest) -> None:
     technology, guest = CASES[number]
     await _deploy(host, number)
     for ahead in range(number + 1, number + 1 + AHEAD):
-        if ahead < len(CASES) and CASES[ahead][1].name != guest.name:
+        if ahead in _chosen(request) and CASES[ahead][1].name != guest.name:
             await _deploy(host, ahead)
     failures = []
     async with host.client() as client:
         access = Access(guest, technology, client)
         for purpose, check in CHECKS.items():
+            began = time.monotonic()
             try:
                 channel = await check(access)
             except (AssertionError, WireloomError) as error:
@@ -79,6 +89,7 @@ async def test_guest(host: Installation, record: list[Entry], number: int) -> No
                 if purpose == "ready":
                     break
             else:
+                print(f"{purpose}: {channel or 'nothing to do'} in {time.monotonic() - began:.1f} s")
                 if channel:
                     record.append(Entry(guest.device, purpose, channel, technology))
         if failures:
