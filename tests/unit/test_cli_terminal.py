@@ -283,7 +283,7 @@ async def test_what_goes_on_at_a_line_is_one_line_on_the_screen_with_the_key_tha
     os.write(terminal.person, b"\x1da\x1dt\x1dg\x1dw\x1d?\x1dq")
     await session
     assert [command.do for command in stream.commands] == ["ask", "take", "give"]
-    await screen(terminal, b"line 0: ada, bob (types)", b"Ctrl-] t  take the keyboard")
+    await screen(terminal, b"line 0: ada (you), bob (types)", b"Ctrl-] t  take the keyboard")
 
 
 async def test_several_consoles_are_one_shown_and_the_others_painted_when_chosen(

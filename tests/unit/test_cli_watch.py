@@ -136,6 +136,15 @@ def test_a_readiness_timeout_fails_only_who_waited_for_it() -> None:
     assert failed_watch(*nodes).failures()[0]["node"] == "r1"
 
 
+def test_commands_after_boot_are_waited_for_and_fail_only_who_waited_for_them() -> None:
+    assert not Watch(DONE, configured=True, lab=lab(node(configuring=True))).settled()
+    assert Watch(DONE, ready=True, lab=lab(node(configuring=True))).settled()
+    wrong = lab(node(error={"code": "guest-failed", "message": "post-boot command failed"}))
+    assert Watch(DONE, configured=True, lab=wrong).settled()
+    assert Watch(DONE, configured=True, lab=wrong).failures()[0]["node"] == "r1"
+    assert Watch(DONE, ready=True, lab=wrong).failures() == []
+
+
 def test_the_operations_own_errors_come_first() -> None:
     error = {"code": "conflict", "message": "first cause", "node": "r1"}
     done = operation(state="failed", errors=[error])

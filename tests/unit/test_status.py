@@ -54,6 +54,22 @@ def test_running_is_not_ready() -> None:
     assert node_status(R1, ready, plan(PAIR, ready, NOW), (NodeStep.BOOT, {})).step is NodeStep.READY
 
 
+def test_a_node_is_configuring_until_the_commands_of_this_boot_have_run() -> None:
+    node, observed = R1.model_copy(update={"post_boot": ("date",)}), converged(PAIR)
+    started = observed.runtimes[R1.id].started_at or 1
+
+    def configuring(boot: float, phase: RuntimePhase = RuntimePhase.RUNNING) -> bool:
+        records = {**observed.records, R1.id: replace(observed.records[R1.id], configured_boot=boot)}
+        seen = change(replace(observed, records=records), R1, phase=phase)
+        return node_status(node, seen, plan(PAIR, seen, NOW), (NodeStep.BOOT, {})).configuring
+
+    assert configuring(0)
+    assert configuring(started - 10)
+    assert not configuring(started)
+    assert not configuring(0, RuntimePhase.EXITED)
+    assert not node_status(R1, observed, plan(PAIR, observed, NOW), (NodeStep.BOOT, {})).configuring
+
+
 def test_a_wire_is_up_only_when_the_kernel_shows_it_joined_and_both_ends_live() -> None:
     observed = converged(PAIR)
     assert wire_status(WIRE, PAIR, observed).state is LinkState.UP

@@ -10,7 +10,6 @@ from wireloom.agent.channels import Channels
 from wireloom.agent.consoles import Consoles, LogStream
 from wireloom.agent.prune import Pruner
 from wireloom.agent.reconciler import Reconciler
-from wireloom.agent.world import now
 from wireloom.errors import Conflict, NotFound
 from wireloom.fabric.connection import Fabric
 from wireloom.fabric.consoles import SharedConsole
@@ -152,9 +151,8 @@ class Questions:
     def _running(self, question: _AboutNode) -> tuple[Slice, NodeIntent, RuntimeStatus]:
         lab, node, runtime = self._known(question)
         if runtime.phase is not RuntimePhase.RUNNING:
-            since = f" since {now() - runtime.started_at:.0f} s" if runtime.started_at else ""
             raise Conflict(
-                f"the node is not running (it is {runtime.phase}{since})",
+                f"the node is not running (it is {runtime.phase})",
                 node=node.name,
                 hint="start it with `wireloom start`",
             )

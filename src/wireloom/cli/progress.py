@@ -66,11 +66,18 @@ def _current(node: NodeView) -> str:
 
 
 async def following(
-    client: Client, operation: OperationView, *, ready: bool = False, timeout_s: float | None = None
+    client: Client,
+    operation: OperationView,
+    *,
+    ready: bool = False,
+    configured: bool = False,
+    timeout_s: float | None = None,
 ) -> Watch:
     """Follow ``operation`` as :func:`~wireloom.cli.watch.follow` does, and show how it goes."""
     with _shown(operation) as on_change:
-        return await follow(client, operation, ready=ready, timeout_s=timeout_s, on_change=on_change)
+        return await follow(
+            client, operation, ready=ready, configured=configured, timeout_s=timeout_s, on_change=on_change
+        )
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from wireloom.cli.escape import COMMANDS, Key, escape_name
-from wireloom.model.console import ConsoleCommand, ConsoleLine, ConsoleNotice
+from wireloom.model.console import ConsoleCommand, ConsoleNotice
 
 if TYPE_CHECKING:
     from wireloom.client.console import ConsoleStream
@@ -96,7 +96,7 @@ class Tabs:
                 step = 1 if key is Key.NEXT else -1
                 self.show((self.tabs.index(self.shown) + step) % len(self.tabs) + 1)
             case Key.WHO:
-                self.say(_present(self.shown.notice.state if self.shown.notice else None), self.shown)
+                self.say(_present(self.shown.notice), self.shown)
             case Key.HELP:
                 self._help()
             case Key.ASK | Key.GIVE | Key.TAKE:
@@ -121,17 +121,20 @@ class Tabs:
         return ""
 
 
-def _present(state: ConsoleLine | None) -> str:
-    if state is None:
+def _present(notice: ConsoleNotice | None) -> str:
+    if notice is None:
         return "this console is yours alone"
+    state = notice.state
     words = []
     for attendee in state.attendees:
-        role = " (reads only)" if attendee.read_only else ""
-        if state.writer is not None and attendee.id == state.writer.id:
-            role = " (types)"
+        marks = ["you"] if attendee.id == notice.you else []
+        if attendee.read_only:
+            marks.append("reads only")
+        elif state.writer is not None and attendee.id == state.writer.id:
+            marks.append("types")
         elif any(asking.id == attendee.id for asking in state.asking):
-            role = " (asks for the keyboard)"
-        words.append(attendee.who + role)
+            marks.append("asks for the keyboard")
+        words.append(attendee.who + (f" ({', '.join(marks)})" if marks else ""))
     return f"line {state.line}: {', '.join(words)}"
 
 

@@ -24,12 +24,13 @@ RECONNECT_PAUSE_S: Final = 0.5
 class Watch:
     """What is known of a lab while an operation runs; a reducer over stream messages, without I/O.
 
-    :ivar ready: wait for readiness too, not only for the operation's goal.
+    :ivar ready: wait for readiness too, not only for the operation's goal. ``configured``: for post-boot commands too.
     :ivar forgotten: the controller restarted and no longer knows the operation; the lab itself is the judge then.
     """
 
     operation: OperationView
     ready: bool = False
+    configured: bool = False
     lab: LabView | None = None
     removed: bool = False
     forgotten: bool = False
@@ -57,27 +58,34 @@ class Watch:
         """Whether nothing more can change the outcome."""
         if not self._goal_reached():
             return False
-        return not self.ready or self.removed or (self.lab is not None and not self.unready(self.lab))
+        return not self.waits or self.removed or (self.lab is not None and not self.unfinished(self.lab))
+
+    @property
+    def waits(self) -> bool:
+        """Whether nodes are waited for after the operation has reached its goal."""
+        return self.ready or self.configured
 
     def _goal_reached(self) -> bool:
         if not self.forgotten:
             return self.operation.state != "running"
         return self.lab is not None and self.lab.converged and self.lab.generation >= self.operation.generation
 
-    @staticmethod
-    def unready(lab: LabView) -> list[str]:
-        """Powered-on nodes that can still become ready."""
+    def unfinished(self, lab: LabView) -> list[str]:
+        """Powered-on nodes that can still become what is waited for."""
         return [
             node.name
             for node in lab.nodes
-            if node.power == "on" and node.state != "failed" and node.ready not in {"yes", "timeout"}
+            if node.power == "on" and node.state != "failed" and node.ready != "timeout"
+            if node.ready != "yes" or (self.configured and node.configuring)
         ]
 
     def failures(self) -> list[dict[str, Any]]:
         """Wire forms of what went wrong, one per node; empty when all went well."""
         found = {str(error.get("node") or error.get("message")): dict(error) for error in self.operation.errors}
         for node in self.lab.nodes if self.lab is not None else ():
-            error = _failure_of(node, ready=self.ready)
+            error = _failure_of(node, ready=self.waits)
+            if error is None and self.configured and node.error is not None:
+                error = {**node.error, "node": node.name}  # of a command after its boot, as it runs
             if error is not None:
                 found.setdefault(node.name, error)
         return list(found.values())
@@ -98,6 +106,7 @@ async def follow(
     operation: OperationView,
     *,
     ready: bool = False,
+    configured: bool = False,
     timeout_s: float | None = None,
     on_change: Callable[[Watch], None] = lambda _: None,
 ) -> Watch:
@@ -109,14 +118,14 @@ async def follow(
     """
     import asyncio
 
-    watch = Watch(operation, ready=ready)
+    watch = Watch(operation, ready=ready, configured=configured)
     try:
         async with asyncio.timeout(timeout_s):
             while not watch.settled():
                 await _until_cut(client, watch, on_change)
     except TimeoutError:
-        waiting = Watch.unready(watch.lab) if watch.lab is not None and ready else []
-        goal = "ready" if ready else operation.goal
+        waiting = watch.unfinished(watch.lab) if watch.lab is not None and watch.waits else []
+        goal = "configured" if configured else "ready" if ready else operation.goal
         raise DeadlineExceeded(
             f"lab {operation.lab} is not {goal} after {timeout_s:g} s" + (f": {', '.join(waiting)}" if waiting else ""),
             hint=f"it goes on in the background; look with `wireloom inspect {operation.lab}`",

@@ -69,13 +69,16 @@ def _node_view(node: NodePicture) -> NodeView:
     )
 
 
+_OBSERVED = {"state", "ready", "error", "step", "message", "started_at", "timings", "configuring"}
+
+
 def _observed_fields(node: NodePicture) -> dict[str, Any]:
     if node.record.problem is not None:
         return {"state": NodeState.FAILED, "ready": Readiness.NO, "error": node.record.problem}
     if not node.alive:
         return _unknown(f"host {node.host} does not answer", node.status)
     if node.status is not None:
-        return node.status.model_dump(include={"state", "ready", "error", "step", "message", "started_at", "timings"})
+        return node.status.model_dump(include=_OBSERVED)
     if not node.fresh:
         return _unknown(f"host {node.host} has not looked yet", None)
     return {"state": NodeState.ABSENT, "ready": Readiness.NO}

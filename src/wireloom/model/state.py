@@ -79,8 +79,8 @@ class NodeStatus(Value):
 
     ``error`` is the wire form of a :class:`~wireloom.errors.WireloomError`, kept until success or until the
     user clears it. ``held_config`` is the hash of a configuration, read before a stop, that the agent holds until the
-    controller has it. ``timings`` maps a step to the seconds it took on the last way up. Times are UNIX seconds
-    by the agent's clock.
+    controller has it. ``timings`` maps a step to the seconds it took on the last way up. ``configuring``: it runs, and
+    post-boot commands of this boot are still to run. Times are UNIX seconds by the agent's clock.
     """
 
     id: str
@@ -99,6 +99,7 @@ class NodeStatus(Value):
     failures: int = 0
     timings: dict[str, float] = {}
     held_config: str = ""
+    configuring: bool = False
 
 
 class WireStatus(Value):

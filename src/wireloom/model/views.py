@@ -143,6 +143,8 @@ class PlanView(Value):
 
 
 class NodeView(Value):
+    """``configuring``: it runs, and post-boot commands of this boot are still to run."""
+
     name: str
     device: str
     provider: str
@@ -158,6 +160,7 @@ class NodeView(Value):
     timings: dict[str, float] = {}
     id: str = ""
     power: Literal["on", "off"] = "on"
+    configuring: bool = False
 
 
 class LinkView(Value):

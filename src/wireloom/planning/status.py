@@ -53,7 +53,13 @@ def node_status(
         ready_at=ready_at,
         failures=record.failures,
         timings=dict(timings),
+        configuring=state is NodeState.RUNNING and _configuring(node, runtime, record),
     )
+
+
+def _configuring(node: NodeIntent, runtime: RuntimeStatus | None, record: NodeRecord) -> bool:
+    boot = runtime.started_at if runtime else None
+    return bool(node.post_boot) and record.configured_boot != (boot or 1)
 
 
 def _what_ended(runtime: RuntimeStatus | None, ended: bool) -> str:

@@ -422,7 +422,8 @@ def map_(
         state.output.data(as_data(taken))
     else:
         numbers = ", ".join(str(item.number) for item in taken)
-        state.output.line(f"{node}: {len(taken)} revisions taken over from {source} as {numbers}")
+        revisions = "1 revision" if len(taken) == 1 else f"{len(taken)} revisions"
+        state.output.line(f"{node}: {revisions} taken over from {source} as {numbers}")
 
 
 def delete(

@@ -36,6 +36,7 @@ class WaitFor(StrEnum):
 
     RUNNING = "running"
     READY = "ready"
+    CONFIGURED = "configured"
 
 
 def register(app: typer.Typer) -> None:
@@ -50,7 +51,9 @@ def deploy(
     ctx: typer.Context,
     *,
     file: FileArgument,
-    wait: Annotated[WaitFor, typer.Option("--wait", help="What to wait for.")] = WaitFor.RUNNING,
+    wait: Annotated[
+        WaitFor, typer.Option("--wait", help="What to wait for; configured: ready, and commands after boot have run.")
+    ] = WaitFor.RUNNING,
     timeout: Annotated[float, typer.Option("--timeout", min=0, help="Seconds to wait at most.")] = 600,
     allow_privileged: PrivilegedFlag = False,
     json: JsonFlag = False,
@@ -64,7 +67,13 @@ def deploy(
     async def deployed(client: "Client", request: "DeployRequest") -> "Watch":
         operation = await client.deploy(request)
         try:
-            return await following(client, operation, ready=wait is WaitFor.READY, timeout_s=timeout)
+            return await following(
+                client,
+                operation,
+                ready=wait is WaitFor.READY,
+                configured=wait is WaitFor.CONFIGURED,
+                timeout_s=timeout,
+            )
         except DeadlineExceeded:
             raise
         except BaseException:
