@@ -186,8 +186,8 @@ async def test_every_kind_of_medium_reaches_the_guest_from_files_that_others_can
         ):
             await console.write(line + b"\n")
             await asyncio.sleep(1)
-        log = await gather_log(rig.provider, runtime_id, rb"(?s)VM-VEX\r.*/dev/vdb\r.*[\r\n]1\r.*vdb/ro\r.*[\r\n]1\r", 30)
-        assert log
+        answers = rb"(?s)VM-VEX\r.*/dev/vdb\r.*[\r\n]1\r.*vdb/ro\r.*[\r\n]1\r"
+        assert await gather_log(rig.provider, runtime_id, answers, 30)
         await console.close()
         assert all(Path(medium.path).stat().st_uid != 0 for medium in media)
     assert {Path(medium.path).stat().st_mode & 0o777 for medium in media} == {0o600}

@@ -36,8 +36,8 @@ class Move(Value):
 class Reaction(Value):
     """What to do when a text appears.
 
-    :ivar when: regex, looked for in each line, finished or not, behind what was reacted to before. What its named groups
-        match is a value for templates from then on.
+    :ivar when: regex, looked for in each line, finished or not, behind what was reacted to before. What its named
+        groups match is a value for templates from then on.
     :ivar send: what to type; ``None`` types nothing (the text only opens a gate, fails, or calls a recovery).
     :ivar raw: type it as it is, without a line end (a pager's space).
     :ivar secret: what is typed must not appear in any record.

@@ -47,8 +47,9 @@ class LibvirtSettings(_Strict):
         stateless (no variable store is added), with it the store is kept with the node's disks.
     :ivar smm: system management mode; ``None`` leaves it to the emulator.
     :ivar disk_bus: bus of the system disk; ``cdrom_bus`` of media (``None``: what the machine type has).
-    :ivar nic_model: model of every port, ``mgmt_nic_model`` of the management port where that differs; ``nic_rom`` offers network boot; ``nic_offload`` leaves checksum and
-        segmentation offload on (off is needed by user-space switches).
+    :ivar nic_model: model of every port, ``mgmt_nic_model`` of the management port where that differs; ``nic_rom``
+        offers network boot; ``nic_offload`` leaves checksum and segmentation offload on (off is needed by user-space
+        switches).
     :ivar serials: number of serial lines, each with a console and a log.
     :ivar video: ``vnc`` adds a VGA card with VNC on a socket in the node's folder.
     :ivar smbios: entries by block, e.g. ``{"system": {"manufacturer": "cisco"}}``.
