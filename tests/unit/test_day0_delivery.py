@@ -216,12 +216,15 @@ def test_nothing_is_put_outside_a_shown_folder(tmp_path: Path, target: str, path
         ShownFolder(tmp_path, PurePosixPath(target)).put({PurePosixPath(path): b""}, 0o644)
 
 
-def test_what_was_chosen_is_written_even_if_it_is_what_was_put_last(tmp_path: Path) -> None:
+def test_a_choice_is_written_once_even_if_it_is_what_was_put_last(tmp_path: Path) -> None:
     folder, file = ShownFolder(tmp_path, PurePosixPath("/config")), PurePosixPath("/config/a")
     folder.put({file: b"one"}, 0o644)
     (folder.path / "a").write_bytes(b"saved")
-    folder.put({file: b"one"}, 0o644, anyway=True)
+    folder.put({file: b"one"}, 0o644, choice=1)
     assert (folder.path / "a").read_bytes() == b"one"
+    (folder.path / "a").write_bytes(b"saved later")
+    folder.put({file: b"one"}, 0o644, choice=1)
+    assert (folder.path / "a").read_bytes() == b"saved later"
 
 
 # ------------------------------------------------------------------ over the console

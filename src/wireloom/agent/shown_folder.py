@@ -34,8 +34,8 @@ class ShownFolder:
         self._name = short_hash(str(target), length=12)
         self.path = self._parent / self._name
 
-    def put(self, files: Mapping[PurePosixPath, bytes], mode: int, *, anyway: bool = False) -> None:
-        """Write what changed since the last time, or everything ``anyway``. Paths are the guest's.
+    def put(self, files: Mapping[PurePosixPath, bytes], mode: int, *, choice: int = 0) -> None:
+        """Write what changed since the last time; everything when the user's ``choice`` is another. Paths: the guest's.
 
         :raises InvalidInput: a path that is not below the folder. :raises RuntimeFailed: the file system refuses.
         """
@@ -44,13 +44,13 @@ class ShownFolder:
             self._parent.mkdir(mode=_HOST_MODE, parents=True, exist_ok=True)
             self.path.mkdir(exist_ok=True)
             self.path.chmod(_GUEST_MODE)
-            put = self._put_before()
+            before, put = self._put_before()
             for name, content in below.items():
                 digest = hashlib.sha256(content).hexdigest()
-                if anyway or put.get(name) != digest or not os.path.lexists(self.path / name):
+                if choice != before or put.get(name) != digest or not os.path.lexists(self.path / name):
                     self._write(name, content, mode)
                     put[name] = digest
-            self._remember(put)
+            self._remember(choice, put)
         except OSError as error:
             raise RuntimeFailed(f"cannot write the configuration to {self.path}: {error.strerror}") from error
 
@@ -80,15 +80,15 @@ class ShownFolder:
     def _notes(self) -> Path:
         return self._parent / f"{self._name}.json"
 
-    def _put_before(self) -> dict[str, str]:
-        """Hash of what was put last by name; nothing for a folder that is new."""
+    def _put_before(self) -> tuple[int, dict[str, str]]:
+        """The user's choice that was followed last, and the hash of what was put by name; nothing in a new folder."""
         try:
             known = json.loads(self._notes.read_text())
-        except (OSError, ValueError):
-            return {}
-        return {str(name): str(digest) for name, digest in known.items()} if isinstance(known, dict) else {}
+            return int(known["choice"]), {str(name): str(digest) for name, digest in known["files"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return 0, {}
 
-    def _remember(self, put: Mapping[str, str]) -> None:
+    def _remember(self, choice: int, put: Mapping[str, str]) -> None:
         temporary = self._notes.with_suffix(".new")
-        temporary.write_text(json.dumps(put))
+        temporary.write_text(json.dumps({"choice": choice, "files": dict(put)}))
         temporary.replace(self._notes)

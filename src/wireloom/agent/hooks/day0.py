@@ -147,7 +147,8 @@ class _Delivery:
             )
         files = {PurePosixPath(path): content for path, content in self._files.items()}
         folder = ShownFolder(context.folder.path / "storage", target)
-        await asyncio.to_thread(folder.put, files, method.mode, anyway=context.node.config_chosen)
+        # What the user chose is written once; what the guest saves later is newer.
+        await asyncio.to_thread(folder.put, files, method.mode, choice=context.node.config_choice)
         context.binds.append(Bind(source=str(folder.path), target=str(target)))
 
 
