@@ -82,7 +82,8 @@ class IOSXR(CiscoLike):
         self.machine.booted = True
         while True:
             yield Flush()
-            yield ReadLine("\n", echo=False)
+            yield Say(f"\n\n{self.machine.hostname} con0/RP0/CPU0 is now available\n\nPress RETURN to get started.\n\n")
+            yield ReadLine(echo=False)
             yield Say("\nUser Access Verification\n\n")
             user = yield from self.login("Username: ", refusal="% User Authentication failed\n")
             yield Say("\n\n")
