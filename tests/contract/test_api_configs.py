@@ -166,6 +166,14 @@ async def test_choices_are_made_and_said(api: Api, routers: Routers, tmp_path: P
     assert (await cli(api, "configs", "delete", "pair", "a", "-y")).exit_code == 1
 
 
+async def test_deleted_nodes_are_left_out_of_the_list_and_it_says_so(api: Api, routers: Routers) -> None:
+    await extracted(api)
+    await api.client.wait(await api.client.destroy("pair"), timeout_s=5)
+    result = await cli(api, "configs", "list")
+    assert "left out: 2 deleted nodes" in result.stderr
+    assert "deleted (" in (await cli(api, "configs", "list", "--all")).stdout
+
+
 async def test_a_lab_is_downloaded_to_a_private_file(api: Api, routers: Routers, tmp_path: Path) -> None:
     await extracted(api)
     file = tmp_path / "lab.zip"

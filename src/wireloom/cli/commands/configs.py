@@ -154,11 +154,15 @@ def list_(
     async def asked(client: "Client") -> "list[NodeConfigView]":
         return await (client.configs.everything() if lab is None else client.configs.of_lab(lab))
 
-    views = [view for view in state.ask(asked) if everything or view.exists]
+    found = state.ask(asked)
+    views = [view for view in found if everything or view.exists]
     if json:
         state.output.data(as_data(views))
-    else:
-        _show_nodes(state, views, with_lab=lab is None)
+        return
+    _show_nodes(state, views, with_lab=lab is None)
+    if len(views) < len(found):
+        left_out = len(found) - len(views)
+        state.output.remark(f"left out: {left_out} deleted node{'' if left_out == 1 else 's'}; `--all` lists them too")
 
 
 def _list_revisions(state: CliState, lab: str, node: str) -> None:
@@ -193,7 +197,7 @@ def _show_nodes(state: CliState, views: "list[NodeConfigView]", *, with_lab: boo
     state.output.table(
         (*lab, "node", "device", "active", "by", "latest", "revisions", "channel", "age", "remark"),
         [((view.lab,) if with_lab else ()) + _node_cells(view) for view in views],
-        empty="no configurations are stored",
+        empty="no configurations are stored of nodes that are there",
     )
 
 
