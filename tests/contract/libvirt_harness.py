@@ -92,6 +92,16 @@ class LibvirtHarness:
         memory_kib = int(domain.findtext("memory", "0"))
         return (vcpus if unlimited else quota / period), memory_kib // 1024
 
+    async def reboot(self, provider: Provider, runtime_id: str) -> None:
+        """Have the guest reboot itself, at once."""
+        stream = await provider.console(runtime_id, LINE)
+        try:
+            await self._log_in(stream)
+            await stream.write(b"reboot -f\n")
+            await read_until(stream, rb"reboot -f\r")
+        finally:
+            await stream.close()
+
     async def _type(self, provider: Provider, runtime_id: str, command: str) -> bytes:
         """Run ``command`` in a shell on the serial line, logged in for it; gives what it wrote."""
         stream = await provider.console(runtime_id, LINE)

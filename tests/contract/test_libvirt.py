@@ -22,7 +22,7 @@ from wireloom.model.slice import PortIntent
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.libvirt import LibvirtProvider
 from wireloom.testing.conformance.provider import Rig, rig_for
-from wireloom.testing.conformance.provider_rig import gather_log, port_intent
+from wireloom.testing.conformance.provider_rig import EventLog, gather_log, port_intent
 
 pytestmark = pytest.mark.libvirt
 
@@ -334,3 +334,47 @@ async def test_libvirt_accepts_the_golden_definitions(definition: Path, folder: 
     xml.write_text(text.replace(uuid, f"{secrets.token_hex(4)}{uuid[8:]}"))
     await run("virsh", "define", "--validate", str(xml))
     await run("virsh", "undefine", "--nvram", name)
+
+
+async def test_a_reboot_from_inside_is_another_boot(rig: Rig) -> None:
+    harness = LibvirtHarness()
+    async with rig.created(rig.spec()) as runtime_id, events_of(rig) as events:
+        await rig.provider.start(runtime_id)
+        await rig.provider.release(runtime_id)
+        await gather_log(rig.provider, runtime_id, rb"login:", harness.boot_s)
+        first = await rig.status(runtime_id)
+        await events.wait_for(EventKind.STARTED, timeout_s=SOON_S)
+        pid = await run("virsh", "domid", runtime_id)
+        await harness.reboot(rig.provider, runtime_id)
+        async with asyncio.timeout(harness.boot_s):
+            while (second := await rig.status(runtime_id)).started_at == first.started_at:
+                await events.wait_for(EventKind.STARTED, timeout_s=harness.boot_s)
+        assert await run("virsh", "domid", runtime_id) == pid, "its emulator has lived on"
+        assert second.phase is RuntimePhase.RUNNING
+        assert second.started_at == (await rig.provider.boots(runtime_id))[0].started_at
+        await gather_log(rig.provider, runtime_id, rb"login:", harness.boot_s)
+        logs = [await log_of(rig, runtime_id, boot) for boot in (0, 1)]
+        assert b"reboot" in logs[1]
+        assert all(log.count(b"login: ") >= 1 for log in logs)
+        assert not logs[0].startswith(logs[1][:1000])
+        async with rig.restarted() as other:
+            (seen,) = await other.observe(runtime_id)
+            assert seen.started_at == second.started_at, "another agent knows it"
+        await rig.provider.stop(runtime_id, 0)
+        assert (await rig.status(runtime_id)).started_at == second.started_at
+        await rig.provider.start(runtime_id)
+        assert [await log_of(rig, runtime_id, boot) for boot in (1, 2)] == logs
+
+
+async def log_of(rig: Rig, runtime_id: str, boot: int) -> bytes:
+    return b"".join([chunk async for chunk in rig.provider.boot_log(runtime_id, boot=boot)])
+
+
+@contextlib.asynccontextmanager
+async def events_of(rig: Rig) -> AsyncIterator[EventLog]:
+    events = EventLog(rig.provider.watch())
+    try:
+        await events.wait_for(EventKind.RESYNC)
+        yield events
+    finally:
+        await events.close()

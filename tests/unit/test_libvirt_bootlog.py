@@ -10,7 +10,14 @@ import pytest
 
 from wireloom.errors import NotFound
 from wireloom.providers.libvirt import bootlog
-from wireloom.providers.libvirt.bootlog import begin_boot, boots_of, log_of_boot, put_aside, read_log
+from wireloom.providers.libvirt.bootlog import (
+    begin_boot,
+    begin_boot_in_place,
+    boots_of,
+    log_of_boot,
+    put_aside,
+    read_log,
+)
 
 
 @pytest.fixture
@@ -185,3 +192,84 @@ def test_a_machine_without_serial_lines_has_no_boots(log: Path) -> None:
     begin_boot([], "vm", 1.0)
     assert boots_of([], "vm") == ()
     assert log_of_boot([], "vm", 0) is None
+
+
+RUNTIME = "runtime-1"
+
+
+def present(log: Path) -> list[bytes]:
+    """The logs of the boots that are kept, newest first."""
+    found = []
+    for boot in boots_of([log], RUNTIME):
+        path = log_of_boot([log], RUNTIME, boot.number)
+        assert path is not None
+        found.append(asyncio.run(whole(path)))
+    return found
+
+
+def test_a_reboot_in_place_splits_the_log_that_its_writer_goes_on_with(log: Path) -> None:
+    begin_boot([log], RUNTIME, 10)
+    append(log, b"first boot ")
+    assert begin_boot_in_place([log], RUNTIME, 20)
+    append(log, b"second boot ")
+    assert begin_boot_in_place([log], RUNTIME, 30)
+    assert present(log) == [b"", b"second boot ", b"first boot "]
+    append(log, b"third boot")
+    assert present(log) == [b"third boot", b"second boot ", b"first boot "]
+    assert [boot.started_at for boot in boots_of([log], RUNTIME)] == [30, 20, 10]
+    assert log.read_bytes() == b"first boot second boot third boot"
+    begin_boot([log], RUNTIME, 40)
+    append(log, b"powered on")
+    assert present(log) == [b"powered on", b"third boot", b"second boot ", b"first boot "]
+    assert not list(log.parent.glob("*cut*"))
+
+
+def test_the_cut_of_a_log_moves_with_the_rotations(log: Path) -> None:
+    begin_boot([log], RUNTIME, 10)
+    append(log, b"a1 ")
+    rotate(log)
+    append(log, b"a2 ")
+    begin_boot_in_place([log], RUNTIME, 20)
+    append(log, b"b1 ")
+    rotate(log)
+    append(log, b"b2 ")
+    assert present(log) == [b"b1 b2 ", b"a1 a2 "]
+    begin_boot_in_place([log], RUNTIME, 30)
+    append(log, b"c")
+    assert present(log) == [b"c", b"b1 b2 ", b"a1 a2 "]
+
+
+def test_a_part_that_was_deleted_is_kept_for_the_boot_that_began_in_it(log: Path) -> None:
+    begin_boot([log], RUNTIME, 10)
+    append(log, b"first ")
+    begin_boot_in_place([log], RUNTIME, 20)
+    append(log, b"begin ")
+    for number in range(4):
+        rotate(log)
+        append(log, b"%d " % number)
+    assert present(log) == [b"begin 0 1 2 3 ", b"first "]
+    begin_boot([log], RUNTIME, 30)
+    append(log, b"new")
+    assert present(log)[0] == b"new"
+    assert b"first" not in present(log)[1]
+
+
+def test_a_guest_that_is_reset_twice_in_a_moment_has_rebooted_once(log: Path) -> None:
+    begin_boot([log], RUNTIME, 10)
+    append(log, b"first")
+    assert begin_boot_in_place([log], RUNTIME, 20)
+    assert not begin_boot_in_place([log], RUNTIME, 20.5)
+    assert present(log) == [b"", b"first"]
+
+
+def test_a_guest_that_reboots_for_ever_keeps_no_more_than_others(log: Path) -> None:
+    begin_boot([log], RUNTIME, 0)
+    for number in range(10):
+        append(log, b"%d " % number)
+        begin_boot_in_place([log], RUNTIME, 10 * (number + 1))
+    assert present(log) == [b"", b"9 ", b"8 ", b"7 "]
+    assert len(list(log.parent.iterdir())) == 1 + 3 + 1 + 1  # the log, three before it, the cut, the times
+
+
+def test_a_machine_without_lines_has_its_reboots_told(log: Path) -> None:
+    assert begin_boot_in_place([], RUNTIME, 10)

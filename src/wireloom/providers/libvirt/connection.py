@@ -33,19 +33,28 @@ _RETRY_MOST_S: Final = 3.0
 #: Takes a lifecycle event (uuid, event, detail), on the loop.
 Lifecycle = Callable[[str, int, int], None]
 
+#: Takes the uuid of a domain that began its boot anew without a new emulator, on the loop.
+Rebooted = Callable[[str], None]
+
 
 class Connections:
     """All connections to one libvirtd.
 
-    :param lifecycle: gets every domain's lifecycle events, on the loop.
+    :param lifecycle: gets every domain's lifecycle events, on the loop; ``rebooted`` resets from inside.
     :param lost: called when the stream of events ends because libvirtd went away.
     :param interrupted: called when it goes on after an interruption: some may be lost.
     """
 
     def __init__(
-        self, uri: str, lifecycle: Lifecycle, lost: Callable[[], None], interrupted: Callable[[], None]
+        self,
+        uri: str,
+        lifecycle: Lifecycle,
+        rebooted: Rebooted,
+        lost: Callable[[], None],
+        interrupted: Callable[[], None],
     ) -> None:
         self._lifecycle = lifecycle
+        self._rebooted = rebooted
         self._on_lost = lost
         self._interrupted = interrupted
         self._quick = Engine(uri, "libvirt-quick", self._connected)
@@ -111,8 +120,13 @@ class Connections:
 
     def _connected(self, connection: libvirt.virConnect) -> Callable[[], None]:
         """In the engine's thread: subscribe on a new connection."""
-        event = libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE
-        handle = connection.domainEventRegisterAny(None, event, self._on_lifecycle, None)
+        handles = [
+            connection.domainEventRegisterAny(None, event, callback, None)
+            for event, callback in (
+                (libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE, self._on_lifecycle),
+                (libvirt.VIR_DOMAIN_EVENT_ID_REBOOT, self._on_reboot),
+            )
+        ]
         connection.registerCloseCallback(self._on_closed, None)
         if self._opened_before or self._lost:
             self._post(self._interrupted)
@@ -122,8 +136,9 @@ class Connections:
             # libvirt keeps a connection open for as long as callbacks are registered on it.
             with contextlib.suppress(libvirt.libvirtError):
                 connection.unregisterCloseCallback()
-            with contextlib.suppress(libvirt.libvirtError):
-                connection.domainEventDeregisterAny(handle)
+            for handle in handles:
+                with contextlib.suppress(libvirt.libvirtError):
+                    connection.domainEventDeregisterAny(handle)
             if not self._closing:
                 self._post(self._keep)
 
@@ -134,6 +149,10 @@ class Connections:
     ) -> None:
         """In libvirt's event thread."""
         self._post(self._lifecycle, domain.UUIDString(), event, detail)
+
+    def _on_reboot(self, _connection: libvirt.virConnect, domain: libvirt.virDomain, _opaque: Any) -> None:
+        """In libvirt's event thread."""
+        self._post(self._rebooted, domain.UUIDString())
 
     def _on_closed(self, _connection: libvirt.virConnect, reason: int, _opaque: Any) -> None:
         """In libvirt's event thread: the connection is gone, unless we closed it ourselves."""

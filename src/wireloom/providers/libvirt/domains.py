@@ -22,6 +22,7 @@ from wireloom.providers.libvirt.render import domain_uuid
 
 __all__ = [
     "Domain",
+    "begin_anew",
     "define",
     "describe",
     "disk_files",
@@ -209,6 +210,13 @@ def release(connection: libvirt.virConnect, uuid: str, run: Run) -> None:
     """Let the guest run, then mark it so: in the other order a crash in between would look like a suspended guest."""
     domain = connection.lookupByUUIDString(uuid)
     domain.resume()
+    _record(domain, run.to_xml(), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def begin_anew(connection: libvirt.virConnect, uuid: str, run: Run) -> None:
+    """The guest has rebooted in its emulator: ``run`` is its last start from now on, also after it is off."""
+    domain = connection.lookupByUUIDString(uuid)
+    _record(domain, Run(run.started_at).to_xml(), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
     _record(domain, run.to_xml(), libvirt.VIR_DOMAIN_AFFECT_LIVE)
 
 

@@ -47,6 +47,7 @@ from wireloom.providers.libvirt.events import EventHub
 from wireloom.providers.libvirt.guest_agent import GuestAgentHealth
 from wireloom.providers.libvirt.images import FolderImages
 from wireloom.providers.libvirt.metadata import Run
+from wireloom.providers.libvirt.reboots import Reboots
 from wireloom.providers.libvirt.render import HostFeatures, render_domain
 from wireloom.providers.libvirt.settings import LibvirtSettings, parse_settings
 from wireloom.providers.libvirt.states import Observed, event_kind, interpret
@@ -93,10 +94,12 @@ class LibvirtProvider:
         self._connections = Connections(
             uri,
             self._lifecycle,
+            rebooted=lambda uuid: self._attend(self._reboots.note(uuid)),
             lost=partial(self._hub.publish, EventKind.LOST),
             interrupted=partial(self._hub.publish, EventKind.RESYNC),
         )
         self._lookups: set[asyncio.Task[None]] = set()
+        self._reboots = Reboots(self._connections, self._hub, self._find)
         self._seen: dict[str, Domain] = {}
         self._images = FolderImages(image_folder, self._bases_in_use)
         self.images: ImageStore = self._images
@@ -379,11 +382,8 @@ class LibvirtProvider:
             return
         if self._hub.knows(uuid) and kind is not EventKind.STARTED:
             self._publish(kind, uuid)
-        elif kind is not EventKind.REMOVED:
-            # Unknown so far, or a new process to watch: its labels tell whose it is.
-            lookup = asyncio.get_running_loop().create_task(self._publish_if_ours(kind, uuid))
-            self._lookups.add(lookup)
-            lookup.add_done_callback(self._lookups.discard)
+        elif kind is not EventKind.REMOVED:  # unknown so far, or a new process to watch: its labels tell whose it is
+            self._attend(self._publish_if_ours(kind, uuid))
 
     async def _publish_if_ours(self, kind: EventKind, uuid: str) -> None:
         try:
@@ -391,6 +391,12 @@ class LibvirtProvider:
                 self._publish(kind, uuid)
         except WireloomError:
             self._hub.publish(EventKind.RESYNC)  # what happened cannot be told now
+
+    def _attend(self, job: Coroutine[Any, Any, None]) -> None:
+        """Do what an event asks for beside the others."""
+        lookup = asyncio.get_running_loop().create_task(job)
+        self._lookups.add(lookup)
+        lookup.add_done_callback(self._lookups.discard)
 
     def _publish(self, kind: EventKind, uuid: str) -> None:
         self._hub.publish(kind, uuid)
