@@ -76,6 +76,14 @@ async def test_it_ends_when_the_operation_is_done() -> None:
     assert not watch.failures()
 
 
+async def test_of_an_operation_that_was_done_at_once_the_lab_is_known_too() -> None:
+    client = ScriptedClient(view=lab(node()))
+    client.answer = DONE
+    watch = await follow(client, DONE)  # type: ignore[arg-type]
+    assert watch.lab is not None
+    assert [node.name for node in watch.lab.nodes] == ["r1"]
+
+
 async def test_other_operations_and_labs_do_not_count() -> None:
     other = operation(id="other", state=OperationState.FAILED)
     client = ScriptedClient([message("operation", other), message("operation", DONE)], view=lab())

@@ -95,6 +95,14 @@ async def test_an_override_that_a_lab_could_not_live_with_is_refused(rig: Rig) -
     await rig.ended(await rig.controller.labs.act("lab", ActionRequest(verb="stop")))
 
 
+async def test_an_override_speaks_only_for_what_it_says(rig: Rig) -> None:
+    await add(rig)
+    await add(rig, "providers: {libvirt: {settings: {nic_model: e1000}}}", kind="override", source="box.yaml")
+    view = await rig.controller.labs.plan(DeployRequest(topology=LAB.replace("simulated", "libvirt")))
+    origins = {value.path: value.origin.layer for value in view.profiles["a"]}
+    assert (origins["settings.nic_model"], origins["image"]) == ("override", "device")
+
+
 async def test_hidden_devices_are_listed_as_such_and_can_be_deployed(rig: Rig) -> None:
     await add(rig)
     assert (await rig.controller.devices.set_hidden("box", True)).hidden

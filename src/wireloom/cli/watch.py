@@ -54,6 +54,11 @@ class Watch:
             # The controller says so of the lab a moment before it does of the operation.
             self.operation = self.operation.model_copy(update={"state": "done"})
 
+    @property
+    def seen(self) -> bool:
+        """Whether the lab was looked at, which tells what to show also of an operation that was done at once."""
+        return self.lab is not None or self.removed
+
     def settled(self) -> bool:
         """Whether nothing more can change the outcome."""
         if not self._goal_reached():
@@ -121,7 +126,7 @@ async def follow(
     watch = Watch(operation, ready=ready, configured=configured)
     try:
         async with asyncio.timeout(timeout_s):
-            while not watch.settled():
+            while not (watch.seen and watch.settled()):
                 await _until_cut(client, watch, on_change)
     except TimeoutError:
         waiting = watch.unfinished(watch.lab) if watch.lab is not None and watch.waits else []

@@ -140,8 +140,8 @@ class _OneNode:
             machines=self._machines(device, provider),
             origins={
                 **profile.origins,
-                "image": self._choice("image", device),
-                "provider": self._choice("provider", device),
+                "image": self._choice("image", device, ("providers", provider, "image")),
+                "provider": self._choice("provider", device, ("default-provider",)),
             },
         )
 
@@ -249,14 +249,13 @@ class _OneNode:
         place = self._bound.place(*path)
         return f"{self._bound.document.file}:{place.mark.line}" if place else self._bound.document.file
 
-    def _choice(self, field: Literal["image", "provider"], device: Device) -> Origin:
-        """Where the node's image or provider comes from."""
+    def _choice(self, field: Literal["image", "provider"], device: Device, place: Path) -> Origin:
+        """Where the node's image or provider comes from; ``place``: of the value in the device's file."""
         if getattr(self._fields, field) is not None:
             return Origin(layer="node", where=self._line("nodes", self._name, field))
         if getattr(self._defaults, field) is not None:
             return Origin(layer="defaults", where=self._line("defaults", field))
-        entry = self._reader.devices.entry(device.name)
-        return entry.origin(("default-provider",)) if field == "provider" else entry.origin(("providers",))
+        return self._reader.devices.entry(device.name).origin(place)
 
     def _startup(self, device: Device, provider: str, support: ProviderSupport) -> StartupText:
         startup = self._pick("startup_config")
