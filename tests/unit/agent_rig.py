@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 from wireloom.agent.actions import Actions
-from wireloom.agent.channels import Channels, ChannelTarget, HeldLine, Login
+from wireloom.agent.channels import Channels, ChannelTarget, HeldLine, Login, SerialLines
 from wireloom.agent.configs import PARSERS, NodeConfigs
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.day0 import Day0Hook
@@ -25,7 +25,7 @@ from wireloom.agent.reporter import Reporter
 from wireloom.agent.runner import Runner
 from wireloom.agent.world import World
 from wireloom.dataplane.simulated import SimulatedDataPlane, SimulatedNetwork
-from wireloom.errors import Unavailable
+from wireloom.errors import Unavailable, WireloomError
 from wireloom.fabric.documents import Event, EventLevel
 from wireloom.model.device import Probe, Readiness, Step
 from wireloom.model.identity import device_name, mac_address
@@ -89,6 +89,7 @@ class Host:
         self.worlds = {"alpha": SimulatedWorld(CONTAINER_LIKE), "beta": SimulatedWorld(MACHINE_LIKE)}
         self.network = SimulatedNetwork()
         self.boot = "boot-1"
+        self.lines: SerialLines = NoLines()
         for world in self.worlds.values():
             world.add_image(IMAGE)
 
@@ -104,8 +105,8 @@ class Agent:
         }
         self.folders = FolderStore(host.folder / "nodes", INSTALLATION)
         self.network = HostNetwork(SimulatedDataPlane(INSTALLATION, host.network))
-        channels = Channels(NoShell(), NoLines(), PARSERS)
-        self.readiness = ReadinessWatch(channels, self._on_readiness)
+        channels = Channels(NoShell(), host.lines, PARSERS)
+        self.readiness = ReadinessWatch(channels, self._on_readiness, self._on_failed_probe)
         self.actions = Actions(
             providers=self.providers,
             folders=self.folders,
@@ -165,6 +166,9 @@ class Agent:
 
     def _on_runtime(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         self.reconciler.runtime_changed(node_id, before, after)
+
+    def _on_failed_probe(self, node: NodeIntent, error: WireloomError) -> None:
+        self.actions.stuck.note(node, error)
 
     async def _on_readiness(self, node_id: str, readiness: ReadyState, message: str) -> None:
         self.configs.note_readiness(node_id, readiness)

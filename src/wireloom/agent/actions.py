@@ -18,6 +18,7 @@ from wireloom.agent.network import HostNetwork
 from wireloom.agent.post_boot import PostBoot
 from wireloom.agent.reporter import Tell, untold
 from wireloom.agent.runner import ACTION_DEADLINE_S, Runner
+from wireloom.agent.stuck import StuckNodes
 from wireloom.agent.world import World, now
 from wireloom.errors import (
     DataPlaneFailed,
@@ -82,9 +83,16 @@ class Actions:
         self._wake = wake
         self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._background = Background(wake)
-        self._post_boot = PostBoot(channels, folders, self._background, self._runtime, tell)
+        self.stuck = StuckNodes(folders, tell, wake)
+        self._post_boot = PostBoot(channels, folders, self._background, self._runtime, tell, stuck=self.stuck)
         self._config_load = ConfigLoad(
-            channels, folders, self._background, self._runtime, tell, authorized_keys=authorized_keys
+            channels,
+            folders,
+            self._background,
+            self._runtime,
+            tell,
+            stuck=self.stuck,
+            authorized_keys=authorized_keys,
         )
         self._progress: dict[str, _Progress] = {}
         self._ended_at: dict[str, float] = {}

@@ -16,6 +16,7 @@ from wireloom.agent.channels import Channels, ChannelTarget, Outcome
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.day0 import day0_method
 from wireloom.agent.reporter import Tell
+from wireloom.agent.stuck import StuckNodes
 from wireloom.day0 import render_day0, startup_text, template_values
 from wireloom.errors import GuestFailed, WireloomError
 from wireloom.fabric.documents import EventLevel
@@ -46,6 +47,7 @@ class ConfigLoad:
         current: Callable[[str], RuntimeStatus | None],
         tell: Tell,
         *,
+        stuck: StuckNodes,
         authorized_keys: str = "",
         pause_s: float = _PAUSE_S,
     ) -> None:
@@ -54,6 +56,7 @@ class ConfigLoad:
         self._background = background
         self._current = current
         self._tell = tell
+        self._stuck = stuck
         self._authorized_keys = authorized_keys
         self._pause_s = pause_s
         self._failed: dict[str, tuple[str, float | None]] = {}
@@ -67,6 +70,8 @@ class ConfigLoad:
             return ""
         if self._failed.get(node.id) == (runtime.runtime_id, runtime.started_at):
             return "its startup configuration could not be loaded"
+        if self._stuck.is_pending(node.id):
+            return "its startup configuration is loaded after a restart"
         self._background.start(f"config-{node.id}", self._run(lab, target, method, runtime))
         return "its startup configuration is being loaded"
 
@@ -76,7 +81,8 @@ class ConfigLoad:
             text = await asyncio.to_thread(self._text, lab, node, method)
             outcome = None if text is None else await self._load(target, text, runtime)
         except WireloomError as error:
-            self._give_up(lab, node, runtime, error)
+            if not self._stuck.is_pending(node.id):
+                self._give_up(lab, node, runtime, error)
             return
         if not self._is_current(node, runtime):
             return
@@ -99,8 +105,9 @@ class ConfigLoad:
                 return None
             try:
                 return await self._once(target, text)
-            except WireloomError:
-                if attempt == _TRIES:
+            except WireloomError as error:
+                restarts = self._is_current(target.node, runtime) and self._stuck.note(target.node, error)
+                if restarts or attempt == _TRIES:
                     raise
             await asyncio.sleep(self._pause_s * attempt)
         return None

@@ -19,6 +19,7 @@ from wireloom.agent.boot_records import BootRecords, shortened
 from wireloom.agent.channels import Channels, ChannelTarget, Outcome
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.reporter import Tell
+from wireloom.agent.stuck import StuckNodes
 from wireloom.errors import GuestFailed, RuntimeFailed, Unavailable, WireloomError
 from wireloom.fabric.documents import EventLevel
 from wireloom.model.post_boot import BootRecord, CommandRecord
@@ -63,6 +64,7 @@ class PostBoot:
         current: Callable[[str], RuntimeStatus | None],
         tell: Tell,
         *,
+        stuck: StuckNodes,
         pause_s: float = _PAUSE_S,
     ) -> None:
         self._channels = channels
@@ -70,6 +72,7 @@ class PostBoot:
         self._background = background
         self._current = current
         self._tell = tell
+        self._stuck = stuck
         self._pause_s = pause_s
 
     def ensure(self, lab: str, target: ChannelTarget, runtime: RuntimeStatus) -> None:
@@ -77,6 +80,8 @@ class PostBoot:
         node, boot = target.node, _Boot(lab, target, runtime)
         folder = self._folders.get(node.id)
         if not node.post_boot or folder is None or folder.record.configured_boot == boot.start:
+            return
+        if self._stuck.is_pending(node.id):
             return
         self._background.start(f"post-boot-{node.id}", self._run(boot))
 
@@ -135,6 +140,8 @@ class PostBoot:
                 return None
             attempt += 1
             done = await self._once(boot, command)
+            if done is None:
+                return None
             done = done.model_copy(update={"attempts": attempt, "started_at": began, "took_s": clock() - started})
             if done.error is None:
                 return done
@@ -144,12 +151,15 @@ class PostBoot:
                 return done
             await asyncio.sleep(min(self._pause_s * 2 ** (attempt - 1), _LONGEST_PAUSE_S))
 
-    async def _once(self, boot: _Boot, command: str) -> CommandRecord:
+    async def _once(self, boot: _Boot, command: str) -> CommandRecord | None:
+        """One attempt; ``None``: the node is restarted because its guest does not get on."""
         blank = CommandRecord(command=command, started_at=0)
         try:
             outcome = await self._channels.run(boot.target, command, timeout_s=_DEADLINE_S * boot.slow)
         except WireloomError as error:
             error.node = error.node or boot.target.node.name
+            if self._is_current(boot) and self._stuck.note(boot.target.node, error):
+                return None
             tried = dict(error.details.get("tried", {}))
             return blank.model_copy(update={"tried": tried, "error": error.to_wire()})
         return blank.model_copy(update=_recorded(outcome, command, boot.target.node.name))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from wireloom.agent.channels import Channels, ChannelTarget
-from wireloom.agent.ready_probes import HOLDS, Probes, describe
+from wireloom.agent.ready_probes import HOLDS, Failed, Probes, describe, unheard
 from wireloom.errors import WireloomError
 from wireloom.model.device import Probe
 from wireloom.model.state import Readiness
@@ -60,10 +60,13 @@ class _Vigil:
 
 
 class ReadinessWatch:
-    """Watches nodes from their start until they are ready; ``report`` is told of changes."""
+    """Watches nodes from their start until they are ready; ``report`` is told of changes.
 
-    def __init__(self, channels: Channels, report: Report) -> None:
-        self._probes = Probes(channels)
+    :param failed: told of a probe's errors: one may ask for a restart of the node.
+    """
+
+    def __init__(self, channels: Channels, report: Report, failed: Failed = unheard) -> None:
+        self._probes = Probes(channels, failed)
         self._report = report
         self._watched: dict[str, _Watched] = {}
 

@@ -14,11 +14,12 @@ from wireloom.agent.channels import Channels, ChannelTarget
 from wireloom.dialogue import at_prompt, strip_terminal
 from wireloom.errors import WireloomError
 from wireloom.model.device import Probe, Step
+from wireloom.model.slice import NodeIntent
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["HOLDS", "Probes", "describe"]
+__all__ = ["HOLDS", "Failed", "Probes", "describe", "unheard"]
 
 #: The reason of a probe that holds.
 HOLDS: Final = ""
@@ -31,6 +32,14 @@ _BODY_MOST: Final = 64 << 10
 _REASON_LENGTH: Final = 200
 _FIRST_ERROR_STATUS: Final = 400
 _NO_ADDRESS: Final = "the node has no management address"
+
+
+#: Told of a node and what went wrong with one of its probes.
+Failed = Callable[[NodeIntent, WireloomError], object]
+
+
+def unheard(node: NodeIntent, error: WireloomError) -> None:
+    """For those who do nothing about it."""
 
 
 def describe(probe: Probe) -> str:
@@ -53,10 +62,14 @@ def describe(probe: Probe) -> str:
 
 
 class Probes:
-    """Asks probes. No question takes longer than the guest's slowness justifies, but ``log``, which waits."""
+    """Asks probes. No question takes longer than the guest's slowness justifies, but ``log``, which waits.
 
-    def __init__(self, channels: Channels) -> None:
+    :param failed: told of errors: one may ask for a restart of the node.
+    """
+
+    def __init__(self, channels: Channels, failed: Failed = unheard) -> None:
         self._channels = channels
+        self._failed = failed
         self._kinds: Mapping[str, Callable[[Probe, ChannelTarget], Awaitable[str]]] = {
             "running": self._running,
             "log": self._log,
@@ -88,6 +101,7 @@ class Probes:
         try:
             return await self._kinds[probe.kind](probe, target)
         except WireloomError as error:
+            self._failed(target.node, error)
             return error.message
         except TimeoutError:
             return "no answer in time"

@@ -133,10 +133,22 @@ class Reconciler:
     def runtime_changed(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         """An engine reported a change. One that was not ours counts against the node's budget."""
         if not self._actions.is_busy(node_id):
+            self._tell_reboot(self._find(node_id), before, after)
             self._actions.note_exit(self._find(node_id), before, after)
             self._actions.note_loss(node_id, before, after)
             self.network.invalidate()
         self.wake()
+
+    def _tell_reboot(
+        self, found: tuple[Slice, NodeIntent] | None, before: RuntimeStatus | None, after: RuntimeStatus | None
+    ) -> None:
+        if found is None or before is None or after is None or before.runtime_id != after.runtime_id:
+            return
+        running = before.phase is RuntimePhase.RUNNING and after.phase is RuntimePhase.RUNNING
+        if running and before.started_at != after.started_at:
+            lab, node = found
+            message = "it rebooted by itself: readiness and post-boot commands begin anew"
+            self.tell(lab.lab, node.name, "node.rebooted", message)
 
     async def report_readiness(self, node_id: str, readiness: Readiness, message: str = "") -> None:
         """The readiness watch found out something; ``message`` says what is waited for."""

@@ -87,6 +87,7 @@ class Runner:
             retry_at=0,
             terminal=False,
             error=None,
+            restart_for="",
         )
 
     async def stop(

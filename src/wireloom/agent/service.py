@@ -33,6 +33,7 @@ from wireloom.errors import WireloomError
 from wireloom.fabric.connection import Fabric
 from wireloom.fabric.documents import EventLevel, HostFacts, LoopHealth
 from wireloom.model.runtime import RuntimeStatus
+from wireloom.model.slice import NodeIntent
 from wireloom.model.state import Readiness
 from wireloom.providers.contract import Provider
 
@@ -81,7 +82,7 @@ class AgentService:
         self._consoles = Consoles()
         self._channels = Channels(parts.shell, self._consoles, PARSERS)
         self._reporter = Reporter(parts.host, parts.fabric)
-        self._readiness = ReadinessWatch(self._channels, self._on_readiness)
+        self._readiness = ReadinessWatch(self._channels, self._on_readiness, self._on_failed_probe)
         self._actions = Actions(
             providers=parts.providers,
             folders=self._folders,
@@ -201,6 +202,9 @@ class AgentService:
 
     def _tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
         self.reconciler.tell(lab, node, kind, message, level)
+
+    def _on_failed_probe(self, node: NodeIntent, error: WireloomError) -> None:
+        self._actions.stuck.note(node, error)
 
     async def _on_readiness(self, node_id: str, readiness: Readiness, message: str) -> None:
         self._configs.note_readiness(node_id, readiness)

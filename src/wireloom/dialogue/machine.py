@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from wireloom.dialogue.budget import Budget
 from wireloom.dialogue.flow import AwaitLogin, Flow, Parting, Reached, Request, SessionLost
@@ -19,7 +19,10 @@ from wireloom.dialogue.values import Outcome, Script, Secrets, rendered, with_de
 from wireloom.errors import DeadlineExceeded, GuestFailed, InternalError, Unavailable, WireloomError
 from wireloom.model.dialogue import Cli, Reaction, Recovery
 
-__all__ = ["Dialogue"]
+__all__ = ["RESTART", "Dialogue"]
+
+#: In the details of an error: a recovery asks for a restart of the node.
+RESTART: Final = "restart"
 
 #: A slow guest pauses longer in the middle of a line, but not without limit.
 _MOST_SLOWNESS = 5.0
@@ -346,7 +349,7 @@ class Dialogue:
             self._type(rendered(recovery.send, self._values))
         elif recovery.action == "restart":
             message = f"the device does not get on, and its recovery {recovery.name!r} asks for a restart"
-            raise GuestFailed(message, hint="restart the node", details={"restart": True})
+            raise GuestFailed(message, hint="restart the node", details={RESTART: True})
         elif step is not None:
             step.retype_after = after_s * self._slow
 

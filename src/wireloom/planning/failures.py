@@ -7,7 +7,7 @@ from typing import Any
 
 from wireloom.planning.plan import NodeRecord
 
-__all__ = ["FAILURE_BUDGET", "STABLE_AFTER_S", "after_failure", "backoff_s"]
+__all__ = ["FAILURE_BUDGET", "STABLE_AFTER_S", "after_failure", "after_stuck", "backoff_s"]
 
 #: After so many failures in a row a node is left alone until the user clears it.
 FAILURE_BUDGET = 5
@@ -43,3 +43,18 @@ def after_failure(
         attention=attention,
         error=error if first or record.error is None else record.error,
     )
+
+
+def after_stuck(record: NodeRecord, error: dict[str, Any], *, now: float, attention: int) -> NodeRecord:
+    """The record of a running node whose guest does not get on without a restart.
+
+    It is counted like a failure to start, however long the guest stood there, until the user clears it. The error that
+    is shown is the first cause, although each start in between has cleared the record's own.
+
+    :param error: wire form of what the dialogue ended with; ``attention``: see :func:`after_failure`.
+    """
+    fresh = record.failures == 0 or record.attention < attention
+    cause = error if fresh or record.stuck is None else record.stuck
+    counted = after_failure(record, {**error, "retryable": True}, now=now, attention=attention)
+    asked = "" if counted.terminal else str(error.get("message", "")) or "it does not get on"
+    return replace(counted, error=cause, stuck=cause, restart_for=asked)

@@ -49,6 +49,8 @@ class NodeRecord:
     :ivar provider: the provider that the node was last made with, whether or not its runtime can be seen now.
     :ivar loaded: which startup configuration was loaded over the console; empty: none.
     :ivar config_choice: the user's choice of a configuration that the node was last made with.
+    :ivar restart_for: why the agent itself asks for a restart; empty: it does not. Held until the node is up again.
+    :ivar stuck: the first cause of such restarts in a row, as the wire form of an error.
     """
 
     restarts: int = 0
@@ -64,6 +66,8 @@ class NodeRecord:
     configured_boot: float = 0  # start time of the boot whose post-boot commands have run
     config_choice: int = 0
     loaded: str = ""
+    restart_for: str = ""
+    stuck: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -237,6 +241,8 @@ def _decide_power_on(
         return NodeAction(Verb.RECREATE, node.id, "its definition changed")
     if runtime is not None and runtime.phase in LIVE_PHASES and record.restarts < node.restarts:
         return NodeAction(Verb.RESTART, node.id, "the user asked to restart it")
+    if runtime is not None and runtime.phase in LIVE_PHASES and _is_to_restart(node, record):
+        return NodeAction(Verb.RESTART, node.id, record.restart_for)
     reason = _reason_to_start(node, runtime, record, observed.host_boot)
     if reason is None:
         return None
@@ -257,12 +263,19 @@ def _reason_to_start(node: NodeIntent, runtime: RuntimeStatus | None, record: No
         return None
     if record.attention < node.attention or record.restarts < node.restarts:
         return "the user asked to start it"
+    if _is_to_restart(node, record):
+        return f"restarted: {record.restart_for}"
     if record.host_boot != host_boot:
         return "the host or its engine was started anew"
     failed = runtime.exit_code != 0
     if node.restart_policy is RestartPolicy.ALWAYS or (failed and node.restart_policy is RestartPolicy.ON_FAILURE):
         return f"it ended (exit code {runtime.exit_code}) and its restart policy is {node.restart_policy}"
     return None
+
+
+def _is_to_restart(node: NodeIntent, record: NodeRecord) -> bool:
+    """The agent asks for a restart, and the user has not forbidden it."""
+    return bool(record.restart_for) and node.restart_policy is not RestartPolicy.NEVER
 
 
 def _unmet_dependency(node: NodeIntent, nodes: Mapping[str, NodeIntent], observed: Observed) -> str | None:

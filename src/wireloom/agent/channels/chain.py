@@ -20,6 +20,7 @@ from wireloom.agent.channels.log import LogChannel
 from wireloom.agent.channels.netconf import NetconfChannel
 from wireloom.agent.channels.serial import SerialChannel
 from wireloom.agent.channels.ssh import SshChannel
+from wireloom.dialogue import RESTART
 from wireloom.errors import Conflict, DeadlineExceeded, Unavailable, Unsupported, WireloomError
 from wireloom.model.device import Step
 from wireloom.model.runtime import ExecResult
@@ -74,7 +75,8 @@ class Channels:
         """Run ``command`` (an argument list, or a line in the guest's own language) over ``chain``, by default the
         node's own.
 
-        :raises Unavailable: no channel of the chain answered; ``details["tried"]`` says why, each.
+        :raises Unavailable: no channel of the chain answered; ``details["tried"]`` says why, each, and
+            ``details["restart"]`` that one of them asks for a restart of the node.
         :raises DeadlineExceeded: the command did not end in time.
         :raises GuestFailed: the connection broke while the command ran.
         """
@@ -116,6 +118,7 @@ class Channels:
     ) -> Outcome:
         tried: dict[str, str] = {}
         skipped: dict[str, str] = {}
+        restart = False
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout_s
         for step in chain:
@@ -132,9 +135,13 @@ class Channels:
                 result = await attempt(channel, step, left_s)
             except _NEXT as error:
                 tried[_label(step)] = error.message
+                restart = restart or bool(error.details.get(RESTART))
                 continue
             return Outcome(result.model_copy(update={"channel": step.channel}), tried, skipped)
-        raise _nobody(target, tried, skipped)
+        failure = _nobody(target, tried, skipped)
+        if restart:
+            failure.details[RESTART] = True
+        raise failure
 
 
 def _limit_s(target: ChannelTarget, step: Step, left_s: float) -> float:

@@ -182,6 +182,13 @@ class SimulatedWorld:
         self.power_off(runtime, 0)
         self.power_on(runtime)
 
+    def reboot_in_place(self, node: str) -> None:
+        """What a guest does that resets itself: another boot of a runtime that never went down."""
+        runtime = self.by_node(node)
+        self._note_boot(runtime)
+        self._publish_of(runtime, EventKind.STARTED)
+        self._boot(runtime)
+
     def stop_engine(self) -> None:
         """Every verb is ``Unavailable`` until :meth:`start_engine`; runtimes live on."""
         self.engine_up = False
@@ -235,16 +242,9 @@ class SimulatedWorld:
 
     def power_on(self, runtime: SimulatedRuntime) -> None:
         """To the gate."""
-        if runtime.started_at is not None:
-            ended = PreviousBoot(runtime.started_at, bytes(runtime.log))
-            runtime.previous = [ended, *runtime.previous][:KEPT_BOOTS]
+        self._note_boot(runtime)
         runtime.phase = RuntimePhase.GATED
-        runtime.boots += 1
         runtime.exit_code = None
-        runtime.started_at = self.clock()
-        runtime.log.clear()
-        runtime.lines.clear()
-        runtime.typed.clear()
         self._publish_of(runtime, EventKind.STARTED)
         self._crash_if_scripted(runtime)
 
@@ -290,6 +290,17 @@ class SimulatedWorld:
         self._watchers.pop(queue, None)
 
     # ------------------------------------------------------------------ inside
+
+    def _note_boot(self, runtime: SimulatedRuntime) -> None:
+        """Another boot begins: its log is its own."""
+        if runtime.started_at is not None:
+            ended = PreviousBoot(runtime.started_at, bytes(runtime.log))
+            runtime.previous = [ended, *runtime.previous][:KEPT_BOOTS]
+        runtime.boots += 1
+        runtime.started_at = self.clock()
+        runtime.log.clear()
+        runtime.lines.clear()
+        runtime.typed.clear()
 
     def _boot(self, runtime: SimulatedRuntime) -> None:
         settings = runtime.settings
