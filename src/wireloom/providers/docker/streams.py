@@ -18,6 +18,7 @@ from wireloom.providers.boots import check_boot
 from wireloom.providers.docker.engine import Engine
 from wireloom.providers.docker.hijack import FrameDecoder
 from wireloom.providers.docker.inspection import engine_timestamp, query
+from wireloom.providers.docker.unfinished import LineEnd, with_line_end
 
 __all__ = ["boot_log", "read_log", "read_stats", "watch_events"]
 
@@ -50,27 +51,42 @@ async def boot_log(
     """
     check_boot(boot, starts)
     runtime_id, tty = facts["Id"], facts["Config"]["Tty"]
+    started = engine_timestamp(facts["State"]["StartedAt"])
     if boot > 0:
         bounds = {"since": _stamp(starts[boot]), "until": _stamp(starts[boot - 1])}
-        async with aclosing(read_log(engine, runtime_id, tty=tty, follow=False, **bounds)) as log:
-            async for text in log:
-                yield text
+        log = read_log(engine, runtime_id, tty=tty, follow=False, **bounds)
+    elif started is None:
         return
-    started = engine_timestamp(facts["State"]["StartedAt"])
-    if started is None:
-        return
-    given = 0
-    async with aclosing(read_log(engine, runtime_id, tty=tty, follow=follow, since=started)) as log:
+    elif follow:
+        log = _followed(engine, runtime_id, tty=tty, started=started)
+    else:
+        log = read_log(engine, runtime_id, tty=tty, follow=False, since=started)
+    async with aclosing(log):
         async for text in log:
-            given += len(text)
             yield text
-    if not follow:
-        return
+
+
+async def _followed(engine: Engine, runtime_id: str, *, tty: bool, started: str) -> AsyncGenerator[bytes, None]:
+    """The log of a run until its end, with the unfinished line of a terminal."""
+    line_end = LineEnd()
+    given = 0
+
+    async def counted() -> AsyncGenerator[bytes, None]:
+        nonlocal given
+        async with aclosing(read_log(engine, runtime_id, tty=tty, follow=True, since=started)) as log:
+            async for text in log:
+                given += len(text)
+                yield text
+
+    followed = with_line_end(engine, runtime_id, counted(), line_end) if tty else counted()
+    async with aclosing(followed):
+        async for text in followed:
+            yield text
     # The engine may end a followed log before the last lines of a run that ended quickly.
     until = f"{time.time():.6f}"
-    async with aclosing(read_log(engine, runtime_id, tty=tty, follow=False, since=started, until=until)) as log:
-        async for text in log:
-            if rest := text[given:]:
+    async with aclosing(read_log(engine, runtime_id, tty=tty, follow=False, since=started, until=until)) as late:
+        async for text in late:
+            if (missing := text[given:]) and (rest := line_end.logged(missing)):
                 yield rest
             given = max(0, given - len(text))
 
