@@ -97,6 +97,13 @@ def test_a_device_file_becomes_a_device(tmp_path: Path) -> None:
     assert support.day0[0].method == "iso"
 
 
+def test_the_size_on_a_provider_is_the_devices_where_nothing_else_is_said(tmp_path: Path) -> None:
+    text = GOOD.replace("image: box.qcow2", "image: box.qcow2\n    hardware: {memory: 3GiB, min-ports: 4}")
+    hardware = load(tmp_path, box=text).get("box").hardware_on("libvirt")
+    assert (hardware.memory_mb.default, hardware.memory_mb.minimum, hardware.min_ports) == (3072, 1024, 4)
+    assert hardware.cpu.default == 2
+
+
 def test_a_folder_of_the_user_replaces_a_built_in_device(tmp_path: Path) -> None:
     catalogue = load(tmp_path, frr=GOOD.replace("name: box", "name: frr", 1))
     assert catalogue.get("frr").hardware.cpu.default == 2

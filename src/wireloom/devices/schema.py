@@ -78,6 +78,16 @@ class HardwareFields(FileModel):
         0, description="NICs between the management port and the first data port that carry nothing"
     )
 
+    def over(self, base: HardwareFields) -> HardwareFields:
+        """``base`` with what is written here in the place of its values, down to each bound."""
+        merged: dict[str, Any] = {}
+        for name in self.model_fields_set:
+            own, theirs = getattr(self, name), getattr(base, name)
+            if isinstance(own, FileModel):
+                own = theirs.model_copy(update={key: getattr(own, key) for key in own.model_fields_set})
+            merged[name] = own
+        return base.model_copy(update=merged)
+
     def value(self) -> Hardware:
         cpu, memory, disk = self.cpu, self.memory, self.disk
         return Hardware(
@@ -165,13 +175,14 @@ class ProviderFields(GuestFields):
         [], description="what the host must have: `privileged`, `kvm`, `nested`, `cpu:<flag>` (e.g. `cpu:vnmi`)"
     )
 
-    def value(self) -> ProviderSupport:
+    def value(self, hardware: HardwareFields) -> ProviderSupport:
+        """:param hardware: the device's own."""
         return ProviderSupport(
             image=self.image,
             images=tuple(item.value() for item in self.images),
             env=self.env,
             settings=self.settings,
-            hardware=None if self.hardware is None else self.hardware.value(),
+            hardware=None if self.hardware is None else self.hardware.over(hardware).value(),
             needs=tuple(self.needs),
             **self.guest(),
         )
@@ -239,7 +250,7 @@ class DeviceFile(GuestFields):
             hidden=self.hidden,
             ports=self.ports.value(),
             hardware=self.hardware.value(),
-            providers={name: support.value() for name, support in self.providers.items()},
+            providers={name: support.value(self.hardware) for name, support in self.providers.items()},
             default_provider=self.default_provider or next(iter(self.providers)),
             access=self.access.value(),
             cli=cli,

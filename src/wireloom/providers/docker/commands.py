@@ -21,6 +21,8 @@ _OUTPUT_MOST: Final = 4 << 20  # what an answer over the fabric can hold
 _EXIT_CODE_TRIES: Final = 250
 _HANGUP_TRIES: Final = 50
 _POLL_S: Final = 0.02
+#: What a shell answers for a program that there is not (POSIX, 2.8.2).
+_NOT_FOUND: Final = 127
 #: The engine would take Ctrl-P Ctrl-Q for a wish to leave, and hold every Ctrl-P back.
 _DETACH_KEYS: Final = ",".join(["ctrl-@", "ctrl-^", "ctrl-@", "ctrl-_"] * 3)
 
@@ -47,9 +49,12 @@ async def run_command(
     except (asyncio.CancelledError, WireloomError):
         await asyncio.shield(_kill(engine, exec_id))
         raise
-    return ExecResult(
-        exit_code=await _exit_code(engine, exec_id), stdout=bytes(stdout), stderr=bytes(stderr), channel="exec"
-    )
+    state = await _end(engine, exec_id)
+    if not state["Pid"]:
+        # It was never started, and what came is the engine's own text. A shell says this as follows.
+        told = f"{command[0]}: not found in the guest, or not executable\n".encode()
+        return ExecResult(exit_code=_NOT_FOUND, stderr=told, channel="exec")
+    return ExecResult(exit_code=int(state["ExitCode"]), stdout=bytes(stdout), stderr=bytes(stderr), channel="exec")
 
 
 async def open_terminal(
@@ -141,12 +146,12 @@ async def _inspect(engine: Engine, exec_id: str) -> dict[str, Any]:
         return await docker.containers.exec(exec_id).inspect()
 
 
-async def _exit_code(engine: Engine, exec_id: str) -> int:
-    """The outputs may close a moment before the engine has seen the exit."""
+async def _end(engine: Engine, exec_id: str) -> dict[str, Any]:
+    """The command's state once it has ended; its outputs may close a moment before the engine has seen that."""
     for _ in range(_EXIT_CODE_TRIES):
         state = await _inspect(engine, exec_id)
         if not state["Running"] and state["ExitCode"] is not None:
-            return int(state["ExitCode"])
+            return state
         await asyncio.sleep(_POLL_S)
     raise DeadlineExceeded("the command closed its outputs but does not end")
 

@@ -59,7 +59,9 @@ async def check_exit_codes(rig: Rig, runtime_id: str, commands: GuestCommands) -
     """A failing command, or one that is not there, is a result and not an error."""
     for code in (0, 1, 42):
         assert (await _exec(rig, runtime_id, commands.exit_with(code))).exit_code == code
-    assert (await _exec(rig, runtime_id, ["no-such-command"])).exit_code in {126, 127}
+    missing = await _exec(rig, runtime_id, ["no-such-command"])
+    assert (missing.exit_code, missing.stdout) == (127, b"")
+    assert b"no-such-command" in missing.stderr
 
 
 async def check_outputs(rig: Rig, runtime_id: str, commands: GuestCommands) -> None:
