@@ -1,6 +1,7 @@
 """Make docs/reference/device-verification.md from the catalogue and the record of tests/system/test_guest_access.py.
 
-``generate_verification.py [--from FILE]`` adds the entries of the last run (or of FILE) to those of the page.
+``generate_verification.py [--from FILE]`` puts what the last runs (or FILE) showed into the page; what they were not
+about stays, see :func:`wireloom.testing.conformance.guest_table.overlaid`.
 ``--print FILE`` prints the page with the entries that it has.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from wireloom.devices import DeviceCatalogue
-from wireloom.testing.conformance.guest_table import PAGE, RECORD, load, parse, render
+from wireloom.testing.conformance.guest_table import PAGE, RECORD, load, overlaid, parse, render
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
 
@@ -23,7 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     page = REPOSITORY / PAGE
     entries = parse(page.read_text(encoding="utf-8")) if page.exists() else frozenset()
     if not options.print:
-        entries |= load((options.record or REPOSITORY / RECORD).read_text(encoding="utf-8"))
+        recorded = load((options.record or REPOSITORY / RECORD).read_text(encoding="utf-8"))
+        entries = overlaid(entries, recorded)
     text = render(entries, DeviceCatalogue.load())
     if options.print:
         sys.stdout.write(text)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -17,15 +18,15 @@ from wireloom.client import Client
 from wireloom.client.console import ConsoleStream
 from wireloom.devices import DeviceCatalogue
 from wireloom.model.state import Readiness
-from wireloom.model.views import NodeView
-from wireloom.testing.conformance.guest_devices import MARK, Guest, Technology
+from wireloom.model.views import ExecView, NodeView
+from wireloom.testing.conformance.guest_devices import DAY0_FILE, DAY0_MARK, MARK, Guest, Technology
 
 __all__ = ["CHECKS", "LAB", "Access", "topology_of"]
 
 #: Under emulation on two busy cores a machine takes this long at most, from its power-on to its first prompt.
 BOOT_S: Final = 180.0
 DIALOGUE_S: Final = 90.0
-LAB: Final = "lab-{name}"
+LAB: Final = "lab-{name}-{technology}"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Access:
 
     @property
     def lab(self) -> str:
-        return LAB.format(name=self.guest.name)
+        return LAB.format(name=self.guest.name, technology=self.technology)
 
     async def node(self) -> NodeView:
         view = await self.client.lab(self.lab)
@@ -47,6 +48,18 @@ class Access:
     @property
     def node_name(self) -> str:
         return MARK
+
+    def probes(self) -> str:
+        """The probes that had to hold; a guest has the channels of all of them."""
+        declared = DeviceCatalogue.load(strict=False).get(self.guest.device).ready
+        kinds = [probe.kind for probe in declared.probes]
+        if (changed := self.guest.changes.get("ready")) is not None:
+            return " ".join(step if isinstance(step, str) else next(iter(step)) for step in changed["chain"])
+        return {"first": kinds[0], "all": " and ".join(kinds), "any": " or ".join(kinds)}[declared.rule]
+
+    async def run(self, line: str) -> ExecView:
+        """Run a command, written as its user writes it in a shell."""
+        return await self.client.exec(self.lab, self.node_name, shlex.split(line), timeout_s=DIALOGUE_S)
 
     def method(self) -> str:
         """How the startup configuration gets in on this technology, in words of the device file."""
@@ -62,7 +75,8 @@ class Access:
 def topology_of(guest: Guest, technology: Technology) -> str:
     """A lab with the guest alone, whose name is the mark, and one post-boot command of the user's."""
     text = (
-        f"name: {LAB.format(name=guest.name)}\nnodes:\n  {MARK}:\n    device: {guest.device_name}\n"
+        f"name: {LAB.format(name=guest.name, technology=technology)}\n"
+        f"nodes:\n  {MARK}:\n    device: {guest.device_name}\n"
         f"    provider: {technology}\n    exec: [{guest.version!r}]\n    spare-ports: 0\n"
     )
     if guest.config:
@@ -80,14 +94,14 @@ async def check_ready(access: Access) -> str:
         assert node.error is None, node.error
         assert time.monotonic() < end, f"not ready: {node.state} {node.ready} {node.message}"
         await asyncio.sleep(0.5)
-    return access.guest.ready
+    return access.probes()
 
 
 async def check_day0(access: Access) -> str:
     """The guest runs its startup configuration, from the medium that it reads by itself."""
     if not access.guest.shown:
-        answer = await access.client.exec(access.lab, access.node_name, ["hostname"], timeout_s=DIALOGUE_S)
-        assert MARK in answer.stdout or access.technology == "docker", answer
+        answer = await access.client.exec(access.lab, access.node_name, ["cat", DAY0_FILE], timeout_s=DIALOGUE_S)
+        assert DAY0_MARK in answer.stdout, answer
         return access.method()
     shown = await access.client.configs.text(access.lab, access.node_name, "running")
     assert access.guest.shown in shown.text, shown.text
@@ -111,11 +125,11 @@ async def check_post_boot(access: Access) -> str:
 
 async def check_run(access: Access) -> str:
     """A command's output comes without echo, prompt and pager; a refused one has an exit code."""
-    answer = await access.client.exec(access.lab, access.node_name, [access.guest.version], timeout_s=DIALOGUE_S)
+    answer = await access.run(access.guest.version)
     assert access.guest.expected in answer.stdout, answer
     assert answer.exit_code == 0, answer
     assert answer.channel == access.guest.run, answer
-    refused = await access.client.exec(access.lab, access.node_name, [access.guest.nonsense], timeout_s=DIALOGUE_S)
+    refused = await access.run(access.guest.nonsense)
     assert refused.exit_code != 0, refused
     return answer.channel
 
@@ -150,6 +164,10 @@ async def check_load(access: Access) -> str:
     shown = await client.configs.text(access.lab, access.node_name, "running")
     assert access.guest.edited in shown.text, shown.text
     assert (await access.node()).started_at == before.started_at
+    told = [event for event in await client.events(access.lab) if event.kind == "config.restored"]
+    assert [event.message for event in told] == [
+        f"{access.node_name}: revision {revision.number} loaded over {access.guest.load}"
+    ], told
     return access.guest.load
 
 

@@ -14,13 +14,16 @@ from typing import Any, Final, Literal
 from wireloom.devices import DeviceCatalogue
 from wireloom.model.device import Day0, Device
 
-__all__ = ["GUESTS", "MARK", "TECHNOLOGIES", "Guest", "Technology", "device_file"]
+__all__ = ["DAY0_FILE", "DAY0_MARK", "GUESTS", "MARK", "TECHNOLOGIES", "Guest", "Technology", "device_file"]
 
 Technology = Literal["docker", "libvirt"]
 TECHNOLOGIES: Final[tuple[Technology, ...]] = ("docker", "libvirt")
 
 #: Host name in the first configuration of every guest.
 MARK: Final = "dayzero"
+#: A file that the cloud guest's startup configuration writes, and what it says.
+DAY0_FILE: Final = "/srv/day0"
+DAY0_MARK: Final = "written by the startup configuration"
 #: Folder of a container that stands for the medium that a machine has.
 _MEDIUM: Final = "/medium/"
 _FOR_DOCKER: Final = {"privileged": False, "cap_add": ["NET_ADMIN"], "entrypoint": None, "command": None}
@@ -53,7 +56,6 @@ class Guest:
     run: str = "ssh"
     extract: str = "ssh"
     load: str = "ssh"
-    ready: str = "log"
     changes: dict[str, Any] = field(default_factory=dict)
     technologies: tuple[Technology, ...] = TECHNOLOGIES
 
@@ -76,6 +78,18 @@ _PANOS_CONFIG: Final = (
     '</mgt-config><devices><entry name="localhost.localdomain"><deviceconfig><system><hostname>dayzero</hostname>'
     "</system></deviceconfig></entry></devices></config>\n"
 )
+_CLOUD_CONFIG: Final = f"""#cloud-config
+hostname: {MARK}
+users:
+  - name: clab
+    plain_text_passwd: clab@123
+    lock_passwd: false
+ssh_pwauth: true
+write_files:
+  - path: {DAY0_FILE}
+    content: |
+      {DAY0_MARK}
+"""
 _SERIAL_ONLY: Final[dict[str, Any]] = {
     "run": ["serial"],
     "extract": {"steps": [{"serial": "show running-config", "timeout": 60}]},
@@ -117,7 +131,6 @@ GUESTS: Final = (
         run="serial",
         extract="serial",
         load="serial",
-        ready="serial",
         changes=_SERIAL_ONLY,
     ),
     Guest(
@@ -144,9 +157,8 @@ GUESTS: Final = (
         nonsense="wireloom",
         shown=f"host-name {MARK}",
         extract="netconf",
-        ready="ssh",
         changes={
-            "extract": {"steps": ["netconf"]},
+            "extract": {"steps": ["netconf"], "begins": "^<", "ends": ">$"},
             "ready": {"timeout": 300, "chain": [{"ssh": "show version", "expect": "Junos"}]},
         },
     ),
@@ -158,7 +170,15 @@ GUESTS: Final = (
         version="show system info",
         shown=f"<hostname>{MARK}</hostname>",
     ),
-    Guest("cloud", "ubuntu", "linux", version="echo emulation for tests", nonsense="exit 3", shown=""),
+    Guest(
+        "cloud",
+        "ubuntu",
+        "linux",
+        config=_CLOUD_CONFIG,
+        version="echo emulation for tests",
+        nonsense="exit 3",
+        shown="",
+    ),
     Guest(
         "nxos-fresh",
         "cisco_n9kv",
@@ -166,7 +186,6 @@ GUESTS: Final = (
         run="serial",
         extract="serial",
         load="serial",
-        ready="tcp",
         edit="interface loopback7\n  description edited\n",
         edited="description edited",
         changes={

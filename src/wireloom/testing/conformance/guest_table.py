@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from wireloom.devices import DeviceCatalogue
 from wireloom.model.device import Device
+from wireloom.testing.conformance.guest_devices import GUESTS
 
-__all__ = ["PAGE", "RECORD", "Entry", "dump", "load", "parse", "render"]
+__all__ = ["PAGE", "RECORD", "Cases", "Entry", "dump", "load", "merge", "overlaid", "parse", "render"]
 
 #: Files relative to the repository.
 PAGE: Final = "docs/reference/device-verification.md"
@@ -44,6 +45,10 @@ class Entry(NamedTuple):
     purpose: str
     channel: str
     technology: str
+
+
+#: By case (``guest-technology``), what it showed.
+Cases = Mapping[str, frozenset[Entry]]
 
 
 def render(entries: Iterable[Entry], catalogue: DeviceCatalogue) -> str:
@@ -96,11 +101,37 @@ def parse(page: str) -> frozenset[Entry]:
     return frozenset(found)
 
 
-def dump(entries: Iterable[Entry]) -> str:
-    """A run's entries as JSON, for :func:`load`."""
-    return json.dumps([entry._asdict() for entry in sorted(set(entries))], indent=1) + "\n"
+def merge(known: Cases, shown: Mapping[str, Iterable[Entry]]) -> Cases:
+    """What is known after a run: its own cases as it showed them, the others as they were."""
+    return {**known, **{case: frozenset(entries) for case, entries in shown.items()}}
 
 
-def load(text: str) -> frozenset[Entry]:
-    """The entries that :func:`dump` wrote."""
-    return frozenset(Entry(**entry) for entry in json.loads(text))
+def dump(cases: Cases) -> str:
+    """Cases as JSON, for :func:`load`."""
+    plain = {case: [entry._asdict() for entry in sorted(entries)] for case, entries in sorted(cases.items())}
+    return json.dumps(plain, indent=1) + "\n"
+
+
+def load(text: str) -> Cases:
+    """The cases that :func:`dump` wrote."""
+    return {case: frozenset(Entry(**entry) for entry in entries) for case, entries in json.loads(text).items()}
+
+
+def overlaid(page: Iterable[Entry], cases: Cases) -> frozenset[Entry]:
+    """What the page holds, with what runs showed.
+
+    Where all cases of a device on a technology are known they replace the page's entries, else they are added; what
+    no case is about any more goes.
+    """
+    owners: dict[tuple[str, str], set[str]] = {}
+    for guest in GUESTS:
+        for technology in guest.technologies:
+            owners.setdefault((guest.device, technology), set()).add(f"{guest.name}-{technology}")
+    kept = (
+        entry
+        for entry in page
+        if (own := owners.get((entry.device, entry.technology))) is not None and not own <= cases.keys()
+    )
+    suite = {case for names in owners.values() for case in names}
+    shown = (entry for case, entries in cases.items() if case in suite for entry in entries)
+    return frozenset((*kept, *shown))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from .cisco_like import CiscoLike, Session
 from .machine import Medium, Result
 from .persona import collect
 from .script import Flush, Say, Script, Sleep
+from .tree import Tree
 
 __all__ = ["EOS"]
 
@@ -67,6 +70,21 @@ class EOS(CiscoLike):
         lines = [*command.splitlines(), *stdin.splitlines()] or [""]
         printed = "".join(collect(session.command(line)) for line in lines)
         return Result(printed, 1 if self.refusal in printed else 0)
+
+    def own_command(self, session: Session, line: str) -> Script[bool]:
+        """``configure replace flash:FILE``: the file's configuration in place of the running one."""
+        named = re.fullmatch(r"configure replace flash:(\S+)", line)
+        if named is None:
+            return False
+        text = self.machine.host.read(Medium(f"mnt/flash/{named[1]}", kinds=("folder",)))
+        if text is None:
+            yield Say(f"% Error opening flash:{named[1]} (No such file or directory)\n{self.refusal}")
+            return True
+        self.running = Tree()
+        self.load(self.factory_config)
+        self.load(text)
+        self.apply()
+        return True
 
     def show_running(self) -> str:
         body = "\n".join(self.running.lines(indent="   ")) + "\n"
