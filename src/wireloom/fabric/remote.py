@@ -139,9 +139,7 @@ class RemoteProvider:
     async def boots(self, runtime_id: str) -> Sequence[Boot]:
         return (await self.ask(self._methods.boots, RuntimeRef(runtime_id=runtime_id))).boots
 
-    async def boot_log(
-        self, runtime_id: str, *, follow: bool = False, boot: int = 0
-    ) -> AsyncGenerator[bytes, None]:
+    async def boot_log(self, runtime_id: str, *, follow: bool = False, boot: int = 0) -> AsyncGenerator[bytes, None]:
         question = LogQuestion(runtime_id=runtime_id, follow=follow, boot=boot)
         async with _closing(await self._fabric.open_stream(self._host, self._methods.boot_log, question)) as stream:
             while data := await stream.read():
