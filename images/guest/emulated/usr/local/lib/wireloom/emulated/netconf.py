@@ -37,7 +37,8 @@ def serve_netconf(text: Callable[[], str]) -> Script[None]:
 def _answer(message: str, text: Callable[[], str]) -> str:
     if "get-config" not in message:
         return "<rpc-error><error-type>protocol</error-type><error-tag>operation-not-supported</error-tag></rpc-error>"
-    return f"<data><configuration-text>{_escaped(text())}</configuration-text></data>"
+    # The text begins on a line of its own, as Junos sends it.
+    return f"<data><configuration-text>\n{_escaped(text())}</configuration-text></data>"
 
 
 def _reply(number: str, body: str) -> str:
