@@ -246,6 +246,22 @@ def test_failures_wait_and_end_in_a_terminal_error_that_the_user_clears() -> Non
     assert verbs(plan(cleared, terminal, NOW))[R1.id] is Verb.UP
 
 
+def test_a_restart_that_the_agent_asks_for_is_carried_through_unless_the_policy_forbids_it() -> None:
+    for policy, running, ended in (
+        (RestartPolicy.ON_FAILURE, Verb.RESTART, Verb.UP),
+        (RestartPolicy.NEVER, None, None),
+    ):
+        node = make_node("r1", restart_policy=policy)
+        lab = make_slice(node)
+        observed = converged(lab)
+        asked = replace(observed, records={node.id: replace(observed.records[node.id], restart_for="it hangs")})
+        assert verbs(plan(lab, asked, NOW)).get(node.id) is running
+        stopped = change(asked, node, phase=RuntimePhase.EXITED, exit_code=0)
+        assert verbs(plan(lab, stopped, NOW)).get(node.id) is ended
+        pausing = replace(asked, records={node.id: replace(asked.records[node.id], retry_at=NOW + 5)})
+        assert verbs(plan(lab, pausing, NOW)) == {}
+
+
 def test_a_missing_engine_stops_only_its_own_nodes() -> None:
     down = {"alpha": CAPABILITIES["alpha"].model_copy(update={"available": False, "problem": "gone"})}
     decided = plan(PAIR, Observed(capabilities={**CAPABILITIES, **down}, host_boot=BOOT), NOW)
