@@ -191,6 +191,19 @@ async def test_an_address_given_to_another_node_is_leased_at_once(stage: Stage) 
     assert (await lease(stage, second))[0] == first.entry.address
 
 
+async def test_an_address_given_to_another_node_is_reached_at_once(stage: Stage) -> None:
+    await stage.network.ensure(NETWORK)
+    first, second = await stage.node(1, address=True), await stage.node(2, address=False)
+    await stage.network.set_nodes([first.entry])
+    ping = ("busybox", "ping", "-c", "1", "-W", "1", first.entry.address)
+    assert (await run(*ping))[0] == 0
+    await first.run("ip", "address", "flush", "dev", "eth0")
+    await second.run("ip", "address", "add", f"{first.entry.address}/24", "dev", "eth0")
+    moved = NodeEntry(lab="ring", node="n2", address=first.entry.address, mac=second.entry.mac)
+    await stage.network.set_nodes([moved])
+    assert (await run(*ping))[0] == 0
+
+
 async def test_nodes_reach_beyond_the_host_past_an_engines_firewall(stage: Stage) -> None:
     """A namespace behind another veth plays the world; it knows no route to the management network."""
     world, device = f"wltest{os.getpid()}n4", device_name("t", INSTALLATION, "world")

@@ -127,6 +127,8 @@ class ManagementNetwork(ManagementPlane):
             if self._current is None:
                 raise ValueError("ensure() comes before set_nodes()")
             domain = self._current.domain
+            if entries != self._entries:
+                await self._forget_neighbours()
             self._entries = entries
             await self._dnsmasq.serve(self._current, entries)
             lines = [f"{entry.address} {full_name(entry, domain)}" for entry in sorted(entries)]
@@ -190,6 +192,12 @@ class ManagementNetwork(ManagementPlane):
                     await self._assert(self._current)
                 except WireloomError as error:
                     log.warning("management.not-mended", error=str(error))
+
+    async def _forget_neighbours(self) -> None:
+        """An address may have gone to another node: the kernel would send to the old one's MAC for half a minute."""
+        result = await run("ip", "neigh", "flush", "dev", self.segment)
+        if result.code != 0:
+            log.warning("management.neighbours-kept", error=result.errors)
 
     async def _stop_guard(self) -> None:
         guard, self._guard = self._guard, None
