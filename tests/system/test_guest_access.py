@@ -121,8 +121,8 @@ async def cases(host: Installation, request: pytest.FixtureRequest) -> AsyncIter
     yield cases
     path = Path(RECORD)
     path.parent.mkdir(parents=True, exist_ok=True)
-    known = load(path.read_text()) if path.exists() else {}
     shown = {f"{found.guest.name}-{found.technology}": found.entries for found in await cases.close()}
+    known = load(path.read_text()) if path.exists() else {}
     path.write_text(dump(merge(known, shown)))
 
 
