@@ -7,7 +7,7 @@ import contextlib
 import secrets
 import tarfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -58,6 +58,24 @@ async def test_the_log_of_a_container_without_a_terminal_is_readable(rig: Rig) -
         await rig.provider.stop(runtime_id, 0)
         text = b"".join([chunk async for chunk in rig.provider.boot_log(runtime_id)])
         assert sorted(text.splitlines()) == [b"guest is up", b"to stderr"]  # two pipes, in no order
+
+
+async def test_a_question_that_waits_is_in_a_followed_log_once(rig: Rig) -> None:
+    question = "echo booted; sleep 1; printf 'r1 login: '; read name; echo hello $name; exec sleep 100"
+    async with rig.created(rig.spec(settings=settings(question))) as runtime_id:
+        await rig.provider.start(runtime_id)
+        await rig.provider.release(runtime_id)
+        text = b""
+        async with asyncio.timeout(20), aclosing(rig.provider.boot_log(runtime_id, follow=True)) as log:
+            async for chunk in log:
+                text += chunk
+                if text.endswith(b"login: "):
+                    terminal = await rig.provider.console(runtime_id, ConsoleRequest(kind="serial", line=0))
+                    await terminal.write(b"ada\r")
+                    await terminal.close()
+                if b"hello ada" in text:
+                    break
+        assert text.splitlines() == [b"booted", b"r1 login: ada", b"hello ada"]
 
 
 async def test_a_program_that_is_not_in_the_image_is_named_in_the_log(rig: Rig) -> None:
