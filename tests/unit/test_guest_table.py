@@ -7,20 +7,20 @@ from pathlib import Path
 from wireloom.devices import DeviceCatalogue
 from wireloom.testing.conformance.guest_table import PAGE, Entry, dump, load, merge, overlaid, parse, render
 
-_LOG = Entry("veos", "ready", "log", "docker")
-_SERIAL = Entry("veos", "run", "serial", "docker")
-_ON_DISK = Entry("veos", "ready", "log", "libvirt")
+_LOG = Entry("cisco_asav", "ready", "log", "docker")
+_SERIAL = Entry("cisco_asav", "run", "serial", "docker")
+_ON_DISK = Entry("cisco_asav", "ready", "log", "libvirt")
 
 
 def test_record_of_a_run_replaces_its_own_cases_only() -> None:
-    known = {"veos-docker": frozenset({_LOG, _SERIAL}), "veos-libvirt": frozenset({_ON_DISK})}
-    merged = merge(load(dump(known)), {"veos-docker": [_LOG]})
-    assert merged == {"veos-docker": {_LOG}, "veos-libvirt": {_ON_DISK}}
+    known = {"asa-docker": frozenset({_LOG, _SERIAL}), "asa-libvirt": frozenset({_ON_DISK})}
+    merged = merge(load(dump(known)), {"asa-docker": [_LOG]})
+    assert merged == {"asa-docker": {_LOG}, "asa-libvirt": {_ON_DISK}}
 
 
 def test_case_that_was_run_replaces_the_cells_of_its_device_and_technology() -> None:
     page = [_LOG, _SERIAL, _ON_DISK]
-    assert overlaid(page, {"veos-docker": frozenset({_LOG})}) == {_LOG, _ON_DISK}
+    assert overlaid(page, {"asa-docker": frozenset({_LOG})}) == {_LOG, _ON_DISK}
 
 
 def test_one_of_several_cases_of_a_device_adds_to_its_cells() -> None:
