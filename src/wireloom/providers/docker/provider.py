@@ -323,9 +323,7 @@ class DockerProvider:
             raise InvalidInput("no command to run")
         return await run_command(self._engine, runtime_id, command, timeout_s=timeout_s, stdin=stdin)
 
-    async def boot_log(
-        self, runtime_id: str, *, follow: bool = False, boot: int = 0
-    ) -> AsyncGenerator[bytes, None]:
+    async def boot_log(self, runtime_id: str, *, follow: bool = False, boot: int = 0) -> AsyncGenerator[bytes, None]:
         facts = await self._inspect(runtime_id)
         starts = boot_marks(facts).times()
         async with aclosing(boot_log(self._engine, facts, starts, follow=follow, boot=boot)) as log:
