@@ -24,6 +24,20 @@ APPLETS = ("sh", "cat", "echo", "env", "hostname", "mkdir", "mount", "ps", "slee
 BOOT = """trap 'exit 0' TERM; exec 3<&0; echo guest is up; while read -r line <&3; do eval "$line"; done & wait"""
 
 
+async def guest_facts(provider: Provider, runtime_id: str) -> GuestFacts:
+    """What a container says of itself, by commands of the harness's image."""
+
+    async def output(*command: str) -> str:
+        return (await provider.exec(runtime_id, command, timeout_s=20)).stdout.decode()
+
+    pairs = (await output("cat", "/proc/1/environ")).split("\0")
+    return GuestFacts(
+        hostname=(await output("hostname")).strip(),
+        env=dict(pair.partition("=")[::2] for pair in pairs if pair),
+        resolver=await output("cat", "/etc/resolv.conf"),
+    )
+
+
 class DockerHarness:
     """See :class:`~wireloom.testing.conformance.provider.ProviderHarness`."""
 
@@ -46,8 +60,8 @@ class DockerHarness:
         warn=lambda text: ["sh", "-c", 'echo "$1" >&2', "warn", text],
         copy_input=["cat"],
         sleep=lambda seconds: ["sleep", str(seconds)],
+        facts=guest_facts,
     )
-    can_restart_behind_back = True
 
     async def provider(self, installation: str) -> Provider:
         return DockerProvider(installation)
@@ -78,17 +92,6 @@ class DockerHarness:
         done = await provider.exec(runtime_id, ["cat", name], timeout_s=20)
         assert done.exit_code == 0, done.stderr
         return done.stdout
-
-    async def guest_facts(self, provider: Provider, runtime_id: str) -> GuestFacts:
-        async def output(*command: str) -> str:
-            return (await provider.exec(runtime_id, command, timeout_s=20)).stdout.decode()
-
-        pairs = (await output("cat", "/proc/1/environ")).split("\0")
-        return GuestFacts(
-            hostname=(await output("hostname")).strip(),
-            env=dict(pair.partition("=")[::2] for pair in pairs if pair),
-            resolver=await output("cat", "/etc/resolv.conf"),
-        )
 
     async def limits(self, runtime_id: str) -> tuple[float, int]:
         host = json.loads(await docker("inspect", runtime_id))[0]["HostConfig"]

@@ -16,7 +16,7 @@ from xml.etree import ElementTree as ET
 from wireloom.model.runtime import ConsoleRequest, RuntimeSpec
 from wireloom.providers.contract import ByteStream, Provider
 from wireloom.providers.libvirt import LibvirtProvider
-from wireloom.testing.conformance.provider import ConsoleTalk, GuestCommands, GuestFacts
+from wireloom.testing.conformance.provider import ConsoleTalk, GuestCommands
 
 IMAGE_FOLDER: Final = Path(os.environ.get("WIRELOOM_IMAGES", "/var/lib/wireloom/images"))
 
@@ -43,7 +43,6 @@ class LibvirtHarness:
     memory_overhead_mb = 200
     talks = (ConsoleTalk(LINE, b"\n", rb"login:"),)
     commands: GuestCommands | None = None
-    can_restart_behind_back = False
 
     async def provider(self, installation: str) -> Provider:
         return LibvirtProvider(installation, image_folder=IMAGE_FOLDER)
@@ -70,7 +69,7 @@ class LibvirtHarness:
         os.kill(int(Path(f"/run/libvirt/qemu/{name}.pid").read_text()), signal.SIGKILL)
 
     async def restart(self, runtime_id: str) -> None:
-        raise NotImplementedError("libvirt restarts nothing by itself")
+        await run("virsh", "reset", runtime_id)
 
     async def write_file(self, provider: Provider, runtime_id: str, name: str, content: bytes) -> None:
         text = base64.b64encode(content).decode()
@@ -79,9 +78,6 @@ class LibvirtHarness:
     async def read_file(self, provider: Provider, runtime_id: str, name: str) -> bytes:
         answer = await self._type(provider, runtime_id, f"base64 </{name}")
         return base64.b64decode(answer)
-
-    async def guest_facts(self, provider: Provider, runtime_id: str) -> GuestFacts:
-        raise NotImplementedError("commands do not run in a virtual machine without its console")
 
     async def limits(self, runtime_id: str) -> tuple[float, int]:
         domain = ET.fromstring(await run("virsh", "dumpxml", runtime_id))  # noqa: S314 (from libvirt)

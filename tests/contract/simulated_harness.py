@@ -26,14 +26,6 @@ class SimulatedHarness:
     boot_s = 5.0
     memory_mb = 64
     memory_overhead_mb = 0
-    commands: GuestCommands | None = GuestCommands(
-        exit_with=lambda code: ["exit", str(code)],
-        say=lambda text: ["echo", text],
-        warn=lambda text: ["warn", text],
-        copy_input=["cat"],
-        sleep=lambda seconds: ["sleep", str(seconds)],
-    )
-    can_restart_behind_back = True
 
     def __init__(self, capabilities: Capabilities) -> None:
         self.world = SimulatedWorld(capabilities)
@@ -42,6 +34,14 @@ class SimulatedHarness:
         self.talks: Sequence[ConsoleTalk] = tuple(
             ConsoleTalk(ConsoleRequest.model_validate({"kind": kind, "command": ["sh"]}), b"echo", rb"echo")
             for kind in capabilities.consoles
+        )
+        self.commands: GuestCommands | None = GuestCommands(
+            exit_with=lambda code: ["exit", str(code)],
+            say=lambda text: ["echo", text],
+            warn=lambda text: ["warn", text],
+            copy_input=["cat"],
+            sleep=lambda seconds: ["sleep", str(seconds)],
+            facts=self._guest_facts,
         )
 
     async def provider(self, installation: str) -> Provider:
@@ -61,7 +61,11 @@ class SimulatedHarness:
         self.world.power_off(self.world.runtimes[runtime_id], 137)
 
     async def restart(self, runtime_id: str) -> None:
-        self.world.restart_behind_back(self.world.runtimes[runtime_id].spec.identity.node)
+        node = self.world.runtimes[runtime_id].spec.identity.node
+        if self.world.capabilities.attachments == "gated":
+            self.world.restart_behind_back(node)
+        else:
+            self.world.reboot_in_place(node)
 
     async def write_file(self, provider: Provider, runtime_id: str, name: str, content: bytes) -> None:
         self.world.runtimes[runtime_id].storage[name] = content
@@ -73,7 +77,7 @@ class SimulatedHarness:
                 return Path(bind.source + name.removeprefix(bind.target)).read_bytes()
         return runtime.storage[name]
 
-    async def guest_facts(self, provider: Provider, runtime_id: str) -> GuestFacts:
+    async def _guest_facts(self, _: Provider, runtime_id: str) -> GuestFacts:
         spec = self.world.runtimes[runtime_id].spec
         return GuestFacts(spec.hostname, spec.env, " ".join(spec.dns_servers + spec.dns_search))
 

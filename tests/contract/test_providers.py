@@ -53,7 +53,7 @@ async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[R
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.name)
 async def test_provider(rig: Rig, check: Check) -> None:
-    reason = check.reason_to_skip(rig.capabilities, rig.harness)
+    reason = check.reason_to_skip(rig.capabilities)
     if reason:
         pytest.skip(reason)
     await check.run(rig)

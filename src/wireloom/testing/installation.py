@@ -16,9 +16,10 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from wireloom.agent.management import ManagementNetwork
 from wireloom.agent.management.firewall import installation_mark
@@ -192,15 +193,22 @@ class Installation:
     # -- what is on the host -------------------------------------------------------------------------------
 
     def runtimes(self) -> dict[str, tuple[str, str]]:
-        """Node → (engine's id, when it was started), of both technologies."""
+        """Node → (engine's id, when it was started), of both technologies; what goes meanwhile is left out."""
         found = {}
-        for line in self.containers():
-            details = json.loads(run("docker", *self.docker_host(), "inspect", line))[0]
-            found[details["Config"]["Labels"]["wireloom.node"]] = (line, details["State"]["StartedAt"])
+        for details in self._inspected(self.containers()):
+            found[details["Config"]["Labels"]["wireloom.node"]] = (details["Id"], details["State"]["StartedAt"])
         for name in self.domains():
             pid = next(iter(self.emulators(name)), 0)
             found[name.split("-")[-2]] = (name, str(pid))
         return found
+
+    def _inspected(self, containers: Sequence[str]) -> list[dict[str, Any]]:
+        """The engine's own view of those that still exist: it prints them, and fails for the others."""
+        if not containers:
+            return []
+        command = ["docker", *self.docker_host(), "inspect", *containers]
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout
+        return list(json.loads(shown or "[]"))
 
     def containers(self) -> list[str]:
         """Ids of our containers."""

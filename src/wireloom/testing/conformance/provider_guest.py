@@ -246,6 +246,8 @@ async def check_health(rig: Rig) -> None:
 
 async def check_environment(rig: Rig) -> None:
     """Host name, environment, binds and name servers of the spec are what the guest sees."""
+    commands = rig.harness.commands
+    assert commands is not None
     source = rig.folder / "shown"
     source.mkdir(exist_ok=True)
     (source / "note").write_bytes(b"from the host")
@@ -257,7 +259,7 @@ async def check_environment(rig: Rig) -> None:
         dns_search=("conf.example",),
     )
     async with rig.booted(spec) as runtime_id:
-        facts = await rig.harness.guest_facts(rig.provider, runtime_id)
+        facts = await commands.facts(rig.provider, runtime_id)
         assert facts.hostname == "conf-host"
         assert facts.env["WL_COLOUR"] == "dark green"
         assert "192.0.2.53" in facts.resolver

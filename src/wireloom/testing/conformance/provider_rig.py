@@ -32,17 +32,6 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class GuestCommands:
-    """Argument lists for ``exec`` in the harness's image."""
-
-    exit_with: Callable[[int], Sequence[str]]
-    say: Callable[[str], Sequence[str]]
-    warn: Callable[[str], Sequence[str]]
-    copy_input: Sequence[str]
-    sleep: Callable[[float], Sequence[str]]
-
-
-@dataclass(frozen=True)
 class ConsoleTalk:
     """A console, what to type there, and a regular expression that the guest's answer (not its echo) matches."""
 
@@ -60,6 +49,18 @@ class GuestFacts:
     resolver: str
 
 
+@dataclass(frozen=True)
+class GuestCommands:
+    """Argument lists for ``exec`` in the harness's image, and the facts that the guest tells by such commands."""
+
+    exit_with: Callable[[int], Sequence[str]]
+    say: Callable[[str], Sequence[str]]
+    warn: Callable[[str], Sequence[str]]
+    copy_input: Sequence[str]
+    sleep: Callable[[float], Sequence[str]]
+    facts: Callable[[Provider, str], Awaitable[GuestFacts]]
+
+
 class ProviderHarness(Protocol):
     """One technology, as the suite sees it. Everything that differs between providers is here.
 
@@ -71,7 +72,6 @@ class ProviderHarness(Protocol):
     :ivar memory_mb: memory of a test runtime; ``memory_overhead_mb`` is what the technology adds in statistics.
     :ivar talks: one for each console kind that the provider declares.
     :ivar commands: for providers that declare ``exec``.
-    :ivar can_restart_behind_back: whether the engine can restart a runtime by itself.
     """
 
     image: str
@@ -85,7 +85,6 @@ class ProviderHarness(Protocol):
     memory_overhead_mb: int
     talks: Sequence[ConsoleTalk]
     commands: GuestCommands | None
-    can_restart_behind_back: bool
 
     async def provider(self, installation: str) -> Provider:
         """A new provider on the same engine, as after a restart of the agent."""
@@ -106,7 +105,7 @@ class ProviderHarness(Protocol):
         ...
 
     async def restart(self, runtime_id: str) -> None:
-        """Restart it behind the provider's back, where the engine can."""
+        """Restart or reset it behind the provider's back, at once."""
         ...
 
     async def write_file(self, provider: Provider, runtime_id: str, name: str, content: bytes) -> None:
@@ -114,10 +113,6 @@ class ProviderHarness(Protocol):
         ...
 
     async def read_file(self, provider: Provider, runtime_id: str, name: str) -> bytes: ...
-
-    async def guest_facts(self, provider: Provider, runtime_id: str) -> GuestFacts:
-        """For providers that declare ``exec``."""
-        ...
 
     async def limits(self, runtime_id: str) -> tuple[float, int]:
         """Cores and MiB that the engine grants the runtime, asked of the engine."""
