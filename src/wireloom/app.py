@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import structlog
 
+from wireloom.errors import DataPlaneFailed
 from wireloom.settings import Settings
 
 __all__ = ["make_providers", "run_agent", "run_controller", "settings_schemas"]
@@ -165,7 +166,9 @@ async def _agent(settings: Settings) -> None:
         timeout_s=_LOGIN_WAIT_S,
     )
     dataplane = KernelDataPlane(login.installation)
-    await dataplane.self_test()
+    for path in await dataplane.self_test():
+        if path.problem:
+            raise DataPlaneFailed(path.problem, hint=path.hint, details={"path": path.path})
     key = await asyncio.to_thread(InstallationKey.ensure, settings.data_dir / "keys")
     decision = acceleration.probe(settings.acceleration)
     parts = AgentParts(

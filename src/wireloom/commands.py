@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 from dataclasses import dataclass
 
 from wireloom.errors import DeadlineExceeded, Unavailable
 
-__all__ = ["Finished", "run"]
+__all__ = ["Finished", "run", "run_blocking"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +47,20 @@ async def run(*command: str, timeout_s: float = 15) -> Finished:
     return Finished(
         process.returncode or 0, output.decode(errors="replace").strip(), errors.decode(errors="replace").strip()
     )
+
+
+def run_blocking(*command: str, timeout_s: float = 15, stdin: str = "") -> Finished:
+    """The same for worker threads, which have no event loop; ``stdin`` is what the command reads.
+
+    :raises Unavailable: the program is not installed.
+    :raises DeadlineExceeded: it did not end in time (and was killed).
+    """
+    try:
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False
+        )
+    except FileNotFoundError as error:
+        raise Unavailable(f"{command[0]} is not installed", hint=f"install {command[0]}") from error
+    except subprocess.TimeoutExpired:
+        raise DeadlineExceeded(f"{command[0]} did not end in {timeout_s:g} s") from None
+    return Finished(done.returncode, done.stdout.strip(), done.stderr.strip())

@@ -7,7 +7,7 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wireloom.dataplane.kernel.attributes import align, attr, fields, nested, text, u32, walk
+from wireloom.dataplane.host.attributes import align, attr, fields, nested, text, u32, walk
 
 
 def test_an_attribute_is_padded_to_four_bytes() -> None:

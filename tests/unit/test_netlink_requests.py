@@ -8,13 +8,12 @@ import struct
 
 import pytest
 
-from wireloom.dataplane.kernel import addresses, links, traffic
-from wireloom.dataplane.kernel.attributes import attr, fields, nested, text, u16, u32
-from wireloom.dataplane.kernel.links import Link, VethEnd
-from wireloom.dataplane.kernel.protocol import NLM_F_CREATE, NLM_F_EXCL
-from wireloom.dataplane.kernel.segments import segment_installation
-from wireloom.dataplane.kernel.watcher import Filter, drain
-from wireloom.model.network import PortAlias, PortEvent
+from wireloom.dataplane.host import addresses, links, traffic
+from wireloom.dataplane.host.attributes import attr, fields, nested, text, u16, u32
+from wireloom.dataplane.host.links import Link, VethEnd
+from wireloom.dataplane.host.protocol import NLM_F_CREATE, NLM_F_EXCL
+from wireloom.dataplane.host.watcher import Filter, drain
+from wireloom.model.network import PortAlias, PortEvent, SegmentAlias
 
 ALIAS = PortAlias(installation="i1", lab_id="l1", node_id="n1", index=2, name="lab/node/eth2")
 
@@ -118,7 +117,8 @@ def test_a_broadcast_address_is_set_where_there_is_one() -> None:
     ],
 )
 def test_a_segments_alias_names_its_installation(alias: str, installation: str | None) -> None:
-    assert segment_installation(alias) == installation
+    found = SegmentAlias.parse(alias)
+    assert (found.installation if found else None) == installation
 
 
 def test_watching_tells_news_of_our_devices_once() -> None:

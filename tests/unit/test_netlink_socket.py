@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from wireloom.dataplane.kernel.attributes import text
-from wireloom.dataplane.kernel.netlink import Netlink, check
-from wireloom.dataplane.kernel.protocol import (
+from wireloom.dataplane.host.attributes import text
+from wireloom.dataplane.host.netlink import Netlink, check
+from wireloom.dataplane.host.protocol import (
     NLM_F_DUMP_INTR,
     NLMSG_DONE,
     NLMSG_ERROR,

@@ -2,22 +2,29 @@
 
 Rules that every implementation keeps (the conformance suite proves them):
 
-* **Ensure, never assume.** Each call is idempotent and batched; after it the kernel holds what was asked.
+* **Ensure, never assume.** Each call is idempotent and batched; after it the host holds what was asked.
 * **Found by alias.** Every device carries a readable link alias from which ``observe`` rebuilds everything.
 * **Transparent.** A wire carries every frame byte-exact, link-local groups and VLAN tags included.
 * A call on a device that vanished meanwhile (its node stopped) is not an error: it is reported by ``observe``.
 * Errors are ``DataPlaneFailed`` with the kernel's errno name and the device in ``details``.
+
+Implementations share :mod:`wireloom.dataplane.host`, which makes the devices, and differ in how they join them.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Protocol
 
 from wireloom.model.network import (
+    DataPlaneAbilities,
     DataPlaneState,
     HostPort,
+    ImpairmentPlan,
+    PathTest,
+    PlugPlan,
     PortAlias,
+    PortCounters,
     PortEvent,
     PortPlan,
     Segment,
@@ -27,9 +34,14 @@ from wireloom.model.network import (
 
 __all__ = [
     "DataPlane",
+    "DataPlaneAbilities",
     "DataPlaneState",
     "HostPort",
+    "ImpairmentPlan",
+    "PathTest",
+    "PlugPlan",
     "PortAlias",
+    "PortCounters",
     "PortEvent",
     "PortPlan",
     "Segment",
@@ -43,6 +55,10 @@ class DataPlane(Protocol):
 
     name: str
 
+    async def abilities(self) -> DataPlaneAbilities:
+        """What this host can do; found out once, by trying."""
+        ...
+
     async def observe(self) -> DataPlaneState: ...
 
     async def ensure_ports(self, ports: Sequence[PortPlan]) -> None:
@@ -52,7 +68,10 @@ class DataPlane(Protocol):
     async def remove_ports(self, devices: Sequence[str]) -> None: ...
 
     async def ensure_wires(self, wires: Sequence[WirePlan]) -> None:
-        """Join each pair both ways; an end that was joined elsewhere is moved atomically per direction."""
+        """Join each pair both ways; an end that was joined elsewhere is moved atomically per direction.
+
+        An end that was in a segment leaves it.
+        """
         ...
 
     async def remove_wires(self, wires: Sequence[WirePlan]) -> None:
@@ -63,16 +82,50 @@ class DataPlane(Protocol):
         """Set host devices up or down; a veth's guest sees its carrier follow."""
         ...
 
-    async def ensure_segment(self, segment: SegmentPlan) -> None: ...
+    async def ensure_segment(self, segment: SegmentPlan) -> None:
+        """Make or mend a segment with its uplink.
 
-    async def remove_segment(self, name: str) -> None: ...
+        :raises Conflict: the uplink carries addresses of the host, and the plan does not say to move them.
+        :raises Unsupported: the host lacks what it needs; ``abilities`` says so beforehand.
+        """
+        ...
 
-    async def self_test(self) -> None:
-        """Send a real frame end to end through a wire of throw-away ports. :raises DataPlaneFailed:"""
+    async def remove_segment(self, name: str) -> None:
+        """Remove a segment of ours; its ports stay, unplugged, and its uplink gets back what was taken from it."""
+        ...
+
+    async def ensure_plugs(self, plugs: Sequence[PlugPlan]) -> None:
+        """Put each device into its segment, as the port that the plan says; one that was wired leaves its wire.
+
+        A device or a segment that does not exist is left out.
+        """
+        ...
+
+    async def remove_plugs(self, devices: Sequence[str]) -> None:
+        """Take devices out of whatever segment they are in; the devices stay."""
+        ...
+
+    async def impair(self, plans: Sequence[ImpairmentPlan]) -> None:
+        """Impair what each device passes on, exactly as its plan says.
+
+        :raises Unsupported: this kernel lacks what a plan needs; the others are carried out.
+        """
+        ...
+
+    async def counters(self) -> Mapping[str, PortCounters]:
+        """Counters of all ports of this installation, by device."""
+        ...
+
+    async def self_test(self) -> tuple[PathTest, ...]:
+        """Send a real frame over each kind of path, through throw-away ports."""
+        ...
+
+    async def withdraw(self) -> None:
+        """Undo every wire and segment of this installation, whoever is to join its ports from now on; ports stay."""
         ...
 
     def watch(self) -> AsyncIterator[PortEvent]: ...
 
     async def close(self) -> None:
-        """Let go of sockets. Everything in the kernel stays."""
+        """Let go of sockets. Everything on the host stays."""
         ...

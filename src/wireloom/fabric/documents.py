@@ -21,6 +21,7 @@ from typing import Any
 
 from wireloom.model.base import Value
 from wireloom.model.console import ConsoleLine
+from wireloom.model.network import DataPlaneAbilities
 from wireloom.model.post_boot import BootRecord
 from wireloom.model.runtime import Boot, Capabilities
 
@@ -75,7 +76,7 @@ class HostFacts(Value):
     nested: bool = False
     cpu_flags: tuple[str, ...] | None = None
     providers: tuple[Capabilities, ...] = ()
-    dataplane: str = "kernel"
+    dataplane: DataPlaneAbilities = DataPlaneAbilities()
     loops: tuple[LoopHealth, ...] = ()
     problems: tuple[str, ...] = ()
     management_subnet: str = ""

@@ -20,6 +20,7 @@ __all__ = [
     "Extract",
     "Hardware",
     "ImageProfile",
+    "LinkDown",
     "Member",
     "Need",
     "Probe",
@@ -36,6 +37,9 @@ Channel = Literal["exec", "serial", "ssh", "log", "file", "netconf"]
 #: What a device may need of its host: ``privileged``, ``kvm`` (acceleration that works), ``nested`` (guests can have
 #: it as well) or ``cpu:<flag>`` with one of :data:`CPU_FLAGS`.
 Need = str
+
+#: How a link that is down shows at a port.
+LinkDown = Literal["carrier", "cut"]
 
 #: CPU flags that hosts report and devices may need, as ``/proc/cpuinfo`` names them.
 CPU_FLAGS: Final = (
@@ -287,6 +291,8 @@ class Device(Value):
     :ivar hidden: not listed unless asked for;
     :ivar sources: where its facts come from, for the reference page.
     :ivar notes: what a user should know of it, in Markdown.
+    :ivar link_down: what a link that is down does to this device's port: ``carrier`` takes its carrier, like a pulled
+        cable; ``cut`` leaves the carrier and passes no frame, for devices that put a port which flaps out of use.
     """
 
     name: str
@@ -314,6 +320,7 @@ class Device(Value):
     sources: tuple[str, ...] = ()
     notes: str = ""
     stop_grace_s: float = 5
+    link_down: LinkDown = "carrier"
 
     def hardware_on(self, provider: str) -> Hardware:
         """CPU, memory and ports of this device on ``provider``."""

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Literal
+
 from wireloom.model.attachment import Attachment
 from wireloom.model.base import Value
+from wireloom.model.impairment import Impairment
+from wireloom.model.vlans import Tagging, Vlans
 
 __all__ = [
+    "DataPlaneAbilities",
     "DataPlaneState",
     "HostPort",
+    "ImpairmentPlan",
+    "PathTest",
+    "PlugPlan",
     "PortAlias",
+    "PortCounters",
     "PortEvent",
     "PortPlan",
     "Segment",
+    "SegmentAlias",
     "SegmentPlan",
+    "Uplink",
     "WirePlan",
 ]
+
+
+class DataPlaneAbilities(Value):
+    """What a host's data plane can do; what it cannot has a reason, in words for the user.
+
+    :ivar vlans: empty, or why switches cannot have VLANs; ``qinq``: likewise for tags of providers.
+    :ivar vlan_devices: empty, or why a VLAN of a NIC cannot be had beside the host's own use of the NIC.
+    :ivar impairments: names of :data:`wireloom.model.impairment.PARTS` → why they cannot be made.
+    :ivar impair_from_guest: empty, or why frames from a node to a segment cannot be impaired.
+    """
+
+    name: str = "kernel"
+    vlans: str = ""
+    qinq: str = ""
+    vlan_devices: str = ""
+    impairments: Mapping[str, str] = {}
+    impair_from_guest: str = ""
 
 
 class PortAlias(Value):
@@ -80,13 +109,87 @@ class WirePlan(Value):
     mtu: int = 1500
 
 
+class PlugPlan(Value):
+    """A host device in a segment. ``vlans`` where the segment's ``tagging`` is not ``none``."""
+
+    device: str
+    segment: str
+    vlans: Vlans | None = None
+    mtu: int = 1500
+
+
+class ImpairmentPlan(Value):
+    """What is wrong with the frames that a host device hands to its guest, and with those that come from there.
+
+    ``from_guest`` is for devices in a segment: a wire has the other end's ``to_guest``.
+    """
+
+    device: str
+    to_guest: Impairment | None = None
+    from_guest: Impairment | None = None
+
+
+class SegmentAlias(Value):
+    """Whom a segment belongs to; written as ``wireloom segment i=… l=… s=… name=lab/segment``."""
+
+    installation: str
+    lab_id: str = ""  # empty: the host's own, like the management network
+    segment_id: str = ""
+    name: str = ""
+
+    def text(self) -> str:
+        """The alias as stored; at most 255 bytes."""
+        head = f"wireloom segment i={self.installation} l={self.lab_id} s={self.segment_id} name="
+        return head + self.name[: 255 - len(head)]
+
+    @classmethod
+    def parse(cls, text: str) -> SegmentAlias | None:
+        """The reverse of :meth:`text`; ``None`` for an alias of anything else."""
+        words = text.split(" ")
+        if words[:2] != ["wireloom", "segment"]:
+            return None
+        found = dict(item.split("=", 1) for item in words[2:] if "=" in item)
+        if not found.get("i"):
+            return None
+        return cls(
+            installation=found["i"],
+            lab_id=found.get("l", ""),
+            segment_id=found.get("s", ""),
+            name=found.get("name", ""),
+        )
+
+
+class Uplink(Value):
+    """The host's own device that a segment reaches the world by.
+
+    :ivar device: a NIC of the host.
+    :ivar vlan: a VLAN on it; ``None``: the NIC as it is.
+    :ivar addresses: what to do when the host itself has addresses on the NIC: ``refuse``, or ``move`` them (and their
+        routes) to the segment for as long as it is there.
+    """
+
+    device: str
+    vlan: int | None = None
+    addresses: Literal["refuse", "move"] = "refuse"
+
+
 class SegmentPlan(Value):
-    """A shared medium: the management bridge and, later, switches. ``address`` is the host's own in it."""
+    """A shared medium that should exist.
+
+    :ivar name: device name. :ivar alias: text of a :class:`SegmentAlias`.
+    :ivar address: the host's own in it, with its prefix. :ivar mtu: bytes.
+    :ivar tagging: whether it has VLANs.
+    :ivar uplink: by what it reaches the world.
+    :ivar foreign: ``name`` is a bridge of somebody else's: ports are plugged into it, and nothing of it is changed.
+    """
 
     name: str
     alias: str
     address: str | None = None
     mtu: int = 1500
+    tagging: Tagging = "none"
+    uplink: Uplink | None = None
+    foreign: bool = False
 
 
 class HostPort(Value):
@@ -95,6 +198,8 @@ class HostPort(Value):
     :ivar peer: the device that frames arriving from the guest are redirected to, or ``None``.
     :ivar up: the host side is administratively up (for a veth that is the guest's carrier).
     :ivar carrier: the guest's side is up too.
+    :ivar segment: device name of the segment that it is in; ``vlans``: as which port.
+    :ivar to_guest: what is wrong with the frames to the guest, read back; ``from_guest``: from it.
     """
 
     device: str
@@ -105,12 +210,20 @@ class HostPort(Value):
     carrier: bool
     peer: str | None = None
     segment: str | None = None
+    vlans: Vlans | None = None
+    to_guest: Impairment | None = None
+    from_guest: Impairment | None = None
 
 
 class Segment(Value):
+    """A segment of ours as the host shows it. ``uplink``: the NIC or VLAN device in it."""
+
     name: str
     alias: str
     up: bool
+    mtu: int = 1500
+    tagging: Tagging = "none"
+    uplink: str | None = None
 
 
 class DataPlaneState(Value):
@@ -118,6 +231,25 @@ class DataPlaneState(Value):
 
     ports: dict[str, HostPort] = {}
     segments: dict[str, Segment] = {}
+
+
+class PortCounters(Value):
+    """Frames and bytes since the device was made, as the guest counts: ``rx`` is what it received."""
+
+    rx_packets: int = 0
+    rx_bytes: int = 0
+    rx_dropped: int = 0
+    tx_packets: int = 0
+    tx_bytes: int = 0
+    tx_dropped: int = 0
+
+
+class PathTest(Value):
+    """A real frame sent over one kind of path; ``problem`` is empty where it arrived unchanged."""
+
+    path: str  # e.g. "wire between a container and a virtual machine"
+    problem: str = ""
+    hint: str = ""
 
 
 class PortEvent(Value):

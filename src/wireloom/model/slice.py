@@ -12,19 +12,25 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from wireloom.model.base import Value
-from wireloom.model.device import Access, Console, Day0, Extract, Readiness, Step
+from wireloom.model.device import Access, Console, Day0, Extract, LinkDown, Readiness, Step
 from wireloom.model.dialogue import Cli
 from wireloom.model.identity import Identity, short_hash
+from wireloom.model.impairment import LinkImpairment
+from wireloom.model.network import Uplink
+from wireloom.model.vlans import Tagging, Vlans
 
 __all__ = [
     "SPEC_FIELDS",
     "Bind",
     "Condition",
     "Management",
+    "NatIntent",
     "NodeIntent",
+    "PlugIntent",
     "PortIntent",
     "PortRef",
     "RestartPolicy",
+    "SegmentIntent",
     "Slice",
     "StoredConfig",
     "WireIntent",
@@ -119,6 +125,7 @@ class NodeIntent(Value):
     :ivar config_choice: counts these choices. What the agent reads by itself takes the place of the last one only when
         the node has been made since.
     :ivar extract_on_stop: its configuration is read before it is stopped, where its device says how.
+    :ivar link_down: how a link that is down shows at its ports; see :attr:`wireloom.model.device.Device.link_down`.
     :ivar cli: name of its command line in :attr:`Slice.clis`; empty: it has none.
     :ivar post_boot: commands run in the guest once per boot after readiness.
     :ivar privileged_allowed: the user who deployed may run privileged nodes.
@@ -158,6 +165,7 @@ class NodeIntent(Value):
     run: tuple[Step, ...] = ()
     extract: Extract = Extract()
     load: tuple[Step, ...] = ()
+    link_down: LinkDown = "carrier"
     cli: str = ""
     access: Access = Access()
     post_boot: tuple[str, ...] = ()
@@ -183,13 +191,61 @@ class PortRef(Value):
 
 
 class WireIntent(Value):
-    """A point-to-point link between two ports of this host. ``up`` is the user's wish; ``mtu`` in bytes."""
+    """A point-to-point link between two ports of this host. ``up`` is the user's wish; ``mtu`` in bytes.
+
+    ``impairment.forward`` is from ``a`` to ``b``.
+    """
 
     id: str
     a: PortRef
     b: PortRef
     mtu: int = 1500
     up: bool = True
+    impairment: LinkImpairment = LinkImpairment()
+
+
+class NatIntent(Value):
+    """What makes a segment a way out: the host routes for it and hides it behind its own address.
+
+    :ivar subnet: e.g. ``10.99.0.0/24``; ``gateway`` is the host's own address in it.
+    :ivar dhcp: first and last address that are handed out; ``None``: no DHCP. DNS is the host's, at the gateway.
+    """
+
+    subnet: str
+    gateway: str
+    dhcp: tuple[str, str] | None = None
+
+
+class SegmentIntent(Value):
+    """A shared medium of the lab on this host.
+
+    :ivar device: name of its bridge; a foreign bridge keeps its own (``foreign``).
+    :ivar tagging: whether it has VLANs; :ivar uplink: for ``external`` ones; :ivar nat: for ``nat`` ones.
+    """
+
+    id: str
+    name: str
+    kind: Literal["switch", "external", "nat"]
+    device: str
+    mtu: int = 1500
+    tagging: Tagging = "none"
+    uplink: Uplink | None = None
+    foreign: bool = False
+    nat: NatIntent | None = None
+
+
+class PlugIntent(Value):
+    """A link between a port and a segment of this host. ``vlans`` where the segment has VLANs.
+
+    ``impairment.forward`` is from the node to the segment. ``up`` is the user's wish.
+    """
+
+    id: str
+    port: PortRef
+    segment: str  # segment id
+    vlans: Vlans | None = None
+    up: bool = True
+    impairment: LinkImpairment = LinkImpairment()
 
 
 class Slice(Value):
@@ -204,10 +260,15 @@ class Slice(Value):
     management: Management | None = None
     nodes: tuple[NodeIntent, ...] = ()
     wires: tuple[WireIntent, ...] = ()
+    segments: tuple[SegmentIntent, ...] = ()
+    plugs: tuple[PlugIntent, ...] = ()
     clis: dict[str, Cli] = {}
 
     def node(self, node_id: str) -> NodeIntent | None:
         return next((node for node in self.nodes if node.id == node_id), None)
+
+    def segment(self, segment_id: str) -> SegmentIntent | None:
+        return next((segment for segment in self.segments if segment.id == segment_id), None)
 
     def identity(self, node: NodeIntent) -> Identity:
         """The identity of ``node`` in this lab."""

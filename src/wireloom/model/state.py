@@ -6,14 +6,17 @@ from enum import StrEnum
 from typing import Any
 
 from wireloom.model.base import Value
+from wireloom.model.impairment import LinkImpairment
 
 __all__ = [
     "LinkState",
     "NodeState",
     "NodeStatus",
     "NodeStep",
+    "PlugStatus",
     "Readiness",
     "RuntimePhase",
+    "SegmentStatus",
     "SliceStatus",
     "WireStatus",
 ]
@@ -103,12 +106,32 @@ class NodeStatus(Value):
 
 
 class WireStatus(Value):
-    """What an agent observed of one wire."""
+    """What an agent observed of one wire. ``impairment`` is read back from the kernel."""
 
     id: str
     state: LinkState
     mtu: int
     message: str = ""
+    impairment: LinkImpairment = LinkImpairment()
+
+
+class PlugStatus(Value):
+    """What an agent observed of one link to a segment; see :class:`WireStatus`."""
+
+    id: str
+    state: LinkState
+    mtu: int
+    message: str = ""
+    impairment: LinkImpairment = LinkImpairment()
+
+
+class SegmentStatus(Value):
+    """What an agent observed of one segment. ``details`` are facts for people, e.g. ``subnet`` or ``uplink``."""
+
+    id: str
+    state: LinkState
+    message: str = ""
+    details: dict[str, str] = {}
 
 
 class SliceStatus(Value):
@@ -126,3 +149,5 @@ class SliceStatus(Value):
     converged: bool = False
     nodes: tuple[NodeStatus, ...] = ()
     wires: tuple[WireStatus, ...] = ()
+    plugs: tuple[PlugStatus, ...] = ()
+    segments: tuple[SegmentStatus, ...] = ()

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from wireloom.model.base import Value
 from wireloom.model.device import Need
+from wireloom.model.impairment import LinkImpairment
 from wireloom.model.provenance import Origin
 from wireloom.model.slice import Bind, Condition, RestartPolicy
+from wireloom.model.vlans import Vlans
 
-__all__ = ["LinkEnd", "LinkSpec", "NodeSpec", "Position", "Topology"]
+__all__ = ["LinkEnd", "LinkSpec", "NodeSpec", "PlugSpec", "Position", "SegmentSpec", "Topology"]
 
 
 class Position(Value):
@@ -31,13 +33,17 @@ class LinkEnd(Value):
 
 
 class LinkSpec(Value):
-    """A point-to-point link. ``mtu`` in bytes; ``up`` is false for a link that the file declares down."""
+    """A point-to-point link. ``mtu`` in bytes; ``up`` is false for a link that the file declares down.
+
+    ``impairment.forward`` is from ``a`` to ``b``.
+    """
 
     a: LinkEnd
     b: LinkEnd
     mtu: int = 1500
     up: bool = True
     labels: dict[str, str] = {}
+    impairment: LinkImpairment = LinkImpairment()
 
     @property
     def name(self) -> str:
@@ -97,18 +103,65 @@ class NodeSpec(Value):
     origins: dict[str, Origin] = {}
 
 
+class SegmentSpec(Value):
+    """A shared medium that many ports plug into.
+
+    :ivar kind: ``switch``: a switch of the lab; ``external``: the world outside by a device of the host; ``nat``: a way
+        out with DHCP, DNS and address translation.
+    :ivar mtu: bytes. :ivar qinq: its VLANs are tags of a provider, around whatever tags customers use (802.1ad).
+    :ivar interface: for ``external``: a NIC of the host, or an existing bridge; ``vlan``: a VLAN on the NIC.
+    :ivar move_addresses: for ``external``: the host's own addresses on the NIC may move to the segment meanwhile.
+    :ivar subnet: for ``nat``; empty: Wireloom chooses one. ``dhcp``: whether it hands out addresses.
+    :ivar host: the host that it is on; ``None``: where its nodes are.
+    """
+
+    name: str
+    kind: Literal["switch", "external", "nat"]
+    mtu: int = 1500
+    qinq: bool = False
+    interface: str = ""
+    vlan: int | None = None
+    move_addresses: bool = False
+    subnet: str = ""
+    dhcp: bool = True
+    host: str | None = None
+    labels: dict[str, str] = {}
+    position: Position | None = None
+
+
+class PlugSpec(Value):
+    """A link from a port to a segment. ``vlans``: as which port of the switch; ``None``: it says nothing."""
+
+    end: LinkEnd
+    segment: str
+    vlans: Vlans | None = None
+    up: bool = True
+    labels: dict[str, str] = {}
+    impairment: LinkImpairment = LinkImpairment()
+
+    @property
+    def name(self) -> str:
+        """``r1:eth1 -- lan``."""
+        return f"{self.end} -- {self.segment}"
+
+
 class Topology(Value):
-    """A lab as its file describes it. Nodes and links keep the file's order."""
+    """A lab as its file describes it. Nodes, links, segments and plugs keep the file's order."""
 
     name: str
     description: str = ""
     nodes: tuple[NodeSpec, ...] = ()
     links: tuple[LinkSpec, ...] = ()
+    segments: tuple[SegmentSpec, ...] = ()
+    plugs: tuple[PlugSpec, ...] = ()
+
+    def segment(self, name: str) -> SegmentSpec | None:
+        return next((segment for segment in self.segments if segment.name == name), None)
 
     def node(self, name: str) -> NodeSpec | None:
         return next((node for node in self.nodes if node.name == name), None)
 
     def ports_of(self, node: str) -> tuple[int, ...]:
         """Indexes of the node's ports that links use, ascending."""
-        ends = (end for link in self.links for end in (link.a, link.b))
+        ends = [end for link in self.links for end in (link.a, link.b)] + [plug.end for plug in self.plugs]
         return tuple(sorted(end.index for end in ends if end.node == node))

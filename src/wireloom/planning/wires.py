@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wireloom.model.network import HostPort, WirePlan
+from wireloom.model.network import HostPort, ImpairmentPlan, PlugPlan, SegmentPlan, WirePlan
 from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
 from wireloom.model.state import RuntimePhase
 
@@ -31,6 +31,10 @@ class WirePlans:
     :ivar unplug: host devices that no node of the lab declares any more.
     :ivar join: wires to be joined or mended; ``cut``: pairs whose redirection nobody wants.
     :ivar device_carriers: host device → up; ``runtime_carriers``: node id → port index → up.
+    :ivar segments: to be made or mended; ``drop_segments``: device names of those that nobody wants.
+    :ivar attach: ports to be put into segments; ``detach``: devices that are in one and should not be.
+    :ivar impair: what devices are to do to frames, where that is not what they do.
+    :ivar wake_at: when an impairment ends by itself, UNIX seconds.
     """
 
     plug: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
@@ -39,10 +43,19 @@ class WirePlans:
     cut: tuple[WirePlan, ...] = ()
     device_carriers: Mapping[str, bool] = field(default_factory=dict)
     runtime_carriers: Mapping[str, Mapping[int, bool]] = field(default_factory=dict)
+    segments: tuple[SegmentPlan, ...] = ()
+    drop_segments: tuple[str, ...] = ()
+    attach: tuple[PlugPlan, ...] = ()
+    detach: tuple[str, ...] = ()
+    impair: tuple[ImpairmentPlan, ...] = ()
+    wake_at: float | None = None
 
     @property
     def empty(self) -> bool:
-        return not (self.plug or self.unplug or self.join or self.cut or self.device_carriers or self.runtime_carriers)
+        """Nothing to do; a time to wake is nothing to do yet."""
+        ports = self.plug or self.unplug or self.device_carriers or self.runtime_carriers
+        joins = self.join or self.cut or self.segments or self.drop_segments or self.attach or self.detach
+        return not (ports or joins or self.impair)
 
 
 def plan_wires(wanted: Slice, observed: Observed, touched: frozenset[str]) -> WirePlans:

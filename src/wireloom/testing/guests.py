@@ -13,8 +13,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, Protocol
 
-from wireloom.dataplane.kernel.namespaces import inside, open_namespace
-from wireloom.dataplane.kernel.taps import attach_tap
+from wireloom.dataplane.host.namespaces import inside, open_namespace
+from wireloom.dataplane.host.taps import attach_tap
 from wireloom.testing.frames import source_of
 
 __all__ = ["Guest", "NamespaceGuest", "TapGuest", "namespace", "receive", "run_command", "socket_in"]

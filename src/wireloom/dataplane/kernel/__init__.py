@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from wireloom.dataplane.kernel.plane import KernelDataPlane
+from wireloom.dataplane.host.plane import HostDataPlane
+from wireloom.dataplane.kernel.joiner import KernelJoiner
 
 __all__ = ["KernelDataPlane"]
+
+
+class KernelDataPlane(HostDataPlane):
+    """Joins by redirection and bridges."""
+
+    name = "kernel"
+
+    def __init__(self, installation: str) -> None:
+        super().__init__(installation, KernelJoiner)

@@ -11,7 +11,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from wireloom.commands import run
+from wireloom.commands import run_blocking
 from wireloom.errors import DataPlaneFailed
 
 __all__ = ["accept_segment", "forget_segment"]
@@ -28,7 +28,7 @@ def _rule(name: str) -> list[str]:
     return ["FORWARD", "-i", name, "-o", name, *bridged, "-m", "comment", "--comment", "wireloom", "-j", "ACCEPT"]
 
 
-async def accept_segment(name: str) -> None:
+def accept_segment(name: str) -> None:
     """Accept frames between ports of the bridge ``name``; without effect where nothing would eat them.
 
     :raises DataPlaneFailed: the firewall refused the rule.
@@ -36,9 +36,9 @@ async def accept_segment(name: str) -> None:
     for program, setting in _PROGRAMS.items():
         if not setting.exists() or shutil.which(program) is None:
             continue
-        if (await run(program, "-w", "-C", *_rule(name))).code == 0:
+        if (run_blocking(program, "-w", "-C", *_rule(name))).code == 0:
             continue
-        outcome = await run(program, "-w", "-I", *_rule(name))
+        outcome = run_blocking(program, "-w", "-I", *_rule(name))
         if outcome.code != 0:
             raise DataPlaneFailed(
                 f"the firewall does not take the rule for segment {name}: {outcome.errors}",
@@ -47,8 +47,8 @@ async def accept_segment(name: str) -> None:
             )
 
 
-async def forget_segment(name: str) -> None:
+def forget_segment(name: str) -> None:
     """Remove the rule of a segment; harmless when there is none."""
     for program in _PROGRAMS:
         if shutil.which(program) is not None:
-            await run(program, "-w", "-D", *_rule(name))
+            run_blocking(program, "-w", "-D", *_rule(name))

@@ -5,26 +5,17 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
+from collections.abc import Sequence
 
-from wireloom.dataplane.kernel import addresses, links
-from wireloom.dataplane.kernel.links import Link
-from wireloom.dataplane.kernel.netlink import Netlink, check
-from wireloom.dataplane.kernel.ports import disable_ipv6, look_up
-from wireloom.dataplane.kernel.protocol import Request, failure
+from wireloom.dataplane.host import addresses, links
+from wireloom.dataplane.host.links import Link
+from wireloom.dataplane.host.netlink import Netlink, check
+from wireloom.dataplane.host.ports import disable_ipv6, look_up
+from wireloom.dataplane.host.protocol import Request, failure
 from wireloom.model.identity import mac_address
-from wireloom.model.network import SegmentPlan
+from wireloom.model.network import Segment, SegmentAlias, SegmentPlan
 
-__all__ = ["ALIAS_PREFIX", "Segments", "segment_installation"]
-
-ALIAS_PREFIX = "wireloom segment "
-
-
-def segment_installation(alias: str) -> str | None:
-    """The installation in an alias ``wireloom segment i=<installation> …``; ``None`` for any other alias."""
-    if not alias.startswith(ALIAS_PREFIX):
-        return None
-    fields = dict(item.split("=", 1) for item in alias.split(" ")[2:] if "=" in item)
-    return fields.get("i")
+__all__ = ["Segments"]
 
 
 class Segments:
@@ -61,12 +52,22 @@ class Segments:
         check(self._netlink.batch([links.delete_link(name)]))
         return True
 
+    def observe(self, found: Sequence[Link]) -> dict[str, Segment]:
+        """Those of ``found`` that are bridges of this installation."""
+        return {
+            link.name: Segment(name=link.name, alias=link.alias, up=link.up, mtu=link.mtu)
+            for link in found
+            if link.alias and self._is_mine(link)
+        }
+
     def _is_mine(self, link: Link) -> bool:
         """By its alias; a bridge without one is a left-over of a crash between making and labelling it."""
         if link.kind != "bridge":
             return False
-        unlabelled = not link.alias and link.name.startswith("wl")
-        return unlabelled or segment_installation(link.alias) == self._installation
+        if not link.alias:
+            return link.name.startswith("wl")
+        alias = SegmentAlias.parse(link.alias)
+        return alias is not None and alias.installation == self._installation
 
     def _settle(self, plan: SegmentPlan) -> None:
         wanted = ipaddress.ip_interface(plan.address) if plan.address else None

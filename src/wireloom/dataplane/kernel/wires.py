@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from wireloom.dataplane.kernel import links, traffic
-from wireloom.dataplane.kernel.links import Link
-from wireloom.dataplane.kernel.namespaces import enter, find_namespace
-from wireloom.dataplane.kernel.netlink import Netlink, check
-from wireloom.dataplane.kernel.ports import look_up
-from wireloom.dataplane.kernel.protocol import Outcome, Request
-from wireloom.errors import InvalidInput
+from wireloom.dataplane.host import links, traffic
+from wireloom.dataplane.host.links import Link
+from wireloom.dataplane.host.mtu import mend_mtu
+from wireloom.dataplane.host.netlink import Netlink, check
+from wireloom.dataplane.host.ports import look_up
+from wireloom.dataplane.host.protocol import Request
 from wireloom.model.network import WirePlan
 
 __all__ = ["Wires", "read_targets"]
@@ -47,16 +45,14 @@ class Wires:
     def ensure(self, plans: Sequence[WirePlan]) -> None:
         """Join each pair; a pair with an end that does not exist is left out.
 
-        :raises InvalidInput: a device is in two of the wires, or joined to itself.
         :raises DataPlaneFailed: the kernel refused; the other wires are made all the same.
         """
-        _check_plans(plans)
         ends = self._read(plans)
         present = [plan for plan in plans if plan.a in ends and plan.b in ends]
         goals = {end: other for plan in present for end, other in ((plan.a, plan.b), (plan.b, plan.a))}
         changed = [end for end, other in goals.items() if ends[end].target != ends[other].link.index]
         requests = self._cut_former_peers(changed, ends, goals)
-        outcomes = self._mend_mtu(present, ends)
+        outcomes = mend_mtu(self._netlink, [(ends[end].link, plan.mtu) for plan in present for end in (plan.a, plan.b)])
         for end in changed:
             requests += _join(ends[end].link, ends[goals[end]].link.index)
         check(outcomes + self._netlink.batch(requests))
@@ -101,47 +97,13 @@ class Wires:
             if back.get(index) == moved
         ]
 
-    def _mend_mtu(self, plans: Sequence[WirePlan], ends: Mapping[str, _End]) -> list[Outcome]:
-        """Set the MTU of host and guest sides; the guest first, so that a crash between them is mended later."""
-        wrong = [
-            (ends[name].link, plan.mtu)
-            for plan in plans
-            for name in (plan.a, plan.b)
-            if ends[name].link.mtu != plan.mtu
-        ]
-        outcomes: list[Outcome] = []
-        for link, mtu in wrong:
-            if link.kind == "veth" and link.link_nsid is not None:
-                outcomes += self._mend_guest(link, link.link_nsid, mtu)
-        return outcomes + self._netlink.batch([links.set_link(link.name, mtu=mtu) for link, mtu in wrong])
-
-    def _mend_guest(self, link: Link, nsid: int, mtu: int) -> list[Outcome]:
-        namespace = find_namespace(self._netlink, nsid)
-        if namespace is None:
-            return []
-        try:
-            with enter(namespace) as netlink:
-                return netlink.batch([links.set_link(link.link, name=link.name, mtu=mtu)])
-        finally:
-            os.close(namespace)
-
 
 def _join(link: Link, target: int) -> list[Request]:
     requests: list[Request] = []
-    if link.master:
-        requests.append(links.enslave(link.name, 0))
     if link.kind == "tun" and not link.up:
         # A tap passes frames only while its host side is up; the guest's carrier is the hypervisor's.
         requests.append(links.set_flags(link.name, up=True))
     requests += [traffic.ingress(link.index, link.name), traffic.redirect(link.index, target, link.name)]
+    if link.master:
+        requests += [traffic.fence(link.index, link.name), links.enslave(link.name, 0)]
     return requests
-
-
-def _check_plans(plans: Sequence[WirePlan]) -> None:
-    seen: set[str] = set()
-    for plan in plans:
-        if plan.a == plan.b or plan.a in seen or plan.b in seen:
-            raise InvalidInput(
-                f"the wire {plan.a} to {plan.b} uses a device that another end has", details={"device": plan.a}
-            )
-        seen |= {plan.a, plan.b}

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wireloom.errors import DataPlaneFailed, WireloomError
 from wireloom.model.attachment import NamespaceAttachment
-from wireloom.model.network import DataPlaneState, HostPort, PortEvent, PortPlan, Segment, SegmentPlan, WirePlan
+from wireloom.model.network import (
+    DataPlaneAbilities,
+    DataPlaneState,
+    HostPort,
+    ImpairmentPlan,
+    PathTest,
+    PlugPlan,
+    PortCounters,
+    PortEvent,
+    PortPlan,
+    Segment,
+    SegmentPlan,
+    WirePlan,
+)
 
 __all__ = ["SimulatedDataPlane", "SimulatedNetwork"]
 
@@ -28,6 +41,7 @@ class SimulatedNetwork:
 
     :ivar ports: by device name; ``plans`` what they were made from.
     :ivar alive: whether a namespace exists; ports in one that does not are skipped.
+    :ivar abilities: what the host says that it can do; ``counters``: by device.
     :ivar calls: how often each call was made.
     """
 
@@ -35,6 +49,8 @@ class SimulatedNetwork:
     plans: dict[str, PortPlan] = field(default_factory=dict)
     segments: dict[str, Segment] = field(default_factory=dict)
     alive: Callable[[str], bool] = lambda netns: True
+    abilities: DataPlaneAbilities = field(default_factory=lambda: DataPlaneAbilities(name="simulated"))
+    counters: dict[str, PortCounters] = field(default_factory=dict)
     calls: Counter[str] = field(default_factory=Counter)
     delays: dict[str, float] = field(default_factory=dict)
     faults: list[_Fault] = field(default_factory=list)
@@ -126,14 +142,63 @@ class SimulatedDataPlane:
 
     async def ensure_segment(self, segment: SegmentPlan) -> None:
         await self._begin("ensure_segment", [segment.name])
-        self.network.segments[segment.name] = Segment(name=segment.name, alias=segment.alias, up=True)
+        self.network.segments[segment.name] = Segment(
+            name=segment.name,
+            alias=segment.alias,
+            up=True,
+            mtu=segment.mtu,
+            tagging=segment.tagging,
+            uplink=segment.uplink.device if segment.uplink else None,
+        )
 
     async def remove_segment(self, name: str) -> None:
         await self._begin("remove_segment", [name])
         self.network.segments.pop(name, None)
+        for port in list(self.network.ports.values()):
+            if port.segment == name:
+                self._update(port, segment=None, vlans=None)
 
-    async def self_test(self) -> None:
+    async def abilities(self) -> DataPlaneAbilities:
+        await self._begin("abilities", ())
+        return self.network.abilities
+
+    async def ensure_plugs(self, plugs: Sequence[PlugPlan]) -> None:
+        await self._begin("ensure_plugs", [plug.device for plug in plugs])
+        for plug in plugs:
+            port = self.network.ports.get(plug.device)
+            if port is None or plug.segment not in self.network.segments:
+                continue
+            self._part(port)
+            self._update(self.network.ports[plug.device], segment=plug.segment, vlans=plug.vlans, mtu=plug.mtu)
+
+    async def remove_plugs(self, devices: Sequence[str]) -> None:
+        await self._begin("remove_plugs", devices)
+        for device in devices:
+            port = self.network.ports.get(device)
+            if port is not None:
+                self._update(port, segment=None, vlans=None)
+
+    async def impair(self, plans: Sequence[ImpairmentPlan]) -> None:
+        await self._begin("impair", [plan.device for plan in plans])
+        for plan in plans:
+            port = self.network.ports.get(plan.device)
+            if port is not None:
+                self._update(port, to_guest=plan.to_guest, from_guest=plan.from_guest)
+
+    async def counters(self) -> Mapping[str, PortCounters]:
+        await self._begin("counters", ())
+        return {device: self.network.counters.get(device, PortCounters()) for device in self.network.ports}
+
+    async def self_test(self) -> tuple[PathTest, ...]:
         await self._begin("self_test", ())
+        return (PathTest(path="simulated wire"),)
+
+    async def withdraw(self) -> None:
+        await self._begin("withdraw", ())
+        for port in list(self.network.ports.values()):
+            if port.alias.installation == self.installation:
+                self._update(port, peer=None, segment=None, vlans=None)
+        self.network.segments.clear()
 
     async def watch(self) -> AsyncIterator[PortEvent]:
         queue: asyncio.Queue[PortEvent] = asyncio.Queue()
@@ -176,7 +241,8 @@ class SimulatedDataPlane:
             up=known.up if same and known is not None else plan.carrier,
             carrier=True,
             peer=known.peer if same and known is not None else None,
-            segment=plan.segment,
+            segment=plan.segment or (known.segment if same and known is not None else None),
+            vlans=known.vlans if same and known is not None else None,
         )
         self.network.ports[plan.device] = port
         self.network.plans[plan.device] = plan
@@ -184,12 +250,18 @@ class SimulatedDataPlane:
 
     def _join(self, device: str, peer: str, mtu: int) -> None:
         port = self.network.ports[device]
-        if (port.peer, port.mtu) == (peer, mtu):
+        if (port.peer, port.mtu, port.segment) == (peer, mtu, None):
             return
+        if port.peer != peer:
+            self._part(port)
+        self._update(self.network.ports[device], peer=peer, mtu=mtu, segment=None, vlans=None)
+
+    def _part(self, port: HostPort) -> None:
+        """Take a port off its wire, and its former peer's half with it."""
         former = self.network.ports.get(port.peer or "")
-        if former is not None and former.device != peer and former.peer == device:
+        if former is not None and former.peer == port.device:
             self._update(former, peer=None)
-        self._update(self.network.ports[device], peer=peer, mtu=mtu)
+        self._update(port, peer=None)
 
     def _update(self, port: HostPort, **changes: object) -> None:
         changed = port.model_copy(update=changes)

@@ -351,7 +351,9 @@ async def check_other_installations_are_invisible(rig: Rig) -> None:
 async def check_self_test_passes_and_cleans_up(rig: Rig) -> None:
     """The self-test of the host passes and leaves no device behind."""
     before = set(NET.iterdir())
-    await rig.plane.self_test()
+    found = await rig.plane.self_test()
+    assert found, "nothing was tested"
+    assert [path for path in found if path.problem] == []
     assert not [path.name for path in set(NET.iterdir()) - before if path.name.startswith("wlt")]
 
 

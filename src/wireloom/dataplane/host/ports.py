@@ -11,12 +11,13 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from wireloom.dataplane.kernel import addresses, links, traffic
-from wireloom.dataplane.kernel.links import Link, VethEnd
-from wireloom.dataplane.kernel.namespaces import enter, namespace_ids, open_namespace, refuse_own
-from wireloom.dataplane.kernel.netlink import Netlink, check, raise_together
-from wireloom.dataplane.kernel.protocol import Outcome, Request, failure
-from wireloom.dataplane.kernel.taps import make_tap
+from wireloom.dataplane.host import addresses, links
+from wireloom.dataplane.host.joiner import Admission, Joiner
+from wireloom.dataplane.host.links import Link, VethEnd
+from wireloom.dataplane.host.namespaces import enter, namespace_ids, open_namespace, refuse_own
+from wireloom.dataplane.host.netlink import Netlink, check, raise_together
+from wireloom.dataplane.host.protocol import Outcome, Request, failure
+from wireloom.dataplane.host.taps import make_tap
 from wireloom.errors import DataPlaneFailed
 from wireloom.model.network import PortAlias, PortPlan
 
@@ -75,9 +76,10 @@ def _announce_carrier(device: str) -> None:
 class Ports:
     """The host ports of one installation."""
 
-    def __init__(self, netlink: Netlink, installation: str) -> None:
+    def __init__(self, netlink: Netlink, installation: str, joiner: Joiner) -> None:
         self._netlink = netlink
         self._installation = installation
+        self._joiner = joiner
 
     def ensure(self, plans: Sequence[PortPlan]) -> None:
         """Bring every port to its plan; those of vanished namespaces are skipped.
@@ -101,6 +103,7 @@ class Ports:
     def remove(self, devices: Sequence[str]) -> None:
         """Remove host ports of this installation, and with them their guests' ends."""
         mine = [name for name, link in look_up(self._netlink, devices).items() if self._is_mine(link)]
+        self._joiner.release(mine)
         check(self._netlink.batch(links.delete_together(mine)))
 
     def _is_mine(self, link: Link) -> bool:
@@ -215,46 +218,41 @@ class Ports:
         return not self._netlink.batch([links.delete_link(name)])[0].error
 
     def _settle(self, jobs: Sequence[_Job]) -> None:
-        """Label, fence, plug and raise the host's side."""
-        masters = self._segments(jobs)
-        requests: list[Request] = []
-        for job in jobs:
-            if job.error is None:
-                requests += self._host_side(job, masters.get(job.plan.segment or ""))
-        self._run(jobs, requests)
-
-    def _segments(self, jobs: Sequence[_Job]) -> dict[str, Link]:
-        names = {job.plan.segment for job in jobs if job.plan.segment}
-        found = look_up(self._netlink, sorted(names))
-        for job in jobs:
-            if job.plan.segment and job.plan.segment not in found and job.error is None:
-                job.error = failure(errno.ENODEV, "plug into the segment", job.plan.segment)
-        return found
+        """Label the host's side, have it joined or kept apart, and raise it."""
+        good = [job for job in jobs if job.error is None]
+        self._run(good, [request for job in good for request in self._label(job)])
+        admitted = {}
+        for job in good:
+            index = self._index(job)
+            if index and job.error is None:
+                master = job.link.master if job.link else 0
+                admitted[job.plan.device] = Admission(job.plan.device, index, master, job.plan.segment)
+        problems = self._joiner.admit(list(admitted.values()))
+        for job in good:
+            job.error = job.error or problems.get(job.plan.device)
+        raised = [job.plan.device for job in good if job.created and job.plan.carrier and job.plan.device in admitted]
+        self._run(good, [links.set_flags(device, up=True) for device in raised])
 
     @staticmethod
-    def _host_side(job: _Job, segment: Link | None) -> list[Request]:
+    def _index(job: _Job) -> int:
+        """0: its namespace died and took it along."""
+        if job.link is not None:
+            return job.link.index
+        try:
+            return socket.if_nametoindex(job.plan.device)
+        except OSError:
+            return 0
+
+    @staticmethod
+    def _label(job: _Job) -> list[Request]:
         plan, link = job.plan, job.link
-        device = plan.device
         requests: list[Request] = []
         if link is None:
-            disable_ipv6(device)
-            requests.append(links.quieten(device, ipv6=True))
+            disable_ipv6(plan.device)
+            requests.append(links.quieten(plan.device, ipv6=True))
         alias = plan.alias.text()
         if link is None or link.alias != alias or link.mtu != plan.mtu:
-            requests.append(links.set_link(device, alias=alias, mtu=plan.mtu))
-        try:
-            index = link.index if link else socket.if_nametoindex(device)
-        except OSError:  # its namespace died and took it along
-            return []
-        master = segment.index if segment else 0
-        if master != (link.master if link else 0):
-            requests.append(links.enslave(device, master))
-        if segment:
-            requests.append(links.forward_groups(index, device))
-        else:
-            requests += [traffic.ingress(index, device), traffic.fence(index, device)]
-        if link is None and plan.carrier:
-            requests.append(links.set_flags(device, up=True))
+            requests.append(links.set_link(plan.device, alias=alias, mtu=plan.mtu))
         return requests
 
     def _settle_guests(self, jobs: Sequence[_Job]) -> None:

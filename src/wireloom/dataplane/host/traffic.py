@@ -11,12 +11,12 @@ import socket
 import struct
 from typing import Final
 
-from wireloom.dataplane.kernel.attributes import attr, fields, nested, text, u16, u32
-from wireloom.dataplane.kernel.protocol import GONE, NLM_F_CREATE, NLM_F_EXCL, Request
+from wireloom.dataplane.host.attributes import attr, fields, nested, text, u16, u32
+from wireloom.dataplane.host.protocol import GONE, NLM_F_CREATE, NLM_F_EXCL, Request
 
-__all__ = ["clear_redirect", "fence", "get_redirect", "ingress", "parse_redirect", "redirect"]
+__all__ = ["apart", "clear_redirect", "fence", "get_redirect", "ingress", "no_ingress", "parse_redirect", "redirect"]
 
-_RTM_NEWQDISC = 36
+_RTM_NEWQDISC, _RTM_DELQDISC = 36, 37
 _RTM_NEWTFILTER, _RTM_DELTFILTER, _RTM_GETTFILTER = 44, 45, 46
 
 #: struct tcmsg: family, pads, ifindex, handle, parent, info.
@@ -86,6 +86,17 @@ def fence(index: int, device: str) -> Request:
     options = nested(_OPTIONS, u16(_BPF_OPS_LEN, 1), attr(_BPF_OPS, _BPF_DROP), u32(_BPF_FLAGS, _BPF_ACT_DIRECT))
     body = _header(index, _FENCE_HANDLE, _INGRESS_HANDLE, _FENCE_PREFERENCE) + text(_KIND, "bpf") + options
     return Request(_RTM_NEWTFILTER, body, NLM_F_CREATE | NLM_F_EXCL, device, "fence", GONE | _FENCED)
+
+
+def apart(index: int, device: str) -> list[Request]:
+    """Keep what a device's guest sends from the host, whatever else becomes of it."""
+    return [ingress(index, device), fence(index, device)]
+
+
+def no_ingress(index: int, device: str) -> Request:
+    """Take away the hook with all that it does, the fence included: what arrives goes on to the device's bridge."""
+    body = _header(index, _INGRESS_HANDLE, _INGRESS_PARENT) + text(_KIND, "ingress")
+    return Request(_RTM_DELQDISC, body, device=device, operation="open", fine=GONE | _ABSENT)
 
 
 def clear_redirect(index: int, device: str) -> Request:

@@ -9,8 +9,8 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from wireloom.dataplane.kernel.attributes import attr, fields, u32
-from wireloom.dataplane.kernel.protocol import GONE, NLM_F_CREATE, NLM_F_REPLACE, Request
+from wireloom.dataplane.host.attributes import attr, fields, u32
+from wireloom.dataplane.host.protocol import GONE, NLM_F_CREATE, NLM_F_REPLACE, Request
 
 __all__ = ["DUMP_ADDRESSES", "Interface", "add_address", "default_route", "delete_address", "parse_addresses"]
 

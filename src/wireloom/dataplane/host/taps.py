@@ -9,7 +9,7 @@ import pwd
 import struct
 from typing import Final
 
-from wireloom.dataplane.kernel.protocol import failure
+from wireloom.dataplane.host.protocol import failure
 
 __all__ = ["TUN_DEVICE", "attach_tap", "make_tap"]
 

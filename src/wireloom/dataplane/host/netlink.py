@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Final, Protocol
 
-from wireloom.dataplane.kernel.protocol import (
+from wireloom.dataplane.host.protocol import (
     NLM_F_ACK,
     NLM_F_DUMP,
     NLM_F_DUMP_INTR,

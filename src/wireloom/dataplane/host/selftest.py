@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from wireloom.dataplane.contract import DataPlane
-from wireloom.dataplane.kernel.namespaces import inside, new_namespace
+from wireloom.dataplane.host.namespaces import inside, new_namespace
 from wireloom.errors import DataPlaneFailed
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.identity import device_name, mac_address
-from wireloom.model.network import PortAlias, PortPlan, WirePlan
+from wireloom.model.network import PathTest, PortAlias, PortPlan, WirePlan
 
 __all__ = ["Stage", "run"]
 
@@ -23,6 +23,7 @@ _ETH_P_ALL: Final = 0x0003
 _LLDP_GROUP: Final = "01:80:c2:00:00:0e"
 _LLDP_TYPE: Final = b"\x88\xcc"
 _DEADLINE_S: Final = 3.0
+_WIRE: Final = "wire between containers"
 _GUESTS: Final = ("a0", "b0")
 
 
@@ -76,11 +77,16 @@ def _ports(stage: Stage, installation: str) -> list[PortPlan]:
     ]
 
 
-async def run(plane: DataPlane, stage: Stage, installation: str) -> None:
-    """Send a link-local frame both ways between two throw-away ports, and remove them again.
+async def run(plane: DataPlane, stage: Stage, installation: str) -> tuple[PathTest, ...]:
+    """Send a link-local frame both ways between two throw-away ports, and remove them again."""
+    try:
+        await _wire(plane, stage, installation)
+    except DataPlaneFailed as error:
+        return (PathTest(path=_WIRE, problem=error.message, hint=error.hint),)
+    return (PathTest(path=_WIRE),)
 
-    :raises DataPlaneFailed: a frame did not arrive.
-    """
+
+async def _wire(plane: DataPlane, stage: Stage, installation: str) -> None:
     ports = _ports(stage, installation)
     devices = [port.device for port in ports]
     try:

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from wireloom.dataplane.kernel.attributes import attr, fields, nested, text, u8, u16, u32, walk
-from wireloom.dataplane.kernel.protocol import GONE, NLM_F_CREATE, NLM_F_EXCL, Request
+from wireloom.dataplane.host.attributes import attr, fields, nested, text, u8, u16, u32, walk
+from wireloom.dataplane.host.protocol import GONE, NLM_F_CREATE, NLM_F_EXCL, Request
 
 __all__ = [
     "DUMP_LINKS",

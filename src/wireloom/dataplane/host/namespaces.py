@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
-from wireloom.dataplane.kernel.attributes import fields, u32
-from wireloom.dataplane.kernel.netlink import Netlink, open_transport
-from wireloom.dataplane.kernel.protocol import Request, failure
+from wireloom.dataplane.host.attributes import fields, u32
+from wireloom.dataplane.host.netlink import Netlink, open_transport
+from wireloom.dataplane.host.protocol import Request, failure
 from wireloom.errors import InternalError, InvalidInput
 
 __all__ = [

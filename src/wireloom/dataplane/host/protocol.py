@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from wireloom.dataplane.kernel.attributes import align, walk
+from wireloom.dataplane.host.attributes import align, walk
 from wireloom.errors import DataPlaneFailed
 
 __all__ = [

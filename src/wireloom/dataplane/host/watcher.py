@@ -8,12 +8,11 @@ import socket
 from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
-from wireloom.dataplane.kernel import links
-from wireloom.dataplane.kernel.links import Link
-from wireloom.dataplane.kernel.netlink import open_transport
-from wireloom.dataplane.kernel.protocol import messages
-from wireloom.dataplane.kernel.segments import segment_installation
-from wireloom.model.network import PortAlias, PortEvent
+from wireloom.dataplane.host import links
+from wireloom.dataplane.host.links import Link
+from wireloom.dataplane.host.netlink import open_transport
+from wireloom.dataplane.host.protocol import messages
+from wireloom.model.network import PortAlias, PortEvent, SegmentAlias
 
 __all__ = ["Filter", "drain", "subscribe", "watch"]
 
@@ -57,9 +56,8 @@ class Filter:
         self._seen.clear()
 
     def _is_ours(self, link: Link) -> bool:
-        alias = PortAlias.parse(link.alias)
-        owner = alias.installation if alias else segment_installation(link.alias)
-        return owner == self._installation
+        alias = SegmentAlias.parse(link.alias) or PortAlias.parse(link.alias)
+        return alias is not None and alias.installation == self._installation
 
 
 def drain(opened: Receiver, news: Filter) -> Iterable[PortEvent]:

@@ -1,0 +1,173 @@
+"""The verbs of every data plane on a real host, each one job for a single worker thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+from wireloom.dataplane.host import links, selftest, watcher
+from wireloom.dataplane.host.joiner import JoinerFactory
+from wireloom.dataplane.host.netlink import Netlink, check, open_transport
+from wireloom.dataplane.host.observer import observe
+from wireloom.dataplane.host.ports import Ports
+from wireloom.errors import DeadlineExceeded, InvalidInput, Unavailable
+from wireloom.model.network import (
+    DataPlaneAbilities,
+    DataPlaneState,
+    ImpairmentPlan,
+    PathTest,
+    PlugPlan,
+    PortCounters,
+    PortEvent,
+    PortPlan,
+    SegmentPlan,
+    WirePlan,
+)
+
+__all__ = ["HostDataPlane"]
+
+T = TypeVar("T")
+
+#: The host answers in milliseconds; waiting longer means that its networking lock is stuck.
+_DEADLINE_S: Final = 60.0
+
+
+class _Host:
+    """Everything that lives in the worker thread, over one netlink socket of the host's namespace."""
+
+    def __init__(self, installation: str, make_joiner: JoinerFactory) -> None:
+        self.installation = installation
+        self.netlink = Netlink(open_transport())
+        self.joiner = make_joiner(self.netlink, installation)
+        self.ports = Ports(self.netlink, installation, self.joiner)
+
+    def abilities(self) -> DataPlaneAbilities:
+        return self.joiner.abilities()
+
+    def observe(self) -> DataPlaneState:
+        return observe(self.netlink, self.joiner, self.installation)
+
+    def set_carrier(self, carriers: Mapping[str, bool]) -> None:
+        check(self.netlink.batch([links.set_flags(device, up=up) for device, up in carriers.items()]))
+
+    def close(self) -> None:
+        self.joiner.close()
+        self.netlink.close()
+
+
+class HostDataPlane:
+    """Ports, wires and segments of one installation, joined by what ``make_joiner`` makes.
+
+    Verbs may be called concurrently: they are done one after another, in a thread of their own, so that the
+    event loop never waits for the host. A cancelled call may still take effect; all verbs are idempotent.
+
+    :param installation: only devices whose alias names it are seen and touched.
+    """
+
+    name: str
+
+    def __init__(self, installation: str, make_joiner: JoinerFactory) -> None:
+        self._installation = installation
+        self._make_joiner = make_joiner
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"wireloom-{self.name}")
+        self._host: _Host | None = None
+        self._closed = asyncio.Event()
+
+    async def abilities(self) -> DataPlaneAbilities:
+        return await self._do(lambda host: host.abilities())
+
+    async def observe(self) -> DataPlaneState:
+        return await self._do(lambda host: host.observe())
+
+    async def ensure_ports(self, ports: Sequence[PortPlan]) -> None:
+        await self._do(lambda host: host.ports.ensure(ports))
+
+    async def remove_ports(self, devices: Sequence[str]) -> None:
+        await self._do(lambda host: host.ports.remove(devices))
+
+    async def ensure_wires(self, wires: Sequence[WirePlan]) -> None:
+        _refuse_shared_ends(wires)
+        await self._do(lambda host: host.joiner.ensure_wires(wires))
+
+    async def remove_wires(self, wires: Sequence[WirePlan]) -> None:
+        await self._do(lambda host: host.joiner.remove_wires(wires))
+
+    async def set_carrier(self, carriers: dict[str, bool]) -> None:
+        await self._do(lambda host: host.set_carrier(carriers))
+
+    async def ensure_segment(self, segment: SegmentPlan) -> None:
+        await self._do(lambda host: host.joiner.ensure_segment(segment))
+
+    async def remove_segment(self, name: str) -> None:
+        await self._do(lambda host: host.joiner.remove_segment(name))
+
+    async def ensure_plugs(self, plugs: Sequence[PlugPlan]) -> None:
+        await self._do(lambda host: host.joiner.ensure_plugs(plugs))
+
+    async def remove_plugs(self, devices: Sequence[str]) -> None:
+        await self._do(lambda host: host.joiner.remove_plugs(devices))
+
+    async def impair(self, plans: Sequence[ImpairmentPlan]) -> None:
+        raise NotImplementedError
+
+    async def counters(self) -> Mapping[str, PortCounters]:
+        raise NotImplementedError
+
+    async def withdraw(self) -> None:
+        await self._do(lambda host: host.joiner.withdraw())
+
+    async def self_test(self) -> tuple[PathTest, ...]:
+        stage = await self._do(lambda _: selftest.Stage.open())
+        try:
+            return await selftest.run(self, stage, self._installation)
+        finally:
+            stage.close()
+
+    def watch(self) -> AsyncIterator[PortEvent]:
+        """Events from this call on, not only from the first that is awaited."""
+        return watcher.watch(watcher.subscribe(), self._installation, self._closed)
+
+    async def close(self) -> None:
+        """Let go of sockets and the thread. Everything in the kernel stays."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._worker.submit(self._release)  # behind the jobs that still run
+        self._worker.shutdown(wait=False)
+
+    async def _do(self, job: Callable[[_Host], T]) -> T:
+        """Run ``job`` in the worker thread.
+
+        :raises DeadlineExceeded: the kernel did not answer; the job may still take effect.
+        """
+        if self._closed.is_set():
+            raise Unavailable("the data plane is closed")
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_DEADLINE_S):
+                return await loop.run_in_executor(self._worker, lambda: job(self._open()))
+        except TimeoutError:
+            raise DeadlineExceeded(f"the host's networking did not answer in {_DEADLINE_S:g} s") from None
+
+    def _release(self) -> None:
+        if self._host is not None:
+            self._host.close()
+
+    def _open(self) -> _Host:
+        """The worker's own state, made in the worker: its socket belongs to the namespace of that thread."""
+        if self._host is None:
+            self._host = _Host(self._installation, self._make_joiner)
+        return self._host
+
+
+def _refuse_shared_ends(wires: Sequence[WirePlan]) -> None:
+    """:raises InvalidInput: a device is in two of the wires, or joined to itself."""
+    seen: set[str] = set()
+    for wire in wires:
+        if wire.a == wire.b or wire.a in seen or wire.b in seen:
+            raise InvalidInput(
+                f"the wire {wire.a} to {wire.b} uses a device that another end has", details={"device": wire.a}
+            )
+        seen |= {wire.a, wire.b}

@@ -1,0 +1,86 @@
+"""What is wrong with a link on purpose: delay, loss and their kin, each direction on its own."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from wireloom.model.base import Value
+
+__all__ = ["PARTS", "Impairment", "LinkImpairment"]
+
+#: Every part of an impairment that a kernel may or may not be able to make.
+PARTS: Final = ("delay", "jitter", "loss", "duplicate", "corrupt", "reorder", "rate", "limit")
+
+# As fine as kernels keep them, so that what is read back equals what was set.
+Percent = Annotated[float, Field(ge=0, le=100), AfterValidator(lambda value: round(value, 4))]
+Milliseconds = Annotated[float, Field(ge=0, le=600_000), AfterValidator(lambda value: round(value, 3))]
+
+
+class Impairment(Value):
+    """One direction of a link.
+
+    :ivar delay_ms: added to each frame; ``jitter_ms``: more or less of it, at random.
+    :ivar loss: percent of the frames that get lost; ``duplicate``, ``corrupt`` and ``reorder`` likewise. Frames that
+        are reordered go at once, ahead of those that wait: that needs a delay.
+    :ivar rate_kbit: kilobits per second, 0: as fast as the host can.
+    :ivar limit: frames that may wait; 0: the kernel's own choice.
+    """
+
+    delay_ms: Milliseconds = 0
+    jitter_ms: Milliseconds = 0
+    loss: Percent = 0
+    duplicate: Percent = 0
+    corrupt: Percent = 0
+    reorder: Percent = 0
+    rate_kbit: int = Field(default=0, ge=0, le=400_000_000)
+    limit: int = Field(default=0, ge=0, le=10_000_000)
+
+    @model_validator(mode="after")
+    def _delay_is_there(self) -> Self:
+        if not self.delay_ms and (self.jitter_ms or self.reorder):
+            raise ValueError("jitter and reordering need a delay")
+        if self.limit and not (self.parts - {"limit"}):
+            raise ValueError("a limit needs a delay or a rate, without which no frame waits")
+        return self
+
+    @property
+    def parts(self) -> frozenset[str]:
+        """Names of :data:`PARTS` that it asks for."""
+        values = {
+            "delay": self.delay_ms,
+            "jitter": self.jitter_ms,
+            "loss": self.loss,
+            "duplicate": self.duplicate,
+            "corrupt": self.corrupt,
+            "reorder": self.reorder,
+            "rate": self.rate_kbit,
+            "limit": self.limit,
+        }
+        return frozenset(name for name, value in values.items() if value)
+
+    def or_none(self) -> Impairment | None:
+        """Itself, or ``None`` when it impairs nothing."""
+        return self if self.parts else None
+
+
+class LinkImpairment(Value):
+    """Both directions of a link.
+
+    :ivar forward: of frames from the link's first end to its second (to the segment, where that is the second end);
+        ``backward``: the other way.
+    :ivar until: UNIX seconds from when on the link is whole again; ``None``: until somebody clears it.
+    """
+
+    forward: Impairment | None = None
+    backward: Impairment | None = None
+    until: float | None = None
+
+    def at(self, now: float) -> LinkImpairment:
+        """What holds at ``now``."""
+        return self if self.until is None or now < self.until else LinkImpairment()
+
+    def turned(self) -> LinkImpairment:
+        """The same, seen from the other end."""
+        return self.model_copy(update={"forward": self.backward, "backward": self.forward})
