@@ -144,6 +144,10 @@ class FakeClient:
         self._take("stop", lab, tuple(nodes))
         return self.outcome
 
+    async def restart(self, lab: str, nodes: Any = ()) -> OperationView:
+        self._take("restart", lab, tuple(nodes))
+        return self.outcome
+
     async def wipe(self, lab: str, nodes: Any) -> OperationView:
         self._take("wipe", lab, tuple(nodes))
         return self.outcome

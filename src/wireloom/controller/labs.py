@@ -253,8 +253,12 @@ class LabService:
 
     # ---------------------------------------------------------------- nodes, links, removal
 
-    async def act(self, lab: str, request: ActionRequest) -> OperationView:
-        """Start, stop, restart or wipe nodes. :raises NotFound: :raises Conflict: :raises InvalidInput:"""
+    async def act(self, lab: str, request: ActionRequest, *, told_as: str = "") -> OperationView:
+        """Start, stop, restart or wipe nodes.
+
+        :param told_as: verb of the operation, where this is how another one is done.
+        :raises NotFound: :raises Conflict: :raises InvalidInput:
+        """
         if request.verb == "wipe" and not request.nodes:
             raise InvalidInput("name the nodes to wipe", hint="a wipe deletes disks, so it is never for all at once")
         async with self._locks.hold(lab):
@@ -266,7 +270,7 @@ class LabService:
                 consent = before.lab.allow_privileged
                 nodes, _ = await self._inspected(nodes, topology, before.lab.id, names, consent)
             after = self._next(before, nodes)
-            operation = self._operation(after, request.verb, *self._goal(before, after, request, names))
+            operation = self._operation(after, told_as or request.verb, *self._goal(before, after, request, names))
             view = await self._apply(before, after, operation)
             self._journal.tell(f"lab.{request.verb}", f"{request.verb}: {', '.join(sorted(names))}", lab=lab)
             return view
@@ -275,13 +279,13 @@ class LabService:
         self, before: LabSnapshot, after: LabSnapshot, request: ActionRequest, names: frozenset[str]
     ) -> tuple[Goal, OperationTargets]:
         ids = frozenset(node.id for node in after.nodes if node.name in names)
-        slices = self._slices_of(before)
+        slices, named = self._slices_of(before), tuple(dict.fromkeys(request.nodes))
         if request.verb == "stop" or not any(node.power == "on" for node in after.nodes if node.id in ids):
-            return "stopped", OperationTargets(nodes=tuple(sorted(ids)))
+            return "stopped", OperationTargets(nodes=tuple(sorted(ids)), named=named)
         wires = _wires_at(slices, ids)
         anew = ids if request.verb in {"restart", "wipe"} else frozenset[str]()
         return "running", OperationTargets(
-            nodes=tuple(sorted(ids)), wires=wires, started=self._start_times(before.lab.id, anew)
+            nodes=tuple(sorted(ids)), wires=wires, started=self._start_times(before.lab.id, anew), named=named
         )
 
     async def link(self, lab: str, request: LinkRequest) -> OperationView:
