@@ -115,7 +115,8 @@ class Agent:
             wake=self._wake,
             tell=self._tell,
         )
-        self.world = World(self.providers, self._on_runtime, self.actions.is_busy, self._wake)
+        self.gone: list[str] = []
+        self.world = World(self.providers, self._on_runtime, self.actions.is_busy, self._wake, gone=self.gone.append)
         self.configs = NodeConfigs(
             channels=channels, folders=self.folders, runtime=self.world.runtimes.get, tell=self._tell
         )
