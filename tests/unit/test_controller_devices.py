@@ -81,7 +81,7 @@ async def test_an_override_counts_for_the_next_plan(rig: Rig) -> None:
     request = DeployRequest(topology=LAB)
     assert not (await rig.controller.labs.plan(request)).problems
     await add(rig, "hardware: {memory: {default: 512MB, minimum: 400MB}}", kind="override", source="box.yaml")
-    with pytest.raises(InvalidInput, match="300 MiB of memory are too little"):
+    with pytest.raises(InvalidInput, match="300 MiB of memory is too little"):
         await rig.controller.labs.plan(request)
 
 
@@ -89,7 +89,7 @@ async def test_an_override_that_a_lab_could_not_live_with_is_refused(rig: Rig) -
     await add(rig)
     await rig.deploy(LAB)
     demanding = "hardware: {memory: {default: 1GiB, minimum: 512MB}}"
-    with pytest.raises(Conflict, match=r"lab lab could not go on: .*300 MiB of memory are too little"):
+    with pytest.raises(Conflict, match=r"lab lab could not go on: .*300 MiB of memory is too little"):
         await add(rig, demanding, kind="override", source="box.yaml")
     assert rig.controller.devices.details("box").override == ""
     await rig.ended(await rig.controller.labs.act("lab", ActionRequest(verb="stop")))
