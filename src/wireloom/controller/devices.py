@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 class DeviceService:
-    """Use cases on devices. A change holds for topologies from then on; nodes that run are not touched by it.
+    """Use cases on devices. A change holds for what is deployed or made anew from then on; other nodes are not touched.
 
     :param folder: where the user's own files are; ``None``: this controller keeps none.
     """
@@ -60,6 +60,7 @@ class DeviceService:
         if spec is None:
             names = ", ".join(item.name for item in topology.nodes)
             raise NotFound(f"lab {lab} has no node {node}", hint=f"its nodes: {names}")
+        devices = self._topologies.devices
         place = next((item for item in picture.nodes.values() if item.intent.name == node), None)
         return NodeProfile(
             node=spec.name,
@@ -68,7 +69,7 @@ class DeviceService:
             image=spec.image,
             host=place.host if place else "",
             values=node_values(spec),
-            purposes=purposes(self._topologies.devices.get(spec.device).on(spec.provider)),
+            purposes=purposes(devices.get(spec.device).on(spec.provider), devices.rule(spec.provider)),
             needs=spec.needs,
             ports=tuple(PortView.model_validate(port.model_dump()) for port in (place.intent.ports if place else ())),
         )
