@@ -59,7 +59,7 @@ def keeping_definitions(
     result = {}
     for host, document in rendered.items():
         nodes = tuple(_kept(known[node.id], node) if node.id in known else node for node in document.nodes)
-        used = {node.cli for node in nodes if node.cli}
+        used = sorted({node.cli for node in nodes if node.cli})
         kept = {node.cli for node in nodes if node.id in known}
         result[host] = document.model_copy(
             update={
