@@ -238,6 +238,11 @@ def test_inspect_of_a_node_shows_what_it_waits_for_and_what_its_post_boot_comman
     assert document["status"]["message"] == "waits for 'login:' in its log"
 
 
+def test_inspect_of_a_node_names_what_it_has_not_taken_over_from_its_device_yet(client: FakeClient) -> None:
+    client.pending = ("memory: 256 → 512",)
+    assert "`wireloom deploy` changes it: memory: 256 → 512" in wireloom("inspect", "demo", "r1").stderr
+
+
 def test_exec_exits_with_1_when_the_node_cannot_be_reached(client: FakeClient) -> None:
     client.error = Unavailable("no channel", hint="is it running?")
     assert wireloom("exec", "demo", "r1", "--", "true").exit_code == 1

@@ -109,12 +109,15 @@ async def test_a_plan_says_which_nodes_a_changed_device_makes_anew_and_deploying
     reason = "memory: 256 → 512, as its device definition changed; this takes a new runtime"
     assert await changes(rig) == [("a", "recreate", (reason,))]
     assert (memory(rig), rig.hosts["h1"].starts) == (256, 2)
+    assert (await rig.controller.devices.node_profile("lab", "a")).pending == (reason,)
+    assert (await rig.controller.devices.node_profile("lab", "b")).pending == ()
 
     operation = await rig.deploy(PLAIN)
     assert (operation.state, operation.generation) == (OperationState.DONE, 2)
     assert (memory(rig), rig.hosts["h1"].starts) == (512, 3)
     assert rig.controller.lab("lab").revision == 1
     assert await changes(rig) == []
+    assert (await rig.controller.devices.node_profile("lab", "a")).pending == ()
     assert (await rig.deploy(PLAIN)).generation == 2
 
     await rig.controller.devices.remove("box", "override")

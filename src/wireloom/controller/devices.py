@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from wireloom.controller.board import Board
+from wireloom.controller.picture import LabPicture
 from wireloom.controller.topologies import Topologies
 from wireloom.devices.describe import device_details, device_view, node_values, purposes
 from wireloom.devices.folder import Change, DeviceFolder
@@ -62,6 +63,7 @@ class DeviceService:
             raise NotFound(f"lab {lab} has no node {node}", hint=f"its nodes: {names}")
         devices = self._topologies.devices
         place = next((item for item in picture.nodes.values() if item.intent.name == node), None)
+        pending = await asyncio.to_thread(self._pending, picture)
         return NodeProfile(
             node=spec.name,
             device=spec.device,
@@ -72,7 +74,14 @@ class DeviceService:
             purposes=purposes(devices.get(spec.device).on(spec.provider), devices.rule(spec.provider)),
             needs=spec.needs,
             ports=tuple(PortView.model_validate(port.model_dump()) for port in (place.intent.ports if place else ())),
+            pending=pending.get(node, ()),
         )
+
+    def _pending(self, picture: LabPicture) -> dict[str, tuple[str, ...]]:
+        """By node, what deploying the lab again would change."""
+        lab = picture.snapshot
+        changes = self._topologies.describe(lab, lab, {}, tuple(picture.slices.values()))
+        return {change.name: change.reasons for change in changes if change.kind == "node"}
 
     async def add(self, request: DeviceFileRequest) -> DeviceFileView:
         """Store a file, or check it.

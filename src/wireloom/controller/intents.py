@@ -59,14 +59,10 @@ def keeping_definitions(
     result = {}
     for host, document in rendered.items():
         nodes = tuple(_kept(known[node.id], node) if node.id in known else node for node in document.nodes)
-        used = sorted({node.cli for node in nodes if node.cli})
-        kept = {node.cli for node in nodes if node.id in known}
-        result[host] = document.model_copy(
-            update={
-                "nodes": nodes,
-                "clis": {name: clis[name] if name in kept and name in clis else document.clis[name] for name in used},
-            }
-        )
+        kept = {node.cli: clis[node.cli] for node in nodes if node.id in known and node.cli in clis}
+        used = {node.cli for node in nodes}
+        merged = {name: cli for name, cli in (document.clis | kept).items() if name in used}
+        result[host] = document.model_copy(update={"nodes": nodes, "clis": merged})
     return result
 
 
