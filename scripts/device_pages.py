@@ -14,7 +14,7 @@ from wireloom.devices import DeviceCatalogue
 from wireloom.devices.cli_schema import CliFile
 from wireloom.devices.describe import purposes
 from wireloom.devices.schema import DeviceFile
-from wireloom.model.device import Device, Hardware, Range
+from wireloom.model.device import Device, Hardware, ProviderRule, Range
 from wireloom.planning.topology.schema import tidy
 
 __all__ = ["catalogue_page", "cli_schema_text", "device_schema_text", "devices_page"]
@@ -122,8 +122,10 @@ def cli_schema_text() -> str:
 
 def catalogue_page() -> str:
     """A table with one row for each built-in device, then a section for each."""
-    devices = sorted(DeviceCatalogue.load(), key=lambda device: (device.vendor.casefold(), device.name))
-    return "".join((CATALOGUE_INTRODUCTION, *_overview(devices), *(_device(device) for device in devices)))
+    catalogue = DeviceCatalogue.load()
+    devices = sorted(catalogue, key=lambda device: (device.vendor.casefold(), device.name))
+    sections_of_devices = (_device(device, catalogue.rule(device.default_provider)) for device in devices)
+    return "".join((CATALOGUE_INTRODUCTION, *_overview(devices), *sections_of_devices))
 
 
 def _schema(model: type[DeviceFile] | type[CliFile]) -> dict[str, Any]:
@@ -172,7 +174,8 @@ def _login(device: Device) -> str:
     )
 
 
-def _device(device: Device) -> str:
+def _device(device: Device, rule: ProviderRule) -> str:
+    """:param rule: of its default provider."""
     lines = [f"\n## {device.name}: {device.title}\n\n"]
     if device.aliases:
         lines.append(f"Also called {', '.join(f'`{alias}`' for alias in device.aliases)}. ")
@@ -188,7 +191,8 @@ def _device(device: Device) -> str:
     for name in _own_providers(device):
         lines.append(_provider(device, name))
     lines.append("\n| purpose | how |\n| --- | --- |\n")
-    lines += [f"| {purpose} | {cell(how)} |\n" for purpose, how in purposes(device.on(device.default_provider)).items()]
+    ways = purposes(device.on(device.default_provider), rule)
+    lines += [f"| {purpose} | {cell(how)} |\n" for purpose, how in ways.items()]
     if device.notes:
         lines.append(f"\n{device.notes.strip()}\n")
     if device.sources:

@@ -158,7 +158,7 @@ async def test_choices_are_made_and_said(api: Api, routers: Routers, tmp_path: P
     assert (await cli(api, "configs", "upload", "pair", "a", "-", given="hostname in\n")).exit_code == 0
     assert "restore pair a: done" in (await cli(api, "configs", "restore", "pair", "a", "2")).stdout
     assert routers.loaded == [("a", "hostname new\n")]
-    assert "wipe pair: done" in (await cli(api, "configs", "restore", "pair", "a", "1", "--reboot", "-y")).stdout
+    assert "restore pair a: done" in (await cli(api, "configs", "restore", "pair", "a", "1", "--reboot", "-y")).stdout
     assert "taken over from a as" in (await cli(api, "configs", "map", "pair", "b", "a", "--activate")).stdout
     refused = await cli(api, "configs", "delete", "pair", "a", "2", "77", "-y")
     assert (refused.exit_code, "no revision 77; nothing is deleted" in refused.stderr) == (1, True)

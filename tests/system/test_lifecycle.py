@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.views import DeployRequest
 from wireloom.testing.installation import Installation, installed, own_folder, run, until
 
@@ -111,6 +112,28 @@ async def test_a_kill_at_rest_touches_nothing(host: Installation, killed: str) -
     async with host.client() as client:
         await client.stop("lab", ["b"])
     await host.reach(lambda view: any(node.state == "stopped" for node in view.nodes), "a verb works afterwards")
+
+
+async def test_an_override_waits_for_the_next_deploy_also_over_a_restart_of_the_controller(host: Installation) -> None:
+    lab = "name: lab\ndefaults: {device: linux, provider: docker}\nnodes: {a: {memory: 200}, b: }\n"
+    await host.deploy(lab)
+    await host.wired()
+    before = host.runtimes()
+    override = DeviceFileRequest(text="hardware: {memory: {default: 300}}", kind="override", source="linux.yaml")
+    async with host.client() as client:
+        await client.add_device_file(override)
+    await host.replace("controller")
+    await asyncio.sleep(1)
+    await host.answering()
+    await host.wired()
+    assert host.runtimes() == before
+    async with host.client() as client:
+        plan = await client.plan(DeployRequest(topology=lab))
+    assert [(change.name, change.action) for change in plan.changes] == [("b", "recreate")]
+    await host.deploy(lab)
+    await host.wired()
+    after = host.runtimes()
+    assert (after["a"] == before["a"], after["b"] == before["b"]) == (True, False)
 
 
 @pytest.mark.parametrize("killed", KILLED)

@@ -115,25 +115,12 @@ class Agent:
             wake=self._wake,
             tell=self._tell,
         )
-        self.world = World(self.providers, self._on_runtime, self.actions.is_busy, self._wake)
+        self.gone: list[str] = []
+        self.world = World(self.providers, self._on_runtime, self.actions.is_busy, self._wake, gone=self.gone.append)
         self.configs = NodeConfigs(
             channels=channels, folders=self.folders, runtime=self.world.runtimes.get, tell=self._tell
         )
-        ports = PortsHook(self.network, "wlbtest")
-        self.runner = Runner(
-            providers=self.providers,
-            folders=self.folders,
-            hooks=(
-                ImageHook(),
-                self.configs.hook,
-                Day0Hook("ssh-ed25519 AAAA"),
-                ports,
-                WiringHook(self.network),
-            ),
-            ports=ports,
-            host_boot=host.boot,
-            progress=self.actions.note_step,
-        )
+        self.runner = self._make_runner()
         self.actions.bind(self.runner, self.world)
         self.reporter = Reporter("h1", self.reports)
         self.reconciler = Reconciler(
@@ -156,6 +143,23 @@ class Agent:
             runner=self.runner,
             intended=self.reconciler.slices.keys,
             is_busy=self.actions.is_busy,
+        )
+
+    def _make_runner(self) -> Runner:
+        ports = PortsHook(self.network, "wlbtest")
+        return Runner(
+            providers=self.providers,
+            folders=self.folders,
+            hooks=(
+                ImageHook(),
+                self.configs.hook,
+                Day0Hook("ssh-ed25519 AAAA"),
+                ports,
+                WiringHook(self.network),
+            ),
+            ports=ports,
+            host_boot=self.host.boot,
+            progress=self.actions.note_step,
         )
 
     def _tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:

@@ -80,6 +80,7 @@ class FakeClient:
         self.plan_view = PlanView(lab="demo")
         self.exec_view = ExecView(exit_code=0, stdout="out\n", stderr="err\n", channel="exec")
         self.boot_records: list[BootRecord] = []
+        self.pending: tuple[str, ...] = ()
         self.outcome = operation("deploy", "running")
         self.orphans: list[Orphan] = []
         self.error: Exception | None = None
@@ -144,6 +145,10 @@ class FakeClient:
         self._take("stop", lab, tuple(nodes))
         return self.outcome
 
+    async def restart(self, lab: str, nodes: Any = ()) -> OperationView:
+        self._take("restart", lab, tuple(nodes))
+        return self.outcome
+
     async def wipe(self, lab: str, nodes: Any) -> OperationView:
         self._take("wipe", lab, tuple(nodes))
         return self.outcome
@@ -158,7 +163,7 @@ class FakeClient:
 
     async def node_profile(self, lab: str, node: str) -> NodeProfile:
         self._take("node_profile", lab, node)
-        return NodeProfile(node=node, device="linux", provider="docker", image="i")
+        return NodeProfile(node=node, device="linux", provider="docker", image="i", pending=self.pending)
 
     async def post_boot(self, lab: str, node: str) -> list[BootRecord]:
         self._take("post_boot", lab, node)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from agent_rig import Agent, Host, make_lab, make_node, settled
 
-from wireloom.agent import post_boot
+from wireloom.agent import boot_work
 from wireloom.agent.network import HostNetwork
 from wireloom.dataplane.simulated import SimulatedDataPlane
 from wireloom.errors import DataPlaneFailed
@@ -29,7 +29,7 @@ def host(tmp_path: Path) -> Host:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(post_boot, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(boot_work, "_PAUSE_S", 0.01)
 
 
 async def test_a_wire_that_the_kernel_refuses_fails_alone(host: Host) -> None:

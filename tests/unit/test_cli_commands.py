@@ -109,6 +109,19 @@ def test_deploy_fails_per_node_with_hints(client: FakeClient, topology: str) -> 
     assert "error: r1: no image\nhint: build it" in result.stderr
 
 
+@pytest.mark.parametrize(("goal", "code"), [("running", 0), ("configured", 1)])
+def test_deploy_tells_of_a_command_after_boot_that_failed(
+    client: FakeClient, topology: str, goal: str, code: int
+) -> None:
+    error = {"code": "guest-failed", "message": "post-boot command failed with exit code 1: ip link", "hint": "denied"}
+    client.view = LAB.model_copy(update={"nodes": (NODE.model_copy(update={"error": error}),)})
+    result = wireloom("deploy", topology, "--wait", goal)
+    assert result.exit_code == code
+    told = f"error: r1: {error['message']}\nhint: denied\nmore: `wireloom inspect demo r1`\n"
+    assert (result.stderr, result.stderr.count("error:")) == (told, 1)
+    assert result.stdout == ("" if code else "lab demo: 1 nodes, 1 ready, 1 with an error\n")
+
+
 def test_mistakes_in_a_topology_are_shown_in_its_source(client: FakeClient, topology: str) -> None:
     found = {"file": topology, "line": 3, "column": 3, "message": "odd", "suggestion": "even"}
     client.error = TopologyInvalid("1 mistake", details={"diagnostics": [found]})
@@ -156,6 +169,23 @@ def test_stop_names_nodes_or_takes_all(client: FakeClient) -> None:
     assert wireloom("stop", "demo", "r1").exit_code == 0
     assert wireloom("stop", "demo", "--no-wait").exit_code == 0
     assert [asked for asked in client.asked if asked[0] == "stop"] == [("stop", "demo", ("r1",)), ("stop", "demo", ())]
+
+
+def test_an_operation_ends_with_its_verb_and_the_nodes_that_it_was_given_for(client: FakeClient) -> None:
+    client.outcome = operation("restart", "running", nodes=["r1", "r2"])
+    assert wireloom("restart", "demo", "r1", "r2").stdout == "restart demo r1, r2: done\n"
+    assert wireloom("restart", "demo", "r1", "r2", "--no-wait").stderr == "restart demo r1, r2: taken as operation op\n"
+    client.outcome = operation("restart", "running")
+    assert wireloom("restart", "demo").stdout == "restart demo: done\n"
+
+
+def test_failures_of_other_nodes_are_none_of_an_operation(client: FakeClient) -> None:
+    broken = NODE.model_copy(update={"name": "r2", "state": "failed"})
+    client.view = LAB.model_copy(update={"nodes": (NODE, broken)})
+    client.outcome = operation("restart", "running", nodes=["r1"])
+    assert wireloom("restart", "demo", "r1").exit_code == 0
+    client.outcome = operation("restart", "running", nodes=["r2"])
+    assert wireloom("restart", "demo", "r2").exit_code == 1
 
 
 def test_wipe_needs_a_node(client: FakeClient) -> None:
@@ -208,6 +238,11 @@ def test_inspect_of_a_node_shows_what_it_waits_for_and_what_its_post_boot_comman
     assert document["status"]["message"] == "waits for 'login:' in its log"
 
 
+def test_inspect_of_a_node_names_what_it_has_not_taken_over_from_its_device_yet(client: FakeClient) -> None:
+    client.pending = ("memory: 256 → 512",)
+    assert "`wireloom deploy` changes it: memory: 256 → 512" in wireloom("inspect", "demo", "r1").stderr
+
+
 def test_exec_exits_with_1_when_the_node_cannot_be_reached(client: FakeClient) -> None:
     client.error = Unavailable("no channel", hint="is it running?")
     assert wireloom("exec", "demo", "r1", "--", "true").exit_code == 1
@@ -225,11 +260,11 @@ def test_logs_of_earlier_boots_are_asked_for(client: FakeClient, options: tuple[
     assert client.asked == [("log", "demo", "r1", False, boot)]
 
 
-def test_logs_say_of_which_boots_they_are(client: FakeClient) -> None:
+def test_logs_count_boots_as_the_option_takes_them(client: FakeClient) -> None:
     lines = wireloom("logs", "demo", "r1", "--list").stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == ["0", "-1"]
     assert [line.split()[-1] for line in lines[1:]] == ["1m30s", "2h00m"]
-    assert [boot["number"] for boot in json.loads(wireloom("logs", "demo", "r1", "--json").stdout)] == [0, 1]
+    assert [boot["number"] for boot in json.loads(wireloom("logs", "demo", "r1", "--json").stdout)] == [0, -1]
 
 
 def test_events_show_history(client: FakeClient) -> None:

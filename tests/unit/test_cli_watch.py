@@ -180,10 +180,10 @@ def test_the_stopwatch_of_a_node_stops_when_it_is_ready_and_runs_on_when_it_star
     assert [stopwatch.seconds(view) for view in way] == [1.0, 2.0, 2.0, 6.0]
 
 
-def lines_of(*labs: LabView) -> list[str]:
+def lines_of(*labs: LabView, **changes: Any) -> list[str]:
     written: list[str] = []
     log = StepLog(written.append, now=lambda: 0.0)
-    watch = Watch(operation())
+    watch = Watch(operation(**changes))
     for view in labs:
         watch.lab = view
         log.take(watch)
@@ -193,6 +193,11 @@ def lines_of(*labs: LabView) -> list[str]:
 def test_without_a_terminal_each_step_is_one_line() -> None:
     create = lab(node(step=NodeStep.CREATE, ready="no", state="creating"), node("r2"))
     assert lines_of(create, create, lab(node(), node("r2"))) == ["r1: create", "r1: ready"]
+
+
+def test_lines_are_of_the_nodes_that_the_operation_was_given_for() -> None:
+    create = lab(node(step=NodeStep.CREATE, ready="no"), node("r2", step=NodeStep.BOOT, ready="no"))
+    assert lines_of(create, lab(node(), node("r2")), nodes=["r2"]) == ["r2: boot", "r2: ready"]
 
 
 @pytest.mark.parametrize(

@@ -338,7 +338,7 @@ async def test_a_restore_with_reboot_makes_the_node_anew_with_the_revision(rig: 
     routers.running["a"] = SECOND
     incarnation = intent(routers, "a").incarnation
     operation = await restore(rig, "a", "1", reboot=True)
-    assert (operation.verb, operation.state) == ("wipe", OperationState.DONE)
+    assert (operation.verb, operation.subject, operation.state) == ("restore", "pair a", OperationState.DONE)
     assert intent(routers, "a").incarnation == incarnation + 1
     assert stored(routers, "a") == StoredConfig(revision=1, sha256=digest(FIRST), text=FIRST)
     assert await numbers(rig, "a") == [2, 1]

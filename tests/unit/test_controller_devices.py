@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from controller_rig import Rig, make_rig
+from controller_rig import Rig, make_rig, until
 
 from wireloom.errors import Conflict, ImageMissing, InvalidInput, NotFound, Unsupported
 from wireloom.fabric.documents import ImagesAnswer, ImagesQuestion
 from wireloom.fabric.methods import IMAGES
 from wireloom.model.device_views import DeviceFileRequest
-from wireloom.model.views import ActionRequest, DeployRequest, OperationState
+from wireloom.model.views import ActionRequest, DeployRequest, LinkRequest, OperationState
 
 BOX = """
 name: box
@@ -81,15 +81,89 @@ async def test_an_override_counts_for_the_next_plan(rig: Rig) -> None:
     request = DeployRequest(topology=LAB)
     assert not (await rig.controller.labs.plan(request)).problems
     await add(rig, "hardware: {memory: {default: 512MB, minimum: 400MB}}", kind="override", source="box.yaml")
-    with pytest.raises(InvalidInput, match="300 MiB of memory are too little"):
+    with pytest.raises(InvalidInput, match="300 MiB of memory is too little"):
         await rig.controller.labs.plan(request)
+
+
+LARGER = "hardware: {memory: {default: 512MB}}"
+PLAIN = "name: lab\nnodes:\n  a: {device: box, provider: simulated}\n  b: {device: linux, provider: simulated}\n"
+
+
+async def override(rig: Rig, text: str = LARGER) -> None:
+    await add(rig, text, kind="override", source="box.yaml")
+
+
+async def changes(rig: Rig, topology: str = PLAIN) -> list[tuple[str, str, tuple[str, ...]]]:
+    found = (await rig.controller.labs.plan(DeployRequest(topology=topology))).changes
+    return [(change.name, change.action, change.reasons) for change in found]
+
+
+def memory(rig: Rig) -> int:
+    return next(iter(rig.hosts["h1"].slices.values())).nodes[0].memory_mb
+
+
+async def test_a_plan_says_which_nodes_a_changed_device_makes_anew_and_deploying_does_it(rig: Rig) -> None:
+    await add(rig)
+    await rig.deploy(PLAIN)
+    await override(rig)
+    reason = "memory: 256 → 512, as its device definition changed; this takes a new runtime"
+    assert await changes(rig) == [("a", "recreate", (reason,))]
+    assert (memory(rig), rig.hosts["h1"].starts) == (256, 2)
+    assert (await rig.controller.devices.node_profile("lab", "a")).pending == (reason,)
+    assert (await rig.controller.devices.node_profile("lab", "b")).pending == ()
+
+    operation = await rig.deploy(PLAIN)
+    assert (operation.state, operation.generation) == (OperationState.DONE, 2)
+    assert (memory(rig), rig.hosts["h1"].starts) == (512, 3)
+    assert rig.controller.lab("lab").revision == 1
+    assert await changes(rig) == []
+    assert (await rig.controller.devices.node_profile("lab", "a")).pending == ()
+    assert (await rig.deploy(PLAIN)).generation == 2
+
+    await rig.controller.devices.remove("box", "override")
+    assert [change[:2] for change in await changes(rig)] == [("a", "recreate")]
+
+
+async def test_a_change_that_needs_no_new_runtime_is_planned_and_deployed_too(rig: Rig) -> None:
+    await add(rig)
+    await rig.deploy(PLAIN)
+    await override(rig, "stop-grace: 9")
+    reason = "grace time of the device: 5 → 9, as its device definition changed"
+    assert await changes(rig) == [("a", "change", (reason,))]
+    assert (await rig.deploy(PLAIN)).generation == 2
+    assert (rig.hosts["h1"].starts, await changes(rig)) == (2, [])
+
+
+async def test_verbs_leave_nodes_as_they_were_deployed_until_they_are_made_anew(rig: Rig) -> None:
+    await add(rig)
+    await rig.deploy(PLAIN)
+    await override(rig)
+    labs = rig.controller.labs
+    await rig.ended(await labs.link("lab", LinkRequest(verb="add", a="a:eth1", b="b:eth1")))
+    await rig.ended(await labs.act("lab", ActionRequest(verb="stop", nodes=("b",))))
+    await rig.ended(await labs.act("lab", ActionRequest(verb="start", nodes=("b",))))
+    await rig.ended(await labs.act("lab", ActionRequest(verb="restart", nodes=("a",))))
+    assert (memory(rig), rig.hosts["h1"].starts) == (256, 4)
+    await rig.ended(await labs.act("lab", ActionRequest(verb="wipe", nodes=("a",))))
+    assert (memory(rig), rig.hosts["h1"].starts) == (512, 5)
+
+
+async def test_a_restarted_controller_leaves_nodes_as_they_were_deployed(rig: Rig) -> None:
+    await add(rig)
+    await rig.deploy(PLAIN)
+    await override(rig)
+    await rig.restart()
+    await until(lambda: rig.controller.lab("lab").converged)
+    await rig.ended(await rig.controller.labs.act("lab", ActionRequest(verb="restart", nodes=("b",))))
+    assert (memory(rig), rig.hosts["h1"].starts) == (256, 3)
+    assert [change[:2] for change in await changes(rig)] == [("a", "recreate")]
 
 
 async def test_an_override_that_a_lab_could_not_live_with_is_refused(rig: Rig) -> None:
     await add(rig)
     await rig.deploy(LAB)
     demanding = "hardware: {memory: {default: 1GiB, minimum: 512MB}}"
-    with pytest.raises(Conflict, match=r"lab lab could not go on: .*300 MiB of memory are too little"):
+    with pytest.raises(Conflict, match=r"lab lab could not go on: .*300 MiB of memory is too little"):
         await add(rig, demanding, kind="override", source="box.yaml")
     assert rig.controller.devices.details("box").override == ""
     await rig.ended(await rig.controller.labs.act("lab", ActionRequest(verb="stop")))

@@ -272,6 +272,17 @@ async def test_the_last_resort_loads_the_configuration_once_before_post_boot_com
         assert guest.done[3:] == [("configure", b"hostname a\n"), ("after", b"")]
 
 
+async def test_a_runtime_made_anew_gets_its_configuration_again(host: Host) -> None:
+    guest, node = Guest(host), make_node("a", **TYPED)
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", make_lab(node))
+        await until(lambda: len(guest.done) == 2)
+        larger = node.model_copy(update={"memory_mb": 512})
+        agent.reconciler.set_slice("lab-1", make_lab(larger, generation=2))
+        await until(lambda: len(guest.done) == 4)
+    assert guest.done[2:] == [("configure", b"hostname a\n"), ("after", b"")]
+
+
 async def test_a_node_is_ready_when_its_configuration_is_loaded(host: Host) -> None:
     guest, gate = Guest(host), asyncio.Event()
     guest.gate = gate
@@ -290,11 +301,10 @@ async def test_a_node_is_ready_when_its_configuration_is_loaded(host: Host) -> N
 async def test_a_refused_configuration_is_tried_again_and_then_said_loudly(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("wireloom.agent.config_load._PAUSE_S", 0.0)
+    monkeypatch.setattr("wireloom.agent.boot_work._LONGEST_PAUSE_S", 0.01)
     guest = Guest(host)
     guest.codes = [1, 1, 1]
     async with Agent(host).alive() as agent:
-        agent.actions._config_load._pause_s = 0
         agent.reconciler.set_slice("lab-1", make_lab(make_node("a", **TYPED)))
         status = await agent.until(lambda status: status.nodes[0].error is not None)
     error = status.nodes[0].error

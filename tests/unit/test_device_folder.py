@@ -9,6 +9,7 @@ import pytest
 from wireloom.devices import DeviceCatalogue, DeviceFolder
 from wireloom.devices.describe import device_details, purposes
 from wireloom.errors import Conflict, InvalidInput, NotFound
+from wireloom.model.device import Day0, Probe, ProviderSupport, Readiness, Step
 from wireloom.model.diagnostic import Diagnostic
 
 BOX = """
@@ -221,9 +222,48 @@ def test_every_value_says_where_it_comes_from(tmp_path: Path, boxed: DeviceFolde
     assert (details.device.origin, details.device.overridden, details.cli) == ("own", True, "talk")
 
 
+def said(device: str, provider: str) -> dict[str, str]:
+    catalogue = DeviceCatalogue.load()
+    return purposes(catalogue.get(device).on(provider), catalogue.rule(provider))
+
+
 def test_purposes_are_said_with_their_chains() -> None:
-    found = purposes(DeviceCatalogue.load().get("frr").on("docker"))
-    assert {"console", "ready", "startup configuration", "commands"} <= set(found)
+    assert {"console", "ready", "startup configuration", "commands"} <= set(said("frr", "docker"))
+
+
+def test_only_the_ways_that_a_provider_has_are_said() -> None:
+    container, machine = said("frr", "docker"), said("frr", "libvirt")
+    assert container["commands"].startswith("exec")
+    for how in machine.values():
+        assert "exec" not in how
+        assert "file" not in how
+    assert machine["console"] == "serial line 0"
+
+
+def test_the_time_of_an_emulated_guest_is_said_where_there_are_any() -> None:
+    assert "emulated" not in said("frr", "docker")["ready"]
+    ready = DeviceCatalogue.load().get("frr").on("libvirt").ready
+    assert ready is not None
+    slow = f"within {ready.timeout_s:g} s ({ready.timeout_s * ready.slow_factor:g} s where it is emulated)"
+    assert said("frr", "libvirt")["ready"].endswith(slow)
+
+
+def test_no_time_is_said_for_an_emulation_that_cannot_be() -> None:
+    ready = Readiness(probes=(Probe(kind="exec"), Probe(kind="log")), timeout_s=100)
+    rule = DeviceCatalogue.load().rule("libvirt")
+    support = ProviderSupport(image="i", ready=ready, needs=("nested",))
+    assert purposes(support, rule) == {"ready": "log, within 100 s"}
+    nothing = ProviderSupport(image="i", ready=Readiness(probes=(Probe(kind="exec"),)))
+    assert purposes(nothing, rule) == {}
+
+
+def test_a_configuration_is_typed_only_where_there_is_a_way_to_type_it() -> None:
+    rule = DeviceCatalogue.load().rule("libvirt")
+    day0 = (Day0(method="file", path="/a"), Day0(method="serial"))
+    silent = ProviderSupport(image="i", day0=day0, load=(Step(channel="exec"),))
+    assert purposes(silent, rule) == {}
+    typed = ProviderSupport(image="i", day0=day0, load=(Step(channel="exec"), Step(channel="serial")))
+    assert purposes(typed, rule) == {"startup configuration": "serial", "loading": "serial"}
 
 
 def test_a_catalogue_for_some_words_knows_these_devices_as_the_whole_one_does(folder: DeviceFolder) -> None:

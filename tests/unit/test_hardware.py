@@ -101,10 +101,10 @@ def test_settings_that_are_turned_off_need_not_fit_and_others_do(catalogue: Devi
 @pytest.mark.parametrize(
     ("text", "message", "suggestion"),
     [
-        ("{cpu: 1}", "1 cores are too few for box on libvirt", "give it at least 2"),
+        ("{cpu: 1}", "1 core is too few for box on libvirt", "give it at least 2"),
         ("{cpu: 5}", "5 cores are too many for box on libvirt", "give it at most 4"),
-        ("{memory: 512}", "512 MiB of memory are too little for box on libvirt", "give it at least 1024MB"),
-        ("{disk: 4}", "4 GiB of disk are too little for box on libvirt", "give it at least 8"),
+        ("{memory: 512}", "512 MiB of memory is too little for box on libvirt", "give it at least 1024MB"),
+        ("{disk: 4}", "4 GiB of disk is too little for box on libvirt", "give it at least 8"),
     ],
 )
 def test_a_size_that_does_not_do_is_refused_with_the_one_that_does(

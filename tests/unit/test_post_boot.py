@@ -23,7 +23,7 @@ Reply = Callable[[str], ExecResult]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("wireloom.agent.post_boot._LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr("wireloom.agent.boot_work._LONGEST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

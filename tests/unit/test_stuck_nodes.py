@@ -37,7 +37,7 @@ SERIAL = Readiness(probes=(Probe(kind="serial"),), timeout_s=5, interval_s=0.05)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("wireloom.planning.failures._LONGEST_WAIT_S", 0.01)
     monkeypatch.setattr("wireloom.agent.ready_probes._QUIET_S", 0.05)
-    monkeypatch.setattr("wireloom.agent.config_load._PAUSE_S", 0.01)
+    monkeypatch.setattr("wireloom.agent.boot_work._LONGEST_PAUSE_S", 0.01)
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from dataclasses import replace
 import pytest
 
 from wireloom.devices import DeviceCatalogue
+from wireloom.model.slice import Slice
 from wireloom.model.topology import Topology
 from wireloom.model.views import ChangeView
 from wireloom.planning.changes import describe_changes
-from wireloom.planning.expand import Expansion, NodeCounters
+from wireloom.planning.expand import Expansion, NodeCounters, expand
 from wireloom.planning.topology import parse_topology
 
 CATALOGUE = DeviceCatalogue.load()
@@ -128,11 +129,62 @@ def test_a_link_on_a_spare_port_leaves_the_machine_alone_and_one_beyond_does_not
     assert beyond[0].reasons == ("ports: it has 3 and needs 6; this takes a new runtime",)
 
 
-def test_counters_from_before_tell_that_ports_have_grown() -> None:
-    old, new = parse(LAB), parse(LAB + "- [a:eth2, v:eth4]\n")
-    known = knowledge(old, new, ports=6)
-    found = list(describe_changes(old, new, known, old_counters={"v": NodeCounters(ports=3)}))
-    assert lines(found)[0] == ("node", "v", "recreate")
+def as_deployed(**changes: object) -> list[Slice]:
+    """What the host has of the lab, from a time when node ``a`` was defined otherwise."""
+    slices = expand(parse(LAB), knowledge(parse(LAB))).values()
+    return [
+        document.model_copy(
+            update={
+                "nodes": tuple(node.model_copy(update=changes) if node.name == "a" else node for node in document.nodes)
+            }
+        )
+        for document in slices
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "action", "reason"),
+    [
+        (
+            {"memory_mb": 128},
+            "recreate",
+            "memory: 128 → 256, as its device definition changed; this takes a new runtime",
+        ),
+        ({"stop_grace_s": 60.0}, "change", "grace time of the device: 60 → 5, as its device definition changed"),
+        ({"cli": ""}, "change", "command line of the device:  → frr, as its device definition changed"),
+    ],
+)
+def test_a_device_that_changed_since_the_lab_was_deployed_is_the_reason(
+    changes: dict[str, object], action: str, reason: str
+) -> None:
+    lab = parse(LAB)
+    found = list(describe_changes(lab, lab, knowledge(lab), deployed=as_deployed(**changes)))
+    assert [(change.name, change.action, change.reasons) for change in found] == [("a", action, (reason,))]
+
+
+def test_what_the_topology_changes_is_not_laid_to_the_device() -> None:
+    old, new = parse(LAB), parse(LAB.replace("cpu: 1", "memory: 512MB"))
+    found = list(describe_changes(old, new, knowledge(old, new), deployed=as_deployed(memory_mb=128)))
+    assert found[0].reasons == ("memory: 128 → 512; this takes a new runtime",)
+
+
+def test_other_ports_of_a_machine_take_a_new_runtime() -> None:
+    lab = parse(LAB)
+    deployed = expand(lab, knowledge(lab, ports=3))["here"]
+    machine = deployed.nodes[1]
+    renamed = tuple(port.model_copy(update={"guest_name": f"old{port.index}"}) for port in machine.ports)
+    changed = deployed.model_copy(update={"nodes": (deployed.nodes[0], machine.model_copy(update={"ports": renamed}))})
+    found = list(describe_changes(lab, lab, knowledge(lab, ports=3), deployed=[changed]))
+    assert lines(found) == [("node", "v", "recreate")]
+    assert found[0].reasons == ("ports: changed, as its device definition changed; this takes a new runtime",)
+
+
+def test_nodes_that_depended_on_one_that_goes_are_described() -> None:
+    before = LAB.replace("restart: always", "depends-on: [a]")
+    old, new = parse(before), parse("name: lab\nnodes:\n  v: {device: frr, provider: libvirt, spare-ports: 2}\n")
+    deployed = expand(old, knowledge(old)).values()
+    found = describe_changes(old, new, knowledge(new), deployed=deployed)
+    assert ("v", "change", ("depends-on: a differs",)) in [(item.name, item.action, item.reasons) for item in found]
 
 
 def test_a_node_that_moves_to_another_host_is_made_anew() -> None:

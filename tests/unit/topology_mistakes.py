@@ -158,7 +158,7 @@ TABLE = [
         lab("  r1: {device: frr, provider: libvirt, memory: 64MB}\n"),
         3,
         48,
-        "64 MiB of memory are too little for frr on libvirt",
+        "64 MiB of memory is too little for frr on libvirt",
         "give it at least 192MB",
     ),
     ("too much memory", lab("  r1: {device: frr, memory: 100TiB}\n"), 3, 29, "must be at most", ""),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from wireloom.agent.background import Background
+from wireloom.agent.boot_work import BootWork
 from wireloom.agent.channels import Channels, ChannelTarget
 from wireloom.agent.config_load import ConfigLoad
 from wireloom.agent.folder import FolderStore
@@ -84,16 +85,9 @@ class Actions:
         self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
         self._background = Background(wake)
         self.stuck = StuckNodes(folders, tell, wake)
-        self._post_boot = PostBoot(channels, folders, self._background, self._runtime, tell, stuck=self.stuck)
-        self._config_load = ConfigLoad(
-            channels,
-            folders,
-            self._background,
-            self._runtime,
-            tell,
-            stuck=self.stuck,
-            authorized_keys=authorized_keys,
-        )
+        work = BootWork(folders, self._background, self._runtime, tell, stuck=self.stuck)
+        self._post_boot = PostBoot(channels, folders, work)
+        self._config_load = ConfigLoad(channels, folders, work, authorized_keys=authorized_keys)
         self._progress: dict[str, _Progress] = {}
         self._ended_at: dict[str, float] = {}
         self._runner: Runner | None = None
@@ -238,7 +232,7 @@ class Actions:
         self._progress.pop(node_id, None)
         self._ended_at.pop(node_id, None)
         self._background.forget(node_id)
-        self._ended_at.pop(node_id, None)
+        self._config_load.forget(node_id)
 
     # -- failures ------------------------------------------------------------------------------------------
 

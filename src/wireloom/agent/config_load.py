@@ -1,25 +1,23 @@
 """Day-0 by ``serial``, the last resort: the startup configuration is typed into the booted node, by its ``load`` steps.
 
-It is loaded when the node answers, and counts as ready when it is loaded; once for each incarnation and startup
-configuration, so a node that saved its own configuration since is left alone. What came of it is told in its history.
+It is loaded when the node answers, and counts as ready when it is loaded; once for each life of the guest's storage
+and each startup configuration, so a node that saved its own configuration since is left alone. What came of it is told
+in its history.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-from wireloom.agent.background import Background
+from wireloom.agent.boot_work import Answer, BootWork, NodeBoot, Request, over
 from wireloom.agent.channels import Channels, ChannelTarget, Outcome
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.day0 import day0_method
-from wireloom.agent.reporter import Tell
-from wireloom.agent.stuck import StuckNodes
 from wireloom.day0 import render_day0, startup_text, template_values
-from wireloom.errors import GuestFailed, WireloomError
-from wireloom.fabric.documents import EventLevel
+from wireloom.errors import WireloomError
 from wireloom.model.device import Day0
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent, Slice
@@ -28,67 +26,50 @@ __all__ = ["ConfigLoad"]
 
 #: On native speed: typing a long configuration line by line takes its time.
 _DEADLINE_S: Final = 300.0
-_TRIES: Final = 3
-_PAUSE_S: Final = 2.0
-_HINT_LENGTH: Final = 300
 
 
 class ConfigLoad:
-    """:param current: the runtime of a node as it is known now; a boot that is over is given up.
+    """:param authorized_keys: public SSH keys of this installation, one a line."""
 
-    :param authorized_keys: public SSH keys of this installation, one a line.
-    """
-
-    def __init__(
-        self,
-        channels: Channels,
-        folders: FolderStore,
-        background: Background,
-        current: Callable[[str], RuntimeStatus | None],
-        tell: Tell,
-        *,
-        stuck: StuckNodes,
-        authorized_keys: str = "",
-        pause_s: float = _PAUSE_S,
-    ) -> None:
+    def __init__(self, channels: Channels, folders: FolderStore, work: BootWork, *, authorized_keys: str = "") -> None:
         self._channels = channels
         self._folders = folders
-        self._background = background
-        self._current = current
-        self._tell = tell
-        self._stuck = stuck
+        self._work = work
         self._authorized_keys = authorized_keys
-        self._pause_s = pause_s
-        self._failed: dict[str, tuple[str, float | None]] = {}
+        self._failed: dict[str, tuple[str, float]] = {}
 
     def ensure(self, lab: Slice, target: ChannelTarget, runtime: RuntimeStatus) -> str:
         """Have the configuration loaded; what the node waits for, empty when it has its own or none is to be loaded."""
-        node = target.node
+        node, boot = target.node, NodeBoot(lab.lab, target, runtime)
         method = day0_method(node.day0, target.capabilities, can_load=bool(node.load))
         folder = self._folders.get(node.id)
-        if method is None or method.method != "serial" or folder is None or folder.record.loaded == _key(node):
+        if method is None or method.method != "serial" or folder is None or folder.record.loaded == _key(target):
             return ""
-        if self._failed.get(node.id) == (runtime.runtime_id, runtime.started_at):
+        if self._failed.get(node.id) == _name(boot):
             return "its startup configuration could not be loaded"
-        if self._stuck.is_pending(node.id):
+        if not self._work.begin("config", boot, partial(self._run, lab, boot, method)):
             return "its startup configuration is loaded after a restart"
-        self._background.start(f"config-{node.id}", self._run(lab, target, method, runtime))
         return "its startup configuration is being loaded"
 
-    async def _run(self, lab: Slice, target: ChannelTarget, method: Day0, runtime: RuntimeStatus) -> None:
-        node = target.node
+    def forget(self, node_id: str) -> None:
+        """The node is gone: so is what failed on it."""
+        self._failed.pop(node_id, None)
+
+    async def _run(self, lab: Slice, boot: NodeBoot, method: Day0) -> None:
         try:
-            text = await asyncio.to_thread(self._text, lab, node, method)
-            outcome = None if text is None else await self._load(target, text, runtime)
+            text = await asyncio.to_thread(self._text, lab, boot.node, method)
         except WireloomError as error:
-            if not self._stuck.is_pending(node.id):
-                self._give_up(lab, node, runtime, error)
+            self._give_up(boot, error)
             return
-        if not self._is_current(node, runtime):
+        answer = Answer(0) if text is None else await self._work.until_done(boot, self._request(boot.target, text))
+        if answer is None or not self._work.is_current(boot):
             return
-        self._folders.update(node.id, loaded=_key(node))
-        if outcome is not None:
-            self._tell(lab.lab, node.name, "node.config-loaded", _summary(outcome))
+        if answer.error is not None:
+            self._give_up(boot, answer.error)
+            return
+        self._folders.update(boot.node.id, loaded=_key(boot.target))
+        if answer.outcome is not None:
+            self._work.succeeded(boot, "node.config-loaded", _summary(answer.outcome))
 
     def _text(self, lab: Slice, node: NodeIntent, method: Day0) -> str | None:
         values = template_values(lab, node, self._authorized_keys)
@@ -98,53 +79,38 @@ class ConfigLoad:
         content = files.get(named.path)
         return None if content is None else content.decode()
 
-    async def _load(self, target: ChannelTarget, text: str, runtime: RuntimeStatus) -> Outcome | None:
-        """Until it succeeds; ``None``: the boot is over. :raises WireloomError: the budget is spent; the last cause."""
-        for attempt in range(1, _TRIES + 1):
-            if not self._is_current(target.node, runtime):
-                return None
-            try:
-                return await self._once(target, text)
-            except WireloomError as error:
-                restarts = self._is_current(target.node, runtime) and self._stuck.note(target.node, error)
-                if restarts or attempt == _TRIES:
-                    raise
-            await asyncio.sleep(self._pause_s * attempt)
-        return None
+    def _request(self, target: ChannelTarget, text: str) -> Request:
+        async def ask() -> Outcome:
+            timeout_s = _DEADLINE_S * target.slow_factor
+            return await self._channels.load(target, target.node.load, text, timeout_s=timeout_s)
 
-    async def _once(self, target: ChannelTarget, text: str) -> Outcome:
-        node = target.node
-        outcome = await self._channels.load(target, node.load, text, timeout_s=_DEADLINE_S * target.slow_factor)
-        if outcome.result.exit_code != 0:
-            output = (outcome.result.stdout + outcome.result.stderr).decode(errors="replace").strip()
-            raise GuestFailed(
-                f"the startup configuration was refused over {outcome.result.channel}",
-                node=node.name,
-                hint=output[-_HINT_LENGTH:] or "correct the startup-config",
-            )
-        return outcome
+        return Request(
+            ask,
+            refused=lambda result: f"the startup configuration was refused over {result.channel}",
+            hint="correct the startup-config",
+        )
 
-    def _give_up(self, lab: Slice, node: NodeIntent, runtime: RuntimeStatus, error: WireloomError) -> None:
-        if not self._is_current(node, runtime):
+    def _give_up(self, boot: NodeBoot, error: WireloomError) -> None:
+        if not self._work.is_current(boot):
             return
-        error.node = error.node or node.name
-        self._failed[node.id] = (runtime.runtime_id, runtime.started_at)
-        folder = self._folders.get(node.id)
-        if folder is not None and folder.record.error is None:
-            self._folders.update(node.id, error=error.to_wire())
-        self._tell(lab.lab, node.name, "node.config-failed", error.message, EventLevel.ERROR)
-
-    def _is_current(self, node: NodeIntent, runtime: RuntimeStatus) -> bool:
-        now = self._current(node.id)
-        return now is not None and (now.runtime_id, now.started_at) == (runtime.runtime_id, runtime.started_at)
+        error.node = error.node or boot.node.name
+        self._failed[boot.node.id] = _name(boot)
+        self._work.failed(boot, "node.config-failed", error.message, error.to_wire())
 
 
-def _key(node: NodeIntent) -> str:
-    """What was loaded: into which storage, and which configuration of the user (not which stored revision)."""
+def _name(boot: NodeBoot) -> tuple[str, float]:
+    return boot.runtime.runtime_id, boot.started_at
+
+
+def _key(target: ChannelTarget) -> str:
+    """What was loaded: into which storage, and which configuration of the user (not which stored revision).
+
+    A runtime that is made anew may begin with storage of its own; one that keeps its storage keeps its id too.
+    """
+    node = target.node
     text = f"{node.startup_template}\0{node.startup_config}"
-    return f"{node.incarnation}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+    return f"{node.incarnation}/{target.runtime_id}/{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _summary(outcome: Outcome) -> str:
-    reasons = "".join(f"; {channel}: {reason}" for channel, reason in outcome.tried.items())
-    return f"startup configuration loaded over {outcome.result.channel}{reasons}"
+    return f"startup configuration loaded {over([outcome.result.channel], outcome.tried)}"

@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 
-from wireloom.agent.background import Background
 from wireloom.agent.boot_records import BootRecords, shortened
+from wireloom.agent.boot_work import Answer, BootWork, NodeBoot, Request, over
 from wireloom.agent.channels import Channels, ChannelTarget, Outcome
 from wireloom.agent.folder import FolderStore
-from wireloom.agent.reporter import Tell
-from wireloom.agent.stuck import StuckNodes
-from wireloom.errors import GuestFailed, RuntimeFailed, Unavailable, WireloomError
-from wireloom.fabric.documents import EventLevel
+from wireloom.errors import RuntimeFailed
 from wireloom.model.post_boot import BootRecord, CommandRecord
 from wireloom.model.runtime import RuntimeStatus
 
@@ -29,74 +25,38 @@ __all__ = ["PostBoot"]
 
 log = structlog.get_logger(__name__)
 
-#: On native speed: for one attempt, and for a guest that no channel reaches yet.
+#: On native speed: for one attempt.
 _DEADLINE_S: Final = 60.0
-_UNREACHED_S: Final = 60.0
-_TRIES: Final = 3
-_PAUSE_S: Final = 1.0
-_LONGEST_PAUSE_S: Final = 8.0
-_HINT_LENGTH: Final = 300
-
-
-@dataclass(frozen=True)
-class _Boot:
-    lab: str
-    target: ChannelTarget
-    runtime: RuntimeStatus
-
-    @property
-    def start(self) -> float:
-        return self.runtime.started_at or 1
-
-    @property
-    def slow(self) -> float:
-        return self.target.slow_factor
 
 
 class PostBoot:
-    """:param current: the runtime of a node as it is known now; commands of a boot that is over are given up."""
+    """Runs the post-boot commands of nodes, and knows what came of them."""
 
-    def __init__(
-        self,
-        channels: Channels,
-        folders: FolderStore,
-        background: Background,
-        current: Callable[[str], RuntimeStatus | None],
-        tell: Tell,
-        *,
-        stuck: StuckNodes,
-        pause_s: float = _PAUSE_S,
-    ) -> None:
+    def __init__(self, channels: Channels, folders: FolderStore, work: BootWork) -> None:
         self._channels = channels
         self._folders = folders
-        self._background = background
-        self._current = current
-        self._tell = tell
-        self._stuck = stuck
-        self._pause_s = pause_s
+        self._work = work
 
     def ensure(self, lab: str, target: ChannelTarget, runtime: RuntimeStatus) -> None:
         """Have the node's commands run in this boot; without effect when they have."""
-        node, boot = target.node, _Boot(lab, target, runtime)
+        node, boot = target.node, NodeBoot(lab, target, runtime)
         folder = self._folders.get(node.id)
-        if not node.post_boot or folder is None or folder.record.configured_boot == boot.start:
+        if not node.post_boot or folder is None or folder.record.configured_boot == boot.started_at:
             return
-        if self._stuck.is_pending(node.id):
-            return
-        self._background.start(f"post-boot-{node.id}", self._run(boot))
+        self._work.begin("post-boot", boot, partial(self._run, boot))
 
     def records(self, node_id: str) -> tuple[BootRecord, ...]:
         """What was run in the newest boots of the node, the newest first."""
         folder = self._folders.get(node_id)
         return () if folder is None else BootRecords(folder.path).all()
 
-    async def _run(self, boot: _Boot) -> None:
-        node = boot.target.node
+    async def _run(self, boot: NodeBoot) -> None:
+        node = boot.node
         folder = self._folders.get(node.id)
         if folder is None:
             return
         records = BootRecords(folder.path)
-        record = records.of(boot.runtime.runtime_id, boot.start)
+        record = records.of(boot.runtime.runtime_id, boot.started_at)
         try:
             for number, command in enumerate(node.post_boot):
                 if number < len(record.commands) and record.commands[number].command == command:
@@ -115,80 +75,50 @@ class PostBoot:
             ) from error
         self._finish(boot, record)
 
-    def _finish(self, boot: _Boot, record: BootRecord) -> None:
-        node, failed = boot.target.node, record.failed
-        if not self._is_current(boot):
+    def _finish(self, boot: NodeBoot, record: BootRecord) -> None:
+        failed = record.failed
+        if not self._work.is_current(boot):
             return
-        folder = self._folders.update(node.id, configured_boot=boot.start)
-        if failed is not None and folder is not None and folder.record.error is None:
-            self._folders.update(node.id, error=failed.error)
-        log.info("post-boot commands done", node=node.name, failed=failed is not None)
-        if failed is None:
-            self._tell(boot.lab, node.name, "node.configured", _summary(record))
+        self._folders.update(boot.node.id, configured_boot=boot.started_at)
+        log.info("post-boot commands done", node=boot.node.name, failed=failed is not None)
+        if failed is None or failed.error is None:
+            self._work.succeeded(boot, "node.configured", _summary(record))
         else:
             message = f"post-boot command failed: {failed.command}"
-            self._tell(boot.lab, node.name, "node.configure-failed", message, EventLevel.ERROR)
+            self._work.failed(boot, "node.configure-failed", message, failed.error)
 
-    async def _command(self, boot: _Boot, command: str) -> CommandRecord | None:
+    async def _command(self, boot: NodeBoot, command: str) -> CommandRecord | None:
         """Run the command until it succeeds or its budget is spent; ``None``: the boot is over."""
-        began, clock = time.time(), asyncio.get_running_loop().time
-        started, attempt = clock(), 0
-        unreached_until = started + _UNREACHED_S * boot.slow
-        failures = 0
-        while True:
-            if not self._is_current(boot):
-                return None
-            attempt += 1
-            done = await self._once(boot, command)
-            if done is None:
-                return None
-            done = done.model_copy(update={"attempts": attempt, "started_at": began, "took_s": clock() - started})
-            if done.error is None:
-                return done
-            unreached = done.error["code"] == Unavailable.code
-            failures += not unreached
-            if failures >= _TRIES or (unreached and clock() >= unreached_until):
-                return done
-            await asyncio.sleep(min(self._pause_s * 2 ** (attempt - 1), _LONGEST_PAUSE_S))
+        clock = asyncio.get_running_loop().time
+        began, started = time.time(), clock()
+        answer = await self._work.until_done(boot, self._request(boot.target, command))
+        if answer is None:
+            return None
+        record = CommandRecord(command=command, attempts=answer.attempts, started_at=began, took_s=clock() - started)
+        return record.model_copy(update=_recorded(answer))
 
-    async def _once(self, boot: _Boot, command: str) -> CommandRecord | None:
-        """One attempt; ``None``: the node is restarted because its guest does not get on."""
-        blank = CommandRecord(command=command, started_at=0)
-        try:
-            outcome = await self._channels.run(boot.target, command, timeout_s=_DEADLINE_S * boot.slow)
-        except WireloomError as error:
-            error.node = error.node or boot.target.node.name
-            if self._is_current(boot) and self._stuck.note(boot.target.node, error):
-                return None
-            tried = dict(error.details.get("tried", {}))
-            return blank.model_copy(update={"tried": tried, "error": error.to_wire()})
-        return blank.model_copy(update=_recorded(outcome, command, boot.target.node.name))
+    def _request(self, target: ChannelTarget, command: str) -> Request:
+        async def ask() -> Outcome:
+            return await self._channels.run(target, command, timeout_s=_DEADLINE_S * target.slow_factor)
 
-    def _is_current(self, boot: _Boot) -> bool:
-        now = self._current(boot.target.node.id)
-        return now is not None and (now.runtime_id, now.started_at, now.phase) == (
-            boot.runtime.runtime_id,
-            boot.runtime.started_at,
-            boot.runtime.phase,
+        return Request(
+            ask,
+            refused=lambda result: f"post-boot command failed with exit code {result.exit_code}: {command}",
+            hint="correct the command under `exec` in the topology",
         )
 
 
-def _recorded(outcome: Outcome, command: str, node: str) -> dict[str, object]:
-    """Fields of the record of a command that a channel has answered."""
-    result = outcome.result
-    output = (result.stdout + result.stderr).decode(errors="replace")
-    error = None
-    if result.exit_code != 0:
-        error = GuestFailed(
-            f"post-boot command failed with exit code {result.exit_code}: {command}",
-            node=node,
-            hint=output.strip()[-_HINT_LENGTH:] or "correct the command under `exec` in the topology",
-        ).to_wire()
+def _recorded(answer: Answer) -> dict[str, object]:
+    """Fields of the record of a command that say what came of it."""
+    error = None if answer.error is None else answer.error.to_wire()
+    if answer.outcome is None:
+        return {"tried": dict(answer.error.details.get("tried", {})) if answer.error else {}, "error": error}
+    result = answer.outcome.result
     return {
         "channel": result.channel,
-        "tried": dict(outcome.tried),
+        "tried": dict(answer.outcome.tried),
         "exit_code": result.exit_code,
-        "output": shortened(output),
+        "output": shortened((result.stdout + result.stderr).decode(errors="replace")),
         "error": error,
     }
 
@@ -196,7 +126,6 @@ def _recorded(outcome: Outcome, command: str, node: str) -> dict[str, object]:
 def _summary(record: BootRecord) -> str:
     """How many commands went over which channels, and why not over earlier ones."""
     count = len(record.commands)
-    ways = sorted({command.channel for command in record.commands})
     tried = {channel: reason for command in record.commands for channel, reason in command.tried.items()}
-    reasons = "".join(f"; {channel}: {reason}" for channel, reason in tried.items())
-    return f"{count} post-boot command{'s' if count != 1 else ''} done over {' and '.join(ways)}{reasons}"
+    channels = [command.channel for command in record.commands]
+    return f"{count} post-boot command{'s' if count != 1 else ''} done {over(channels, tried)}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import structlog
 
 from wireloom.agent.actions import Actions
-from wireloom.agent.channels import Channels, RemoteShell
+from wireloom.agent.channels import Channels, KeptShell
 from wireloom.agent.configs import PARSERS, NodeConfigs
 from wireloom.agent.consoles import Consoles
 from wireloom.agent.folder import FolderStore
@@ -65,7 +65,7 @@ class AgentParts:
     dataplane: DataPlane
     management: ManagementPlane
     segment: str
-    shell: RemoteShell
+    shell: KeptShell
     authorized_keys: str
     facts: FactsReader
     heartbeat_s: float = 2.0
@@ -92,7 +92,9 @@ class AgentService:
             tell=self._tell,
             authorized_keys=parts.authorized_keys,
         )
-        self.world = World(parts.providers, self._on_runtime, self._actions.is_busy, self._wake)
+        self.world = World(
+            parts.providers, self._on_runtime, self._actions.is_busy, self._wake, gone=parts.shell.forget
+        )
         self._configs = NodeConfigs(
             channels=self._channels, folders=self._folders, runtime=self.world.runtimes.get, tell=self._tell
         )
@@ -179,6 +181,7 @@ class AgentService:
         await self.reconciler.close()
         await self._readiness.close()
         await self._consoles.close()
+        await self._parts.shell.close()
         for provider in self._parts.providers.values():
             await provider.close()
         await self._parts.dataplane.close()

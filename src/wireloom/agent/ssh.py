@@ -58,13 +58,19 @@ class _Client(asyncssh.SSHClient):
 
 
 class _Line:
-    """The connection to one target, made when needed. Commands share it, a few at once."""
+    """The connection to one target, made when needed. Commands share it, a few at once.
 
-    def __init__(self, login: Login, key: InstallationKey, folder: Path, idle_s: float) -> None:
+    :param unused: told of a line that was closed because nobody used it for ``idle_s``.
+    """
+
+    def __init__(
+        self, login: Login, key: InstallationKey, folder: Path, idle_s: float, unused: Callable[[_Line], None]
+    ) -> None:
         self.login = login
         self._key = key
         self._host_keys = HostKeys(folder, login.instance, login.access.ssh_port)
         self._idle_s = idle_s
+        self._unused = unused
         self._connecting = asyncio.Lock()
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._connection: asyncssh.SSHClientConnection | None = None
@@ -184,7 +190,11 @@ class _Line:
         finally:
             self._users -= 1
             if self._users == 0:
-                self._idle = asyncio.get_running_loop().call_later(self._idle_s, self.close)
+                self._idle = asyncio.get_running_loop().call_later(self._idle_s, self._close_unused)
+
+    def _close_unused(self) -> None:
+        self.close()
+        self._unused(self)
 
     async def _take_slot(self, timeout_s: float) -> None:
         try:
@@ -287,7 +297,7 @@ class SshShell:
         return self._line(login).stream(timeout_s=timeout_s, subsystem=name)
 
     def forget(self, node_id: str) -> None:
-        """Drop the connections to a node that is gone; idempotent."""
+        """Drop the connections to a node that is gone, or is another runtime now; idempotent."""
         for key in [key for key in self._lines if key[0] == node_id]:
             self._lines.pop(key).close()
 
@@ -297,13 +307,24 @@ class SshShell:
             self.forget(node_id)
 
     def _line(self, login: Login) -> _Line:
-        key = (login.node_id, login.access.ssh_port)
+        key = _key_of(login)
         line = self._lines.get(key)
         if line is None or line.login != login:
             if line is not None:
                 line.close()
-            line = self._lines[key] = _Line(login, self._key, self._nodes_dir / login.node_id, self._idle_s)
+            folder = self._nodes_dir / login.node_id
+            line = self._lines[key] = _Line(login, self._key, folder, self._idle_s, self._drop)
         return line
+
+    def _drop(self, line: _Line) -> None:
+        """Nobody has used ``line`` for a while: what is left of it is nothing worth keeping."""
+        key = _key_of(line.login)
+        if self._lines.get(key) is line:
+            del self._lines[key]
+
+
+def _key_of(login: Login) -> tuple[str, int]:
+    return login.node_id, login.access.ssh_port
 
 
 async def _collect(process: asyncssh.SSHClientProcess[bytes]) -> tuple[bytes, bytes]:

@@ -32,6 +32,7 @@ class World:
     :param changed: told of changes that were not ours.
     :param is_busy: whether an action of ours is at work on a node.
     :param wake: told when a provider came or went; nodes that have no runtime yet may wait for it.
+    :param gone: told of a node whose runtime is there no more, or is another one, whoever did that.
     """
 
     def __init__(
@@ -40,11 +41,14 @@ class World:
         changed: Changed,
         is_busy: Callable[[str], bool],
         wake: Callable[[], None],
+        *,
+        gone: Callable[[str], None],
     ) -> None:
         self._providers = providers
         self._changed = changed
         self._is_busy = is_busy
         self._wake = wake
+        self._gone = gone
         self._missed: set[str] = set()
         self._looks: list[set[str]] = []  # nodes that were entered while somebody was looking
         self.runtimes: dict[str, RuntimeStatus] = {}
@@ -59,12 +63,16 @@ class World:
         """Note what one of our own verbs left behind; it is newer than what any look under way will bring."""
         for entered in self._looks:
             entered.add(node_id)
+        before = self.runtimes.get(node_id)
         if status is None or status.phase is RuntimePhase.ABSENT:
             self.runtimes.pop(node_id, None)
             self._owner.pop(node_id, None)
         else:
             self.runtimes[node_id] = status
             self._owner[node_id] = provider
+        after = self.runtimes.get(node_id)
+        if before is not None and (after is None or after.runtime_id != before.runtime_id):
+            self._gone(node_id)
 
     async def catch_up(self, node_id: str) -> None:
         """An action on the node is over: look again if the node ended while it was at work."""

@@ -109,12 +109,12 @@ def _table(watch: Watch, spinner: Spinner, stopwatch: Stopwatch) -> Table:
     from rich.text import Text
 
     operation = watch.operation
-    title = f"{operation.verb} {operation.lab}: {operation.done} of {operation.total}"
+    title = f"{operation.verb} {operation.subject}: {operation.done} of {operation.total}"
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", header_style="bold")
     for column in ("node", *(title for title, _ in COLUMNS), "seconds", ""):
         table.add_column(column, overflow="fold")
     styles = {"failed": "red", "timeout": "yellow"}
-    for node in watch.lab.nodes if watch.lab is not None else ():
+    for node in watch.concerned:
         cells = [spinner if text == "…" else Text(text, style=styles.get(text, "green")) for text in node_cells(node)]
         seconds = Text(duration(stopwatch.seconds(node)))
         table.add_row(Text(node.name), *cells, seconds, Text(node.message, style="dim"))
@@ -135,7 +135,7 @@ class StepLog:
 
     def take(self, watch: Watch) -> None:
         """Write what is new in ``watch``."""
-        for node in watch.lab.nodes if watch.lab is not None else ():
+        for node in watch.concerned:
             word, known = _word(node), self._told.get(node.name)
             self._told[node.name] = word
             if word != known and (known is not None or word in _STEPS[:-1]):

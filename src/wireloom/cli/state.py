@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from wireloom.cli.output import Output
+from wireloom.cli.output import Output, as_data
 
 if TYPE_CHECKING:
     from wireloom.client import Client
+    from wireloom.model.base import Value
     from wireloom.settings import Settings
 
 __all__ = ["CliState", "JsonFlag", "YesFlag", "confirmed", "state_of"]
 
 T = TypeVar("T")
+AnswerT = TypeVar("AnswerT", bound="Value | Iterable[Value]")
 
 
 @dataclass
@@ -63,6 +65,13 @@ class CliState:
                 return await question(client)
 
         return asyncio.run(asked())
+
+    def show(self, answer: AnswerT, for_people: Callable[[CliState, AnswerT], None]) -> None:
+        """Print ``answer`` as JSON when that is asked for, otherwise as ``for_people`` does it."""
+        if self.output.json:
+            self.output.data(as_data(answer))
+        else:
+            for_people(self, answer)
 
 
 def state_of(ctx: typer.Context) -> CliState:

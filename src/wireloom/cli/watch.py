@@ -63,7 +63,7 @@ class Watch:
         """Whether nothing more can change the outcome."""
         if not self._goal_reached():
             return False
-        return not self.waits or self.removed or (self.lab is not None and not self.unfinished(self.lab))
+        return not self.waits or self.removed or (self.lab is not None and not self.unfinished())
 
     @property
     def waits(self) -> bool:
@@ -75,11 +75,17 @@ class Watch:
             return self.operation.state != "running"
         return self.lab is not None and self.lab.converged and self.lab.generation >= self.operation.generation
 
-    def unfinished(self, lab: LabView) -> list[str]:
+    @property
+    def concerned(self) -> tuple[NodeView, ...]:
+        """Nodes that the operation is about, as they are now: those it was given for, otherwise all of the lab."""
+        nodes, named = self.lab.nodes if self.lab is not None else (), self.operation.nodes
+        return tuple(node for node in nodes if not named or node.name in named)
+
+    def unfinished(self) -> list[str]:
         """Powered-on nodes that can still become what is waited for."""
         return [
             node.name
-            for node in lab.nodes
+            for node in self.concerned
             if node.power == "on" and node.state != "failed" and node.ready != "timeout"
             if node.ready != "yes" or (self.configured and node.configuring)
         ]
@@ -87,13 +93,17 @@ class Watch:
     def failures(self) -> list[dict[str, Any]]:
         """Wire forms of what went wrong, one per node; empty when all went well."""
         found = {str(error.get("node") or error.get("message")): dict(error) for error in self.operation.errors}
-        for node in self.lab.nodes if self.lab is not None else ():
+        for node in self.concerned:
             error = _failure_of(node, ready=self.waits)
             if error is None and self.configured and node.error is not None:
                 error = {**node.error, "node": node.name}  # of a command after its boot, as it runs
             if error is not None:
                 found.setdefault(node.name, error)
         return list(found.values())
+
+    def troubled(self) -> list[NodeView]:
+        """Nodes that run and have an error nevertheless, of a command after their boot say; no failure of the verb."""
+        return [node for node in self.concerned if node.state != "failed" and node.error is not None]
 
 
 def _failure_of(node: NodeView, *, ready: bool) -> dict[str, Any] | None:
@@ -129,7 +139,7 @@ async def follow(
             while not (watch.seen and watch.settled()):
                 await _until_cut(client, watch, on_change)
     except TimeoutError:
-        waiting = watch.unfinished(watch.lab) if watch.lab is not None and watch.waits else []
+        waiting = watch.unfinished() if watch.waits else []
         goal = "configured" if configured else "ready" if ready else operation.goal
         raise DeadlineExceeded(
             f"lab {operation.lab} is not {goal} after {timeout_s:g} s" + (f": {', '.join(waiting)}" if waiting else ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -18,6 +18,7 @@ from wireloom.controller.configs.workers import ConfigWorkers
 from wireloom.controller.devices import DeviceService
 from wireloom.controller.hub import Hub
 from wireloom.controller.images import ImageCheck
+from wireloom.controller.intents import keeping_definitions
 from wireloom.controller.journal import Journal
 from wireloom.controller.labs import LabService
 from wireloom.controller.live import LiveState
@@ -25,11 +26,12 @@ from wireloom.controller.observer import Observer
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.publisher import Publisher
 from wireloom.controller.questions import Questions
-from wireloom.controller.store import Store
+from wireloom.controller.store import LabSnapshot, Store
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.topologies import Topologies
 from wireloom.devices import DeviceCatalogue, DeviceFolder
 from wireloom.errors import NotFound, WireloomError
+from wireloom.model.slice import Slice
 from wireloom.model.state import NodeState
 from wireloom.model.views import HostView, LabView, OperationView, StatusView
 
@@ -181,9 +183,12 @@ class Controller:
     async def start(self) -> None:
         """Read the database, then observe and publish."""
         self.live.subnets |= await self._store.subnets()
-        for snapshot in await self._store.snapshots():
+        snapshots = await self._store.snapshots()
+        held = await self._held({host for snapshot in snapshots for host in snapshot.hosts})
+        for snapshot in snapshots:
             try:
-                slices = await asyncio.to_thread(self._topologies.render, snapshot, self.live.subnets)
+                rendered = await asyncio.to_thread(self._topologies.render, snapshot, self.live.subnets)
+                slices = keeping_definitions(_of_generation(held, snapshot), rendered)
             except WireloomError as error:
                 # A device file is gone, say: that lab stays as it is on its hosts, and the others go on.
                 log.error("lab cannot be expanded", lab=snapshot.lab.name, error=str(error))
@@ -199,6 +204,17 @@ class Controller:
         self.journal.start(self._supervisor)
         self._config_keeper.start(self._supervisor)
         self._supervisor.start("save operations", self._save_operations)
+
+    async def _held(self, hosts: Iterable[str]) -> dict[str, dict[str, Slice]]:
+        """By host and lab id, what the fabric holds: the definitions that nodes were deployed with.
+
+        Where it has been lost, or does not answer, nodes take the definitions of today.
+        """
+        try:
+            return {host: await self._fabric.intents(host) for host in sorted(hosts)}
+        except WireloomError as error:
+            log.warning("definitions of deployed nodes not known", error=str(error))
+            return {}
 
     async def stop(self) -> None:
         """End all loops. Labs go on as they are."""
@@ -253,7 +269,7 @@ class Controller:
             if snapshot is None or snapshot.lab.removing:
                 return
             slices = await asyncio.to_thread(self._topologies.render, snapshot, self.live.subnets)
-            self.board.put(snapshot, slices)
+            self.board.put(snapshot, keeping_definitions(self.board.picture(lab_id).slices, slices))
         self.publisher.wake(lab_id)
 
     async def _save_operations(self) -> None:
@@ -264,3 +280,9 @@ class Controller:
             except WireloomError as error:
                 # At the next start it is found running, looked at again, and ends again.
                 log.warning("operation not saved", operation=record.id, error=str(error))
+
+
+def _of_generation(held: Mapping[str, Mapping[str, Slice]], snapshot: LabSnapshot) -> dict[str, Slice]:
+    """Slices of the lab that are ``held`` and no older than it; an older one is not what was deployed last."""
+    found = {host: labs[snapshot.lab.id] for host, labs in held.items() if snapshot.lab.id in labs}
+    return {host: document for host, document in found.items() if document.generation == snapshot.lab.generation}

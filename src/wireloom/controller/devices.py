@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from wireloom.controller.board import Board
+from wireloom.controller.picture import LabPicture
 from wireloom.controller.topologies import Topologies
 from wireloom.devices.describe import device_details, device_view, node_values, purposes
 from wireloom.devices.folder import Change, DeviceFolder
@@ -28,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 
 class DeviceService:
-    """Use cases on devices. A change holds for topologies from then on; nodes that run are not touched by it.
+    """Use cases on devices. A change holds for what is deployed or made anew from then on; other nodes are not touched.
 
     :param folder: where the user's own files are; ``None``: this controller keeps none.
     """
@@ -60,7 +61,9 @@ class DeviceService:
         if spec is None:
             names = ", ".join(item.name for item in topology.nodes)
             raise NotFound(f"lab {lab} has no node {node}", hint=f"its nodes: {names}")
+        devices = self._topologies.devices
         place = next((item for item in picture.nodes.values() if item.intent.name == node), None)
+        pending = await asyncio.to_thread(self._pending, picture)
         return NodeProfile(
             node=spec.name,
             device=spec.device,
@@ -68,10 +71,17 @@ class DeviceService:
             image=spec.image,
             host=place.host if place else "",
             values=node_values(spec),
-            purposes=purposes(self._topologies.devices.get(spec.device).on(spec.provider)),
+            purposes=purposes(devices.get(spec.device).on(spec.provider), devices.rule(spec.provider)),
             needs=spec.needs,
             ports=tuple(PortView.model_validate(port.model_dump()) for port in (place.intent.ports if place else ())),
+            pending=pending.get(node, ()),
         )
+
+    def _pending(self, picture: LabPicture) -> dict[str, tuple[str, ...]]:
+        """By node, what deploying the lab again would change."""
+        lab = picture.snapshot
+        changes = self._topologies.describe(lab, lab, {}, tuple(picture.slices.values()))
+        return {change.name: change.reasons for change in changes if change.kind == "node"}
 
     async def add(self, request: DeviceFileRequest) -> DeviceFileView:
         """Store a file, or check it.

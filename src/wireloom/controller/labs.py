@@ -7,7 +7,7 @@ lab are one after the other, and the database refuses an edit that was computed 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from secrets import token_hex
 
@@ -17,6 +17,13 @@ from wireloom.controller.board import Board
 from wireloom.controller.configs.choices import kept_configs, superseded_configs, superseded_messages
 from wireloom.controller.drafts import acted_on, after_verb, drafted_nodes, images_wanted, inspected, with_ports
 from wireloom.controller.images import ImageCheck
+from wireloom.controller.intents import (
+    changed_wires,
+    intents_by_id,
+    keeping_definitions,
+    takes_new_runtime,
+    wires_at,
+)
 from wireloom.controller.journal import Journal
 from wireloom.controller.live import LiveState
 from wireloom.controller.preflight import Findings
@@ -37,7 +44,7 @@ from wireloom.controller.topologies import Topologies
 from wireloom.devices.describe import node_values
 from wireloom.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable
 from wireloom.fabric.documents import EventLevel, HostFacts
-from wireloom.model.slice import NodeIntent, Slice
+from wireloom.model.slice import Slice
 from wireloom.model.state import NodeState
 from wireloom.model.topology import Topology
 from wireloom.model.views import ActionRequest, DeployRequest, LinkRequest, OperationView, PlanView
@@ -95,7 +102,10 @@ class LabService:
         topology = await self._parse(request)
         draft = await self._draft(topology, request, await self._store.snapshot(topology.name))
         problems = tuple(problem.to_wire() for problem in draft.findings.problems.values())
-        changes = await asyncio.to_thread(self._topologies.describe, draft.before, draft.after, self._live.subnets)
+        deployed = tuple(self._slices_of(draft.before).values())
+        changes = await asyncio.to_thread(
+            self._topologies.describe, draft.before, draft.after, self._live.subnets, deployed
+        )
         warnings = tuple(draft.findings.warnings)
         changed = {change.name for change in changes if change.kind == "node" and change.action != "remove"}
         profiles = {spec.name: node_values(spec) for spec in topology.nodes if spec.name in changed}
@@ -113,7 +123,7 @@ class LabService:
         topology = await self._parse(request)
         async with self._locks.hold(topology.name):
             before = await self._store.snapshot(topology.name)
-            if before is not None and self._is_deployed(request, before):
+            if before is not None and await self._is_deployed(request, before):
                 return await self._deploy_again(before)
             draft = await self._draft(topology, request, before)
             self._refuse_hopeless(draft)
@@ -133,11 +143,13 @@ class LabService:
             self._topologies.parse, request.topology, source=request.source, files=request.files
         )
 
-    def _is_deployed(self, request: DeployRequest, before: LabSnapshot) -> bool:
+    async def _is_deployed(self, request: DeployRequest, before: LabSnapshot) -> bool:
         self._check_alive(before)
         same_text = before.revision.sha256 == revision_digest(request.topology, request.files)
         same_rights = before.lab.allow_privileged == request.allow_privileged
-        return same_text and same_rights and not any(node.problem for node in before.nodes)
+        if not (same_text and same_rights) or any(node.problem for node in before.nodes):
+            return False
+        return await self._render(before) == self._slices_of(before)  # or device definitions have changed since
 
     async def _deploy_again(self, before: LabSnapshot) -> OperationView:
         """Nothing is new: no revision. Nodes that have failed get another chance, which is what the user wants."""
@@ -253,8 +265,12 @@ class LabService:
 
     # ---------------------------------------------------------------- nodes, links, removal
 
-    async def act(self, lab: str, request: ActionRequest) -> OperationView:
-        """Start, stop, restart or wipe nodes. :raises NotFound: :raises Conflict: :raises InvalidInput:"""
+    async def act(self, lab: str, request: ActionRequest, *, told_as: str = "") -> OperationView:
+        """Start, stop, restart or wipe nodes.
+
+        :param told_as: verb of the operation, where this is how another one is done.
+        :raises NotFound: :raises Conflict: :raises InvalidInput:
+        """
         if request.verb == "wipe" and not request.nodes:
             raise InvalidInput("name the nodes to wipe", hint="a wipe deletes disks, so it is never for all at once")
         async with self._locks.hold(lab):
@@ -266,8 +282,12 @@ class LabService:
                 consent = before.lab.allow_privileged
                 nodes, _ = await self._inspected(nodes, topology, before.lab.id, names, consent)
             after = self._next(before, nodes)
-            operation = self._operation(after, request.verb, *self._goal(before, after, request, names))
-            view = await self._apply(before, after, operation)
+            made_next = {
+                node.id for node in before.nodes if node.name in names and (request.verb == "wipe" or node.problem)
+            }
+            slices = await self._render_kept(before, after, made_next)
+            operation = self._operation(after, told_as or request.verb, *self._goal(before, after, request, names))
+            view = await self._apply(before, after, operation, slices)
             self._journal.tell(f"lab.{request.verb}", f"{request.verb}: {', '.join(sorted(names))}", lab=lab)
             return view
 
@@ -275,13 +295,13 @@ class LabService:
         self, before: LabSnapshot, after: LabSnapshot, request: ActionRequest, names: frozenset[str]
     ) -> tuple[Goal, OperationTargets]:
         ids = frozenset(node.id for node in after.nodes if node.name in names)
-        slices = self._slices_of(before)
+        slices, named = self._slices_of(before), tuple(dict.fromkeys(request.nodes))
         if request.verb == "stop" or not any(node.power == "on" for node in after.nodes if node.id in ids):
-            return "stopped", OperationTargets(nodes=tuple(sorted(ids)))
-        wires = _wires_at(slices, ids)
+            return "stopped", OperationTargets(nodes=tuple(sorted(ids)), named=named)
+        wires = wires_at(slices, ids)
         anew = ids if request.verb in {"restart", "wipe"} else frozenset[str]()
         return "running", OperationTargets(
-            nodes=tuple(sorted(ids)), wires=wires, started=self._start_times(before.lab.id, anew)
+            nodes=tuple(sorted(ids)), wires=wires, started=self._start_times(before.lab.id, anew), named=named
         )
 
     async def link(self, lab: str, request: LinkRequest) -> OperationView:
@@ -293,8 +313,8 @@ class LabService:
             before = await self._existing(lab)
             text = await asyncio.to_thread(self._topologies.rewrite_link, before.revision, request)
             after = self._next(before, before.nodes, text=text)
-            slices = await self._render(after)
-            wires = _changed_wires(self._slices_of(before), slices)
+            slices = await self._render_kept(before, after)
+            wires = changed_wires(self._slices_of(before), slices)
             operation = self._operation(after, f"link-{request.verb}", "linked", OperationTargets(wires=wires))
             view = await self._apply(before, after, operation, slices)
             self._journal.tell(f"link.{request.verb}", f"{request.a} -- {request.b}", lab=lab)
@@ -381,7 +401,8 @@ class LabService:
         superseded: frozenset[str] = frozenset(),
     ) -> OperationView:
         """Write ``after`` (whose ``slices`` may be known already), and let all who follow it know."""
-        slices = slices if slices is not None else await self._render(after)
+        if slices is None:
+            slices = await self._render_kept(before, after)
         new_revision = before is None or before.lab.revision != after.lab.revision
         edit = LabEdit(
             lab=after.lab,
@@ -394,7 +415,7 @@ class LabService:
         )
         stored = await self._store.apply(edit)
         if _addresses(stored) != _addresses(after) or set(stored.hosts) != slices.keys():
-            slices = await self._render(stored)
+            slices = keeping_definitions(slices, await self._render(stored))
         self._board.put(stored, slices, operation)
         self._publisher.wake(after.lab.id)
         return self._current(operation)
@@ -420,9 +441,9 @@ class LabService:
     ) -> OperationTargets:
         """All nodes that shall be on and all wires; nodes that must be made anew wait for another start."""
         wanted = tuple(node for node in nodes if node.power == "on")
-        old, new = _intents(before), _intents(slices)
+        old, new = intents_by_id(before), intents_by_id(slices)
         anew = frozenset(
-            node_id for node_id, intent in new.items() if node_id in old and _differs(old[node_id], intent)
+            node_id for node_id, intent in new.items() if node_id in old and takes_new_runtime(old[node_id], intent)
         )
         lab_ids = {node.lab_id for node in wanted}
         started = self._start_times(lab_ids.pop(), anew) if lab_ids else {}
@@ -438,6 +459,12 @@ class LabService:
 
     def _facts(self) -> dict[str, HostFacts]:
         return {name: facts for name in self._live.alive if (facts := self._live.facts(name)) is not None}
+
+    async def _render_kept(
+        self, before: LabSnapshot | None, after: LabSnapshot, anew: Collection[str] = ()
+    ) -> dict[str, Slice]:
+        """``after``, with nodes (but those of ``anew``) defined as they were deployed, whatever devices say today."""
+        return keeping_definitions(self._slices_of(before), await self._render(after), anew=anew)
 
     async def _render(self, snapshot: LabSnapshot) -> dict[str, Slice]:
         return await asyncio.to_thread(self._topologies.render, snapshot, self._live.subnets)
@@ -458,27 +485,6 @@ def _no_lab(name: str) -> NotFound:
 
 def _addresses(snapshot: LabSnapshot) -> dict[str, str | None]:
     return {node.id: node.mgmt_ipv4 for node in snapshot.nodes}
-
-
-def _intents(slices: Mapping[str, Slice]) -> dict[str, NodeIntent]:
-    return {node.id: node for document in slices.values() for node in document.nodes}
-
-
-def _differs(before: NodeIntent, after: NodeIntent) -> bool:
-    """Whether the runtime of ``before`` cannot serve for ``after``."""
-    return before.spec_hash() != after.spec_hash() or before.incarnation != after.incarnation
-
-
-def _wires_at(slices: Mapping[str, Slice], node_ids: frozenset[str]) -> tuple[str, ...]:
-    wires = (wire for document in slices.values() for wire in document.wires)
-    return tuple(wire.id for wire in wires if {wire.a.node_id, wire.b.node_id} & node_ids)
-
-
-def _changed_wires(before: Mapping[str, Slice], after: Mapping[str, Slice]) -> tuple[str, ...]:
-    """Ids of wires that came, went or changed."""
-    old = {wire.id: wire for document in before.values() for wire in document.wires}
-    new = {wire.id: wire for document in after.values() for wire in document.wires}
-    return tuple(wire_id for wire_id in old | new if old.get(wire_id) != new.get(wire_id))
 
 
 def _only_waits(node: NodeRecord) -> bool:

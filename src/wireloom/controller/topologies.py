@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from wireloom.controller.addresses import management
@@ -106,13 +106,18 @@ class Topologies:
         return slices
 
     def describe(
-        self, before: LabSnapshot | None, after: LabSnapshot, subnets: Mapping[str, str]
+        self,
+        before: LabSnapshot | None,
+        after: LabSnapshot,
+        subnets: Mapping[str, str],
+        deployed: Iterable[Slice],
     ) -> tuple[ChangeView, ...]:
-        """What would change from ``before`` to ``after``."""
+        """What would change from ``before``, of which hosts have ``deployed``, to ``after``."""
         old = self.parse_revision(before.revision) if before else None
         hosts = {node.name: node.host for node in before.nodes if node.host} if before else {}
         new = self.parse_revision(after.revision)
-        return describe_changes(old, new, self._expansion(after, subnets), old_host_of=hosts)
+        known = self._expansion(after, subnets)
+        return describe_changes(old, new, known, old_host_of=hosts, deployed=deployed)
 
     def rewrite_link(self, revision: RevisionRecord, request: LinkRequest) -> str:
         """The topology's text with one link added, removed, raised or lowered; comments stay.

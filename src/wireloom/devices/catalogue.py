@@ -83,6 +83,10 @@ class DeviceCatalogue:
         """The device with where it comes from, without providers that stand in. :raises NotFound:"""
         return self._entries[self.get(name).name]
 
+    def rule(self, provider: str) -> ProviderRule:
+        """What is known of a provider; of one that nothing is known of, that it can do everything."""
+        return self.rules.get(provider) or ProviderRule(name=provider)
+
     def names(self) -> tuple[str, ...]:
         return tuple(self._devices)
 

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 from wireloom.devices.catalogue import DeviceCatalogue
 from wireloom.devices.reader import Entry
-from wireloom.model.device import Device, Hardware, ProviderSupport, Range
+from wireloom.model.device import (
+    Day0,
+    Device,
+    Hardware,
+    OwnChannel,
+    ProviderRule,
+    ProviderSupport,
+    Range,
+    Step,
+)
 from wireloom.model.device_views import DeviceDetails, DeviceView, ValueView
 from wireloom.model.provenance import Origin
 from wireloom.model.topology import NodeSpec
@@ -17,6 +26,10 @@ __all__ = ["device_details", "device_view", "node_values", "purposes"]
 
 #: Parts of a device file that are shown as a whole, by their place in it.
 _TEXTS: Final = ("cli", "default-config", "stop-grace", "hidden")
+#: Needs of devices that do not run emulated.
+_ACCELERATED: Final = frozenset({"kvm", "nested"})
+#: How probes stand together, by the rule of readiness.
+_BETWEEN: Final = {"first": " → ", "all": " and ", "any": " or "}
 
 
 def device_view(catalogue: DeviceCatalogue, device: Device) -> DeviceView:
@@ -53,7 +66,7 @@ def device_details(catalogue: DeviceCatalogue, name: str) -> DeviceDetails:
         file=entry.file,
         override=entry.override,
         values=tuple(_values(entry)),
-        purposes={provider: purposes(entry.device.on(provider)) for provider in own},
+        purposes={provider: purposes(entry.device.on(provider), catalogue.rule(provider)) for provider in own},
         needs={provider: support.needs for provider, support in own.items() if support.needs},
         ports=device.ports.displays(),
         cli=device.cli.name if device.cli else "",
@@ -80,29 +93,56 @@ def node_values(spec: NodeSpec) -> tuple[ValueView, ...]:
     )
 
 
-def purposes(support: ProviderSupport) -> dict[str, str]:
-    """What a device can do for us, over which chain; a purpose without a chain is left out."""
-    ready = support.ready
-    between = {"first": " → ", "all": " and ", "any": " or "}
+def purposes(support: ProviderSupport, rule: ProviderRule) -> dict[str, str]:
+    """What a device can do for us on a provider, over which chain of the ways that the provider has.
+
+    A purpose without any is left out.
+    """
     found = {
         "console": " → ".join(
             f"exec `{' '.join(way.command)}`" if way.kind == "exec" else f"serial line {way.line}"
             for way in support.console or ()
+            if _has(rule, way.kind)
         ),
-        "ready": between[ready.rule].join(probe.kind for probe in ready.probes) + f", within {ready.timeout_s:g} s"
-        if ready is not None
-        else "",
+        "ready": _readiness(support, rule),
         "startup configuration": " → ".join(
-            f"{way.method} `{way.path}`" if way.path else way.method for way in support.day0 or ()
+            f"{way.method} `{way.path}`" if way.path else way.method for way in _day0(support, rule)
         ),
-        "commands": " → ".join(step.channel for step in support.run or ()),
+        "commands": _channels(support.run, rule),
         "extraction": " → ".join(
-            f"{step.channel} `{step.run}`" for step in (support.extract.steps if support.extract else ())
+            f"{step.channel} `{step.run}`"
+            for step in (support.extract.steps if support.extract else ())
+            if _has(rule, step.channel)
         ),
-        "loading": " → ".join(step.channel for step in support.load or ()),
+        "loading": _channels(support.load, rule),
         "after boot": "; ".join(f"`{command}`" for command in support.post_boot or ()),
     }
     return {purpose: how for purpose, how in found.items() if how}
+
+
+def _has(rule: ProviderRule, way: str) -> bool:
+    """Whether the provider has it: a channel or a probe that is not the provider's own is everybody's."""
+    return way not in get_args(OwnChannel) or way in rule.channels
+
+
+def _channels(steps: Iterable[Step] | None, rule: ProviderRule) -> str:
+    return " → ".join(step.channel for step in steps or () if _has(rule, step.channel))
+
+
+def _day0(support: ProviderSupport, rule: ProviderRule) -> Iterator[Day0]:
+    for way in support.day0 or ():
+        if way.method in rule.day0 or (way.method == "serial" and _channels(support.load, rule)):
+            yield way
+
+
+def _readiness(support: ProviderSupport, rule: ProviderRule) -> str:
+    ready = support.ready
+    kinds = [probe.kind for probe in ready.probes if _has(rule, probe.kind)] if ready is not None else []
+    if ready is None or not kinds:
+        return ""
+    emulated = rule.emulates and not _ACCELERATED.intersection(support.needs)
+    slow = f" ({ready.timeout_s * ready.slow_factor:g} s where it is emulated)" if emulated else ""
+    return f"{_BETWEEN[ready.rule].join(kinds)}, within {ready.timeout_s:g} s{slow}"
 
 
 def _values(entry: Entry) -> Iterator[ValueView]:

@@ -10,10 +10,12 @@ from wireloom.devices.guest_schema import GuestFields
 from wireloom.devices.values import Name, NeedWord, Regex, ranged
 from wireloom.model.device import (
     Access,
+    Day0Method,
     Device,
     Hardware,
     ImageProfile,
     Member,
+    OwnChannel,
     ProviderRule,
     ProviderSupport,
     Range,
@@ -270,6 +272,9 @@ class ProviderRuleFields(FileModel):
     image_pattern: Regex = Field("", description="regex that image names match in full")
     image_example: str = ""
     every_device: str = Field("", description="image by which every device can run on it")
+    channels: list[OwnChannel] = Field(description="the ways to a guest that are its own")
+    day0: list[Day0Method] = Field(description="the ways to hand a startup configuration over before the start")
+    emulates: bool = Field(False, description="its guests are emulated where the host does not accelerate them")
 
     def value(self, name: str) -> ProviderRule:
         return ProviderRule(name=name, **self.model_dump())

@@ -35,6 +35,7 @@ __all__ = [
     "ConfigDiff",
     "ConfigPolicy",
     "ConfigRevisionView",
+    "ConfigSource",
     "ConfigText",
     "ConfigUpload",
     "ExtractRequest",
@@ -42,6 +43,7 @@ __all__ = [
     "NodeConfigView",
     "RestoreConfig",
     "RevisionOrigin",
+    "StoredRevision",
 ]
 
 #: How a revision came to be: asked for, before a stop, by schedule, from a file, or taken over from another node.
@@ -56,11 +58,26 @@ class ExtractRequest(Value):
     force: bool = False
 
 
-class ConfigRevisionView(Value):
-    """One stored configuration of a node. Times are UNIX seconds.
+class ConfigSource(Value):
+    """Where a configuration comes from.
 
     :ivar channel: the one that it was read over; ``tried``: why earlier ones did not give it.
+    :ivar taken_at: when it was read, in UNIX seconds by the clock of who read it.
+    """
+
+    origin: RevisionOrigin
+    who: str
+    channel: str = ""
+    tried: dict[str, str] = {}
+    note: str = ""
+    taken_at: float
+
+
+class StoredRevision(ConfigSource):
+    """A stored configuration without its text; ``lab`` and ``node`` are the names at that time.
+
     :ivar size: of its text, in bytes.
+    :ivar created_at: when it was stored, in UNIX seconds.
     """
 
     lab: str
@@ -68,13 +85,12 @@ class ConfigRevisionView(Value):
     number: int
     sha256: str
     size: int
-    origin: RevisionOrigin
-    who: str
-    channel: str = ""
-    tried: dict[str, str] = {}
-    note: str = ""
-    taken_at: float
     created_at: float
+
+
+class ConfigRevisionView(StoredRevision):
+    """A revision of a node; ``active``: it is what the node's next making begins with."""
+
     active: bool = False
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from pydantic import Field
 
@@ -16,6 +16,7 @@ __all__ = [
     "Channel",
     "Console",
     "Day0",
+    "Day0Method",
     "Device",
     "Extract",
     "Hardware",
@@ -23,6 +24,7 @@ __all__ = [
     "LinkDown",
     "Member",
     "Need",
+    "OwnChannel",
     "Probe",
     "ProviderRule",
     "ProviderSupport",
@@ -33,6 +35,11 @@ __all__ = [
 
 
 Channel = Literal["exec", "serial", "ssh", "log", "file", "netconf"]
+
+#: What one provider has and another may lack: channels, and ``health``, the engine's own check of a guest.
+OwnChannel = Literal["exec", "serial", "file", "health"]
+
+Day0Method = Literal["file", "bind", "iso", "fat", "nocloud", "configdrive", "smbios", "serial"]
 
 #: What a device may need of its host: ``privileged``, ``kvm`` (acceleration that works), ``nested`` (guests can have
 #: it as well) or ``cpu:<flag>`` with one of :data:`CPU_FLAGS`.
@@ -163,7 +170,7 @@ class Day0(Value):
     :ivar partition: a FAT disk has a partition table.
     """
 
-    method: Literal["file", "bind", "iso", "fat", "nocloud", "configdrive", "smbios", "serial"]
+    method: Day0Method
     path: str = ""
     label: str = "CIDATA"
     attach: Literal["cdrom", "usb", "disk"] = "cdrom"
@@ -269,6 +276,9 @@ class ProviderRule(Value):
     :ivar image_pattern: regex that the name of an image for it matches in full.
     :ivar image_example: said to a user whose image does not match.
     :ivar every_device: image by which every device can run on it (nothing of the device's own is booted).
+    :ivar channels: the ways to a guest that are its own, not the network's; the log is everybody's.
+    :ivar day0: the ways that it has to hand a startup configuration over before the first start.
+    :ivar emulates: where the host does not accelerate it, its guests are emulated and take longer.
     """
 
     name: str
@@ -276,6 +286,9 @@ class ProviderRule(Value):
     image_pattern: str = ""
     image_example: str = ""
     every_device: str = ""
+    channels: frozenset[OwnChannel] = frozenset(get_args(OwnChannel))
+    day0: frozenset[Day0Method] = frozenset(get_args(Day0Method))
+    emulates: bool = False
 
 
 class Device(Value):

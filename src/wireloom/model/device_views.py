@@ -125,7 +125,10 @@ class PortView(Value):
 
 
 class NodeProfile(Value):
-    """What a node is made of, and where each value comes from."""
+    """What a node is made of when it is next deployed, and where each value comes from.
+
+    :ivar pending: how that differs from what it was deployed with, because its device has changed since.
+    """
 
     node: str
     device: str
@@ -136,3 +139,4 @@ class NodeProfile(Value):
     purposes: dict[str, str] = {}
     needs: tuple[str, ...] = ()
     ports: tuple[PortView, ...] = ()
+    pending: tuple[str, ...] = ()

@@ -175,9 +175,13 @@ class NodeIntent(Value):
     def spec_hash(self) -> str:
         """Hash of what cannot change on a live runtime; a different hash means the runtime must be made anew."""
         fixed = self.model_dump(mode="json", include=set(SPEC_FIELDS))
-        ports = [(port.index, port.guest_name, port.mac) for port in self.ports] if self.ports_fixed else []
+        ports = self.made_ports() if self.ports_fixed else []
         # Sorted keys at every depth: equal content gives an equal hash, however it was put together.
         return short_hash(json.dumps([fixed, ports], sort_keys=True), length=16)
+
+    def made_ports(self) -> list[tuple[int, str, str]]:
+        """What the guest is given of its ports when it is made: index, name in the guest, hardware address."""
+        return [(port.index, port.guest_name, port.mac) for port in self.ports]
 
     def port(self, index: int) -> PortIntent | None:
         return next((port for port in self.ports if port.index == index), None)

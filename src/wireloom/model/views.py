@@ -226,7 +226,8 @@ class OperationView(Value):
     """A long-running verb. ``done`` of ``total`` nodes and links have reached the operation's goal.
 
     ``goal``: running (nodes run and are wired), stopped, absent, linked, configured (texts read or loaded).
-    ``errors`` are wire forms, one per node.
+    ``errors`` are wire forms, one per node. ``nodes``: names of those that the verb was given for;
+    empty: no single ones.
     """
 
     id: str
@@ -240,6 +241,12 @@ class OperationView(Value):
     created_at: float
     finished_at: float | None = None
     errors: tuple[dict[str, Any], ...] = ()
+    nodes: tuple[str, ...] = ()
+
+    @property
+    def subject(self) -> str:
+        """The lab, and the nodes of it that the verb was given for."""
+        return f"{self.lab} {', '.join(self.nodes)}" if self.nodes else self.lab
 
 
 class StreamMessage(Value):

@@ -1,18 +1,20 @@
 """What deploying a topology would change, line by line with reasons: ``wireloom plan`` and the studio's preview.
 
-Compares intents, not files: a change counts exactly when an agent would see it.
+Compares intents, not files: a change counts exactly when an agent would see it, whether it comes from the topology or
+from a device's definition.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from wireloom.model.slice import SPEC_FIELDS, NodeIntent
+from wireloom.model.dialogue import Cli
+from wireloom.model.slice import SPEC_FIELDS, NodeIntent, Slice
 from wireloom.model.topology import LinkSpec, NodeSpec, Topology
 from wireloom.model.views import ChangeView
-from wireloom.planning.expand import Expansion, NodeCounters, data_ports, node_intents
+from wireloom.planning.expand import Expansion, data_ports, node_intents, used_clis
 
 __all__ = ["describe_changes"]
 
@@ -25,6 +27,7 @@ _LIVE_FIELDS: Final[Mapping[str, str]] = {
     "ready": "readiness of the device",
     "console": "console of the device",
     "run": "channels of the device",
+    "cli": "command line of the device",
     "access": "login of the device",
     "extract": "extraction of the device",
     "load": "loading of the device",
@@ -47,28 +50,27 @@ def describe_changes(
     known: Expansion,
     *,
     old_host_of: Mapping[str, str] | None = None,
-    old_counters: Mapping[str, NodeCounters] | None = None,
+    deployed: Iterable[Slice] = (),
 ) -> tuple[ChangeView, ...]:
     """Changes from ``old`` (``None``: the lab does not exist) to ``new``, nodes first, in the order of the files.
 
     :param known: as for expanding ``new``; ids of nodes that do not exist yet may be missing.
     :param old_host_of: node name → host it runs on now, where that is known.
-    :param old_counters: counters before the change, where they differ from those in ``known``.
+    :param deployed: what hosts have of ``old``. It is not what ``old`` expands to when devices have changed since; a
+        node that is in none of them counts as expanded with the devices of today.
     """
     names = [node.name for topology in (old, new) if topology is not None for node in topology.nodes]
     known = replace(known, ids={name: known.ids.get(name, name) for name in names})
-    was = known if old_counters is None else replace(known, counters=old_counters)
     before = {} if old is None else {node.name: node for node in old.nodes}
-    old_intents = {} if old is None else _readable(node_intents(old, was), known)
-    new_intents = _readable(node_intents(new, known), known)
+    versions = _versions(old, new, known, tuple(deployed))
     changes: list[ChangeView] = []
     for spec in new.nodes:
         host = known.host_of.get(spec.name, spec.host or "")
-        if spec.name not in old_intents:
+        if spec.name not in before:
             changes.append(_node(spec, "add", _introduction(spec), host))
         else:
             previous_host = (old_host_of or {}).get(spec.name, host)
-            change = _node_change(old_intents[spec.name], new_intents[spec.name], old_host=previous_host, host=host)
+            change = _node_change(versions[spec.name], old_host=previous_host, host=host)
             changes += [] if change is None else [change]
     kept = {spec.name for spec in new.nodes}
     for spec in before.values():
@@ -87,41 +89,107 @@ def _node(spec: NodeSpec, action: Any, reasons: tuple[str, ...], host: str) -> C
     return ChangeView(kind="node", name=spec.name, action=action, reasons=reasons, host=host)
 
 
-def _readable(nodes: Mapping[str, NodeIntent], known: Expansion) -> dict[str, NodeIntent]:
-    """``nodes`` with names of nodes where an agent gets ids."""
-    names = {node_id: name for name, node_id in known.ids.items()}
+@dataclass(frozen=True)
+class _State:
+    """One node as an agent gets it, with names of nodes instead of ids, and its command line."""
+
+    intent: NodeIntent
+    cli: Cli | None
+
+
+@dataclass(frozen=True)
+class _Versions:
+    """One node: as its host ``has`` it, as its present topology makes it ``today``, and as it is ``wanted``."""
+
+    has: _State
+    today: _State
+    wanted: _State
+
+    def differ(self, part: Callable[[_State], Any]) -> bool:
+        return bool(part(self.has) != part(self.wanted))
+
+    def cause(self, part: Callable[[_State], Any]) -> str:
+        """What is to be said of a ``part`` that differs although the topology says the same of it as before."""
+        return ", as its device definition changed" if part(self.today) == part(self.wanted) else ""
+
+
+def _versions(
+    old: Topology | None, new: Topology, known: Expansion, deployed: tuple[Slice, ...]
+) -> dict[str, _Versions]:
+    """Nodes of both topologies, by name."""
+    names = {node.id: node.name for document in deployed for node in document.nodes}
+    names |= {node_id: name for name, node_id in known.ids.items()}
+    has = {node.name: _state(node, document.clis, names) for document in deployed for node in document.nodes}
+    today, wanted = (_expanded(topology, known, names) for topology in (old, new))
     return {
-        name: node.model_copy(update={"depends_on": {names[other]: when for other, when in node.depends_on.items()}})
-        for name, node in nodes.items()
+        name: _Versions(has.get(name, state), state, wanted[name]) for name, state in today.items() if name in wanted
     }
 
 
-def _node_change(old: NodeIntent, new: NodeIntent, *, old_host: str, host: str) -> ChangeView | None:
-    fixed = [*_differences(old, new, {name: _WORDS.get(name, name) for name in sorted(SPEC_FIELDS)})]
+def _expanded(topology: Topology | None, known: Expansion, names: Mapping[str, str]) -> dict[str, _State]:
+    intents = {} if topology is None else node_intents(topology, known)
+    clis = used_clis(intents.values(), known.devices)
+    return {name: _state(intent, clis, names) for name, intent in intents.items()}
+
+
+def _state(node: NodeIntent, clis: Mapping[str, Cli], names: Mapping[str, str]) -> _State:
+    depends_on = {names[other]: when for other, when in node.depends_on.items()}
+    return _State(node.model_copy(update={"depends_on": depends_on}), clis.get(node.cli))
+
+
+def _node_change(node: _Versions, *, old_host: str, host: str) -> ChangeView | None:
+    fixed = [*_differences(node, {name: _WORDS.get(name, name) for name in sorted(SPEC_FIELDS)})]
     if old_host != host:
         fixed.append(f"host: {old_host} → {host}")
-    if new.ports_fixed and data_ports(new) != data_ports(old):
-        fixed.append(f"ports: it has {data_ports(old)} and needs {data_ports(new)}")
-    live = [*_differences(old, new, _LIVE_FIELDS)]
-    if _is_managed(old) != _is_managed(new):
-        live.append("mgmt: joins the management network" if _is_managed(new) else "mgmt: leaves the management network")
+    fixed += _port_differences(node)
+    live = [*_differences(node, _LIVE_FIELDS)]
+    if not live and node.differ(_cli):
+        live.append(f"command line of the device: changed{node.cause(_cli)}")
+    if node.differ(_is_managed):
+        live.append(f"mgmt: {'joins' if _is_managed(node.wanted) else 'leaves'} the management network")
+    name = node.wanted.intent.name
     if fixed:
         reasons = (*(f"{reason}; this takes a new runtime" for reason in fixed), *live)
-        return ChangeView(kind="node", name=new.name, action="recreate", reasons=reasons, host=host)
+        return ChangeView(kind="node", name=name, action="recreate", reasons=reasons, host=host)
     if live:
-        return ChangeView(kind="node", name=new.name, action="change", reasons=tuple(live), host=host)
+        return ChangeView(kind="node", name=name, action="change", reasons=tuple(live), host=host)
     return None
 
 
-def _is_managed(node: NodeIntent) -> bool:
-    return any(port.role == "mgmt" for port in node.ports)
+def _port_differences(node: _Versions) -> Iterator[str]:
+    """Ports matter where they are made with the runtime only: their number, and what the guest sees of each."""
+    if not node.wanted.intent.ports_fixed:
+        return
+    if node.differ(_data_ports):
+        yield f"ports: it has {_data_ports(node.has)} and needs {_data_ports(node.wanted)}{node.cause(_data_ports)}"
+    elif node.differ(_made_ports):
+        yield f"ports: changed{node.cause(_made_ports)}"
 
 
-def _differences(old: NodeIntent, new: NodeIntent, words: Mapping[str, str]) -> Iterator[str]:
+def _cli(state: _State) -> Cli | None:
+    return state.cli
+
+
+def _data_ports(state: _State) -> int:
+    return data_ports(state.intent)
+
+
+def _made_ports(state: _State) -> object:
+    return state.intent.made_ports()
+
+
+def _is_managed(state: _State) -> bool:
+    return any(port.role == "mgmt" for port in state.intent.ports)
+
+
+def _differences(node: _Versions, words: Mapping[str, str]) -> Iterator[str]:
     for name, word in words.items():
-        before, after = getattr(old, name), getattr(new, name)
-        if before != after:
-            yield f"{word}: {_difference(before, after)}"
+
+        def part(state: _State, name: str = name) -> Any:
+            return getattr(state.intent, name)
+
+        if node.differ(part):
+            yield f"{word}: {_difference(part(node.has), part(node.wanted))}{node.cause(part)}"
 
 
 def _difference(before: Any, after: Any) -> str:

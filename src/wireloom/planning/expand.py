@@ -25,7 +25,7 @@ from wireloom.model.identity import device_name, mac_address, short_hash
 from wireloom.model.slice import Management, NodeIntent, PortIntent, PortRef, Slice, StoredConfig, WireIntent
 from wireloom.model.topology import LinkSpec, NodeSpec, Topology
 
-__all__ = ["Expansion", "NodeCounters", "data_ports", "expand", "link_id", "node_intents", "ports_made"]
+__all__ = ["Expansion", "NodeCounters", "data_ports", "expand", "link_id", "node_intents", "ports_made", "used_clis"]
 
 
 class NodeCounters(Value):
@@ -97,13 +97,14 @@ def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
             management=known.mgmt.get(host),
             nodes=tuple(members),
             wires=tuple(wires[host]),
-            clis=_clis(members, known.devices),
+            clis=used_clis(members, known.devices),
         )
         for host, members in nodes.items()
     }
 
 
-def _clis(nodes: Iterable[NodeIntent], devices: DeviceCatalogue) -> dict[str, Cli]:
+def used_clis(nodes: Iterable[NodeIntent], devices: DeviceCatalogue) -> dict[str, Cli]:
+    """The command lines of ``nodes``, by name."""
     found = (devices.get(node.device).cli for node in nodes)
     return {cli.name: cli for cli in found if cli is not None}
 

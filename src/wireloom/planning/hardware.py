@@ -117,17 +117,17 @@ def _widened(needed: Range, known: float | None) -> Range:
 def _limit(key: Any, wanted: float, needed: Range, what: str) -> Iterator[Limit]:
     amount, little, much, number = _WORDS[key]
     if wanted < needed.minimum and not (key == "disk" and wanted == 0):
-        message = f"{amount(wanted)} are too {little} for {what}"
+        message = f"{amount(wanted)} too {little} for {what}"
         yield Limit(key, message, f"give it at least {number(needed.minimum)}")
     elif needed.maximum and wanted > needed.maximum:
-        yield Limit(key, f"{amount(wanted)} are too {much} for {what}", f"give it at most {number(needed.maximum)}")
+        yield Limit(key, f"{amount(wanted)} too {much} for {what}", f"give it at most {number(needed.maximum)}")
 
 
-#: How amounts are said: with their unit, "too …", "too …", and as one writes them in a topology.
+#: How amounts are said: with their unit and verb, "too …", "too …", and as one writes them in a topology.
 _WORDS: Final[Mapping[str, tuple[Callable[[float], str], str, str, Callable[[float], str]]]] = {
-    "cpu": (lambda n: f"{n:g} cores", "few", "many", lambda n: f"{n:g}"),
-    "memory": (lambda n: f"{n:g} MiB of memory", "little", "much", lambda n: f"{n:g}MB"),
-    "disk": (lambda n: f"{n:g} GiB of disk", "little", "much", lambda n: f"{n:g}"),
+    "cpu": (lambda n: "1 core is" if n == 1 else f"{n:g} cores are", "few", "many", lambda n: f"{n:g}"),
+    "memory": (lambda n: f"{n:g} MiB of memory is", "little", "much", lambda n: f"{n:g}MB"),
+    "disk": (lambda n: f"{n:g} GiB of disk is", "little", "much", lambda n: f"{n:g}"),
 }
 
 

@@ -5,7 +5,8 @@ verb around it. Rules that hold for each verb of each provider (the conformance 
 
 * **Idempotent.** Starting what runs, stopping what is stopped, destroying what is gone: no error, no effect.
 * **Found by labels.** A provider keeps no state of its own. A ``runtime_id`` is the engine's own id, and
-  ``observe`` finds every runtime of the installation again after a restart of anything.
+  ``observe`` finds every runtime of the installation again after a restart of anything. A runtime that is made anew
+  has the id of the one before exactly where it finds that one's system disk again.
 * **No debris.** A verb that fails leaves nothing behind that was not there before it.
 * **Deadlines.** Each call ends within its own deadline or raises ``DeadlineExceeded``; cancelling it is safe.
 * **Errors** are those of :mod:`wireloom.errors`: ``ImageMissing``, ``Unavailable`` (engine gone),

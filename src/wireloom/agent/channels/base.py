@@ -21,6 +21,7 @@ __all__ = [
     "Channel",
     "ChannelTarget",
     "HeldLine",
+    "KeptShell",
     "Login",
     "Outcome",
     "RemoteShell",
@@ -138,6 +139,18 @@ class RemoteShell(Protocol):
 
     def subsystem(self, login: Login, name: str, *, timeout_s: float) -> AbstractAsyncContextManager[ByteStream]:
         """A subsystem (``netconf``), where the guest serves it."""
+        ...
+
+
+class KeptShell(RemoteShell, Protocol):
+    """Keeps connections between one command and the next, until it is told that they are of no use any more."""
+
+    def forget(self, node_id: str) -> None:
+        """The node is gone, or is another runtime now. Idempotent."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection. Idempotent."""
         ...
 
 

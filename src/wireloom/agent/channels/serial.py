@@ -15,7 +15,8 @@ from wireloom.model.runtime import ExecResult
 
 __all__ = ["SerialChannel"]
 
-#: Whoever types on the line is told that it is wanted, and given so long.
+#: A dialogue waits at most so long until whoever types on the line lets go of it: they are told that it is wanted, and
+#: keep it unless they are idle. A dialogue that waits in vain has not begun, so another channel may be asked.
 _LEASE_S: Final = 15.0
 _SCREEN: Final = 16 << 10
 _READER: Final = "wireloom: readiness"

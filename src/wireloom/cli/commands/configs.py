@@ -19,7 +19,7 @@ from wireloom.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from wireloom.client import Client
-    from wireloom.model.config_views import ConfigRevisionView, NodeConfigView
+    from wireloom.model.config_views import ConfigDiff, ConfigRevisionView, ConfigText, NodeConfigView
     from wireloom.model.views import OperationView
 
 __all__ = ["register"]
@@ -53,7 +53,7 @@ def register(app: typer.Typer) -> None:
     group.command(name="list")(list_)
     group.command(name="map")(map_)
     app.add_typer(group, name="configs", rich_help_panel="Nodes")
-    app.command(name="save", rich_help_panel="Nodes")(save)
+    app.command(name="save", rich_help_panel="Nodes")(extract)
 
 
 # -------------------------------------------------------------------- reading
@@ -73,7 +73,7 @@ def extract(
     """Read the running configurations and store what is new.
 
     A text is stored only when it is a whole configuration: no echo, no prompt, no error, its end included. What was
-    stored before stays.
+    stored before stays. `wireloom save` and `wireloom configs extract` are the same.
     """
     state = state_of(ctx)
 
@@ -93,21 +93,6 @@ def extract(
     state.ask(asked)
 
 
-def save(
-    ctx: typer.Context,
-    *,
-    lab: LabArgument,
-    nodes: NodesArgument = None,
-    note: NoteOption = "",
-    force: ForceFlag = False,
-    no_wait: NoWaitFlag = False,
-    timeout: TimeoutOption = 600,
-    json: JsonFlag = False,
-) -> None:
-    """Store the running configurations: the same as `configs extract`."""
-    extract(ctx, lab=lab, nodes=nodes, note=note, force=force, no_wait=no_wait, timeout=timeout, json=json)
-
-
 class _Progress:
     """Tells on stderr how many nodes have been read."""
 
@@ -120,7 +105,7 @@ class _Progress:
         if now != self._told:
             self._told = now
             failed = f", {now[1]} failed" if now[1] else ""
-            self._state.output.remark(f"{operation.verb} {operation.lab}: {now[0]} of {operation.total}{failed}")
+            self._state.output.remark(f"{operation.verb} {operation.subject}: {now[0]} of {operation.total}{failed}")
 
 
 def _end(state: CliState, operation: "OperationView") -> None:
@@ -156,25 +141,21 @@ def list_(
 
     found = state.ask(asked)
     views = [view for view in found if everything or view.exists]
-    if json:
-        state.output.data(as_data(views))
-        return
-    _show_nodes(state, views, with_lab=lab is None)
-    if len(views) < len(found):
-        left_out = len(found) - len(views)
+    state.show(views, lambda state, views: _show_nodes(state, views, with_lab=lab is None))
+    left_out = len(found) - len(views)
+    if left_out and not state.output.json:
         state.output.remark(f"left out: {left_out} deleted node{'' if left_out == 1 else 's'}; `--all` lists them too")
 
 
 def _list_revisions(state: CliState, lab: str, node: str) -> None:
-    revisions = state.ask(lambda client: client.configs.revisions(lab, node))
-    if state.output.json:
-        state.output.data(as_data(revisions))
-        return
-    state.output.table(
-        ("revision", "active", "age", "origin", "who", "channel", "bytes", "sha256", "note"),
-        [_revision_cells(revision) for revision in revisions],
-        empty=f"nothing is stored of {node}; read it with `wireloom configs extract {lab} {node}`",
-    )
+    def shown(state: CliState, revisions: "list[ConfigRevisionView]") -> None:
+        state.output.table(
+            ("revision", "active", "age", "origin", "who", "channel", "bytes", "sha256", "note"),
+            [_revision_cells(revision) for revision in revisions],
+            empty=f"nothing is stored of {node}; read it with `wireloom configs extract {lab} {node}`",
+        )
+
+    state.show(state.ask(lambda client: client.configs.revisions(lab, node)), shown)
 
 
 def _revision_cells(revision: "ConfigRevisionView") -> tuple[object, ...]:
@@ -236,12 +217,12 @@ def show(
 ) -> None:
     """Print a configuration."""
     state = state_of(ctx)
-    found = state.ask(lambda client: client.configs.text(lab, node, revision))
-    if json:
-        state.output.data(as_data(found))
-    else:
-        sys.stdout.write(found.text)
-        sys.stdout.flush()
+    state.show(state.ask(lambda client: client.configs.text(lab, node, revision)), _write_text)
+
+
+def _write_text(_: CliState, config: "ConfigText") -> None:
+    sys.stdout.write(config.text)
+    sys.stdout.flush()
 
 
 def diff(
@@ -257,15 +238,17 @@ def diff(
     """Show how one configuration of a node differs from another."""
     state = state_of(ctx)
     found = state.ask(lambda client: client.configs.diff(lab, node, before, after))
-    if json:
-        state.output.data(as_data(found))
-    elif found.diff:
+    state.show(found, _write_diff)
+    if found.diff and exit_code:
+        raise typer.Exit(CHANGES)
+
+
+def _write_diff(state: CliState, found: "ConfigDiff") -> None:
+    if found.diff:
         sys.stdout.write(found.diff)
         sys.stdout.flush()
     else:
         state.output.remark(f"no difference between {found.before} and {found.after}")
-    if found.diff and exit_code:
-        raise typer.Exit(CHANGES)
 
 
 def download(
@@ -323,13 +306,13 @@ def activate(
     """Choose what the node begins with when it is next made; a running node stays as it is."""
     if (revision is None) != none:
         raise InvalidInput("name one revision, or `--none`", hint=f"`wireloom configs list {lab} {node}`")
-    state = state_of(ctx)
-    view = state.ask(lambda client: client.configs.activate(lab, node, revision))
-    if json:
-        state.output.data(as_data(view))
-    else:
+
+    def told(state: CliState, view: "NodeConfigView") -> None:
         what = "the topology's startup-config" if view.active is None else f"revision {view.active}"
         state.output.line(f"{node}: {what} is used when it is next made (`wireloom wipe {lab} {node}`)")
+
+    state = state_of(ctx)
+    state.show(state.ask(lambda client: client.configs.activate(lab, node, revision)), told)
 
 
 def restore(
@@ -364,7 +347,7 @@ def restore(
         if state.output.json:
             state.output.data(as_data(ended))
         elif not ended.errors:
-            state.output.line(f"restore {lab} {node}: done")
+            state.output.line(f"{ended.verb} {ended.subject}: done")
         _end(state, ended)
 
     state.ask(asked)
@@ -384,11 +367,12 @@ def upload(
     state = state_of(ctx)
     text = _read(file)
     revision = state.ask(lambda client: client.configs.upload(lab, node, text, note=note, activate=not no_activate))
-    if json:
-        state.output.data(as_data(revision))
-    else:
-        active = ", active" if revision.active else ""
-        state.output.line(f"{node}: revision {revision.number}{active}, {revision.size} bytes")
+    state.show(revision, _tell_of_upload)
+
+
+def _tell_of_upload(state: CliState, revision: "ConfigRevisionView") -> None:
+    active = ", active" if revision.active else ""
+    state.output.line(f"{revision.node}: revision {revision.number}{active}, {revision.size} bytes")
 
 
 def _read(file: Path) -> str:
@@ -420,14 +404,14 @@ def map_(
     request = MapConfigs(
         source_lab=source_lab, source_node=source_node, revision=revision, activate=activate, force=force
     )
-    state = state_of(ctx)
-    taken = state.ask(lambda client: client.configs.take_over(lab, node, request))
-    if json:
-        state.output.data(as_data(taken))
-    else:
+
+    def told(state: CliState, taken: "list[ConfigRevisionView]") -> None:
         numbers = ", ".join(str(item.number) for item in taken)
         revisions = "1 revision" if len(taken) == 1 else f"{len(taken)} revisions"
         state.output.line(f"{node}: {revisions} taken over from {source} as {numbers}")
+
+    state = state_of(ctx)
+    state.show(state.ask(lambda client: client.configs.take_over(lab, node, request)), told)
 
 
 def delete(

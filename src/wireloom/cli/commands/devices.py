@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from wireloom.cli.failures import FAILED, diagnostic_lines, report
-from wireloom.cli.output import as_data
 from wireloom.cli.state import CliState, JsonFlag, state_of
 from wireloom.errors import InvalidInput
 from wireloom.yamlfile.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from wireloom.client import Client
-    from wireloom.model.device_views import DeviceDetails, DeviceFileRequest, DeviceView, ValueView
+    from wireloom.model.device_views import DeviceDetails, DeviceFileRequest, DeviceFileView, DeviceView, ValueView
     from wireloom.model.diagnostic import Diagnostic
 
 __all__ = ["register", "value_rows"]
@@ -47,7 +46,7 @@ def register(app: typer.Typer) -> None:
     group = typer.Typer(
         name="devices",
         invoke_without_command=True,
-        callback=devices,
+        callback=list_,  # `devices` alone lists
         help="List the devices that a topology can name; show, add, hide them.",
         rich_markup_mode=None,
     )
@@ -55,20 +54,6 @@ def register(app: typer.Typer) -> None:
     for command in (show, validate, add, remove, hide, unhide, reload):
         group.command(rich_help_panel="Installation")(command)
     app.add_typer(group, rich_help_panel="Installation")
-
-
-def devices(
-    ctx: typer.Context,
-    *,
-    everything: HiddenFlag = False,
-    provider: ProviderOption = None,
-    vendor: VendorOption = None,
-    family: FamilyOption = None,
-    json: JsonFlag = False,
-) -> None:
-    """List the devices that a topology can name; show, add, hide them."""
-    if ctx.invoked_subcommand is None:
-        list_(ctx, everything=everything, provider=provider, vendor=vendor, family=family, json=json)
 
 
 def list_(
@@ -81,6 +66,8 @@ def list_(
     json: JsonFlag = False,
 ) -> None:
     """List the devices that a topology can name: the same as `devices` alone."""
+    if ctx.invoked_subcommand is not None:  # the group's own turn, before that of its command
+        return
     state = state_of(ctx)
 
     async def asked(client: "Client") -> "tuple[list[DeviceView], list[Diagnostic]]":
@@ -98,10 +85,8 @@ def list_(
         and (vendor is None or vendor.casefold() in device.vendor.casefold())
         and (kind is None or device.family == kind)
     ]
-    if json:
-        state.output.data(as_data(wanted))
-    else:
-        _show_list(state, wanted, len(found) - len(wanted) if not (provider or vendor or family) else 0)
+    left_out = 0 if provider or vendor or family else len(found) - len(wanted)
+    state.show(wanted, lambda state, wanted: _show_list(state, wanted, left_out))
     _show_problems(state, problems)
 
 
@@ -156,11 +141,7 @@ def _show_problems(state: CliState, problems: "list[Diagnostic]") -> None:
 def show(ctx: typer.Context, name: NameArgument, json: JsonFlag = False) -> None:
     """Show a device: every value with where it comes from, its ports, and how things are done with it."""
     state = state_of(ctx)
-    details = state.ask(lambda client: client.device(name))
-    if json:
-        state.output.data(as_data(details))
-    else:
-        _show_details(state, details)
+    state.show(state.ask(lambda client: client.device(name)), _show_details)
 
 
 def _show_details(state: CliState, details: "DeviceDetails") -> None:
@@ -242,51 +223,42 @@ def add(ctx: typer.Context, file: FileArgument, kind: KindOption = Kind.DEVICE, 
         view = state.ask(lambda client: client.add_device_file(request))
     except InvalidInput as error:
         _refuse(state, error, request)
-    if json:
-        state.output.data(as_data(view))
-    else:
-        state.output.line(f"{kind.value} {view.name} added")
+    state.show(view, lambda state, view: state.output.line(f"{kind.value} {view.name} added"))
 
 
 def remove(ctx: typer.Context, name: NameArgument, kind: KindOption = Kind.DEVICE, json: JsonFlag = False) -> None:
     """Remove a device of one's own, an override or a command line; what is built in is there again."""
-    state = state_of(ctx)
-    view = state.ask(lambda client: client.remove_device_file(name, kind=kind.value))
-    if json:
-        state.output.data(as_data(view))
-    else:
+
+    def told(state: CliState, view: "DeviceFileView") -> None:
         after = " and the built-in one is there again" if kind is Kind.DEVICE and view.device else ""
         state.output.line(f"{kind.value} {view.name} removed{after}")
+
+    state = state_of(ctx)
+    state.show(state.ask(lambda client: client.remove_device_file(name, kind=kind.value)), told)
 
 
 def hide(ctx: typer.Context, name: NameArgument, json: JsonFlag = False) -> None:
     """Leave a device out of lists. Topologies can name it all the same."""
-    _set_hidden(ctx, name, hidden=True, json=json)
+    _set_hidden(ctx, name, hidden=True)
 
 
 def unhide(ctx: typer.Context, name: NameArgument, json: JsonFlag = False) -> None:
     """List a hidden device."""
-    _set_hidden(ctx, name, hidden=False, json=json)
+    _set_hidden(ctx, name, hidden=False)
 
 
-def _set_hidden(ctx: typer.Context, name: str, *, hidden: bool, json: bool) -> None:
+def _set_hidden(ctx: typer.Context, name: str, *, hidden: bool) -> None:
     state = state_of(ctx)
     view = state.ask(lambda client: client.hide_device(name, hidden=hidden))
-    if json:
-        state.output.data(as_data(view))
-    else:
-        state.output.line(f"{view.name} is {'hidden' if view.hidden else 'listed'}")
+    state.show(view, lambda state, view: state.output.line(f"{view.name} is {'hidden' if view.hidden else 'listed'}"))
 
 
 def reload(ctx: typer.Context, json: JsonFlag = False) -> None:
     """Read all device files again, and show what is wrong with them."""
     state = state_of(ctx)
     problems = state.ask(lambda client: client.device_problems(reload=True))
-    if json:
-        state.output.data(as_data(problems))
-    else:
-        _show_problems(state, problems)
-        state.output.line("device files read")
+    state.show(problems, _show_problems)
+    state.output.line("device files read")
     if problems:
         raise typer.Exit(FAILED)
 

@@ -10,6 +10,8 @@ from wireloom.cli.output import as_data, duration
 from wireloom.cli.state import CliState, JsonFlag, state_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from wireloom.client import Client
     from wireloom.model.views import HostView, LabSummary, StatusView
 
@@ -42,7 +44,7 @@ def status(ctx: typer.Context, json: JsonFlag = False) -> None:
     fabric = "connected" if view.fabric else "not connected"
     state.output.line(f"Wireloom {view.version}, installation {view.installation}, fabric {fabric}")
     state.output.line()
-    _show_hosts(state, list(view.hosts))
+    _show_hosts(state, view.hosts)
     state.output.line()
     rows = [(lab.lab, lab.state, f"{lab.running}/{lab.nodes}", f"{lab.ready}/{lab.nodes}", lab.links) for lab in labs]
     state.output.table(("lab", "state", "running", "ready", "links"), rows, empty="no labs")
@@ -64,14 +66,10 @@ def _show_processes(state: CliState, record: dict[str, Any] | None) -> None:
 def hosts(ctx: typer.Context, json: JsonFlag = False) -> None:
     """List the hosts with what they can do."""
     state = state_of(ctx)
-    found = state.ask(lambda client: client.hosts())
-    if json:
-        state.output.data(as_data(found))
-    else:
-        _show_hosts(state, found)
+    state.show(state.ask(lambda client: client.hosts()), _show_hosts)
 
 
-def _show_hosts(state: CliState, hosts: "list[HostView]") -> None:
+def _show_hosts(state: CliState, hosts: "Sequence[HostView]") -> None:
     now = time.time()
     rows = []
     for host in hosts:

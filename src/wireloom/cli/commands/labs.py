@@ -15,7 +15,7 @@ from wireloom.cli.state import CliState, JsonFlag, YesFlag, confirmed, state_of
 
 if TYPE_CHECKING:
     from wireloom.client import Client
-    from wireloom.model.views import LabView, NodeView, OperationView
+    from wireloom.model.views import LabSummary, LabView, NodeView, OperationView
 
 __all__ = ["LabArgument", "NodesArgument", "finish_operation", "register"]
 
@@ -43,10 +43,10 @@ def register(app: typer.Typer) -> None:
 def labs(ctx: typer.Context, json: JsonFlag = False) -> None:
     """List the labs."""
     state = state_of(ctx)
-    found = state.ask(lambda client: client.labs())
-    if json:
-        state.output.data(as_data(found))
-        return
+    state.show(state.ask(lambda client: client.labs()), _show_labs)
+
+
+def _show_labs(state: CliState, found: "list[LabSummary]") -> None:
     state.output.table(
         ("lab", "state", "nodes", "running", "ready", "failed", "links", "revision", "age"),
         [
@@ -85,11 +85,7 @@ def inspect(
     if node is not None:
         show_node(state, lab, node, json=json)
         return
-    view = state.ask(lambda client: client.lab(lab))
-    if json:
-        state.output.data(as_data(view))
-    else:
-        _show_lab(state, view)
+    state.show(state.ask(lambda client: client.lab(lab)), _show_lab)
 
 
 def _show_lab(state: CliState, view: "LabView") -> None:
@@ -259,7 +255,7 @@ async def finish_operation(
     """Follow ``operation`` with progress on stderr, print its outcome, and leave with 1 when it failed."""
     if not wait:
         state.output.data(as_data(operation)) if state.output.json else state.output.remark(
-            f"{operation.verb} {operation.lab}: taken as operation {operation.id}"
+            f"{operation.verb} {operation.subject}: taken as operation {operation.id}"
         )
         return
     watch = await following(client, operation, timeout_s=timeout_s)
@@ -267,7 +263,7 @@ async def finish_operation(
     if state.output.json:
         state.output.data(as_data(watch.operation))
     elif not failures:
-        state.output.line(f"{operation.verb} {operation.lab}: done")
+        state.output.line(f"{operation.verb} {operation.subject}: done")
     for failure in failures:
         for line in error_lines(failure, sources={}):
             state.output.remark(line)

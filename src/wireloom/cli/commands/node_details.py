@@ -39,6 +39,8 @@ def show_node(state: "CliState", lab: str, name: str, *, json: bool) -> None:
     _show_profile(state, profile)
     for boot in boots:
         _show_boot(state, boot)
+    for change in profile.pending:
+        state.output.remark(f"not yet so, `wireloom deploy` changes it: {change}")
     if missing:
         state.output.remark(f"no record of post-boot commands: {missing}")
 

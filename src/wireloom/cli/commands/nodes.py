@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from wireloom.client import Client
     from wireloom.model.console import Attendee, ConsoleLine
+    from wireloom.model.runtime import Boot
     from wireloom.model.views import ExecView
 
 __all__ = ["register"]
@@ -155,7 +156,7 @@ def logs(
     """
     state = state_of(ctx)
     if listed or json:
-        _show_boots(state, lab, node)
+        _list_boots(state, lab, node)
         return
     back = 1 if previous else -boot
 
@@ -169,13 +170,17 @@ def logs(
     state.ask(copied)
 
 
-def _show_boots(state: CliState, lab: str, node: str) -> None:
-    boots = state.ask(lambda client: client.boots(lab, node))
-    if state.output.json:
-        state.output.data(as_data(boots))
-        return
+def _list_boots(state: CliState, lab: str, node: str) -> None:
+    # Counted as `--boot` takes it, which is downwards.
+    boots = [
+        boot.model_copy(update={"number": -boot.number}) for boot in state.ask(lambda client: client.boots(lab, node))
+    ]
+    state.show(boots, _show_boots)
+
+
+def _show_boots(state: CliState, boots: "list[Boot]") -> None:
     now = time.time()
-    rows = [(str(-boot.number), _moment(boot.started_at), duration(now - boot.started_at)) for boot in boots]
+    rows = [(boot.number, _moment(boot.started_at), duration(now - boot.started_at)) for boot in boots]
     state.output.table(("boot", "started", "ago"), rows, empty="the node was never started")
 
 

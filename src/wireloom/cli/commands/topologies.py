@@ -17,7 +17,7 @@ from wireloom.errors import DeadlineExceeded, TopologyInvalid
 if TYPE_CHECKING:
     from wireloom.cli.watch import Watch
     from wireloom.client import Client
-    from wireloom.model.views import DeployRequest, PlanView
+    from wireloom.model.views import DeployRequest, NodeView, PlanView
 
 __all__ = ["register"]
 
@@ -91,11 +91,22 @@ def _finish(state: CliState, watch: "Watch") -> None:
     for failure in failures:
         for line in error_lines(failure, sources={}):
             state.output.remark(line)
+    troubled = watch.troubled()
+    _tell_of_troubled(state, watch.operation.lab, troubled, told={failure.get("node") for failure in failures})
     if failures or watch.operation.state == "failed":
         raise typer.Exit(FAILED)
-    nodes = watch.lab.nodes if watch.lab is not None else ()
-    ready = sum(node.ready == "yes" for node in nodes)
-    state.output.line(f"lab {watch.operation.lab}: {len(nodes)} nodes, {ready} ready")
+    ready = sum(node.ready == "yes" for node in watch.concerned)
+    remark = f", {len(troubled)} with an error" if troubled else ""
+    state.output.line(f"lab {watch.operation.lab}: {len(watch.concerned)} nodes, {ready} ready{remark}")
+
+
+def _tell_of_troubled(state: CliState, lab: str, nodes: "list[NodeView]", *, told: set[str | None]) -> None:
+    """What went wrong on nodes that run, after their boot say, as far as it is not ``told`` yet; and where more is."""
+    for node in nodes:
+        if node.name not in told and node.error is not None:
+            for line in error_lines({**node.error, "node": node.name}, sources={}):
+                state.output.remark(line)
+        state.output.remark(f"more: `wireloom inspect {lab} {node.name}`")
 
 
 def plan(
@@ -107,10 +118,7 @@ def plan(
     """
     state = state_of(ctx)
     view = _with_request(state, file, allow_privileged, lambda client, request: client.plan(request))
-    if json:
-        state.output.data(as_data(view))
-    else:
-        _show_plan(state, view)
+    state.show(view, _show_plan)
     if any(change.action == "refuse" for change in view.changes) or view.problems:
         raise typer.Exit(FAILED)
     if view.changes:

@@ -19,12 +19,13 @@ from wireloom.controller.configs.workers import ConfigWorkers, tell_of_no_room
 from wireloom.controller.journal import Journal
 from wireloom.controller.picture import LabPicture, NodePicture
 from wireloom.controller.ports import ControllerFabric
-from wireloom.controller.store.config_records import Added, ConfigNode, NewConfig, PolicyRecord
+from wireloom.controller.store.config_records import Added, ConfigNode, NewConfig
 from wireloom.controller.store.configs import ConfigStore
 from wireloom.controller.tasks import Supervisor
 from wireloom.errors import NotFound, WireloomError
 from wireloom.fabric.config_documents import HELD_CONFIG, RELEASE_CONFIG, HeldQuestion, ReleaseQuestion
 from wireloom.fabric.documents import EventLevel
+from wireloom.model.config_views import ConfigPolicy
 from wireloom.model.state import Readiness
 
 __all__ = ["ConfigKeeper"]
@@ -213,7 +214,7 @@ class ConfigKeeper:
         """Take away the revisions that nobody has to keep."""
         policies = await self._store.policies()
         for node in await self._store.nodes():
-            policy = policies.get(node.lab_id, PolicyRecord())
+            policy = policies.get(node.lab_id, ConfigPolicy())
             keep = self._keep if policy.keep is None else policy.keep
             keep_days = self._keep_days if policy.keep_days is None else policy.keep_days
             if node.last_number <= keep or (keep == 0 and keep_days == 0):

@@ -10,7 +10,7 @@ from wireloom.configs import ArchivedConfig, Keeper, normalised, suggest, unifie
 from wireloom.controller.board import Board
 from wireloom.controller.configs.lookup import Lookup, node_key
 from wireloom.controller.journal import Journal
-from wireloom.controller.store.config_records import ConfigNode, ConfigRevision, NewConfig, NodeKey, PolicyRecord
+from wireloom.controller.store.config_records import ConfigNode, ConfigRevision, NewConfig, NodeKey
 from wireloom.controller.store.configs import ConfigStore
 from wireloom.errors import Conflict, GuestFailed, InvalidInput, NotFound
 from wireloom.fabric.config_documents import Extracted
@@ -306,8 +306,7 @@ class ConfigLibrary:
     async def policy(self, lab: str) -> ConfigPolicy:
         """What the lab does by itself. :raises NotFound:"""
         lab_id = self._board.named(lab).snapshot.lab.id
-        record = (await self._store.policies()).get(lab_id, PolicyRecord())
-        return ConfigPolicy(**record.model_dump())
+        return (await self._store.policies()).get(lab_id, ConfigPolicy())
 
     async def set_policy(self, lab: str, policy: ConfigPolicy) -> ConfigPolicy:
         """:raises NotFound: :raises InvalidInput: a number that makes no sense."""
@@ -317,7 +316,7 @@ class ConfigLibrary:
             raise InvalidInput(f"an interval must be 0 (never) or at least {SHORTEST_INTERVAL_S:g} s")
         if any(value is not None and value < 0 for value in (policy.keep, policy.keep_days)):
             raise InvalidInput("retention is counted from 0")
-        await self._store.set_policy(lab_id, PolicyRecord(**policy.model_dump()))
+        await self._store.set_policy(lab_id, policy)
         self._journal.tell("config.policy", "extraction and retention changed", lab=lab)
         return policy
 

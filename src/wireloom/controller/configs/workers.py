@@ -44,7 +44,7 @@ _Job = Callable[[NodePicture], Awaitable[None]]
 class Act(Protocol):
     """A verb on nodes; :meth:`wireloom.controller.labs.LabService.act`."""
 
-    def __call__(self, lab: str, request: ActionRequest) -> Awaitable[OperationView]: ...
+    def __call__(self, lab: str, request: ActionRequest, *, told_as: str = "") -> Awaitable[OperationView]: ...
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class ConfigWorkers:
             if any(changed):
                 await self._reload(picture.snapshot.lab.id)
 
-        return await self._begin(picture, "extract", nodes, job, after)
+        return await self._begin(picture, "extract", nodes, job, after, named=tuple(dict.fromkeys(request.nodes)))
 
     async def extract_quietly(self, picture: LabPicture, node: NodePicture) -> Added:
         """A scheduled reading of one node, without an operation."""
@@ -193,7 +193,7 @@ class ConfigWorkers:
             await self._save_first(picture, place, number)
             await self._store.configs.choose(key, number)
             self._journal.tell("config.restored", f"{key.node}: made anew with revision {number}", lab=lab)
-            return await self._act(lab, ActionRequest(verb="wipe", nodes=(place.intent.name,)))
+            return await self._act(lab, ActionRequest(verb="wipe", nodes=(place.intent.name,)), told_as="restore")
 
         async def job(node: NodePicture) -> None:
             await self._save_first(picture, node, number)
@@ -207,7 +207,7 @@ class ConfigWorkers:
         async def after() -> None:
             await self._reload(key.lab_id)
 
-        return await self._begin(picture, "restore", [place], job, after)
+        return await self._begin(picture, "restore", [place], job, after, named=(place.intent.name,))
 
     async def _save_first(self, picture: LabPicture, node: NodePicture, number: int) -> None:
         """Keep what runs now, if it can be read: a restore shall lose nothing."""
@@ -227,6 +227,8 @@ class ConfigWorkers:
         nodes: Sequence[NodePicture],
         job: _Job,
         after: Callable[[], Awaitable[None]],
+        *,
+        named: tuple[str, ...],
     ) -> OperationView:
         lab = picture.snapshot.lab
         record = OperationRecord(
@@ -236,7 +238,7 @@ class ConfigWorkers:
             verb=verb,
             goal="configured",
             generation=lab.generation,
-            targets=OperationTargets(nodes=tuple(node.intent.id for node in nodes)),
+            targets=OperationTargets(nodes=tuple(node.intent.id for node in nodes), named=named),
             total=len(nodes),
             created_at=self._clock(),
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from wireloom.model.base import Value
-from wireloom.model.config_views import RevisionOrigin
+from wireloom.model.config_views import ConfigSource, StoredRevision
 from wireloom.model.slice import StoredConfig
 
-__all__ = ["ActiveConfig", "Added", "ConfigNode", "ConfigRevision", "NewConfig", "NodeKey", "PolicyRecord"]
+__all__ = ["ActiveConfig", "Added", "ConfigNode", "ConfigRevision", "NewConfig", "NodeKey"]
 
 
 class NodeKey(Value):
@@ -39,37 +39,16 @@ class ConfigNode(NodeKey):
     extracted_at: float | None = None
 
 
-class ConfigRevision(Value):
-    """A stored configuration without its text; ``lab`` and ``node`` are the names at that time.
-
-    :ivar taken_at: when it was read, by the clock of who read it.
-    """
+class ConfigRevision(StoredRevision):
+    """A revision with the node that it is of."""
 
     node_id: str
-    number: int
-    lab: str
-    node: str
-    sha256: str
-    size: int
-    origin: RevisionOrigin
-    who: str
-    channel: str = ""
-    tried: dict[str, str] = {}
-    note: str = ""
-    taken_at: float
-    created_at: float
 
 
-class NewConfig(Value):
+class NewConfig(ConfigSource):
     """A configuration to be stored; ``choice`` is what its node was made with (see ``Extracted``)."""
 
     text: str
-    origin: RevisionOrigin
-    who: str
-    channel: str = ""
-    tried: dict[str, str] = {}
-    note: str = ""
-    taken_at: float
     choice: int = 0
 
 
@@ -91,11 +70,3 @@ class ActiveConfig(Value):
     stored: StoredConfig | None = None
     by_user: bool = False
     choice: int = 0
-
-
-class PolicyRecord(Value):
-    """What a lab does by itself; ``None``: as the settings say."""
-
-    extract_every_s: float | None = None
-    keep: int | None = None
-    keep_days: float | None = None

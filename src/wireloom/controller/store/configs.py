@@ -19,11 +19,11 @@ from wireloom.controller.store.config_records import (
     ConfigRevision,
     NewConfig,
     NodeKey,
-    PolicyRecord,
 )
 from wireloom.controller.store.database import Database
 from wireloom.controller.store.records import LabEdit
 from wireloom.errors import CapacityExceeded, Conflict, NotFound
+from wireloom.model.config_views import ConfigPolicy
 from wireloom.model.slice import StoredConfig
 
 __all__ = ["MAX_ACTIVE_BYTES", "ConfigStore", "active_configs", "supersede"]
@@ -208,13 +208,13 @@ class ConfigStore:
 
     # ---------------------------------------------------------------- policies
 
-    async def policies(self) -> dict[str, PolicyRecord]:
+    async def policies(self) -> dict[str, ConfigPolicy]:
         """What labs do by themselves, by lab id."""
         async with self._database.read() as connection:
             rows = (await connection.execute(select(tables.config_policies))).mappings()
-            return {row["lab_id"]: PolicyRecord.model_validate(dict(row)) for row in rows}
+            return {row["lab_id"]: ConfigPolicy.model_validate(dict(row)) for row in rows}
 
-    async def set_policy(self, lab_id: str, policy: PolicyRecord) -> None:
+    async def set_policy(self, lab_id: str, policy: ConfigPolicy) -> None:
         """:raises NotFound: the lab is gone."""
         table = tables.config_policies
         try:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +13,8 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from wireloom.controller.store.failures import refuse_foreign_schema, translated, unknown_revision
+from wireloom.controller.store.tables import metadata
 from wireloom.errors import Unavailable
 
 __all__ = ["Database", "migrate"]
@@ -34,17 +36,15 @@ class Database:
 
     @classmethod
     async def open(cls, url: str) -> Database:
-        """Bring the schema up to date and connect. :raises Unavailable: it cannot be opened."""
+        """Bring the schema up to date and connect.
+
+        :raises Unavailable: it cannot be opened now.
+        :raises Unsupported: it is damaged, or another version's.
+        """
         parsed = make_url(url)
         if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != _IN_MEMORY:
             await asyncio.to_thread(_make_private, Path(parsed.database))
-        try:
-            await asyncio.to_thread(migrate, parsed)
-        except OperationalError as error:
-            raise Unavailable(
-                f"the database {parsed.render_as_string()} cannot be opened: {error.orig}",
-                hint="check the data folder's path, rights and free space",
-            ) from error
+        await asyncio.to_thread(_bring_up_to_date, parsed)
         engine = create_async_engine(parsed)
         _prepare_sqlite(engine.sync_engine)
         return cls(engine)
@@ -73,13 +73,39 @@ async def _translated() -> AsyncIterator[None]:
     try:
         yield
     except OperationalError as error:
-        raise Unavailable(
-            f"the database does not answer: {error.orig}", hint="check free space in the data folder"
-        ) from error
+        raise translated(error, "the database does not answer") from error
     except DBAPIError as error:
         if error.connection_invalidated:
             raise Unavailable("the database connection was lost", hint="try again") from error
         raise
+
+
+def _bring_up_to_date(url: URL) -> None:
+    """Blocking. Errors as of :meth:`Database.open`."""
+    from alembic.util import CommandError
+
+    what = f"the database {url.render_as_string()} cannot be opened"
+    try:
+        migrate(url)
+        with _connected(url) as connection:
+            refuse_foreign_schema(connection, metadata, what)
+    except CommandError as error:
+        raise unknown_revision(what) from error
+    except DBAPIError as error:
+        raise translated(error, what) from error
+
+
+@contextmanager
+def _connected(url: URL, **options: Any) -> Iterator[Connection]:
+    """One connection of a blocking driver, and one transaction on it."""
+    driver = "sqlite" if url.get_backend_name() == "sqlite" else url.drivername
+    engine = create_engine(url.set(drivername=driver))
+    _prepare_sqlite(engine)
+    try:
+        with engine.connect().execution_options(**options) as connection, connection.begin():
+            yield connection
+    finally:
+        engine.dispose()
 
 
 def migrate(url: URL) -> None:
@@ -89,15 +115,9 @@ def migrate(url: URL) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    driver = "sqlite" if url.get_backend_name() == "sqlite" else url.drivername
-    engine = create_engine(url.set(drivername=driver))
-    _prepare_sqlite(engine)
-    try:
-        with engine.connect().execution_options(**{_WRITES: True}) as connection, connection.begin():
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-    finally:
-        engine.dispose()
+    with _connected(url, **{_WRITES: True}) as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
 
 
 def _make_private(file: Path) -> None:

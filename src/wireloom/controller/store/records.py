@@ -75,6 +75,7 @@ class NodeRecord(Value):
 class OperationTargets(Value):
     """What an operation waits for: node and wire ids.
 
+    ``named`` are the names of the nodes that the user gave the verb for, in that order; empty: no single ones.
     ``started`` holds, for nodes that must start anew, when their runtime had started at the time of the verb: the
     node counts only when it runs with another start time or the whole slice has converged.
     """
@@ -82,6 +83,7 @@ class OperationTargets(Value):
     nodes: tuple[str, ...] = ()
     wires: tuple[str, ...] = ()
     started: dict[str, float | None] = {}
+    named: tuple[str, ...] = ()
 
 
 class OperationRecord(Value):
@@ -103,7 +105,7 @@ class OperationRecord(Value):
 
     def view(self) -> OperationView:
         """As the API shows it."""
-        return OperationView(**self.model_dump(exclude={"lab_id", "targets"}))
+        return OperationView(**self.model_dump(exclude={"lab_id", "targets"}), nodes=self.targets.named)
 
 
 class LabSnapshot(Value):

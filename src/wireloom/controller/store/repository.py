@@ -40,7 +40,10 @@ class Store:
 
     @classmethod
     async def open(cls, url: str) -> Store:
-        """Open the database at SQLAlchemy ``url``, its schema brought up to date. :raises Unavailable:"""
+        """Open the database at SQLAlchemy ``url``, its schema brought up to date.
+
+        :raises Unavailable: it cannot be opened now. :raises Unsupported: it is damaged, or another version's.
+        """
         return cls(await Database.open(url))
 
     async def close(self) -> None:
