@@ -22,6 +22,7 @@ from wireloom.model.base import Value
 from wireloom.model.device import Device, Extract, ProviderSupport, Readiness
 from wireloom.model.dialogue import Cli
 from wireloom.model.identity import device_name, mac_address, short_hash
+from wireloom.model.impairment import LinkImpairment
 from wireloom.model.slice import Management, NodeIntent, PortIntent, PortRef, Slice, StoredConfig, WireIntent
 from wireloom.model.topology import LinkSpec, NodeSpec, Topology
 
@@ -54,6 +55,9 @@ class Expansion:
     :ivar stored_configs: node name → the active revision of its stored configuration.
     :ivar chosen: names of the nodes whose configuration was chosen by the user (:attr:`NodeIntent.config_chosen`).
     :ivar choices: node name → number of the user's last choice (:attr:`NodeIntent.config_choice`).
+    :ivar impairments: id of a link or plug → what the user set by a verb; it wins over the topology.
+    :ivar nat_subnets: segment id → subnet that was leased for it, where the topology names none. One that has no lease
+        yet is expanded without: its subnet follows before any host is told.
     """
 
     installation: str
@@ -71,6 +75,8 @@ class Expansion:
     stored_configs: Mapping[str, StoredConfig] = field(default_factory=dict)
     chosen: frozenset[str] = frozenset()
     choices: Mapping[str, int] = field(default_factory=dict)
+    impairments: Mapping[str, LinkImpairment] = field(default_factory=dict)
+    nat_subnets: Mapping[str, str] = field(default_factory=dict)
 
 
 def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
