@@ -7,6 +7,7 @@ from typing import Literal
 
 from wireloom.model.attachment import Attachment
 from wireloom.model.base import Value
+from wireloom.model.identity import device_name
 from wireloom.model.impairment import Impairment
 from wireloom.model.vlans import Tagging, Vlans
 
@@ -172,6 +173,10 @@ class Uplink(Value):
     vlan: int | None = None
     addresses: Literal["refuse", "move"] = "refuse"
 
+    def member(self, installation: str) -> str:
+        """The device that is put into the segment: the NIC, or the device that ``installation`` makes of its VLAN."""
+        return self.device if self.vlan is None else device_name("v", installation, self.device, self.vlan)
+
 
 class SegmentPlan(Value):
     """A shared medium that should exist.
@@ -227,10 +232,14 @@ class Segment(Value):
 
 
 class DataPlaneState(Value):
-    """Everything of this installation that the kernel holds now, by device name."""
+    """Everything of this installation that the kernel holds now, by device name.
+
+    :ivar bridges: bridges of somebody else's that ports can be plugged into.
+    """
 
     ports: dict[str, HostPort] = {}
     segments: dict[str, Segment] = {}
+    bridges: frozenset[str] = frozenset()
 
 
 class PortCounters(Value):
