@@ -23,17 +23,21 @@ from wireloom.fabric.documents import (
     StatsAnswer,
     StatsQuestion,
 )
+from wireloom.fabric.link_documents import CountersOpen, MtuAnswer, MtuQuestion, SelfTestAnswer, SelfTestQuestion
 from wireloom.model.base import Value
 
 __all__ = [
     "BOOTS",
+    "CHECK_MTU",
     "CONSOLE",
+    "COUNTERS",
     "EXEC",
     "IMAGES",
     "LINES",
     "LOG",
     "POST_BOOT",
     "PRUNE",
+    "SELF_TEST",
     "STATS",
     "Method",
     "StreamMethod",
@@ -70,3 +74,6 @@ LINES = Method("lines", LinesQuestion, LinesAnswer)
 CONSOLE = StreamMethod("console", ConsoleOpen)
 BOOTS = Method("boots", BootsQuestion, BootsAnswer)
 LOG = StreamMethod("log", LogOpen)
+COUNTERS = StreamMethod("counters", CountersOpen)
+CHECK_MTU = Method("check-mtu", MtuQuestion, MtuAnswer, deadline_s=30)
+SELF_TEST = Method("self-test", SelfTestQuestion, SelfTestAnswer, deadline_s=60)
