@@ -207,6 +207,11 @@ class WireIntent(Value):
     up: bool = True
     impairment: LinkImpairment = LinkImpairment()
 
+    @property
+    def ends(self) -> tuple[PortRef, ...]:
+        """The ports that it ends at."""
+        return self.a, self.b
+
 
 class NatIntent(Value):
     """What makes a segment a way out: the host routes for it and hides it behind its own address.
@@ -250,6 +255,11 @@ class PlugIntent(Value):
     vlans: Vlans | None = None
     up: bool = True
     impairment: LinkImpairment = LinkImpairment()
+
+    @property
+    def ends(self) -> tuple[PortRef, ...]:
+        """The port that it ends at; its other end is the segment."""
+        return (self.port,)
 
 
 class Slice(Value):
