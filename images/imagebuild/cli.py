@@ -17,7 +17,7 @@ from . import apt, container, recipes
 from .disk import build_disk
 from .process import BuildError
 from .resolution import resolve_all
-from .rootfs import assemble
+from .rootfs import assemble, compile_python
 from .store import Artefact, ImageStore, build_key
 
 __all__ = ["main"]
@@ -86,7 +86,9 @@ def _build_all(options: argparse.Namespace) -> None:
     for recipe in recipes.RECIPES:
         if options.only and recipe.name not in options.only:
             continue
-        for kind in options.kind or ("container", "disk"):
+        for kind in recipe.kinds:
+            if options.kind and kind not in options.kind:
+                continue
             kernel = resolution.kernels[recipe.name] if kind == "disk" else ()
             job = _Job(recipe, kind, resolution.packages[recipe.name], kernel)
             with store.locked():
@@ -118,6 +120,8 @@ def _build(job: _Job, store: ImageStore, debs: Path) -> Artefact:
         root = work / "root"
         assemble(tree=root, name=job.recipe.name, packages=packages, guest=_SOURCES / "guest")
         _write_version(root, job)
+        if job.recipe.bytecode:
+            compile_python(root)
         built, references = _WRITERS[job.kind](job, root, work, files)
         artefact = _describe(job, built, references)
         store.adopt(built, artefact)

@@ -33,6 +33,8 @@ class Recipe:
     :ivar kernels: metapackages of its virtual machine's kernel, in order of preference.
     :ivar title: for a container engine's listing.
     :ivar efi: its disk boots from UEFI firmware as well.
+    :ivar kinds: what is built of it.
+    :ivar bytecode: its Python library is compiled ahead, since compiling takes long in an emulated machine.
     """
 
     name: str
@@ -43,6 +45,8 @@ class Recipe:
     kernels: tuple[str, ...] = ("linux-image-cloud-amd64", "linux-image-virtual", "linux-image-kvm")
     title: str = "reference image"
     efi: bool = False
+    kinds: tuple[str, ...] = ("container", "disk")
+    bytecode: bool = False
 
     @property
     def excluded(self) -> tuple[str, ...]:
@@ -78,6 +82,18 @@ RECIPES = (
         kernels=("linux-image-amd64", "linux-image-generic"),
         title="emulated devices for tests",
         efi=True,
+    ),
+    # Not for labs: a kernel with all that a data plane can use, which runs the test suite that a second disk brings.
+    Recipe(
+        "dataplane",
+        ("bash", "busybox-static", "dash", "ethtool", "iproute2", "kmod", "openvswitch-switch", "python3"),
+        version_of="openvswitch-switch",
+        capabilities=(),
+        keeps=frozenset({"python3*"}),
+        kernels=("linux-image-amd64", "linux-image-generic"),
+        title="proving ground of data planes",
+        kinds=("disk",),
+        bytecode=True,
     ),
 )
 
@@ -196,6 +212,7 @@ MODULE_FOLDERS = (
     "kernel/net/ipv6/",
     "kernel/net/mpls/",
     "kernel/net/netfilter/",
+    "kernel/net/openvswitch/",
     "kernel/net/sched/",
 )
 """Folders whose modules all go along: VLANs, tunnels, MPLS, packet filters, queueing disciplines."""

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import compileall
 import os
+import py_compile
 import re
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from .process import BuildError, pipe, run
 from .recipes import PRUNED_PATHS
 
-__all__ = ["add_busybox_applets", "assemble", "check_libraries", "copy_guest_files", "new_tree", "unpack"]
+__all__ = [
+    "add_busybox_applets",
+    "assemble",
+    "check_libraries",
+    "compile_python",
+    "copy_guest_files",
+    "new_tree",
+    "unpack",
+]
 
 _MERGED = ("bin", "lib", "lib64", "sbin")
 _FOLDERS = ("dev", "etc/wireloom", "mnt", "proc", "root/.ssh", "run", "sys", "tmp", "var/log", "var/lib")
@@ -94,6 +105,15 @@ def add_busybox_applets(tree: Path) -> None:
     shell = tree / "bin/sh"
     shell.unlink(missing_ok=True)
     shell.symlink_to("dash")
+
+
+def compile_python(tree: Path) -> None:
+    """Compile the tree's Python library, where it is of the version that runs this program; elsewhere that is left
+    to the guest."""
+    library = tree / f"usr/lib/python{sys.version_info.major}.{sys.version_info.minor}"
+    if library.is_dir():
+        mode = py_compile.PycInvalidationMode.UNCHECKED_HASH
+        compileall.compile_dir(library, quiet=2, stripdir=tree, prependdir="/", invalidation_mode=mode)
 
 
 def _own_frr_files(tree: Path) -> None:

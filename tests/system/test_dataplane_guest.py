@@ -1,0 +1,37 @@
+"""Data planes on a kernel that has everything: netem, VLANs, Q-in-Q, the kernel's own datapath of Open vSwitch.
+
+The conformance suite runs inside a machine with the distribution's kernel, once for all tests here; each test shows
+one of its checks. What the host's own kernel lacks is proven only here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import guest_suite
+import pytest
+from dataplane_guest import Report, run_suite
+
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(500)]
+
+TESTS = [
+    *(f"test_data_plane[{plane}-{case}]" for plane in guest_suite.PLANES for case in guest_suite.CASES),
+    *(f"test_everything_can_be_had[{plane}]" for plane in guest_suite.PLANES),
+]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    return asyncio.run(run_suite(Path(guest_suite.__file__), tmp_path_factory.mktemp("guest")))
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_in_a_guest_with_its_own_kernel(report: Report, test: str) -> None:
+    assert test in report.outcomes, f"it did not run:\n{report.console[-4000:]}"
+    assert not report.outcomes[test], report.outcomes[test]
+
+
+def test_nothing_else_ran_in_the_guest(report: Report) -> None:
+    """A check that is renamed inside is not forgotten here."""
+    assert set(report.outcomes) == set(TESTS)
