@@ -17,7 +17,7 @@ from wireloom.model.identity import device_name
 from wireloom.model.network import PortAlias, PortPlan
 from wireloom.model.runtime import ExecResult
 from wireloom.model.state import LinkState, NodeState, Readiness
-from wireloom.planning.status import wire_status
+from wireloom.planning.link_status import wire_status
 
 REFUSED = DataPlaneFailed("no room", details={"errno": "ENOSPC"})
 

@@ -9,8 +9,9 @@ from test_plan import CAPABILITIES, NOW, PAIR, R1, R2, change, converged, make_s
 
 from wireloom.model.network import DataPlaneState
 from wireloom.model.state import LinkState, NodeState, NodeStep, Readiness, RuntimePhase
+from wireloom.planning.link_status import wire_status
 from wireloom.planning.plan import NodeRecord, Observed, plan
-from wireloom.planning.status import node_status, wire_status
+from wireloom.planning.status import node_status
 
 WIRE = PAIR.wires[0]
 

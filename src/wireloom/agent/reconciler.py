@@ -26,8 +26,9 @@ from wireloom.fabric.documents import Event, EventLevel
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent, Slice
 from wireloom.model.state import NodeStep, Readiness, RuntimePhase, SliceStatus
+from wireloom.planning.link_status import link_statuses
 from wireloom.planning.plan import LIVE_PHASES, Observed, Plan, plan
-from wireloom.planning.status import node_status, wire_status
+from wireloom.planning.status import node_status
 
 __all__ = ["ManagementPlane", "Reconciler"]
 
@@ -363,6 +364,7 @@ class Reconciler:
         leaving = (observed.runtimes.keys() | observed.records.keys()) - {node.id for node in nodes}
         refused = self.network.refusals.messages
         converged = decided.empty and not observed.busy and not leaving and self.network.settled
+        links = link_statuses(lab, observed, refused)
         return SliceStatus(
             host=self._host,
             lab_id=lab.lab_id,
@@ -381,7 +383,9 @@ class Reconciler:
                 ).model_copy(update={"held_config": self._held_config(node.id)})
                 for node in nodes
             ),
-            wires=() if lab.removed else tuple(wire_status(wire, lab, observed, refused) for wire in lab.wires),
+            wires=links.wires,
+            plugs=links.plugs,
+            segments=links.segments,
         )
 
     def _find(self, node_id: str) -> tuple[Slice, NodeIntent] | None:

@@ -121,8 +121,9 @@ class Plan:
 
     @property
     def wake_at(self) -> float | None:
-        """When waiting ends by time alone, if it does."""
-        return min((w.until for w in self.waiting if w.until is not None), default=None)
+        """When waiting, or an impairment, ends by time alone, if one does."""
+        times = (*(waiting.until for waiting in self.waiting), self.wires.wake_at)
+        return min((time for time in times if time is not None), default=None)
 
 
 def plan(wanted: Slice, observed: Observed, now: float) -> Plan:
@@ -139,7 +140,7 @@ def plan(wanted: Slice, observed: Observed, now: float) -> Plan:
         else:
             waiting.append(held)
     touched = observed.busy | {action.node_id for action in actions}
-    return Plan(tuple(actions), plan_wires(wanted, observed, touched), tuple(waiting))
+    return Plan(tuple(actions), plan_wires(wanted, observed, touched, now), tuple(waiting))
 
 
 def _decisions(

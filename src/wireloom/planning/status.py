@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from wireloom.model.runtime import RuntimeStatus
-from wireloom.model.slice import NodeIntent, PortRef, Slice, WireIntent
-from wireloom.model.state import LinkState, NodeState, NodeStatus, NodeStep, Readiness, RuntimePhase, WireStatus
+from wireloom.model.slice import NodeIntent
+from wireloom.model.state import NodeState, NodeStatus, NodeStep, Readiness, RuntimePhase
 from wireloom.planning.plan import LIVE_PHASES, NodeRecord, Observed, Plan
 
-__all__ = ["Progress", "node_status", "wire_status"]
+__all__ = ["Progress", "node_status"]
 
 #: What an agent knows of an action in flight: step → seconds it took, and the step it is in.
 Progress = tuple[NodeStep, Mapping[str, float]]
@@ -83,47 +82,3 @@ def _node_state(node: NodeIntent, observed: Observed, record: NodeRecord) -> Nod
     if phase is RuntimePhase.EXITED:
         return NodeState.STOPPED
     return NodeState.CREATING if node.power == "on" else NodeState.ABSENT
-
-
-def wire_status(
-    wire: WireIntent, wanted: Slice, observed: Observed, problems: Mapping[str, str] = MappingProxyType({})
-) -> WireStatus:
-    """The status document of one wire: ``up`` only when the kernel shows it joined and both ends alive.
-
-    :param problems: what the kernel refused, by host device.
-    """
-    if not wire.up:
-        return WireStatus(id=wire.id, state=LinkState.DOWN, mtu=wire.mtu, message="switched off by the user")
-    ends = [_end(ref, wanted, observed) for ref in (wire.a, wire.b)]
-    problem = next((text for _, text in ends if text), "")
-    if problem:
-        return WireStatus(id=wire.id, state=LinkState.PENDING, mtu=wire.mtu, message=problem)
-    here, there = (observed.network.ports[device] for device, _ in ends)
-    refused = next((problems[port.device] for port in (here, there) if port.device in problems), None)
-    if refused is not None:
-        return WireStatus(id=wire.id, state=LinkState.FAILED, mtu=wire.mtu, message=refused)
-    if here.peer != there.device or there.peer != here.device:
-        return WireStatus(id=wire.id, state=LinkState.PENDING, mtu=wire.mtu, message="not joined yet")
-    if not (here.up and there.up):
-        return WireStatus(id=wire.id, state=LinkState.PENDING, mtu=wire.mtu, message="carrier is still down")
-    loose = next((port for port in (here, there) if port.kind == "tap" and not port.carrier), None)
-    if loose is not None:  # its hypervisor let go of the tap, for instance because somebody deleted it
-        text = f"{loose.alias.name} is not attached to its guest; restart the node"
-        return WireStatus(id=wire.id, state=LinkState.PENDING, mtu=wire.mtu, message=text)
-    return WireStatus(id=wire.id, state=LinkState.UP, mtu=min(here.mtu, there.mtu))
-
-
-def _end(ref: PortRef, wanted: Slice, observed: Observed) -> tuple[str, str]:
-    """``(device, problem)``; the problem is empty when this end is alive and plugged."""
-    node = wanted.node(ref.node_id)
-    port = node.port(ref.index) if node else None
-    if node is None or port is None:
-        return "", "one end is not in the lab"
-    runtime = observed.runtimes.get(node.id)
-    if runtime is None or runtime.phase is not RuntimePhase.RUNNING:
-        return "", f"{node.name} is not running"
-    if port.device not in observed.network.ports:
-        return "", f"{node.name}:{port.name} is not plugged yet"
-    if runtime.carriers.get(port.index) is False:
-        return "", f"the carrier of {node.name}:{port.name} is still down"
-    return port.device, ""

@@ -1,8 +1,7 @@
-"""Planning of ports, wires and carriers: which host devices to plug, join, cut, and whose carrier to raise.
+"""Planning of ports and links: which host devices to plug, join, cut, impair, and whose carrier to raise.
 
-A wire is joined as soon as both of its host ports exist. Its carrier is up while the user wants the link up and
-both of its nodes are alive, so a node that stops takes its peers' carriers down, like a cable. A node whose engine
-does not answer may well be alive: its wires and carriers stay as they are.
+A wire is joined as soon as both of its host ports exist, and a port is put into its segment as soon as it exists.
+Where a device takes offence at a carrier that falls, its links are joined only while they are up.
 """
 
 from __future__ import annotations
@@ -11,16 +10,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wireloom.model.network import HostPort, ImpairmentPlan, PlugPlan, SegmentPlan, WirePlan
-from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
+from wireloom.model.network import ImpairmentPlan, PlugPlan, SegmentPlan, WirePlan
+from wireloom.model.slice import PortIntent, Slice, WireIntent
 from wireloom.model.state import RuntimePhase
+from wireloom.planning.cabling import Cabling
+from wireloom.planning.carriers import plan_carriers
+from wireloom.planning.impairments import next_end, plan_impairments
+from wireloom.planning.segments import dropped_segments, plan_plugs, plan_segments, wanted_plugs
 
 if TYPE_CHECKING:
     from wireloom.planning.plan import Observed
 
 __all__ = ["WirePlans", "plan_wires"]
-
-_ALIVE = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
 
 
 @dataclass(frozen=True)
@@ -58,144 +59,100 @@ class WirePlans:
         return not (ports or joins or self.impair)
 
 
-def plan_wires(wanted: Slice, observed: Observed, touched: frozenset[str]) -> WirePlans:
-    """Plan the networking of one lab. Nodes in ``touched`` are left to the action that is at work on them."""
-    nodes = {} if wanted.removed else {node.id: node for node in wanted.nodes}
-    wires = () if wanted.removed else wanted.wires
-    ports = {device: port for device, port in observed.network.ports.items() if port.alias.lab_id == wanted.lab_id}
-    ends = {wire.id: (_port(nodes, wire.a), _port(nodes, wire.b)) for wire in wires}
-    partner = _partners(ends)
-    device_carriers, runtime_carriers = _carriers(wires, nodes, observed, ports, touched)
+def plan_wires(wanted: Slice, observed: Observed, touched: frozenset[str], now: float) -> WirePlans:
+    """Plan the networking of one lab. Nodes in ``touched`` are left to the action that is at work on them.
+
+    :param now: UNIX seconds.
+    """
+    cabling = Cabling(wanted, observed, touched)
+    unplug = tuple(sorted(_undeclared_ports(cabling)))
+    plugs = wanted_plugs(cabling)
+    attach = tuple(plan_plugs(cabling, plugs))
+    join = tuple(_joins(cabling))
+    device_carriers, runtime_carriers = plan_carriers(cabling)
     return WirePlans(
-        plug=_missing_ports(wanted, nodes, observed, ports, touched),
-        unplug=tuple(sorted(_undeclared_ports(nodes, ports, touched))),
-        join=tuple(_joins(wires, ends, ports)),
-        cut=tuple(_cuts(partner, ports)),
+        plug=_missing_ports(cabling),
+        unplug=unplug,
+        join=join,
+        cut=tuple(_cuts(cabling, join, attach)),
         device_carriers=device_carriers,
         runtime_carriers=runtime_carriers,
+        segments=tuple(plan_segments(cabling)),
+        drop_segments=tuple(dropped_segments(cabling)),
+        attach=attach,
+        detach=tuple(_detached(cabling, plugs, {*unplug, *_ends(join)})),
+        impair=tuple(plan for plan in plan_impairments(cabling, now) if plan.device not in unplug),
+        wake_at=next_end(cabling, now),
     )
 
 
-def _port(nodes: Mapping[str, NodeIntent], ref: PortRef) -> PortIntent | None:
-    node = nodes.get(ref.node_id)
-    return node.port(ref.index) if node else None
-
-
-def _partners(ends: Mapping[str, tuple[PortIntent | None, PortIntent | None]]) -> dict[str, str]:
-    partner: dict[str, str] = {}
-    for a, b in ends.values():
-        if a is not None and b is not None:
-            partner[a.device] = b.device
-            partner[b.device] = a.device
-    return partner
-
-
-def _missing_ports(
-    wanted: Slice,
-    nodes: Mapping[str, NodeIntent],
-    observed: Observed,
-    ports: Mapping[str, HostPort],
-    touched: frozenset[str],
-) -> dict[str, tuple[int, ...]]:
+def _missing_ports(cabling: Cabling) -> dict[str, tuple[int, ...]]:
     missing: dict[str, tuple[int, ...]] = {}
-    for node in nodes.values():
-        runtime = observed.runtimes.get(node.id)
-        if node.id in touched or runtime is None or runtime.phase is not RuntimePhase.RUNNING:
+    for node in cabling.nodes.values():
+        runtime = cabling.observed.runtimes.get(node.id)
+        if node.id in cabling.touched or runtime is None or runtime.phase is not RuntimePhase.RUNNING:
             continue
-        lacking = tuple(port.index for port in node.ports if not _is_plugged(port, wanted, ports))
+        lacking = tuple(port.index for port in node.ports if not _is_plugged(port, cabling))
         if lacking:
             missing[node.id] = lacking
     return missing
 
 
-def _is_plugged(port: PortIntent, wanted: Slice, ports: Mapping[str, HostPort]) -> bool:
+def _is_plugged(port: PortIntent, cabling: Cabling) -> bool:
     """A management port is plugged only while it is in a segment: that goes when somebody removes the bridge."""
-    there = ports.get(port.device)
-    loose = port.role == "mgmt" and wanted.management is not None and there is not None and there.segment is None
+    there = cabling.ports.get(port.device)
+    loose = port.role == "mgmt" and cabling.lab.management is not None and there is not None and there.segment is None
     return there is not None and not loose
 
 
-def _undeclared_ports(
-    nodes: Mapping[str, NodeIntent], ports: Mapping[str, HostPort], touched: frozenset[str]
-) -> Iterator[str]:
-    declared = {port.device for node in nodes.values() for port in node.ports}
-    for device, port in ports.items():
-        if device not in declared and port.alias.node_id not in touched:
+def _undeclared_ports(cabling: Cabling) -> Iterator[str]:
+    for device, port in cabling.ports.items():
+        if device not in cabling.declared and port.alias.node_id not in cabling.touched:
             yield device
 
 
-def _joins(
-    wires: tuple[WireIntent, ...],
-    ends: Mapping[str, tuple[PortIntent | None, PortIntent | None]],
-    ports: Mapping[str, HostPort],
-) -> Iterator[WirePlan]:
-    for wire in wires:
-        a, b = ends[wire.id]
-        if a is None or b is None or a.device not in ports or b.device not in ports:
+def _joins(cabling: Cabling) -> Iterator[WirePlan]:
+    for wire in cabling.wires:
+        a, b = (cabling.ports.get(cabling.device(ref) or "") for ref in (wire.a, wire.b))
+        if a is None or b is None or not _may_join(wire, cabling):
             continue
-        here, there = ports[a.device], ports[b.device]
-        joined = here.peer == there.device and there.peer == here.device
-        if not joined or here.mtu != wire.mtu or there.mtu != wire.mtu:
+        joined = a.peer == b.device and b.peer == a.device and a.segment is None and b.segment is None
+        if not joined or a.mtu != wire.mtu or b.mtu != wire.mtu:
             yield WirePlan(a=a.device, b=b.device, mtu=wire.mtu)
 
 
-def _cuts(partner: Mapping[str, str], ports: Mapping[str, HostPort]) -> Iterator[WirePlan]:
-    for device, port in sorted(ports.items()):
-        # A wanted partner that is there is joined, which moves the wire in one step.
-        wanted = partner.get(device)
-        if port.peer is not None and wanted != port.peer and wanted not in ports:
+def _may_join(wire: WireIntent, cabling: Cabling) -> bool | None:
+    """Whether ``wire`` should be joined; ``None``: it should be left as it is."""
+    if not any(cabling.keeps_carrier(ref) for ref in (wire.a, wire.b)):
+        return True
+    return cabling.works(wire)
+
+
+def _cuts(cabling: Cabling, join: tuple[WirePlan, ...], attach: tuple[PlugPlan, ...]) -> Iterator[WirePlan]:
+    """Redirections that nobody wants, and that no move to another wire or to a segment ends in the same step."""
+    partner = _partners(cabling)
+    present = cabling.observed.network.bridges | cabling.observed.network.segments.keys()
+    moved = _ends(join) | {plan.device for plan in attach if plan.segment in present}
+    for device, port in sorted(cabling.ports.items()):
+        if port.peer is not None and partner.get(device) != port.peer and device not in moved:
             yield WirePlan(a=device, b=port.peer)
 
 
-def _carriers(
-    wires: tuple[WireIntent, ...],
-    nodes: Mapping[str, NodeIntent],
-    observed: Observed,
-    ports: Mapping[str, HostPort],
-    touched: frozenset[str],
-) -> tuple[dict[str, bool], dict[str, dict[int, bool]]]:
-    desired = _desired_carriers(wires, nodes, observed, ports)
-    on_device: dict[str, bool] = {}
-    on_runtime: dict[str, dict[int, bool]] = {}
-    for node in nodes.values():
-        runtime = observed.runtimes.get(node.id)
-        capabilities = observed.capabilities.get(node.provider)
-        if capabilities is None or runtime is None or runtime.phase not in _ALIVE:
-            continue
-        for port in node.ports:
-            up = True if port.role == "mgmt" else desired.get(port.device, False)
-            if up is None:
-                continue
-            host_port = ports.get(port.device)
-            by_provider = capabilities.carrier == "provider"
-            if host_port is not None and host_port.up != (up or by_provider):
-                on_device[port.device] = up or by_provider
-            if by_provider and node.id not in touched and runtime.carriers.get(port.index, up) != up:
-                on_runtime.setdefault(node.id, {})[port.index] = up
-    return on_device, on_runtime
+def _partners(cabling: Cabling) -> dict[str, str]:
+    partner: dict[str, str] = {}
+    for wire in cabling.wires:
+        a, b = cabling.device(wire.a), cabling.device(wire.b)
+        if a is not None and b is not None and _may_join(wire, cabling) is not False:
+            partner[a], partner[b] = b, a
+    return partner
 
 
-def _desired_carriers(
-    wires: tuple[WireIntent, ...],
-    nodes: Mapping[str, NodeIntent],
-    observed: Observed,
-    ports: Mapping[str, HostPort],
-) -> dict[str, bool | None]:
-    """Whether a port's carrier should be up, by device; ``None``: nobody knows, leave it."""
+def _detached(cabling: Cabling, plugs: Mapping[str, PlugPlan], leaving: set[str]) -> Iterator[str]:
+    """Ports in a segment that should be in none. Those of the management network are not ours to judge."""
+    for device, port in sorted(cabling.ports.items()):
+        if port.segment is not None and port.alias.index != 0 and device not in plugs and device not in leaving:
+            yield device
 
-    def alive(ref: PortRef) -> bool | None:
-        runtime = observed.runtimes.get(ref.node_id)
-        port = _port(nodes, ref)
-        if runtime is None or port is None or port.device not in ports:
-            return False
-        return None if runtime.phase is RuntimePhase.UNKNOWN else runtime.phase in _ALIVE
 
-    desired: dict[str, bool | None] = {}
-    for wire in wires:
-        facts = (wire.up, alive(wire.a), alive(wire.b))
-        up = False if False in facts else None if None in facts else True
-        for ref in (wire.a, wire.b):
-            port = _port(nodes, ref)
-            if port is not None:
-                desired[port.device] = up
-    return desired
+def _ends(join: tuple[WirePlan, ...]) -> set[str]:
+    return {device for wire in join for device in (wire.a, wire.b)}

@@ -1,0 +1,54 @@
+"""What host devices are to do to frames on purpose, and when that ends by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from wireloom.model.impairment import Impairment, LinkImpairment
+from wireloom.model.network import ImpairmentPlan
+from wireloom.model.slice import PortRef
+from wireloom.planning.cabling import Cabling
+
+__all__ = ["next_end", "plan_impairments"]
+
+
+def plan_impairments(cabling: Cabling, now: float) -> Iterator[ImpairmentPlan]:
+    """For each host device that does not do what it should. ``now`` in UNIX seconds."""
+    wanted = {plan.device: plan for plan in _wanted(cabling, now)}
+    for device, port in cabling.ports.items():
+        plan = wanted.get(device, ImpairmentPlan(device=device))
+        if (plan.to_guest, plan.from_guest) != (port.to_guest, port.from_guest):
+            yield plan
+
+
+def next_end(cabling: Cabling, now: float) -> float | None:
+    """When the next impairment ends by itself; ``None``: none does."""
+    impairments = [*(wire.impairment for wire in cabling.wires), *(plug.impairment for plug in cabling.plugs)]
+    ends = [item.until for item in impairments if item.forward or item.backward]
+    return min((end for end in ends if end is not None and end > now), default=None)
+
+
+def _wanted(cabling: Cabling, now: float) -> Iterator[ImpairmentPlan]:
+    for wire in cabling.wires:
+        forward, backward = _directions(wire.impairment, now)
+        # Each direction is made where its frames leave the host: at the end that they go to.
+        yield from _plan(cabling, wire.a, to_guest=backward)
+        yield from _plan(cabling, wire.b, to_guest=forward)
+    for plug in cabling.plugs:
+        forward, backward = _directions(plug.impairment, now)
+        yield from _plan(cabling, plug.port, to_guest=backward, from_guest=forward)
+
+
+def _plan(
+    cabling: Cabling, ref: PortRef, *, to_guest: Impairment | None, from_guest: Impairment | None = None
+) -> Iterator[ImpairmentPlan]:
+    device = cabling.device(ref)
+    if device is not None:
+        yield ImpairmentPlan(device=device, to_guest=to_guest, from_guest=from_guest)
+
+
+def _directions(impairment: LinkImpairment, now: float) -> tuple[Impairment | None, Impairment | None]:
+    """Forward and backward at ``now``; ``None`` for a direction that is whole."""
+    current = impairment.at(now)
+    forward, backward = (part.or_none() if part else None for part in (current.forward, current.backward))
+    return forward, backward
