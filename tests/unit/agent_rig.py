@@ -24,6 +24,7 @@ from wireloom.agent.reconciler import ManagementPlane, Reconciler
 from wireloom.agent.reporter import Reporter
 from wireloom.agent.runner import Runner
 from wireloom.agent.world import World
+from wireloom.dataplane.contract import DataPlane
 from wireloom.dataplane.simulated import SimulatedDataPlane, SimulatedNetwork
 from wireloom.errors import Unavailable, WireloomError
 from wireloom.fabric.documents import Event, EventLevel
@@ -84,6 +85,8 @@ class Reports:
 class Host:
     """What outlives an agent: engines, kernel, folders."""
 
+    installation = INSTALLATION
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.worlds = {"alpha": SimulatedWorld(CONTAINER_LIKE), "beta": SimulatedWorld(MACHINE_LIKE)}
@@ -93,6 +96,14 @@ class Host:
         for world in self.worlds.values():
             world.add_image(IMAGE)
 
+    def dataplane(self) -> DataPlane:
+        """The data plane of an agent's life."""
+        return SimulatedDataPlane(self.installation, self.network)
+
+    def providers(self) -> dict[str, SimulatedProvider]:
+        """The providers of an agent's life, by name."""
+        return {name: SimulatedProvider(self.installation, world, name=name) for name, world in self.worlds.items()}
+
 
 class Agent:
     """One life of an agent on a host."""
@@ -100,11 +111,9 @@ class Agent:
     def __init__(self, host: Host) -> None:
         self.host = host
         self.reports = Reports()
-        self.providers = {
-            name: SimulatedProvider(INSTALLATION, world, name=name) for name, world in host.worlds.items()
-        }
-        self.folders = FolderStore(host.folder / "nodes", INSTALLATION)
-        self.network = HostNetwork(SimulatedDataPlane(INSTALLATION, host.network))
+        self.providers = host.providers()
+        self.folders = FolderStore(host.folder / "nodes", host.installation)
+        self.network = HostNetwork(host.dataplane())
         channels = Channels(NoShell(), host.lines, PARSERS)
         self.readiness = ReadinessWatch(channels, self._on_readiness, self._on_failed_probe)
         self.actions = Actions(
