@@ -17,16 +17,27 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from wireloom.devices import DeviceCatalogue
-from wireloom.errors import Unsupported
 from wireloom.model.base import Value
 from wireloom.model.device import Device, Extract, ProviderSupport, Readiness
 from wireloom.model.dialogue import Cli
-from wireloom.model.identity import device_name, mac_address, short_hash
+from wireloom.model.identity import device_name, mac_address
 from wireloom.model.impairment import LinkImpairment
-from wireloom.model.slice import Management, NodeIntent, PortIntent, PortRef, Slice, StoredConfig, WireIntent
-from wireloom.model.topology import LinkSpec, NodeSpec, Topology
+from wireloom.model.slice import Management, NodeIntent, PortIntent, Slice, StoredConfig
+from wireloom.model.topology import NodeSpec, Topology
+from wireloom.planning.expand_links import expand_links, link_id, plug_id, segment_id
 
-__all__ = ["Expansion", "NodeCounters", "data_ports", "expand", "link_id", "node_intents", "ports_made", "used_clis"]
+__all__ = [
+    "Expansion",
+    "NodeCounters",
+    "data_ports",
+    "expand",
+    "link_id",
+    "node_intents",
+    "plug_id",
+    "ports_made",
+    "segment_id",
+    "used_clis",
+]
 
 
 class NodeCounters(Value):
@@ -49,15 +60,15 @@ class Expansion:
 
     :ivar ids: node name → node id. :ivar host_of: node name → host; a node without one is left out.
     :ivar mgmt: host → its management network; ``mgmt_ipv4``: node name → address in it.
-    :ivar link_overrides: link id → whether the user wants it up, where that differs from the topology.
+    :ivar link_overrides: link or plug id → whether the user wants it up, where that differs from the topology.
+    :ivar impairments: link or plug id → what the user set by a verb; it takes the place of the topology's, whole.
+    :ivar nat_subnets: segment id → the subnet leased to it, where the topology names none. Without a lease one is
+        chosen that depends on nothing but the segment and what else this lab uses.
     :ivar spare_providers: providers whose ports are fixed at creation (``Capabilities.ports_fixed``).
     :ivar allow_privileged: the user who deploys may run privileged nodes.
     :ivar stored_configs: node name → the active revision of its stored configuration.
     :ivar chosen: names of the nodes whose configuration was chosen by the user (:attr:`NodeIntent.config_chosen`).
     :ivar choices: node name → number of the user's last choice (:attr:`NodeIntent.config_choice`).
-    :ivar impairments: id of a link or plug → what the user set by a verb; it wins over the topology.
-    :ivar nat_subnets: segment id → subnet that was leased for it, where the topology names none. One that has no lease
-        yet is expanded without: its subnet follows before any host is told.
     """
 
     installation: str
@@ -70,30 +81,26 @@ class Expansion:
     mgmt_ipv4: Mapping[str, str] = field(default_factory=dict)
     counters: Mapping[str, NodeCounters] = field(default_factory=dict)
     link_overrides: Mapping[str, bool] = field(default_factory=dict)
+    impairments: Mapping[str, LinkImpairment] = field(default_factory=dict)
+    nat_subnets: Mapping[str, str] = field(default_factory=dict)
     spare_providers: frozenset[str] = frozenset()
     allow_privileged: bool = False
     stored_configs: Mapping[str, StoredConfig] = field(default_factory=dict)
     chosen: frozenset[str] = frozenset()
     choices: Mapping[str, int] = field(default_factory=dict)
-    impairments: Mapping[str, LinkImpairment] = field(default_factory=dict)
-    nat_subnets: Mapping[str, str] = field(default_factory=dict)
 
 
 def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
     """The slice of each host that runs a node of the lab.
 
-    :raises Unsupported: a link between two hosts.
+    :raises Unsupported: a link or segment between two hosts.
     :raises NotFound: a device that the catalogue no longer has.
     """
     nodes: dict[str, list[NodeIntent]] = {}
     for name, intent in node_intents(topology, known).items():
         if name in known.host_of:
             nodes.setdefault(known.host_of[name], []).append(intent)
-    wires: dict[str, list[WireIntent]] = {host: [] for host in nodes}
-    for link in topology.links:
-        host = _host_of_link(link, known)
-        if host is not None:
-            wires[host].append(_wire(link, known))
+    links = expand_links(topology, known)
     return {
         host: Slice(
             installation=known.installation,
@@ -102,7 +109,9 @@ def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
             generation=known.generation,
             management=known.mgmt.get(host),
             nodes=tuple(members),
-            wires=tuple(wires[host]),
+            wires=tuple(links[host].wires),
+            segments=tuple(links[host].segments),
+            plugs=tuple(links[host].plugs),
             clis=used_clis(members, known.devices),
         )
         for host, members in nodes.items()
@@ -172,6 +181,7 @@ def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeInten
         access=device.access,
         post_boot=(*(support.post_boot or ()), *spec.exec),
         stop_grace_s=device.stop_grace_s,
+        link_down=device.link_down,
         privileged_allowed=known.allow_privileged,
     )
 
@@ -183,12 +193,6 @@ def _env_templates(spec: NodeSpec, support: ProviderSupport) -> tuple[str, ...]:
 def data_ports(node: NodeIntent) -> int:
     """How many data ports ``node`` declares; to be remembered as :attr:`NodeCounters.ports`."""
     return sum(1 for port in node.ports if port.index > 0)
-
-
-def link_id(a: PortRef, b: PortRef) -> str:
-    """The id of the link between two ports: the same whichever end comes first, and as long as both ends stay."""
-    ends = sorted((ref.node_id, ref.index) for ref in (a, b))
-    return short_hash("link", *(part for end in ends for part in end))
 
 
 def ports_made(used: int, spares: int, remembered: int | None, limit: int) -> int:
@@ -248,23 +252,3 @@ def _position(index: int, device: Device, provider: str) -> int:
     if index < 0:
         return management - index - 1
     return index if index == 0 else management + device.hardware_on(provider).reserved_ports + index - 1
-
-
-def _host_of_link(link: LinkSpec, known: Expansion) -> str | None:
-    """The host that has both ends; ``None`` when an end's node has no host yet."""
-    first, second = (known.host_of.get(end.node) for end in (link.a, link.b))
-    if first is None or second is None:
-        return None
-    if first != second:
-        raise Unsupported(
-            f"link {link.name} would join the hosts {first!r} and {second!r}",
-            hint="put both nodes on one host with `host:`",
-            node=link.a.node,
-        )
-    return first
-
-
-def _wire(link: LinkSpec, known: Expansion) -> WireIntent:
-    a, b = (PortRef(node_id=known.ids[end.node], index=end.index) for end in (link.a, link.b))
-    wire_id = link_id(a, b)
-    return WireIntent(id=wire_id, a=a, b=b, mtu=link.mtu, up=known.link_overrides.get(wire_id, link.up))
