@@ -1,41 +1,86 @@
-"""Wires made and removed per second, and the time to observe them.
+"""Wires made and removed, the cost of one beside many, and how soon a new agent finds nothing to do.
 
 A wire joins two ports that exist already, both ways. Everything goes through the data plane's own verbs, in batches
-as the agent sends them. Needs root.
+as the agent sends them. The restart is a new process: interpreter, the agent's code, the intent of all wires, one look
+at the host, a plan that says "nothing to do"; its engines are not asked. Needs root.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from statistics import quantiles
+from typing import Final
 
-from common import Result, measured, median, parser, report
+from common import Result, compared, measured, median, parser, report
 
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.identity import device_name, mac_address
 from wireloom.model.network import PortAlias, PortPlan, WirePlan
+from wireloom.model.runtime import Capabilities, RuntimeStatus
+from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
+from wireloom.model.state import RuntimePhase
 from wireloom.testing.guests import namespace
 
-INSTALLATION = "benchmark-wires"
-BATCH = 100
-ROUNDS = 5
-#: From the project's own list of what has to hold.
-WIRES_PER_SECOND = 600
-OBSERVE_LIMIT_S, OBSERVE_WIRES = 1.0, 2000
+INSTALLATION: Final = "benchmark-wires"
+BATCH: Final = 100
+ROUNDS: Final = 5
+RESTARTS: Final = 3
+#: Ports of one node.
+PORTS: Final = 40
+#: From the project's own list of what has to hold on one host, seconds.
+WIRES, MADE_S, REMOVED_S, RESTARTED_S = 2000, 4.0, 4.0, 2.0
+#: How much more one of 2,000 wires may cost than one of 100.
+FLAT: Final = 1.3
 
 
-def _port(netns: str, index: int) -> PortPlan:
+def _intent(count: int) -> Slice:
+    """A lab of ``count`` wires: each joins two neighbouring ports."""
+    nodes = [
+        NodeIntent(
+            id=f"node-{first // PORTS}",
+            name=f"node-{first // PORTS}",
+            device="d",
+            provider="alpha",
+            image="i",
+            ports=tuple(_port_intent(index) for index in range(first, min(first + PORTS, 2 * count))),
+        )
+        for first in range(0, 2 * count, PORTS)
+    ]
+    refs = [PortRef(node_id=node.id, index=port.index) for node in nodes for port in node.ports]
+    wires = [WireIntent(id=f"w{i}", a=refs[i], b=refs[i + 1]) for i in range(0, len(refs), 2)]
+    return Slice(
+        installation=INSTALLATION, lab_id="lab", lab="wires", generation=1, nodes=tuple(nodes), wires=tuple(wires)
+    )
+
+
+def _port_intent(index: int) -> PortIntent:
+    name = f"eth{index}"
+    device, mac = device_name("p", INSTALLATION, index), mac_address(INSTALLATION, index)
+    return PortIntent(index=index, name=name, guest_name=name, device=device, mac=mac)
+
+
+def _port(netns: str, node: NodeIntent, port: PortIntent) -> PortPlan:
+    alias = PortAlias(
+        installation=INSTALLATION,
+        lab_id="lab",
+        node_id=node.id,
+        index=port.index,
+        name=f"wires/{node.name}/{port.name}",
+    )
     return PortPlan(
-        device=device_name("p", INSTALLATION, index),
-        alias=PortAlias(
-            installation=INSTALLATION, lab_id="lab", node_id="node", index=index, name=f"wires/node/eth{index}"
-        ),
+        device=port.device,
+        alias=alias,
         attachment=NamespaceAttachment(netns=netns),
-        guest_name=f"eth{index}",
-        mac=mac_address(INSTALLATION, index),
+        guest_name=port.guest_name,
+        mac=port.mac,
         carrier=True,
     )
 
@@ -58,13 +103,59 @@ async def _latency(plane: KernelDataPlane, wires: Sequence[WirePlan]) -> list[fl
     return taken
 
 
-async def _measure(count: int) -> list[Result]:
+def _restarts(lab: Slice) -> list[float]:
+    """Seconds from the start of a new agent's process until it has found nothing to do."""
+    taken: list[float] = []
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as intent:
+        intent.write(lab.model_dump_json())
+        intent.flush()
+        for _ in range(RESTARTS):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, __file__, "--restarted", intent.name], check=True, timeout=60)
+            taken.append(time.perf_counter() - started)
+    return taken
+
+
+async def _restarted(intent: Path) -> None:
+    """What a new agent does with the intent, as far as wires are concerned."""
+    import wireloom.agent.service  # noqa: F401 - all that an agent loads
+    from wireloom.agent.network import HostNetwork
+    from wireloom.planning.plan import NodeRecord, Observed, plan
+
+    lab = Slice.model_validate_json(intent.read_bytes())
+    network = HostNetwork(KernelDataPlane(INSTALLATION))
+    await network.refresh()
+    observed = Observed(
+        runtimes={node.id: _running(lab, node) for node in lab.nodes},
+        records={node.id: NodeRecord(incarnation=node.incarnation) for node in lab.nodes},
+        network=network.state,
+        capabilities={"alpha": Capabilities(name="alpha", attachments="gated", carrier="device")},
+    )
+    decided = plan(lab, observed, time.time())
+    await network.dataplane.close()
+    assert decided.empty, f"there was something to do: {decided}"
+
+
+def _running(lab: Slice, node: NodeIntent) -> RuntimeStatus:
+    return RuntimeStatus(
+        runtime_id=node.id,
+        name=node.name,
+        identity=lab.identity(node),
+        incarnation=node.incarnation,
+        spec_hash=node.spec_hash(),
+        phase=RuntimePhase.RUNNING,
+    )
+
+
+async def _measure(count: int) -> tuple[list[Result], float, float]:
+    """Results; and the milliseconds that one of ``count`` wires took to be made, and to be removed."""
     plane = KernelDataPlane(INSTALLATION)
+    lab = _intent(count)
     made: list[float] = []
     removed: list[float] = []
     observed: list[float] = []
     async with namespace() as netns:
-        ports = [_port(netns, index) for index in range(2 * count)]
+        ports = [_port(netns, node, port) for node in lab.nodes for port in node.ports]
         wires = [WirePlan(a=ports[i].device, b=ports[i + 1].device) for i in range(0, len(ports), 2)]
         try:
             started = time.perf_counter()
@@ -78,33 +169,55 @@ async def _measure(count: int) -> list[Result]:
                 assert sum(port.peer is not None for port in state.ports.values()) == 2 * count
                 removed.append(await _seconds(plane.remove_wires, wires))
             single = await _latency(plane, wires)
+            await plane.ensure_wires(wires)
+            restarted = await asyncio.to_thread(_restarts, lab)
         finally:
             started = time.perf_counter()
             await plane.remove_ports([port.device for port in ports])
             gone_s = time.perf_counter() - started
             await plane.close()
-    return [
-        measured(f"{count} wires: made", count / median(made), "wires/s", at_least=WIRES_PER_SECOND),
-        measured(f"{count} wires: removed", count / median(removed), "wires/s", at_least=WIRES_PER_SECOND),
+    full = count >= WIRES
+    results = [
+        measured(f"{count} wires: made", median(made), "s", at_most=MADE_S if full else None),
+        measured(f"{count} wires: removed", median(removed), "s", at_most=REMOVED_S if full else None),
+        measured(f"{count} wires: observed", median(observed), "s"),
         measured(
-            f"{count} wires: observed",
-            median(observed),
+            f"{count} wires: a new agent finds nothing to do",
+            median(restarted),
             "s",
-            at_most=OBSERVE_LIMIT_S if count >= OBSERVE_WIRES else None,
+            at_most=RESTARTED_S if full else None,
         ),
         measured(f"{count} wires: one more, 95 of 100 within", quantiles(single, n=20)[-1], "ms"),
         measured(f"{count} wires: their ports made", 2 * count / ports_s, "ports/s"),
         measured(f"{count} wires: their ports removed", 2 * count / gone_s, "ports/s"),
     ]
+    return results, 1000 * median(made) / count, 1000 * median(removed) / count
+
+
+def _growth(name: str, costs: Sequence[tuple[int, float]]) -> Result:
+    """The cost of one of many wires beside that of one of few."""
+    (few, small), *_, (many, large) = costs
+    return compared(f"one of {many} wires {name}, beside one of {few}", large, small, "ms", at_most=FLAT)
 
 
 async def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--sizes", type=int, nargs="+", default=[100, 500, 1000, 2000], metavar="WIRES")
+    options.add_argument("--sizes", type=int, nargs="+", default=[100, 500, 1000, WIRES], metavar="WIRES")
+    options.add_argument("--restarted", type=Path, help=argparse.SUPPRESS)
     arguments = options.parse_args()
+    if arguments.restarted is not None:
+        await _restarted(arguments.restarted)
+        return
     results: list[Result] = []
+    making: list[tuple[int, float]] = []
+    removing: list[tuple[int, float]] = []
     for size in arguments.sizes:
-        results += await _measure(size)
+        found, made_ms, removed_ms = await _measure(size)
+        results += found
+        making.append((size, made_ms))
+        removing.append((size, removed_ms))
+    if len(arguments.sizes) > 1:
+        results += [_growth("made", making), _growth("removed", removing)]
     report("wires", results, arguments.json)
 
 
