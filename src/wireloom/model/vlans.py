@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, Literal, Self
 
 from pydantic import model_validator
@@ -48,6 +49,24 @@ class Vlans(Value):
         """An access port of ``vlan``."""
         return cls(untagged=vlan)
 
+    @classmethod
+    def trunk(cls, ranges: Iterable[tuple[int, int]], native: int | None = None) -> Vlans:
+        """A trunk of ``ranges`` in any order, in the one form that hosts read back: joined, and without ``native``."""
+        joined: list[tuple[int, int]] = []
+        for first, last in sorted(part for given in ranges for part in _without(given, native)):
+            if joined and first <= joined[-1][1] + 1:
+                joined[-1] = (joined[-1][0], max(last, joined[-1][1]))
+            else:
+                joined.append((first, last))
+        return cls(untagged=native, tagged=tuple(joined))
+
     def tags(self, vlan: int) -> bool:
         """Whether frames of ``vlan`` carry a tag here."""
         return vlan != self.untagged and any(first <= vlan <= last for first, last in self.tagged)
+
+
+def _without(given: tuple[int, int], vlan: int | None) -> list[tuple[int, int]]:
+    first, last = given
+    if vlan is None or not first <= vlan <= last:
+        return [given]
+    return [part for part in ((first, vlan - 1), (vlan + 1, last)) if part[0] <= part[1]]
