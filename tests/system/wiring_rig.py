@@ -1,0 +1,233 @@
+"""A host for random rewiring: simulated engines, whose nodes have real namespaces and taps on the real kernel.
+
+Everything above the kernel is an agent's own (planner, loop, runner, hooks), so each step costs milliseconds and not
+a container's or machine's start.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from agent_rig import Agent, Host
+
+from wireloom.dataplane.contract import DataPlane
+from wireloom.model.attachment import Attachment, NamespaceAttachment
+from wireloom.model.slice import PortIntent
+from wireloom.model.state import RuntimePhase
+from wireloom.planning.plan import plan
+from wireloom.providers.simulated import SimulatedProvider, SimulatedRuntime, SimulatedWorld
+from wireloom.testing.frames import ethernet, source_address, source_of
+from wireloom.testing.guests import Guest, NamespaceGuest, TapGuest, run_command
+
+__all__ = ["Heard", "Port", "RealHost", "quiet", "speak"]
+
+NET: Final = Path("/sys/class/net")
+#: A group that every ordinary bridge eats, and all ports that a frame may be flooded to.
+DESTINATIONS: Final = ("0180c200000e", "ffffffffffff")
+#: How long a frame that must not arrive has to do so, when all that must have arrived.
+_NOISE_S: Final = 0.02
+_ARRIVAL_S: Final = 1.0
+
+#: A port of a node, by the node's name and the port's index.
+Port = tuple[str, int]
+#: Who heard whom how often: (sender, listener, destination) → frames.
+Heard = Counter[tuple[Port, Port, str]]
+
+
+class RealHost(Host):
+    """What outlives an agent; its own installation on the kernel.
+
+    :param factory: makes the data plane of an installation.
+    """
+
+    def __init__(self, folder: Path, factory: Callable[[str], DataPlane]) -> None:
+        super().__init__(folder)
+        self.installation = f"wiring-{secrets.token_hex(4)}"
+        self.guests = _Guests()
+        self._factory = factory
+        for world in self.worlds.values():
+            world.namespace_gone.append(self.guests.boot_ended)
+
+    def dataplane(self) -> DataPlane:
+        return self._factory(self.installation)
+
+    def providers(self) -> dict[str, SimulatedProvider]:
+        return {name: _RealPorts(self.installation, world, name, self.guests) for name, world in self.worlds.items()}
+
+    def runtimes(self) -> Iterator[tuple[SimulatedWorld, SimulatedRuntime]]:
+        """Those whose guests run."""
+        for world in self.worlds.values():
+            for runtime in world.runtimes.values():
+                if runtime.phase is RuntimePhase.RUNNING:
+                    yield world, runtime
+
+    async def speakers(self) -> dict[Port, Guest]:
+        """The guest's side of every port of the nodes that run, where it can send."""
+        found: dict[Port, Guest] = {}
+        for world, runtime in self.runtimes():
+            for port in runtime.spec.ports:
+                guest = await self.guests.open(world, runtime, port)
+                if guest is not None:
+                    found[runtime.spec.identity.node, port.index] = guest
+        return found
+
+    def carriers(self) -> dict[Port, bool]:
+        """What the guests that run see of their cables."""
+        found: dict[Port, bool] = {}
+        for world, runtime in self.runtimes():
+            for port in runtime.spec.ports:
+                key = runtime.spec.identity.node, port.index
+                if world.capabilities.carrier == "provider":
+                    found[key] = runtime.carriers.get(port.index, True)
+                else:
+                    found[key] = self.guests.carrier(runtime, port)
+        return found
+
+    def debris(self) -> list[str]:
+        """What is left of this installation, and of its guests."""
+        aliases = {path: (path / "ifalias").read_text() for path in NET.iterdir() if (path / "ifalias").exists()}
+        left = [path.name for path, alias in aliases.items() if self.installation in alias]
+        left += [runtime_id for world in self.worlds.values() for runtime_id in world.runtimes]
+        return left + self.guests.left()
+
+
+class _RealPorts(SimulatedProvider):
+    """Simulated runtimes, whose attachments are the kernel's."""
+
+    def __init__(self, installation: str, world: SimulatedWorld, name: str, guests: _Guests) -> None:
+        super().__init__(installation, world, name=name)
+        self._guests = guests
+
+    async def attachment(self, runtime_id: str, port: PortIntent) -> Attachment | None:
+        found = await super().attachment(runtime_id, port)
+        if isinstance(found, NamespaceAttachment):
+            return NamespaceAttachment(netns=await self._guests.namespace(found.netns))
+        return found
+
+    async def start(self, runtime_id: str) -> None:
+        await super().start(runtime_id)
+        runtime = self.world.runtimes.get(runtime_id)
+        if runtime is not None and runtime.up and self.world.capabilities.attachments == "created":
+            self._guests.attach(runtime)
+
+
+class _Guests:
+    """Namespaces and open taps of the nodes' boots; a boot is named by the path that its world has made up for it."""
+
+    def __init__(self) -> None:
+        self._namespaces: dict[str, str] = {}
+        self._taps: dict[str, dict[int, TapGuest]] = {}
+        self._nics: dict[tuple[str, int], tuple[str, NamespaceGuest]] = {}
+        self._lock = asyncio.Lock()
+
+    async def namespace(self, boot: str) -> str:
+        """The real namespace of a boot."""
+        async with self._lock:
+            if boot not in self._namespaces:
+                name = f"wlt-{secrets.token_hex(4)}"
+                await run_command("ip", "netns", "add", name)
+                setting = "net.ipv6.conf.default.disable_ipv6=1"
+                await run_command("ip", "netns", "exec", name, "sysctl", "-qw", setting)
+                self._namespaces[boot] = f"/run/netns/{name}"
+            return self._namespaces[boot]
+
+    def attach(self, runtime: SimulatedRuntime) -> None:
+        """What a hypervisor does when its machine starts."""
+        taps = self._taps.setdefault(runtime.netns, {})
+        for port in runtime.spec.ports:
+            taps[port.index] = TapGuest.open(port.device)
+            with contextlib.suppress(OSError):
+                # Reading it has the kernel act on the carrier now, not within a second.
+                (NET / port.device / "carrier").read_text()
+
+    def boot_ended(self, boot: str) -> None:
+        """A container's namespace goes with its last process, a hypervisor lets go of its taps."""
+        for tap in self._taps.pop(boot, {}).values():
+            tap.close()
+        for key in [key for key in self._nics if key[0] == boot]:
+            self._nics.pop(key)[1].close()
+        path = self._namespaces.pop(boot, None)
+        if path is not None:
+            subprocess.run(["ip", "netns", "del", Path(path).name], check=True, timeout=20)
+
+    async def open(self, world: SimulatedWorld, runtime: SimulatedRuntime, port: PortIntent) -> Guest | None:
+        """``None`` where the guest cannot send: its NIC is not there, or its hypervisor has pulled the cable."""
+        if world.capabilities.attachments == "created":
+            tap = self._taps[runtime.netns].get(port.index)
+            return tap if runtime.carriers.get(port.index, True) else None
+        key = runtime.netns, port.index
+        index = _index(port.device)
+        known = self._nics.get(key)
+        if known is not None and known[0] == index:
+            return known[1]
+        if known is not None:  # the pair was made anew
+            self._nics.pop(key)[1].close()
+        if not index:
+            return None
+        nic = await NamespaceGuest.open(self._namespaces[runtime.netns], port.guest_name)
+        self._nics[key] = index, nic
+        return nic
+
+    def carrier(self, runtime: SimulatedRuntime, port: PortIntent) -> bool:
+        known = self._nics.get((runtime.netns, port.index))
+        return known is not None and known[1].carrier()
+
+    def left(self) -> list[str]:
+        return [*self._namespaces.values(), *self._taps]
+
+
+def _index(device: str) -> str:
+    """The device's number, new for each device that is made; empty: there is none."""
+    try:
+        return (NET / device / "ifindex").read_text()
+    except OSError:
+        return ""
+
+
+def quiet(agent: Agent, lab_id: str) -> bool:
+    """The agent has nothing to do and nothing under way, and knows what the kernel holds."""
+    reconciler = agent.reconciler
+    lab = reconciler.slices.get(lab_id)
+    if lab is None or not agent.network.settled:
+        return False
+    observed = reconciler.observe(lab)
+    return not observed.busy and plan(lab, observed, 0).empty
+
+
+async def speak(guests: Mapping[Port, Guest], expected: Heard) -> Heard:
+    """Let every guest send a frame to each of :data:`DESTINATIONS`; who heard them.
+
+    Listens until all of ``expected`` was heard, and a little longer for what should not be.
+    """
+    for guest in guests.values():
+        while guest.read() is not None:
+            pass
+    senders: dict[bytes, tuple[Port, str]] = {}
+    for port, guest in guests.items():
+        for destination in DESTINATIONS:
+            frame = ethernet(destination, bytes.fromhex("88cc") + secrets.token_bytes(46), source_address())
+            senders[source_of(frame)] = port, destination
+            with contextlib.suppress(OSError):  # a NIC without a cable may say so
+                guest.send(frame)
+    heard: Heard = Counter()
+    deadline = asyncio.get_running_loop().time() + _ARRIVAL_S
+    while expected - heard and asyncio.get_running_loop().time() < deadline:
+        _listen(guests, senders, heard)
+        await asyncio.sleep(0.001)
+    await asyncio.sleep(_NOISE_S)
+    _listen(guests, senders, heard)
+    return heard
+
+
+def _listen(guests: Mapping[Port, Guest], senders: Mapping[bytes, tuple[Port, str]], heard: Heard) -> None:
+    for port, guest in guests.items():
+        while (frame := guest.read()) is not None:
+            sender, destination = senders.get(source_of(frame), (("the host", 0), frame.hex()))
+            heard[sender, port, destination] += 1
