@@ -21,8 +21,10 @@ from wireloom.agent.network import HostNetwork
 from wireloom.agent.prune import Pruner
 from wireloom.agent.readiness import ReadinessWatch
 from wireloom.agent.reconciler import ManagementPlane, Reconciler
+from wireloom.agent.reflexes import Reflexes
 from wireloom.agent.reporter import Reporter
 from wireloom.agent.runner import Runner
+from wireloom.agent.surroundings import Surroundings
 from wireloom.agent.world import World
 from wireloom.dataplane.contract import DataPlane
 from wireloom.dataplane.simulated import SimulatedDataPlane, SimulatedNetwork
@@ -129,6 +131,7 @@ class Agent:
         self.configs = NodeConfigs(
             channels=channels, folders=self.folders, runtime=self.world.runtimes.get, tell=self._tell
         )
+        self.surroundings = Surroundings(self.world, self.network)
         self.runner = self._make_runner()
         self.actions.bind(self.runner, self.world)
         self.reporter = Reporter("h1", self.reports)
@@ -143,6 +146,15 @@ class Agent:
             management=ManagementPlane(),
             reporter=self.reporter,
             held_config=self.configs.held,
+            on_node=self._on_node,
+        )
+        self.reflexes = Reflexes(
+            network=self.network,
+            world=self.world,
+            surroundings=self.surroundings,
+            providers=self.providers,
+            slices=self.reconciler.slices,
+            busy=self.actions.busy,
         )
         self.config_questions = self.configs.questions(self.reconciler, self.actions)
         self.pruner = Pruner(
@@ -164,7 +176,7 @@ class Agent:
                 self.configs.hook,
                 Day0Hook("ssh-ed25519 AAAA"),
                 ports,
-                WiringHook(self.network),
+                WiringHook(self.network, self.surroundings),
             ),
             ports=ports,
             host_boot=self.host.boot,
@@ -179,6 +191,9 @@ class Agent:
 
     def _on_runtime(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         self.reconciler.runtime_changed(node_id, before, after)
+
+    def _on_node(self, lab_id: str, node_id: str) -> None:
+        self.reflexes.node_changed(lab_id, node_id)
 
     def _on_failed_probe(self, node: NodeIntent, error: WireloomError) -> None:
         self.actions.stuck.note(node, error)
@@ -197,6 +212,7 @@ class Agent:
             asyncio.create_task(self.reconciler.run()),
             asyncio.create_task(self.reporter.run()),
             asyncio.create_task(self._follow_kernel()),
+            asyncio.create_task(self.reflexes.run()),
             *(asyncio.create_task(self.world.watch(name)) for name in self.providers),
         ]
         try:
@@ -205,12 +221,13 @@ class Agent:
             for loop in loops:
                 loop.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+            await self.reflexes.close()
             await self.actions.close()
             await self.readiness.close()
 
     async def _follow_kernel(self) -> None:
-        async for _ in self.network.dataplane.watch():
-            self.network.invalidate()
+        async for event in self.network.dataplane.watch():
+            self.reflexes.port_event(event)
             self.reconciler.wake()
 
     async def until(

@@ -47,6 +47,9 @@ log = structlog.get_logger(__name__)
 #: Docker gives its nodes 15 seconds to end when it is stopped itself.
 _ENGINE_STOPS_WITHIN_S = 20.0
 
+#: Told of the end of an action: the lab's id and the node's.
+Done = Callable[[str, str], None]
+
 
 @dataclass
 class _Progress:
@@ -149,8 +152,8 @@ class Actions:
 
     # -- verbs ---------------------------------------------------------------------------------------------
 
-    def start(self, lab: Slice, action: NodeAction, runtime: RuntimeStatus | None, done: Callable[[str], None]) -> None:
-        """Carry ``action`` out in the background; ``done(lab id)`` is called at its end."""
+    def start(self, lab: Slice, action: NodeAction, runtime: RuntimeStatus | None, done: Done) -> None:
+        """Carry ``action`` out in the background; ``done`` is called at its end."""
         node_id = action.node_id
         log.info("action", lab=lab.lab, node=node_id, verb=action.verb, reason=action.reason)
         if action.verb is Verb.UP:
@@ -158,9 +161,7 @@ class Actions:
         task = asyncio.create_task(self._run(lab, action, runtime, done), name=f"{action.verb}-{node_id}")
         self._tasks[node_id] = (lab.lab_id, task)
 
-    async def _run(
-        self, lab: Slice, action: NodeAction, runtime: RuntimeStatus | None, done: Callable[[str], None]
-    ) -> None:
+    async def _run(self, lab: Slice, action: NodeAction, runtime: RuntimeStatus | None, done: Done) -> None:
         node_id = action.node_id
         node = lab.node(node_id)
         try:
@@ -171,7 +172,7 @@ class Actions:
             log.exception("defect in the aftermath of an action", node=node_id, verb=action.verb)
         finally:
             self._tasks.pop(node_id, None)
-            done(lab.lab_id)
+            done(lab.lab_id, node_id)
         with contextlib.suppress(WireloomError):  # an engine that is away is looked at when it is back
             await self.world.catch_up(node_id)
 

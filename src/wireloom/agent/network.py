@@ -1,7 +1,8 @@
-"""What the agent knows of its host's ports and wires: the data plane's state, cached between events.
+"""What the agent knows of its host's ports and links: the data plane's state, cached between events.
 
 Our own successful changes are entered at once, so that the wiring of a node that starts can see a neighbour
-that was plugged a moment ago; the kernel's word replaces the cache whenever something changed.
+that was plugged a moment ago; so is what events of the kernel say. The kernel's word replaces the cache whenever
+something changed.
 """
 
 from __future__ import annotations
@@ -9,18 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
 
 from wireloom.agent.refusals import Refusals
 from wireloom.dataplane.contract import DataPlane
-from wireloom.errors import DataPlaneFailed, Unavailable, WireloomError
-from wireloom.model.network import DataPlaneState, HostPort, PortPlan, WirePlan
+from wireloom.errors import Conflict, DataPlaneFailed, Unavailable, Unsupported, WireloomError
+from wireloom.model.network import (
+    DataPlaneState,
+    HostPort,
+    ImpairmentPlan,
+    PlugPlan,
+    PortEvent,
+    PortPlan,
+    Segment,
+    SegmentPlan,
+    WirePlan,
+)
 from wireloom.planning.wires import WirePlans
 
-__all__ = ["HostNetwork"]
+__all__ = ["AdmitSegment", "HostNetwork"]
 
 log = structlog.get_logger(__name__)
 
@@ -28,16 +39,27 @@ T = TypeVar("T")
 
 _SEGMENT_S = 30.0
 
+#: Asked before a segment is made; raises :class:`~wireloom.errors.Conflict` where it must not be.
+AdmitSegment = Callable[[SegmentPlan], Awaitable[None]]
+
+
+async def _admit_all(_: SegmentPlan) -> None:
+    """No segment is refused."""
+
 
 class HostNetwork:
     """The data plane with a cache in front. All calls are safe at the same time."""
 
-    def __init__(self, dataplane: DataPlane) -> None:
+    def __init__(self, dataplane: DataPlane, admit: AdmitSegment = _admit_all) -> None:
         self.dataplane = dataplane
+        self._admit = admit
         self._ports: dict[str, HostPort] = {}
         self._state = DataPlaneState()
         self._changed: set[str] = set()
-        self.refusals = Refusals()
+        self._refused = Refusals()
+        # Apart from the others: frames pass over a link that cannot be impaired, and its carriers go on as ever.
+        self._unimpaired = Refusals()
+        self._expected: frozenset[str] = frozenset()
         self._dirty = True
         self._lock = asyncio.Lock()
         self._segment_there = asyncio.Event()
@@ -60,6 +82,8 @@ class HostNetwork:
                 hint="`wireloom status` shows the host's problems; `wireloom doctor` what it lacks",
             ) from None
 
+    # -- what is known -------------------------------------------------------------------------------------
+
     @property
     def ports(self) -> Mapping[str, HostPort]:
         """Host ports by device name as last known."""
@@ -74,6 +98,20 @@ class HostNetwork:
         """Whether :attr:`state` is what the kernel held when nothing was under way."""
         return not self._dirty
 
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """What was refused, by host device: a port's or a segment's."""
+        return {**self._unimpaired.messages, **self._refused.messages}
+
+    def retry_at(self, now: float) -> float | None:
+        """When something that was refused is to be tried again, in UNIX seconds."""
+        times = (self._refused.retry_at(now), self._unimpaired.retry_at(now))
+        return min((moment for moment in times if moment is not None), default=None)
+
+    def expect_segments(self, devices: Collection[str]) -> None:
+        """The segments that slices want: what was refused of any other is forgotten."""
+        self._expected = frozenset(devices)
+
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Whatever becomes of a change, half of it included, the kernel is looked at afterwards."""
@@ -87,6 +125,21 @@ class HostNetwork:
         """Something changed in the kernel: the next :meth:`refresh` looks."""
         self._dirty = True
 
+    def note(self, event: PortEvent) -> HostPort | None:
+        """Enter what the kernel told; the port as it was known, where it has gone or its guest's side has changed."""
+        self._dirty = True
+        known = self._ports.get(event.device)
+        if known is None:
+            return None
+        self._changed.add(event.device)
+        if event.removed:
+            del self._ports[event.device]
+            return known
+        if event.up is None or event.carrier is None:
+            return None
+        self._ports[event.device] = known.model_copy(update={"up": event.up, "carrier": event.carrier})
+        return known if event.up and event.carrier != known.carrier else None
+
     async def refresh(self, *, force: bool = False) -> None:
         """Read the kernel when something changed since the last time."""
         if not (self._dirty or force):
@@ -99,42 +152,54 @@ class HostNetwork:
             except WireloomError:
                 self._dirty = True
                 raise
-            # Of what we changed while the kernel was read, our own word is the newer one.
+            # Of what changed while the kernel was read, our own word and its events are newer.
             own = {device: port for device, port in self._ports.items() if device in self._changed}
             seen = {device: port for device, port in self._state.ports.items() if device not in self._changed}
             self._ports = seen | own
-            self.refusals.keep(self._ports)
+            self._refused.keep(self._ports.keys() | self._expected)
+            self._unimpaired.keep(self._ports)
+
+    # -- changes -------------------------------------------------------------------------------------------
 
     async def change(self, plans: WirePlans) -> None:
-        """Carry out what a plan says of ports and wires; what the kernel refuses holds up nothing else, and is found
-        in :attr:`refusals`."""
-        await self._each(self.unplug, plans.unplug, lambda device: (device,))
+        """Carry out what a plan says of ports and links; what is refused holds up nothing else, and is found in
+        :attr:`problems`."""
+        await self._each(self._make_segments, plans.segments, lambda plan: (plan.name,))
+        await self._each(self.unplug, plans.unplug, _alone)
+        await self._each(self.attach, plans.attach, lambda plug: (plug.device,))
         await self._each(self.join, plans.join, lambda wire: (wire.a, wire.b))
+        await self._each(self.detach, plans.detach, _alone)
         await self._each(self.cut, plans.cut, lambda wire: (wire.a, wire.b))
+        await self._each(self.impair, plans.impair, lambda plan: (plan.device,), self._unimpaired)
         carriers = list(plans.device_carriers.items())
         await self._each(lambda some: self.set_carriers(dict(some)), carriers, lambda carrier: (carrier[0],))
+        await self._each(self._drop_segments, plans.drop_segments, _alone)
 
     async def _each(
         self,
         call: Callable[[Sequence[T]], Awaitable[None]],
         items: Sequence[T],
         devices: Callable[[T], Sequence[str]],
+        refusals: Refusals | None = None,
     ) -> None:
-        """One call for all; when the kernel refuses it, one by one, to find out for whom. Calls are idempotent."""
+        """One call for all; when that is refused, one by one, to find out for whom. Calls are idempotent."""
+        refusals = refusals or self._refused
         moment = time.time()
-        due = [item for item in items if not self.refusals.pause(devices(item), moment)]
+        due = [item for item in items if not refusals.pause(devices(item), moment)]
+        if not due:
+            return
         concerned = [device for item in due for device in devices(item)]
         try:
             await call(due)
-        except DataPlaneFailed as error:
+        except (DataPlaneFailed, Conflict, Unsupported) as error:
             if len(due) > 1:
                 for item in due:
-                    await self._each(call, (item,), devices)
+                    await self._each(call, (item,), devices, refusals)
                 return
-            log.warning("the kernel refused", devices=concerned, error=error.to_wire())
-            self.refusals.note(concerned, error.message, moment)
+            log.warning("the host refused", devices=concerned, error=error.to_wire())
+            refusals.note(concerned, str(error), moment)
         else:
-            self.refusals.clear(concerned)
+            refusals.clear(concerned)
 
     async def plug(self, ports: Sequence[PortPlan]) -> None:
         """Make or mend host ports."""
@@ -153,7 +218,10 @@ class HostNetwork:
                 up=known.up if known else port.carrier,
                 carrier=known.carrier if known else port.carrier,
                 peer=known.peer if known else None,
-                segment=port.segment,
+                segment=port.segment or (known.segment if known else None),
+                vlans=known.vlans if known else None,
+                to_guest=known.to_guest if known else None,
+                from_guest=known.from_guest if known else None,
             )
 
     async def unplug(self, devices: Sequence[str]) -> None:
@@ -166,21 +234,39 @@ class HostNetwork:
             self._ports.pop(device, None)
 
     async def join(self, wires: Sequence[WirePlan]) -> None:
-        if not wires:
-            return
         with self._changing():
             await self.dataplane.ensure_wires(wires)
         for wire in wires:
-            self._enter(wire.a, peer=wire.b, mtu=wire.mtu)
-            self._enter(wire.b, peer=wire.a, mtu=wire.mtu)
+            for device, peer in ((wire.a, wire.b), (wire.b, wire.a)):
+                self._enter(device, peer=peer, mtu=wire.mtu, segment=None, vlans=None)
 
     async def cut(self, wires: Sequence[WirePlan]) -> None:
-        if not wires:
-            return
         with self._changing():
             await self.dataplane.remove_wires(wires)
         for wire in wires:
             self._enter(wire.a, peer=None)
+
+    async def attach(self, plugs: Sequence[PlugPlan]) -> None:
+        """Put ports into segments."""
+        with self._changing():
+            await self.dataplane.ensure_plugs(plugs)
+        for plug in plugs:
+            if plug.segment in self._state.segments or plug.segment in self._state.bridges:
+                self._enter(plug.device, segment=plug.segment, vlans=plug.vlans, mtu=plug.mtu, peer=None)
+
+    async def detach(self, devices: Sequence[str]) -> None:
+        """Take ports out of their segments."""
+        with self._changing():
+            await self.dataplane.remove_plugs(devices)
+        for device in devices:
+            self._enter(device, segment=None, vlans=None)
+
+    async def impair(self, plans: Sequence[ImpairmentPlan]) -> None:
+        """:raises Unsupported: the kernel lacks what a plan needs; the others are carried out."""
+        with self._changing():
+            await self.dataplane.impair(plans)
+        for plan in plans:
+            self._enter(plan.device, to_guest=plan.to_guest, from_guest=plan.from_guest)
 
     async def set_carriers(self, carriers: Mapping[str, bool]) -> None:
         if not carriers:
@@ -190,8 +276,34 @@ class HostNetwork:
         for device, up in carriers.items():
             self._enter(device, up=up)
 
+    async def _make_segments(self, plans: Sequence[SegmentPlan]) -> None:
+        for plan in plans:
+            await self._admit(plan)
+            with self._changing():
+                await self.dataplane.ensure_segment(plan)
+            made = Segment(name=plan.name, alias=plan.alias, up=True, mtu=plan.mtu, tagging=plan.tagging)
+            self._enter_segments({**self._state.segments, plan.name: made})
+
+    async def _drop_segments(self, names: Sequence[str]) -> None:
+        for name in names:
+            with self._changing():
+                await self.dataplane.remove_segment(name)
+            kept = {other: segment for other, segment in self._state.segments.items() if other != name}
+            self._enter_segments(kept)
+
+    async def remove_segment(self, name: str) -> None:
+        """Remove a segment that no slice wants."""
+        await self._drop_segments([name])
+
+    def _enter_segments(self, segments: dict[str, Segment]) -> None:
+        self._state = self._state.model_copy(update={"segments": segments})
+
     def _enter(self, device: str, **changes: object) -> None:
         port = self._ports.get(device)
         self._changed.add(device)
         if port is not None:
             self._ports[device] = port.model_copy(update=changes)
+
+
+def _alone(device: str) -> Sequence[str]:
+    return (device,)

@@ -70,6 +70,7 @@ class Reconciler:
     """One per agent. Slices come by :meth:`set_slice`; :meth:`run` never ends by itself.
 
     :param held_config: hash of a node's configuration that waits for the controller; empty when none does.
+    :param on_node: told of each node, by its lab's id and its own, that came or went by an action or by itself.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class Reconciler:
         management: ManagementPlane,
         reporter: Reporter,
         held_config: Callable[[str], str] = lambda _: "",
+        on_node: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
         self._host = host
         self._host_boot = host_boot
@@ -96,6 +98,7 @@ class Reconciler:
         self._management = management
         self._reporter = reporter
         self._held_config = held_config
+        self._on_node = on_node
         self.slices: dict[str, Slice] = {}
         self.readiness: dict[str, Readiness] = {}
         self._ready_at: dict[str, float] = {}
@@ -133,6 +136,9 @@ class Reconciler:
 
     def runtime_changed(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         """An engine reported a change. One that was not ours counts against the node's budget."""
+        for status in (before, after):
+            if status is not None:
+                self._on_node(status.identity.lab_id, node_id)
         if not self._actions.is_busy(node_id):
             self._tell_reboot(self._find(node_id), before, after)
             self._actions.note_exit(self._find(node_id), before, after)
@@ -231,7 +237,7 @@ class Reconciler:
         wake_times = []
         for lab in list(self.slices.values()):
             wake_times += await self._reconcile(lab)
-        again = self.network.refusals.retry_at(now())
+        again = self.network.retry_at(now())
         if again is not None:
             wake_times.append(again)
         return min(wake_times, default=None)
@@ -295,7 +301,8 @@ class Reconciler:
             host_boot=self._host_boot,
         )
 
-    def _action_done(self, lab_id: str) -> None:
+    def _action_done(self, lab_id: str, node_id: str) -> None:
+        self._on_node(lab_id, node_id)
         lab = self.slices.get(lab_id)
         if lab is None or lab.removed or not self.world.runtimes:
             self._management_due = True
@@ -362,7 +369,7 @@ class Reconciler:
     def _status(self, lab: Slice, observed: Observed, decided: Plan) -> SliceStatus:
         nodes = () if lab.removed else lab.nodes
         leaving = (observed.runtimes.keys() | observed.records.keys()) - {node.id for node in nodes}
-        refused = self.network.refusals.messages
+        refused = self.network.problems
         converged = decided.empty and not observed.busy and not leaving and self.network.settled
         links = link_statuses(lab, observed, refused)
         return SliceStatus(

@@ -12,14 +12,14 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from wireloom.agent.context import NodeContext
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.base import Hook
-from wireloom.agent.hooks.ports import PortsHook
+from wireloom.agent.hooks.ports import DEFAULT_MTU, PortsHook, link_mtus
 from wireloom.agent.undo import Undo
 from wireloom.day0.templates import render
 from wireloom.day0.values import template_values
 from wireloom.errors import NotFound
 from wireloom.model.identity import Identity
 from wireloom.model.runtime import Capabilities, RuntimeSpec, RuntimeStatus
-from wireloom.model.slice import NodeIntent, Slice, WireIntent
+from wireloom.model.slice import NodeIntent, Slice
 from wireloom.model.state import NodeStep, RuntimePhase
 from wireloom.planning.plan import LIVE_PHASES, Verb
 from wireloom.providers.contract import Provider
@@ -240,7 +240,7 @@ class Runner:
             dns_servers=(management.gateway,) if management else (),
             dns_search=(f"{context.identity.lab}.{management.domain}",) if management else (),
             privileged_allowed=node.privileged_allowed,
-            mtu=max((wire.mtu for wire in context.lab.wires if _touches(wire, node)), default=1500),
+            mtu=max(link_mtus(context.lab, node.id).values(), default=DEFAULT_MTU),
         )
 
 
@@ -254,7 +254,3 @@ def _environment(context: NodeContext) -> dict[str, str]:
         name: render(node.env[name], values, what=f"{node.device}: environment {name}") for name in node.env_templates
     }
     return {**node.env, **filled}
-
-
-def _touches(wire: WireIntent, node: NodeIntent) -> bool:
-    return node.id in {wire.a.node_id, wire.b.node_id}

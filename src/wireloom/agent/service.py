@@ -25,8 +25,10 @@ from wireloom.agent.prune import Pruner
 from wireloom.agent.questions import Questions
 from wireloom.agent.readiness import ReadinessWatch
 from wireloom.agent.reconciler import ManagementPlane, Reconciler
+from wireloom.agent.reflexes import Reflexes
 from wireloom.agent.reporter import Reporter
 from wireloom.agent.runner import Runner
+from wireloom.agent.surroundings import Surroundings
 from wireloom.agent.world import World, now
 from wireloom.dataplane.contract import DataPlane
 from wireloom.errors import WireloomError
@@ -98,6 +100,7 @@ class AgentService:
         self._configs = NodeConfigs(
             channels=self._channels, folders=self._folders, runtime=self.world.runtimes.get, tell=self._tell
         )
+        self._surroundings = Surroundings(self.world, self._network)
         runner = self._make_runner()
         self._actions.bind(runner, self.world)
         self.reconciler = Reconciler(
@@ -111,6 +114,15 @@ class AgentService:
             management=parts.management,
             reporter=self._reporter,
             held_config=self._configs.held,
+            on_node=self._on_node,
+        )
+        self._reflexes = Reflexes(
+            network=self._network,
+            world=self.world,
+            surroundings=self._surroundings,
+            providers=parts.providers,
+            slices=self.reconciler.slices,
+            busy=self._actions.busy,
         )
         self.reconciler.state.resync_period_s = parts.resync_s
         pruner = Pruner(
@@ -140,7 +152,7 @@ class AgentService:
             self._configs.hook,
             Day0Hook(parts.authorized_keys),
             ports,
-            WiringHook(self._network),
+            WiringHook(self._network, self._surroundings),
         )
         return Runner(
             providers=parts.providers,
@@ -164,6 +176,7 @@ class AgentService:
             "reconcile": self.reconciler.run,
             "intents": self._follow_intents,
             "kernel": self._follow_kernel,
+            "reflexes": self._reflexes.run,
             "reports": self._reporter.run,
             "heartbeat": self._heartbeat,
         }
@@ -177,6 +190,7 @@ class AgentService:
             await self._close()
 
     async def _close(self) -> None:
+        await self._reflexes.close()
         await self._actions.close()
         await self.reconciler.close()
         await self._readiness.close()
@@ -203,6 +217,9 @@ class AgentService:
     def _on_runtime(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         self.reconciler.runtime_changed(node_id, before, after)
 
+    def _on_node(self, lab_id: str, node_id: str) -> None:
+        self._reflexes.node_changed(lab_id, node_id)
+
     def _tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
         self.reconciler.tell(lab, node, kind, message, level)
 
@@ -219,8 +236,8 @@ class AgentService:
 
     async def _follow_kernel(self) -> None:
         self._network.invalidate()
-        async for _ in self._parts.dataplane.watch():
-            self._network.invalidate()
+        async for event in self._parts.dataplane.watch():
+            self._reflexes.port_event(event)
             self.reconciler.wake()
 
     async def _heartbeat(self) -> None:

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 _RETRY_S = 1.0
 _OBSERVE_DEADLINE_S = 30.0
 
-#: Told of a change that was not ours: the node's id, and its status before and after.
+#: Told of what an engine said, also while an action of ours is at work: the node's id, and its status before and after.
 Changed = Callable[[str, RuntimeStatus | None, RuntimeStatus | None], None]
 
 
@@ -29,7 +29,7 @@ class World:
     """Runtimes by node id, over all providers. A provider that does not answer keeps its last known runtimes,
     as unknown, and never hides another provider.
 
-    :param changed: told of changes that were not ours.
+    :param changed: told of changes that an engine reports.
     :param is_busy: whether an action of ours is at work on a node.
     :param wake: told when a provider came or went; nodes that have no runtime yet may wait for it.
     :param gone: told of a node whose runtime is there no more, or is another one, whoever did that.
@@ -165,6 +165,7 @@ class World:
         if self._is_busy(event.node_id):  # the action at work looks for itself when it is done
             if event.kind in {EventKind.EXITED, EventKind.REMOVED}:
                 self._missed.add(event.node_id)
+                self._note_end(event)
             return
         known = self.runtimes.get(event.node_id)
         if event.kind is EventKind.REMOVED:
@@ -172,6 +173,13 @@ class World:
                 self._set(name, event.node_id, None)
             return
         await self.look(name, event.node_id, event.runtime_id)
+
+    def _note_end(self, event: RuntimeEvent) -> None:
+        """A node that an action stops has ended, which its neighbours see before the action is done."""
+        known = self.runtimes.get(event.node_id)
+        if known is not None and known.runtime_id == event.runtime_id and known.phase is not RuntimePhase.EXITED:
+            self.runtimes[event.node_id] = known.model_copy(update={"phase": RuntimePhase.EXITED})
+            self._changed(event.node_id, known, self.runtimes[event.node_id])
 
     def _set(self, name: str, node_id: str, status: RuntimeStatus | None) -> None:
         before = self.runtimes.get(node_id)

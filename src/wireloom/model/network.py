@@ -262,7 +262,12 @@ class PathTest(Value):
 
 
 class PortEvent(Value):
-    """A device of ours changed or went; ``device`` is empty when events were lost (observe again)."""
+    """A device of ours changed or went; ``device`` is empty when events were lost (observe again).
+
+    ``up`` and ``carrier`` as in :class:`HostPort`, where the event says so.
+    """
 
     device: str = ""
     removed: bool = False
+    up: bool | None = None
+    carrier: bool | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from wireloom.agent.context import NodeContext
 from wireloom.agent.hooks.base import Hook
@@ -12,9 +13,9 @@ from wireloom.model.network import PortAlias, PortPlan
 from wireloom.model.slice import PortIntent, Slice
 from wireloom.model.state import NodeStep
 
-__all__ = ["PortsHook", "port_plan"]
+__all__ = ["DEFAULT_MTU", "PortsHook", "link_mtus", "port_plan"]
 
-DEFAULT_MTU = 1500
+DEFAULT_MTU: Final = 1500
 
 
 class PortsHook(Hook):
@@ -68,7 +69,7 @@ def port_plan(context: NodeContext, port: PortIntent, attachment: Attachment, se
         attachment=attachment,
         guest_name=port.guest_name,
         mac=port.mac,
-        mtu=_wire_mtu(context.lab, context.node.id, port.index),
+        mtu=link_mtus(context.lab, context.node.id).get(port.index, DEFAULT_MTU),
         segment=segment if management else None,
         addresses=(f"{address}/{prefix}",) if address else (),
         gateway=management.gateway if management and address else None,
@@ -76,8 +77,13 @@ def port_plan(context: NodeContext, port: PortIntent, attachment: Attachment, se
     )
 
 
-def _wire_mtu(lab: Slice, node_id: str, index: int) -> int:
-    for wire in lab.wires:
-        if any(ref.node_id == node_id and ref.index == index for ref in (wire.a, wire.b)):
-            return wire.mtu
-    return DEFAULT_MTU
+def link_mtus(lab: Slice, node_id: str) -> dict[int, int]:
+    """MTUs of a node's links, by port index; the other ports have :data:`DEFAULT_MTU`."""
+    wires = {ref.index: wire.mtu for wire in lab.wires for ref in (wire.a, wire.b) if ref.node_id == node_id}
+    segments = {segment.id: segment.mtu for segment in lab.segments}
+    plugs = {
+        plug.port.index: segments[plug.segment]
+        for plug in lab.plugs
+        if plug.port.node_id == node_id and plug.segment in segments
+    }
+    return wires | plugs

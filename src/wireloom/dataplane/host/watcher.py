@@ -48,7 +48,7 @@ class Filter:
                 found[link.name] = PortEvent(device=link.name, removed=True)
             elif self._seen.get(link.name) != link:
                 self._seen[link.name] = link
-                found[link.name] = PortEvent(device=link.name)
+                found[link.name] = PortEvent(device=link.name, up=link.up, carrier=link.lower_up)
         return list(found.values())
 
     def forget(self) -> None:

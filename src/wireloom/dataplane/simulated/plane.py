@@ -79,7 +79,7 @@ class SimulatedNetwork:
     def publish(self, port: HostPort, *, removed: bool = False) -> None:
         for queue, installation in self.watchers.items():
             if installation == port.alias.installation:
-                queue.put_nowait(PortEvent(device=port.device, removed=removed))
+                queue.put_nowait(PortEvent(device=port.device, removed=removed, up=port.up, carrier=port.carrier))
 
     def lose_events(self) -> None:
         """Tell every watcher that it must observe again."""
