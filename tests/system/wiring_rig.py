@@ -50,10 +50,11 @@ class RealHost(Host):
     def __init__(self, folder: Path, factory: Callable[[str], DataPlane]) -> None:
         super().__init__(folder)
         self.installation = f"wiring-{secrets.token_hex(4)}"
-        self.guests = _Guests()
         self._factory = factory
-        for world in self.worlds.values():
-            world.namespace_gone.append(self.guests.boot_ended)
+        # Worlds make up the same names for their boots, so each has guests of its own.
+        self._guests = {name: _Guests() for name in self.worlds}
+        for name, world in self.worlds.items():
+            world.namespace_gone.append(self._guests[name].boot_ended)
 
     def dataplane(self) -> DataPlane:
         return self._factory(self.installation)
@@ -61,19 +62,19 @@ class RealHost(Host):
     def providers(self) -> dict[str, SimulatedProvider]:
         return {name: _RealPorts(self.installation, world, name, self.guests) for name, world in self.worlds.items()}
 
-    def runtimes(self) -> Iterator[tuple[SimulatedWorld, SimulatedRuntime]]:
-        """Those whose guests run."""
-        for world in self.worlds.values():
+    def runtimes(self) -> Iterator[tuple[str, SimulatedRuntime]]:
+        """Those whose guests run, with the names of their providers."""
+        for name, world in self.worlds.items():
             for runtime in world.runtimes.values():
                 if runtime.phase is RuntimePhase.RUNNING:
-                    yield world, runtime
+                    yield name, runtime
 
     async def speakers(self) -> dict[Port, Guest]:
         """The guest's side of every port of the nodes that run, where it can send."""
         found: dict[Port, Guest] = {}
-        for world, runtime in self.runtimes():
+        for name, runtime in self.runtimes():
             for port in runtime.spec.ports:
-                guest = await self.guests.open(world, runtime, port)
+                guest = await self._guests[name].open(self.worlds[name], runtime, port)
                 if guest is not None:
                     found[runtime.spec.identity.node, port.index] = guest
         return found
@@ -81,13 +82,14 @@ class RealHost(Host):
     def carriers(self) -> dict[Port, bool]:
         """What the guests that run see of their cables."""
         found: dict[Port, bool] = {}
-        for world, runtime in self.runtimes():
+        for name, runtime in self.runtimes():
+            by_provider = self.worlds[name].capabilities.carrier == "provider"
             for port in runtime.spec.ports:
                 key = runtime.spec.identity.node, port.index
-                if world.capabilities.carrier == "provider":
+                if by_provider:
                     found[key] = runtime.carriers.get(port.index, True)
                 else:
-                    found[key] = self.guests.carrier(runtime, port)
+                    found[key] = self._guests[name].carrier(runtime, port)
         return found
 
     def debris(self) -> list[str]:
@@ -95,7 +97,7 @@ class RealHost(Host):
         aliases = {path: (path / "ifalias").read_text() for path in NET.iterdir() if (path / "ifalias").exists()}
         left = [path.name for path, alias in aliases.items() if self.installation in alias]
         left += [runtime_id for world in self.worlds.values() for runtime_id in world.runtimes]
-        return left + self.guests.left()
+        return left + [thing for guests in self._guests.values() for thing in guests.left()]
 
 
 class _RealPorts(SimulatedProvider):
