@@ -60,7 +60,9 @@ class RealHost(Host):
         return self._factory(self.installation)
 
     def providers(self) -> dict[str, SimulatedProvider]:
-        return {name: _RealPorts(self.installation, world, name, self.guests) for name, world in self.worlds.items()}
+        return {
+            name: _RealPorts(self.installation, world, name, self._guests[name]) for name, world in self.worlds.items()
+        }
 
     def runtimes(self) -> Iterator[tuple[str, SimulatedRuntime]]:
         """Those whose guests run, with the names of their providers."""
