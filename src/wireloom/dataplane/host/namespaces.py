@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -23,6 +23,7 @@ from wireloom.errors import InternalError, InvalidInput
 __all__ = [
     "enter",
     "find_namespace",
+    "find_namespaces",
     "inside",
     "is_own",
     "namespace_ids",
@@ -147,14 +148,25 @@ def _candidates() -> Iterator[str]:
 
 def find_namespace(netlink: Netlink, nsid: int) -> int | None:
     """The namespace that ours knows as ``nsid``, as an open file; ``None`` when no process or name holds it."""
+    return find_namespaces(netlink, [nsid]).get(nsid)
+
+
+def find_namespaces(netlink: Netlink, nsids: Iterable[int]) -> dict[int, int]:
+    """Those of the namespaces that a process or name holds, as open files by the id that ours knows them by."""
+    wanted = set(nsids)
+    found: dict[int, int] = {}
     for path in _candidates():
+        if len(found) == len(wanted):
+            break
         namespace = open_namespace(path)
         if namespace is None:
             continue
-        if namespace_ids(netlink, [namespace]) == [nsid]:
-            return namespace
-        os.close(namespace)
-    return None
+        (nsid,) = namespace_ids(netlink, [namespace])
+        if nsid in wanted and nsid not in found:
+            found[nsid] = namespace
+        else:
+            os.close(namespace)
+    return found
 
 
 def refuse_own(namespace: int, path: str) -> None:
