@@ -16,20 +16,22 @@ PARTS: Final = ("delay", "jitter", "loss", "duplicate", "corrupt", "reorder", "r
 # As fine as kernels keep them, so that what is read back equals what was set.
 Percent = Annotated[float, Field(ge=0, le=100), AfterValidator(lambda value: round(value, 4))]
 Milliseconds = Annotated[float, Field(ge=0, le=600_000), AfterValidator(lambda value: round(value, 3))]
+#: Kernels keep the spread of a delay as 31 bits of nanoseconds.
+Spread = Annotated[float, Field(ge=0, le=2_147), AfterValidator(lambda value: round(value, 3))]
 
 
 class Impairment(Value):
     """One direction of a link.
 
-    :ivar delay_ms: added to each frame; ``jitter_ms``: more or less of it, at random.
+    :ivar delay_ms: added to each frame; ``jitter_ms``: more or less of it, at random. Frames stay in their order.
     :ivar loss: percent of the frames that get lost; ``duplicate``, ``corrupt`` and ``reorder`` likewise. Frames that
         are reordered go at once, ahead of those that wait: that needs a delay.
     :ivar rate_kbit: kilobits per second, 0: as fast as the host can.
-    :ivar limit: frames that may wait; 0: the kernel's own choice.
+    :ivar limit: frames that may wait, those that are delayed among them; 0: room for these and for a short queue.
     """
 
     delay_ms: Milliseconds = 0
-    jitter_ms: Milliseconds = 0
+    jitter_ms: Spread = 0
     loss: Percent = 0
     duplicate: Percent = 0
     corrupt: Percent = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from wireloom.dataplane.host import links
+from wireloom.dataplane.host.impairment import Impaired, Impairments
 from wireloom.dataplane.host.joiner import Joiner
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink
@@ -12,16 +13,19 @@ __all__ = ["observe"]
 
 #: What the contract calls the kernel's device kinds.
 _KINDS = {"veth": "veth", "tun": "tap"}
+_WHOLE = Impaired()
 
 
-def observe(netlink: Netlink, joiner: Joiner, installation: str) -> DataPlaneState:
-    """Every port and segment of ``installation``: one dump of devices, then how they are joined."""
+def observe(netlink: Netlink, joiner: Joiner, impairments: Impairments, installation: str) -> DataPlaneState:
+    """Every port and segment of ``installation``: one dump of devices, then how they are joined and impaired."""
     found = links.parse_links(netlink.dump(links.DUMP_LINKS))
     ours = [(link, alias) for link in found if (alias := _port_alias(link, installation))]
     joins = joiner.observe(found, [link for link, _ in ours])
+    impaired = impairments.observe(found, [link for link, _ in ours])
     ports = {}
     for link, alias in ours:
         segment, vlans = joins.plugs.get(link.name, (None, None))
+        wrong = impaired.get(link.name, _WHOLE)
         ports[link.name] = HostPort(
             device=link.name,
             alias=alias,
@@ -32,8 +36,10 @@ def observe(netlink: Netlink, joiner: Joiner, installation: str) -> DataPlaneSta
             peer=joins.peers.get(link.name),
             segment=segment,
             vlans=vlans,
+            to_guest=wrong.to_guest,
+            from_guest=wrong.from_guest,
         )
-    return DataPlaneState(ports=ports, segments=dict(joins.segments))
+    return DataPlaneState(ports=ports, segments=dict(joins.segments), bridges=joins.bridges)
 
 
 def _port_alias(link: Link, installation: str) -> PortAlias | None:

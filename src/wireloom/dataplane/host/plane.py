@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from wireloom.dataplane.host import links, selftest, watcher
+from wireloom.dataplane.host.counters import Counters
+from wireloom.dataplane.host.impairment import Impairments
 from wireloom.dataplane.host.joiner import JoinerFactory
 from wireloom.dataplane.host.netlink import Netlink, check, open_transport
 from wireloom.dataplane.host.observer import observe
@@ -42,12 +44,40 @@ class _Host:
         self.netlink = Netlink(open_transport())
         self.joiner = make_joiner(self.netlink, installation)
         self.ports = Ports(self.netlink, installation, self.joiner)
+        self.impairments = Impairments(self.netlink, installation)
+        self.counters = Counters(self.netlink, installation)
+        self._abilities: DataPlaneAbilities | None = None
 
     def abilities(self) -> DataPlaneAbilities:
-        return self.joiner.abilities()
+        if self._abilities is None:
+            self._abilities = self.impairments.add_to(self.joiner.abilities())
+        return self._abilities
 
     def observe(self) -> DataPlaneState:
-        return observe(self.netlink, self.joiner, self.installation)
+        return observe(self.netlink, self.joiner, self.impairments, self.installation)
+
+    def remove_ports(self, devices: Sequence[str]) -> None:
+        self.impairments.leave_segments(devices)
+        self.ports.remove(devices)
+
+    def ensure_wires(self, wires: Sequence[WirePlan]) -> None:
+        self.impairments.leave_segments(device for wire in wires for device in (wire.a, wire.b))
+        self.joiner.ensure_wires(wires)
+
+    def remove_segment(self, name: str) -> None:
+        self.impairments.leave_segment(name)
+        self.joiner.remove_segment(name)
+
+    def remove_plugs(self, devices: Sequence[str]) -> None:
+        self.impairments.leave_segments(devices)
+        self.joiner.remove_plugs(devices)
+
+    def withdraw(self) -> None:
+        self.impairments.withdraw()
+        self.joiner.withdraw()
+
+    def impair(self, plans: Sequence[ImpairmentPlan]) -> None:
+        self.impairments.set(plans, self.abilities())
 
     def set_carrier(self, carriers: Mapping[str, bool]) -> None:
         check(self.netlink.batch([links.set_flags(device, up=up) for device, up in carriers.items()]))
@@ -85,11 +115,11 @@ class HostDataPlane:
         await self._do(lambda host: host.ports.ensure(ports))
 
     async def remove_ports(self, devices: Sequence[str]) -> None:
-        await self._do(lambda host: host.ports.remove(devices))
+        await self._do(lambda host: host.remove_ports(devices))
 
     async def ensure_wires(self, wires: Sequence[WirePlan]) -> None:
         _refuse_shared_ends(wires)
-        await self._do(lambda host: host.joiner.ensure_wires(wires))
+        await self._do(lambda host: host.ensure_wires(wires))
 
     async def remove_wires(self, wires: Sequence[WirePlan]) -> None:
         await self._do(lambda host: host.joiner.remove_wires(wires))
@@ -101,22 +131,22 @@ class HostDataPlane:
         await self._do(lambda host: host.joiner.ensure_segment(segment))
 
     async def remove_segment(self, name: str) -> None:
-        await self._do(lambda host: host.joiner.remove_segment(name))
+        await self._do(lambda host: host.remove_segment(name))
 
     async def ensure_plugs(self, plugs: Sequence[PlugPlan]) -> None:
         await self._do(lambda host: host.joiner.ensure_plugs(plugs))
 
     async def remove_plugs(self, devices: Sequence[str]) -> None:
-        await self._do(lambda host: host.joiner.remove_plugs(devices))
+        await self._do(lambda host: host.remove_plugs(devices))
 
     async def impair(self, plans: Sequence[ImpairmentPlan]) -> None:
-        raise NotImplementedError
+        await self._do(lambda host: host.impair(plans))
 
     async def counters(self) -> Mapping[str, PortCounters]:
-        raise NotImplementedError
+        return await self._do(lambda host: host.counters.read())
 
     async def withdraw(self) -> None:
-        await self._do(lambda host: host.joiner.withdraw())
+        await self._do(lambda host: host.withdraw())
 
     async def self_test(self) -> tuple[PathTest, ...]:
         stage = await self._do(lambda _: selftest.Stage.open())
