@@ -38,11 +38,13 @@ class Joins:
     :ivar peers: device → the one that its guest's frames come out of.
     :ivar plugs: device → (segment, as which port).
     :ivar segments: of this installation, by name.
+    :ivar bridges: of somebody else's, that ports can be plugged into.
     """
 
     peers: Mapping[str, str] = field(default_factory=dict)
     plugs: Mapping[str, tuple[str, Vlans | None]] = field(default_factory=dict)
     segments: Mapping[str, Segment] = field(default_factory=dict)
+    bridges: frozenset[str] = frozenset()
 
 
 class Joiner(Protocol):

@@ -11,6 +11,7 @@ from typing import Final
 
 from wireloom.dataplane.host.attributes import attr, fields, nested, text, u8, u16, u32, walk
 from wireloom.dataplane.host.protocol import GONE, NLM_F_CREATE, NLM_F_EXCL, Request
+from wireloom.model.vlans import Tagging
 
 __all__ = [
     "DUMP_LINKS",
@@ -24,10 +25,14 @@ __all__ = [
     "enslave",
     "get_link",
     "get_link_in",
+    "hear",
     "new_bridge",
     "new_veth",
+    "new_vlan",
     "parse_link",
+    "parse_links",
     "quieten",
+    "set_address",
     "set_flags",
     "set_link",
 ]
@@ -46,11 +51,12 @@ _LINKINFO, _IFALIAS, _AF_SPEC, _GROUP, _NET_NS_FD = 18, 20, 26, 27, 28
 _EXT_MASK, _LINK_NETNSID, _TARGET_NETNSID = 29, 37, 46
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_INFO_PEER = 1
-_BR_STP_STATE, _BR_GROUP_FWD_MASK, _BR_MCAST_SNOOPING = 5, 9, 23
+_BR_STP_STATE, _BR_VLAN_FILTERING, _BR_VLAN_PROTOCOL, _BR_GROUP_FWD_MASK, _BR_MCAST_SNOOPING = 5, 7, 8, 9, 23
+_VLAN_ID: Final = 1
 _BRPORT_GROUP_FWD_MASK = 31
 _INET_CONF = 1
 _DEVCONF_FORWARDING, _DEVCONF_ARP_IGNORE = 1, 19
-_INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE = 8, 1
+_INET6_ADDR_GEN_MODE, _ADDR_GEN_EUI64, _ADDR_GEN_NONE = 8, 0, 1
 #: Leave counters out of answers: they are a third of each message and nobody here reads them.
 _SKIP_STATS = 1 << 3
 
@@ -66,6 +72,8 @@ _GROUP_BASE = 0x57000000
 _IFINFO = struct.Struct("=BxHiII")
 _SIGNED = struct.Struct("=i")
 _UNSIGNED = struct.Struct("=I")
+_SHORT = struct.Struct("=H")
+_ETH_P_8021AD: Final = bytes.fromhex("88a8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ class Link:
     :ivar kind: the kernel's word: ``veth``, ``tun`` (taps too), ``bridge``, …; empty for hardware.
     :ivar link: index of the other end of a veth, in the namespace ``link_nsid`` (``None``: in this one).
     :ivar lower_up: the device has a carrier and is up.
+    :ivar tagging: of a bridge: what it filters VLANs by.
+    :ivar vlan: of a VLAN device: its VLAN on the device ``link``; 0 for all others.
     """
 
     index: int
@@ -88,6 +98,8 @@ class Link:
     link: int = 0
     link_nsid: int | None = None
     address: bytes = b""
+    tagging: Tagging = "none"
+    vlan: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +184,13 @@ def new_bridge(name: str, mac: str) -> Request:
     return Request(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, name, "make a bridge")
 
 
+def new_vlan(name: str, parent: int, vlan: int) -> Request:
+    """Make the device of a VLAN (802.1Q) of the device with the index ``parent``."""
+    data = nested(_INFO_DATA, u16(_VLAN_ID, vlan))
+    body = _header() + u32(_LINK, parent) + text(_IFNAME, name) + nested(_LINKINFO, text(_INFO_KIND, "vlan"), data)
+    return Request(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, name, f"make a device of VLAN {vlan}")
+
+
 def enslave(device: str | int, master: int) -> Request:
     """Plug a device into a bridge (0: out of it)."""
     body = _addressed(device) + u32(_MASTER, master)
@@ -203,12 +222,26 @@ def set_flags(device: str, *, up: bool) -> Request:
     return set_link(device, up=up)
 
 
+def set_address(device: str, mac: bytes) -> Request:
+    """Give a device its hardware address."""
+    body = _addressed(device) + attr(_ADDRESS, mac)
+    return Request(RTM_SETLINK, body, device=device, operation="set the hardware address of", fine=GONE)
+
+
 def quieten(device: str, *, ipv6: bool) -> Request:
     """Keep the host's own IP stack off a device: no answers to ARP, no forwarding, no IPv6 address."""
     inet = nested(socket.AF_INET, nested(_INET_CONF, u32(_DEVCONF_ARP_IGNORE, 8), u32(_DEVCONF_FORWARDING, 0)))
     inet6 = nested(socket.AF_INET6, u8(_INET6_ADDR_GEN_MODE, _ADDR_GEN_NONE)) if ipv6 else b""
     body = _addressed(device) + nested(_AF_SPEC, inet, inet6)
     return Request(RTM_SETLINK, body, device=device, operation="keep the host off a device", fine=GONE)
+
+
+def hear(device: str) -> Request:
+    """Have the host answer to ARP on a device that :func:`quieten` took it off, as its settings for all devices say."""
+    inet = nested(socket.AF_INET, nested(_INET_CONF, u32(_DEVCONF_ARP_IGNORE, 0)))
+    inet6 = nested(socket.AF_INET6, u8(_INET6_ADDR_GEN_MODE, _ADDR_GEN_EUI64))
+    body = _addressed(device) + nested(_AF_SPEC, inet, inet6)
+    return Request(RTM_SETLINK, body, device=device, operation="let the host speak on", fine=GONE)
 
 
 def delete_link(device: str) -> Request:
@@ -236,8 +269,29 @@ def _string(value: bytes) -> str:
     return value.rstrip(b"\0").decode(errors="replace")
 
 
-def _kind(linkinfo: bytes) -> str:
-    return next((_string(value) for kind, value in walk(linkinfo) if kind == _INFO_KIND), "")
+def _kind(linkinfo: bytes) -> tuple[str, bytes]:
+    """What kind of device it is, and the settings of that kind as the kernel codes them."""
+    name, data = "", b""
+    for kind, value in walk(linkinfo):
+        if kind == _INFO_KIND:
+            name = _string(value)
+        elif kind == _INFO_DATA:
+            data = value
+    return name, data
+
+
+def _tagging(kind: str, data: bytes) -> Tagging:
+    if kind != "bridge":
+        return "none"
+    settings = fields(data)
+    if settings.get(_BR_VLAN_FILTERING, b"\0") == b"\0":
+        return "none"
+    return "802.1ad" if settings.get(_BR_VLAN_PROTOCOL) == _ETH_P_8021AD else "802.1q"
+
+
+def _vlan(kind: str, data: bytes) -> int:
+    value = fields(data).get(_VLAN_ID) if kind == "vlan" else None
+    return int(_SHORT.unpack(value)[0]) if value is not None else 0
 
 
 def parse_link(body: bytes) -> Link:
@@ -245,10 +299,11 @@ def parse_link(body: bytes) -> Link:
     _, _, index, flags, _ = _IFINFO.unpack_from(body)
     found = fields(body, _IFINFO.size)
     nsid = found.get(_LINK_NETNSID)
+    kind, data = _kind(found.get(_LINKINFO, b""))
     return Link(
         index=index,
         name=_string(found.get(_IFNAME, b"")),
-        kind=_kind(found.get(_LINKINFO, b"")),
+        kind=kind,
         alias=_string(found.get(_IFALIAS, b"")),
         mtu=_number(found, _MTU),
         up=bool(flags & IFF_UP),
@@ -257,6 +312,8 @@ def parse_link(body: bytes) -> Link:
         link=_number(found, _LINK),
         link_nsid=None if nsid is None else _SIGNED.unpack(nsid)[0],
         address=found.get(_ADDRESS, b""),
+        tagging=_tagging(kind, data),
+        vlan=_vlan(kind, data),
     )
 
 

@@ -5,62 +5,85 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from wireloom.dataplane.host import addresses, links
+from wireloom.dataplane.host import addresses, bridges, links, traffic
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink, check
 from wireloom.dataplane.host.ports import disable_ipv6, look_up
 from wireloom.dataplane.host.protocol import Request, failure
+from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.model.identity import mac_address
-from wireloom.model.network import Segment, SegmentAlias, SegmentPlan
+from wireloom.model.network import PortAlias, Segment, SegmentAlias, SegmentPlan
 
-__all__ = ["Segments"]
+__all__ = ["Segments", "read_vlans"]
+
+
+def read_vlans(netlink: Netlink) -> Mapping[int, tuple[bridges.Membership, ...]]:
+    """The VLANs that each port of each bridge is in, by its index."""
+    return bridges.parse_vlans(netlink.dump(bridges.DUMP_VLANS))
 
 
 class Segments:
     """The bridges of one installation."""
 
-    def __init__(self, netlink: Netlink, installation: str) -> None:
+    def __init__(self, netlink: Netlink, installation: str, uplinks: Uplinks) -> None:
         self._netlink = netlink
         self._installation = installation
+        self._uplinks = uplinks
 
     def ensure(self, plan: SegmentPlan) -> None:
-        """Make or mend a bridge. :raises DataPlaneFailed: ``EEXIST`` when the name is not ours."""
+        """Make or mend a bridge with its uplink.
+
+        :raises DataPlaneFailed: ``EEXIST`` when the name is not ours. :raises Conflict: see ``Uplinks.take``.
+        """
         link = look_up(self._netlink, [plan.name]).get(plan.name)
-        if link is not None and not self._is_mine(link):
+        if link is not None and not self.is_mine(link):
             raise failure(errno.EEXIST, "make the segment", plan.name, "the name belongs to a device that is not ours")
         created = link is None
         if created:
             # A fixed address: a bridge else takes the lowest of its ports' and changes as they come and go.
-            mac = mac_address("segment", self._installation, plan.name)
-            self._netlink.ask(links.new_bridge(plan.name, mac))
+            self._netlink.ask(links.new_bridge(plan.name, self._own_address(plan.name)))
         try:
-            self._settle(plan)
+            self._settle(plan, link.tagging if link else "none")
+            self._settle_uplink(plan)
         except Exception:
             if created:
-                self._netlink.batch([links.delete_link(plan.name)])
+                self.remove(plan.name)
             raise
 
     def remove(self, name: str) -> bool:
         """Remove a bridge of ours; its ports stay, unplugged. ``False``: the name is somebody else's."""
         link = look_up(self._netlink, [name]).get(name)
-        if link is None:
-            return True
-        if not self._is_mine(link):
+        if link is not None and not self.is_mine(link):
             return False
-        check(self._netlink.batch([links.delete_link(name)]))
+        self._release_uplink(name)
+        if link is not None:
+            self._fence_ports(link)
+            check(self._netlink.batch([links.delete_link(name)]))
         return True
 
     def observe(self, found: Sequence[Link]) -> dict[str, Segment]:
-        """Those of ``found`` that are bridges of this installation."""
-        return {
-            link.name: Segment(name=link.name, alias=link.alias, up=link.up, mtu=link.mtu)
-            for link in found
-            if link.alias and self._is_mine(link)
-        }
+        """Those of ``found`` that are bridges of this installation.
 
-    def _is_mine(self, link: Link) -> bool:
+        One that somebody removed while it held something of the host's is shown too, down: what it held is to be
+        given back, or it is to be made again.
+        """
+        notes = self._uplinks.notes()
+        members = {(link.master, link.name) for link in found if link.master}
+        segments: dict[str, Segment] = {}
+        for link in found:
+            if link.alias and self.is_mine(link):
+                note = notes.get(link.name)
+                uplink = note.member if note and (link.index, note.member) in members else None
+                segments[link.name] = Segment(
+                    name=link.name, alias=link.alias, up=link.up, mtu=link.mtu, tagging=link.tagging, uplink=uplink
+                )
+        for name, note in notes.items():
+            segments.setdefault(name, Segment(name=name, alias=note.alias, up=False))
+        return segments
+
+    def is_mine(self, link: Link) -> bool:
         """By its alias; a bridge without one is a left-over of a crash between making and labelling it."""
         if link.kind != "bridge":
             return False
@@ -69,20 +92,87 @@ class Segments:
         alias = SegmentAlias.parse(link.alias)
         return alias is not None and alias.installation == self._installation
 
-    def _settle(self, plan: SegmentPlan) -> None:
+    def is_foreign(self, link: Link) -> bool:
+        """It is a bridge that ports can be plugged into and that nobody's Wireloom made."""
+        return link.kind == "bridge" and not self.is_mine(link) and SegmentAlias.parse(link.alias) is None
+
+    def _own_address(self, name: str) -> str:
+        return mac_address("segment", self._installation, name)
+
+    def _settle(self, plan: SegmentPlan, tagging: str) -> None:
         wanted = ipaddress.ip_interface(plan.address) if plan.address else None
-        if wanted is None or wanted.version == 4:
+        moved = self._uplinks.moved(plan.name)
+        speaks = moved | ({wanted} if wanted else set())
+        if not any(address.version == 6 for address in speaks):
             disable_ipv6(plan.name)
         index = socket.if_nametoindex(plan.name)
         requests: list[Request] = []
-        if wanted is None:
+        if not speaks:
             requests.append(links.quieten(plan.name, ipv6=True))
+        if tagging != plan.tagging:
+            requests.append(bridges.set_tagging(plan.name, plan.tagging))
         requests.append(links.set_link(plan.name, alias=plan.alias, mtu=plan.mtu, up=True))
-        requests += self._address_changes(plan.name, index, wanted)
+        if plan.tagging != "none" and (speaks or plan.uplink is not None):
+            requests.append(bridges.admit_host(index, plan.name))
+        requests += self._address_changes(plan.name, index, wanted, moved)
         check(self._netlink.batch(requests))
 
-    def _address_changes(self, name: str, index: int, wanted: addresses.Interface | None) -> list[Request]:
+    def _address_changes(
+        self, name: str, index: int, wanted: addresses.Interface | None, moved: set[addresses.Interface]
+    ) -> list[Request]:
         present = addresses.parse_addresses(self._netlink.dump(addresses.DUMP_ADDRESSES), index)
-        stale = [addresses.delete_address(index, address, name) for address in sorted(present - {wanted}, key=str)]
+        keep = moved | {wanted}
+        stale = [addresses.delete_address(index, address, name) for address in sorted(present - keep, key=str)]
         new = [addresses.add_address(index, wanted, name)] if wanted and wanted not in present else []
         return stale + new
+
+    def _settle_uplink(self, plan: SegmentPlan) -> None:
+        note = self._uplinks.note(plan.name)
+        wanted = plan.uplink.member(self._installation) if plan.uplink else None
+        if note is not None and note.member != wanted:
+            self._release_uplink(plan.name)
+            note = None
+        if plan.uplink is None:
+            return
+        try:
+            member = self._uplinks.take(plan)
+            self._join_uplink(plan, member)
+            self._uplinks.move_in(plan)
+        except Exception:
+            # What was taken just now and cannot be used is of more use to the host.
+            if note is None:
+                self._release_uplink(plan.name)
+            raise
+
+    def _join_uplink(self, plan: SegmentPlan, member: Link) -> None:
+        bridge = socket.if_nametoindex(plan.name)
+        requests: list[Request] = []
+        if member.master != bridge:
+            requests.append(links.enslave(member.name, bridge))
+        requests.append(links.forward_groups(member.index, member.name))
+        if plan.tagging != "none":
+            present = read_vlans(self._netlink).get(member.index, ())
+            requests += bridges.set_vlans(member.index, member.name, present, bridges.ALL_VLANS)
+        check(self._netlink.batch(requests))
+
+    def _release_uplink(self, name: str) -> None:
+        """Take the uplink out and give back what it was, if ``name`` has one."""
+        note = self._uplinks.note(name)
+        if note is None:
+            return
+        devices = look_up(self._netlink, [note.member, name])
+        member, bridge = devices.get(note.member), devices.get(name)
+        if member is not None and bridge is not None and member.master == bridge.index:
+            check(self._netlink.batch([links.enslave(member.name, 0)]))
+        self._uplinks.give_back(name)
+        if bridge is not None:
+            own = links.mac_bytes(self._own_address(name))
+            check(self._netlink.batch([links.set_address(name, own)] if bridge.address != own else []))
+
+    def _fence_ports(self, bridge: Link) -> None:
+        """Keep the guests in it from the host before the bridge that lay between them goes."""
+        requests: list[Request] = []
+        for link in links.parse_links(self._netlink.dump(links.DUMP_LINKS)):
+            if link.master == bridge.index and PortAlias.parse(link.alias):
+                requests += traffic.apart(link.index, link.name)
+        check(self._netlink.batch(requests))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from wireloom.model.attachment import NamespaceAttachment
-from wireloom.model.network import DataPlaneState, PortEvent, SegmentPlan, WirePlan
+from wireloom.model.network import PortEvent, SegmentPlan, WirePlan
 from wireloom.testing.conformance.dataplane_frames import both_ways, hears_nothing, one_frame, silent, wire
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
 from wireloom.testing.frames import (
@@ -322,7 +322,8 @@ async def check_new_instance_observes_the_same(rig: Rig) -> None:
     assert len(before.ports) == 3
     assert list(before.segments) == [segment]
     await rig.restart()
-    assert await rig.plane.observe() == before
+    after = await rig.plane.observe()
+    assert (after.ports, after.segments) == (before.ports, before.segments)
     await both_ways(a, b, one_frame())
 
 
@@ -333,7 +334,8 @@ async def check_removal_leaves_nothing(rig: Rig) -> None:
     await rig.plane.ensure_wires([wire(plugs[0], plugs[1]), wire(plugs[2], plugs[3])])
     await rig.plane.remove_ports([plug.device for plug in plugs])
     await rig.plane.remove_segment(segment)
-    assert await rig.plane.observe() == DataPlaneState()
+    state = await rig.plane.observe()
+    assert (state.ports, state.segments) == ({}, {})
     assert rig.devices_left() == []
     await rig.plane.remove_ports([plug.device for plug in plugs])
     await rig.plane.remove_segment(segment)
@@ -410,12 +412,12 @@ async def check_watch_tells_changes(rig: Rig) -> None:
     await asyncio.sleep(0)
     try:
         await rig.plane.ensure_ports([plan])
-        await _expect(events, PortEvent(device=plan.device))
+        await _expect(events, lambda event: event.device == plan.device and not event.removed)
         _drain(events)
         await rig.plane.set_carrier({plan.device: False})
-        await _expect(events, PortEvent(device=plan.device))
+        await _expect(events, lambda event: event.device == plan.device and event.up is False)
         await rig.plane.remove_ports([plan.device])
-        await _expect(events, PortEvent(device=plan.device, removed=True))
+        await _expect(events, lambda event: event.device == plan.device and event.removed)
     finally:
         listener.cancel()
         await asyncio.gather(listener, return_exceptions=True)
@@ -426,9 +428,9 @@ def _drain(events: asyncio.Queue[PortEvent]) -> None:
         events.get_nowait()
 
 
-async def _expect(events: asyncio.Queue[PortEvent], wanted: PortEvent) -> None:
+async def _expect(events: asyncio.Queue[PortEvent], wanted: Callable[[PortEvent], bool]) -> None:
     async with asyncio.timeout(_EVENT_DEADLINE_S):
-        while await events.get() != wanted:
+        while not wanted(await events.get()):
             pass
 
 
