@@ -139,7 +139,7 @@ async def test_verbs_leave_nodes_as_they_were_deployed_until_they_are_made_anew(
     await rig.deploy(PLAIN)
     await override(rig)
     labs = rig.controller.labs
-    await rig.ended(await labs.link("lab", LinkRequest(verb="add", a="a:eth1", b="b:eth1")))
+    await rig.ended(await rig.controller.links.link("lab", LinkRequest(verb="add", a="a:eth1", b="b:eth1")))
     await rig.ended(await labs.act("lab", ActionRequest(verb="stop", nodes=("b",))))
     await rig.ended(await labs.act("lab", ActionRequest(verb="start", nodes=("b",))))
     await rig.ended(await labs.act("lab", ActionRequest(verb="restart", nodes=("a",))))

@@ -44,7 +44,7 @@ async def act(rig: Rig, verb: str, *nodes: str) -> OperationState:
 
 async def link(rig: Rig, verb: str, a: str, b: str) -> OperationState:
     request = LinkRequest.model_validate({"verb": verb, "a": a, "b": b})
-    return (await rig.ended(await rig.controller.labs.link("pair", request))).state
+    return (await rig.ended(await rig.controller.links.link("pair", request))).state
 
 
 # -------------------------------------------------------------------- deploy

@@ -15,6 +15,7 @@ from wireloom.api import failures
 from wireloom.api.configs import config_router
 from wireloom.api.devices import device_router
 from wireloom.api.guard import ErrorBoundary, Guard
+from wireloom.api.links import link_router, spoken_in_lines
 from wireloom.api.routes import API_PREFIX, router
 from wireloom.api.tickets import Tickets
 from wireloom.controller.controller import Controller
@@ -26,7 +27,7 @@ __all__ = ["create_app", "openapi_document"]
 # FastAPI silences this warning while it builds a body's validator; ours are built later, at their first use.
 warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning, message="The 'alias' attribute")
 
-_ROUTERS = (router, device_router, config_router)
+_ROUTERS = (router, device_router, config_router, link_router)
 _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.
 
@@ -80,8 +81,8 @@ def openapi_document() -> dict[str, Any]:
     )
     components = document["components"]
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    # Spoken on a WebSocket only, which OpenAPI cannot describe; clients generate their types from here all the same.
-    for spoken in (StreamMessage, ConsoleCommand, ConsoleNotice):
+    # Spoken on a WebSocket or in lines, which OpenAPI cannot describe; clients take their types from here all the same.
+    for spoken in (StreamMessage, ConsoleCommand, ConsoleNotice, *spoken_in_lines):
         schema = spoken.model_json_schema(ref_template="#/components/schemas/{model}")
         components["schemas"] |= schema.pop("$defs", {}) | {spoken.__name__: schema}
     document["security"] = [{"token": []}]

@@ -29,7 +29,6 @@ from wireloom.model.views import (
     HostView,
     LabSummary,
     LabView,
-    LinkRequest,
     OperationView,
     PlanView,
     PruneRequest,
@@ -137,12 +136,6 @@ async def destroy(lab: str, controller: TheController) -> OperationView:
 async def act(lab: str, body: ActionRequest, controller: TheController) -> OperationView:
     """Start, stop, restart or wipe nodes."""
     return await controller.labs.act(lab, body)
-
-
-@router.post("/labs/{lab}/links", operation_id="link", tags=["labs"], status_code=202)
-async def link(lab: str, body: LinkRequest, controller: TheController) -> OperationView:
-    """Add or remove a link, or switch it on or off."""
-    return await controller.labs.link(lab, body)
 
 
 @router.post("/prune", operation_id="prune", tags=["installation"])

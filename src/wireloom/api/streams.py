@@ -32,8 +32,8 @@ class ByteStreamResponse(Response):
 
     media_type = "application/octet-stream"
 
-    def __init__(self, source: ByteStream) -> None:
-        super().__init__()
+    def __init__(self, source: ByteStream, *, media_type: str | None = None) -> None:
+        super().__init__(media_type=media_type)
         self._source = source
         del self.headers["content-length"]
 

@@ -1,14 +1,14 @@
-"""Choosing management addresses. Pure; the database's unique constraint is what holds them apart."""
+"""Choosing addresses and subnets. Pure; unique constraints of the database are what holds them apart."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from ipaddress import IPv4Address, IPv4Network
 
 from wireloom.errors import CapacityExceeded
 from wireloom.model.slice import Management
 
-__all__ = ["free_addresses", "holds", "management"]
+__all__ = ["free_addresses", "holds", "management", "overlapping"]
 
 
 def management(subnet: str, domain: str) -> Management:
@@ -33,3 +33,9 @@ def free_addresses(subnet: str, taken: Collection[str]) -> Iterator[str]:
         f"the management network {subnet} has no free address",
         hint="destroy labs that are not needed, or give the host a larger management subnet",
     )
+
+
+def overlapping(subnet: str, taken: Iterable[str]) -> str | None:
+    """The first of ``taken`` that shares addresses with ``subnet``."""
+    network = IPv4Network(subnet)
+    return next((other for other in taken if IPv4Network(other).overlaps(network)), None)

@@ -187,14 +187,15 @@ class Board:
 
 
 def _without(document: Slice, refused: Iterable[str]) -> Slice:
-    """``document`` without the nodes that preflight refused and the wires that end at them."""
+    """``document`` without the nodes that preflight refused and the links that end at them."""
     gone = frozenset(refused)
     if not gone:
         return document
     return document.model_copy(
         update={
             "nodes": tuple(node for node in document.nodes if node.id not in gone),
-            "wires": tuple(wire for wire in document.wires if not gone & {wire.a.node_id, wire.b.node_id}),
+            "wires": tuple(wire for wire in document.wires if not gone & {end.node_id for end in wire.ends}),
+            "plugs": tuple(plug for plug in document.plugs if plug.port.node_id not in gone),
         }
     )
 

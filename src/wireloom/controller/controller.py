@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -16,22 +16,25 @@ from wireloom.controller.configs.library import ConfigLibrary
 from wireloom.controller.configs.lookup import Lookup
 from wireloom.controller.configs.workers import ConfigWorkers
 from wireloom.controller.devices import DeviceService
+from wireloom.controller.edits import Edits
 from wireloom.controller.hub import Hub
 from wireloom.controller.images import ImageCheck
-from wireloom.controller.intents import keeping_definitions
+from wireloom.controller.intents import definitions_of, keeping_definitions
 from wireloom.controller.journal import Journal
 from wireloom.controller.labs import LabService
+from wireloom.controller.link_questions import LinkQuestions
+from wireloom.controller.link_timer import LinkTimer
+from wireloom.controller.links import LinkService
 from wireloom.controller.live import LiveState
 from wireloom.controller.observer import Observer
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.publisher import Publisher
 from wireloom.controller.questions import Questions
-from wireloom.controller.store import LabSnapshot, Store
+from wireloom.controller.store import Definitions, Store
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.topologies import Topologies
 from wireloom.devices import DeviceCatalogue, DeviceFolder
 from wireloom.errors import NotFound, WireloomError
-from wireloom.model.slice import Slice
 from wireloom.model.state import NodeState
 from wireloom.model.views import HostView, LabView, OperationView, StatusView
 
@@ -70,18 +73,37 @@ class Controller:
         )
         self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
         self.questions = Questions(fabric=fabric, board=self.board, live=self.live)
-        self.labs = LabService(
+        edits = Edits(
             store=store,
             topologies=topologies,
             board=self.board,
             live=self.live,
             publisher=self.publisher,
+            locks=locks,
+            clock=clock,
+        )
+        self.labs = LabService(
+            store=store,
+            edits=edits,
+            topologies=topologies,
+            board=self.board,
+            live=self.live,
             journal=self.journal,
             images=ImageCheck(fabric),
-            locks=locks,
             clock=clock,
             privileged_permitted=privileged_permitted,
         )
+        self._link_timer = LinkTimer(store=store, reload=self._reload, clock=clock)
+        self.links = LinkService(
+            edits=edits,
+            topologies=topologies,
+            board=self.board,
+            live=self.live,
+            journal=self.journal,
+            timer=self._link_timer,
+            clock=clock,
+        )
+        self.link_questions = LinkQuestions(fabric=fabric, board=self.board, live=self.live, topologies=topologies)
         self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
         self._observer = Observer(
             fabric=fabric,
@@ -184,11 +206,11 @@ class Controller:
         """Read the database, then observe and publish."""
         self.live.subnets |= await self._store.subnets()
         snapshots = await self._store.snapshots()
-        held = await self._held({host for snapshot in snapshots for host in snapshot.hosts})
+        deployed = await self._store.definitions()
         for snapshot in snapshots:
             try:
                 rendered = await asyncio.to_thread(self._topologies.render, snapshot, self.live.subnets)
-                slices = keeping_definitions(_of_generation(held, snapshot), rendered)
+                slices = keeping_definitions(deployed.get(snapshot.lab.id, Definitions()), rendered)
             except WireloomError as error:
                 # A device file is gone, say: that lab stays as it is on its hosts, and the others go on.
                 log.error("lab cannot be expanded", lab=snapshot.lab.name, error=str(error))
@@ -203,18 +225,8 @@ class Controller:
         self._observer.start(self._supervisor)
         self.journal.start(self._supervisor)
         self._config_keeper.start(self._supervisor)
+        self._link_timer.start(self._supervisor)
         self._supervisor.start("save operations", self._save_operations)
-
-    async def _held(self, hosts: Iterable[str]) -> dict[str, dict[str, Slice]]:
-        """By host and lab id, what the fabric holds: the definitions that nodes were deployed with.
-
-        Where it has been lost, or does not answer, nodes take the definitions of today.
-        """
-        try:
-            return {host: await self._fabric.intents(host) for host in sorted(hosts)}
-        except WireloomError as error:
-            log.warning("definitions of deployed nodes not known", error=str(error))
-            return {}
 
     async def stop(self) -> None:
         """End all loops. Labs go on as they are."""
@@ -269,7 +281,8 @@ class Controller:
             if snapshot is None or snapshot.lab.removing:
                 return
             slices = await asyncio.to_thread(self._topologies.render, snapshot, self.live.subnets)
-            self.board.put(snapshot, keeping_definitions(self.board.picture(lab_id).slices, slices))
+            deployed = definitions_of(self.board.picture(lab_id).slices)
+            self.board.put(snapshot, keeping_definitions(deployed, slices))
         self.publisher.wake(lab_id)
 
     async def _save_operations(self) -> None:
@@ -280,9 +293,3 @@ class Controller:
             except WireloomError as error:
                 # At the next start it is found running, looked at again, and ends again.
                 log.warning("operation not saved", operation=record.id, error=str(error))
-
-
-def _of_generation(held: Mapping[str, Mapping[str, Slice]], snapshot: LabSnapshot) -> dict[str, Slice]:
-    """Slices of the lab that are ``held`` and no older than it; an older one is not what was deployed last."""
-    found = {host: labs[snapshot.lab.id] for host, labs in held.items() if snapshot.lab.id in labs}
-    return {host: document for host, document in found.items() if document.generation == snapshot.lab.generation}

@@ -10,9 +10,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
-from wireloom.model.slice import NodeIntent, PortIntent, Slice, WireIntent
+from wireloom.controller.store.records import Definitions
+from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, Slice, WireIntent
 
-__all__ = ["changed_wires", "intents_by_id", "keeping_definitions", "takes_new_runtime", "wires_at"]
+__all__ = [
+    "changed_links",
+    "definitions_of",
+    "intents_by_id",
+    "keeping_definitions",
+    "links_at",
+    "links_by_id",
+    "takes_new_runtime",
+]
 
 #: What is of the controller's own making in an intent, and so never part of a node's definition.
 _OWN: Final = (
@@ -31,35 +40,44 @@ def takes_new_runtime(before: NodeIntent, after: NodeIntent) -> bool:
     return before.spec_hash() != after.spec_hash() or before.incarnation != after.incarnation
 
 
-def wires_at(slices: Mapping[str, Slice], node_ids: Collection[str]) -> tuple[str, ...]:
-    """Ids of the wires that end at one of these nodes."""
+def links_at(slices: Mapping[str, Slice], node_ids: Collection[str]) -> tuple[str, ...]:
+    """Ids of the links, be they to other nodes or to segments, that end at one of these nodes."""
     wanted = frozenset(node_ids)
-    return tuple(wire.id for wire in _wires(slices).values() if {wire.a.node_id, wire.b.node_id} & wanted)
+    return tuple(link.id for link in links_by_id(slices).values() if any(end.node_id in wanted for end in link.ends))
 
 
-def changed_wires(before: Mapping[str, Slice], after: Mapping[str, Slice]) -> tuple[str, ...]:
-    """Ids of wires that came, went or changed."""
-    old, new = _wires(before), _wires(after)
-    return tuple(wire_id for wire_id in old | new if old.get(wire_id) != new.get(wire_id))
+def changed_links(before: Mapping[str, Slice], after: Mapping[str, Slice]) -> tuple[str, ...]:
+    """Ids of links that came, went or changed."""
+    old, new = links_by_id(before), links_by_id(after)
+    return tuple(link_id for link_id in old | new if old.get(link_id) != new.get(link_id))
 
 
-def _wires(slices: Mapping[str, Slice]) -> dict[str, WireIntent]:
-    return {wire.id: wire for document in slices.values() for wire in document.wires}
+def links_by_id(slices: Mapping[str, Slice]) -> dict[str, WireIntent | PlugIntent]:
+    """Links of all hosts by id: those to other nodes first, each kind in the order of the topology."""
+    documents = slices.values()
+    wires: dict[str, WireIntent | PlugIntent] = {link.id: link for item in documents for link in item.wires}
+    return wires | {link.id: link for item in documents for link in item.plugs}
+
+
+def definitions_of(slices: Mapping[str, Slice]) -> Definitions:
+    """What the nodes of ``slices`` are deployed with: everything but what is of the controller's own making."""
+    blank = {name: NodeIntent.model_fields[name].get_default() for name in _OWN}
+    nodes = {node_id: node.model_copy(update=blank) for node_id, node in intents_by_id(slices).items()}
+    return Definitions(nodes=nodes, clis={name: cli for item in slices.values() for name, cli in item.clis.items()})
 
 
 def keeping_definitions(
-    deployed: Mapping[str, Slice], rendered: Mapping[str, Slice], *, anew: Collection[str] = ()
+    deployed: Definitions, rendered: Mapping[str, Slice], *, anew: Collection[str] = ()
 ) -> dict[str, Slice]:
-    """``rendered`` slices of the same nodes, with the definitions that these have in the ``deployed`` ones.
+    """``rendered`` slices of the same nodes, with the definitions that these were ``deployed`` with.
 
     :param anew: ids of nodes that are made anew, and take the definition of today.
     """
-    known = {node_id: node for node_id, node in intents_by_id(deployed).items() if node_id not in anew}
-    clis = {name: cli for document in deployed.values() for name, cli in document.clis.items()}
+    known = {node_id: node for node_id, node in deployed.nodes.items() if node_id not in anew}
     result = {}
     for host, document in rendered.items():
         nodes = tuple(_kept(known[node.id], node) if node.id in known else node for node in document.nodes)
-        kept = {node.cli: clis[node.cli] for node in nodes if node.id in known and node.cli in clis}
+        kept = {node.cli: deployed.clis[node.cli] for node in nodes if node.id in known and node.cli in deployed.clis}
         used = {node.cli for node in nodes}
         merged = {name: cli for name, cli in (document.clis | kept).items() if name in used}
         result[host] = document.model_copy(update={"nodes": nodes, "clis": merged})

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypedDict
 
 from wireloom.controller.store.records import LabSnapshot, NodeRecord
-from wireloom.model.slice import NodeIntent, PortRef, Slice, WireIntent
-from wireloom.model.state import NodeStatus, SliceStatus, WireStatus
+from wireloom.model.slice import NodeIntent, PlugIntent, PortRef, SegmentIntent, Slice, WireIntent
+from wireloom.model.state import NodeStatus, PlugStatus, SegmentStatus, SliceStatus, WireStatus
 
-__all__ = ["LabPicture", "NodePicture", "WirePicture"]
+__all__ = ["LabPicture", "LinkPicture", "NodePicture", "SegmentPicture"]
+
+
+class _About(TypedDict):
+    """What pictures of one host have in common."""
+
+    host: str
+    alive: bool
+    fresh: bool
+    converged: bool
 
 
 @dataclass(frozen=True)
@@ -27,17 +38,37 @@ class NodePicture:
 
 
 @dataclass(frozen=True)
-class WirePicture:
-    """One wire. ``a`` and ``b`` are ``node:interface``; ``ends`` are the nodes at them."""
+class LinkPicture:
+    """One link. ``a`` and ``b`` are ``node:interface``, or ``b`` the name of a segment; ``ends`` are the nodes at it.
 
-    intent: WireIntent
+    ``plug`` and ``segment`` are those of a link to a segment; ``mtu`` is as wished.
+    """
+
+    intent: WireIntent | PlugIntent
     a: str
     b: str
-    ends: tuple[NodePicture, NodePicture]
+    ends: tuple[NodePicture, ...]
+    plug: PlugIntent | None
+    segment: SegmentIntent | None
+    mtu: int
+    host: str
     alive: bool
     fresh: bool
     converged: bool
-    status: WireStatus | None
+    status: WireStatus | PlugStatus | None
+
+
+@dataclass(frozen=True)
+class SegmentPicture:
+    """One segment on one host; ``links``: how many end at it."""
+
+    intent: SegmentIntent
+    host: str
+    links: int
+    alive: bool
+    fresh: bool
+    converged: bool
+    status: SegmentStatus | None
 
 
 @dataclass(frozen=True)
@@ -64,9 +95,15 @@ class LabPicture:
         return {node.intent.id: node for node in self._node_pictures()}
 
     @cached_property
-    def wires(self) -> Mapping[str, WirePicture]:
-        """Wires by id, in the order of the topology."""
-        return {wire.intent.id: wire for wire in self._wire_pictures()}
+    def links(self) -> Mapping[str, LinkPicture]:
+        """Links by id: those to other nodes first, each kind in the order of the topology."""
+        pictures = (*self._wire_pictures(), *self._plug_pictures())
+        return {link.intent.id: link for link in pictures}
+
+    @cached_property
+    def segments(self) -> Mapping[str, SegmentPicture]:
+        """Segments by id, in the order of the topology."""
+        return {segment.intent.id: segment for segment in self._segment_pictures()}
 
     @property
     def converged(self) -> bool:
@@ -81,7 +118,9 @@ class LabPicture:
     def host_is_empty(self, host: str) -> bool:
         """Whether ``host`` has confirmed, for the current generation, that nothing of the lab is left on it."""
         status = self.statuses.get(host)
-        return self.host_converged(host) and status is not None and not status.nodes and not status.wires
+        if status is None or not self.host_converged(host):
+            return False
+        return not (status.nodes or status.wires or status.plugs or status.segments)
 
     def _is_fresh(self, host: str) -> bool:
         status = self.statuses.get(host)
@@ -90,34 +129,66 @@ class LabPicture:
     def _node_pictures(self) -> Iterator[NodePicture]:
         records = {record.id: record for record in self.snapshot.nodes}
         for host, document in self.slices.items():
-            status = self.statuses.get(host)
-            seen = {node.id: node for node in status.nodes} if status else {}
+            seen = {node.id: node for node in self._status(host).nodes}
             for intent in document.nodes:
                 yield NodePicture(
-                    intent=intent,
-                    record=records[intent.id],
-                    host=host,
-                    alive=host in self.alive,
-                    fresh=self._is_fresh(host),
-                    converged=self.host_converged(host),
-                    status=seen.get(intent.id),
+                    intent=intent, record=records[intent.id], status=seen.get(intent.id), **self._about(host)
                 )
 
-    def _wire_pictures(self) -> Iterator[WirePicture]:
+    def _wire_pictures(self) -> Iterator[LinkPicture]:
         for host, document in self.slices.items():
-            status = self.statuses.get(host)
-            seen = {wire.id: wire for wire in status.wires} if status else {}
+            seen = {wire.id: wire for wire in self._status(host).wires}
             for intent in document.wires:
-                yield WirePicture(
+                yield LinkPicture(
                     intent=intent,
                     a=self._end_name(intent.a),
                     b=self._end_name(intent.b),
                     ends=(self.nodes[intent.a.node_id], self.nodes[intent.b.node_id]),
-                    alive=host in self.alive,
-                    fresh=self._is_fresh(host),
-                    converged=self.host_converged(host),
+                    plug=None,
+                    segment=None,
+                    mtu=intent.mtu,
                     status=seen.get(intent.id),
+                    **self._about(host),
                 )
+
+    def _plug_pictures(self) -> Iterator[LinkPicture]:
+        for host, document in self.slices.items():
+            seen = {plug.id: plug for plug in self._status(host).plugs}
+            for intent in document.plugs:
+                segment = document.segment(intent.segment)
+                yield LinkPicture(
+                    intent=intent,
+                    a=self._end_name(intent.port),
+                    b=segment.name if segment else "",
+                    ends=(self.nodes[intent.port.node_id],),
+                    plug=intent,
+                    segment=segment,
+                    mtu=segment.mtu if segment else 0,
+                    status=seen.get(intent.id),
+                    **self._about(host),
+                )
+
+    def _segment_pictures(self) -> Iterator[SegmentPicture]:
+        for host, document in self.slices.items():
+            seen = {segment.id: segment for segment in self._status(host).segments}
+            used = Counter(plug.segment for plug in document.plugs)
+            for intent in document.segments:
+                yield SegmentPicture(
+                    intent=intent, links=used[intent.id], status=seen.get(intent.id), **self._about(host)
+                )
+
+    def _about(self, host: str) -> _About:
+        return {
+            "host": host,
+            "alive": host in self.alive,
+            "fresh": self._is_fresh(host),
+            "converged": self.host_converged(host),
+        }
+
+    def _status(self, host: str) -> SliceStatus:
+        """What ``host`` said last; nothing at all if it has not yet."""
+        nothing = SliceStatus(host=host, lab_id="", lab="", generation=0, observed_at=0)
+        return self.statuses.get(host, nothing)
 
     def _end_name(self, end: PortRef) -> str:
         node = self.nodes[end.node_id].intent

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Any
 
-from wireloom.controller.picture import LabPicture, NodePicture, WirePicture
+from wireloom.controller.picture import LabPicture, LinkPicture, NodePicture
 from wireloom.controller.store.records import OperationRecord
 from wireloom.errors import RuntimeFailed
+from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.state import LinkState, NodeState
 from wireloom.model.views import OperationState
 
@@ -74,12 +75,12 @@ def _verdicts(operation: OperationRecord, picture: LabPicture) -> Iterator[_Verd
         node = picture.nodes.get(node_id)
         if node is not None and node.intent.power == power:
             yield _stopped(node) if power == "off" else _running(operation, node)
-    for wire_id in operation.targets.wires:
-        wire = picture.wires.get(wire_id)
-        if wire is not None:
-            yield _wired(wire)
+    for link_id in operation.targets.wires:
+        link = picture.links.get(link_id)
+        if link is not None:
+            yield _linked(link)
         elif operation.goal == "linked":  # the goal was to remove it, or a later verb did
-            yield _unwired(wire_id, picture)
+            yield _unlinked(link_id, picture)
 
 
 def _absent(operation: OperationRecord, picture: LabPicture) -> Iterator[_Verdict]:
@@ -138,26 +139,38 @@ def _stopped(node: NodePicture) -> _Verdict:
     return _GOING
 
 
-def _wired(wire: WirePicture) -> _Verdict:
-    if any(end.record.problem is not None or end.intent.power == "off" for end in wire.ends):
+def _linked(link: LinkPicture) -> _Verdict:
+    if any(end.record.problem is not None or end.intent.power == "off" for end in link.ends):
         return _DONE  # nothing to join until that end runs
-    if not wire.fresh or wire.status is None:
+    if not link.fresh or link.status is None:
         return _GOING
-    wanted = LinkState.UP if wire.intent.up else LinkState.DOWN
-    if wire.status.state is wanted:
-        return _DONE
-    if wire.status.state is LinkState.FAILED:
-        text = wire.status.message or "the link could not be made"
-        return _Standing.FAILED, RuntimeFailed(f"{wire.a} to {wire.b}: {text}").to_wire()
+    wanted = LinkState.UP if link.intent.up else LinkState.DOWN
+    if link.status.state is wanted:
+        return _DONE if link.converged or _is_impaired_as_wanted(link) else _GOING
+    if link.status.state is LinkState.FAILED:
+        text = link.status.message or "the link could not be made"
+        return _Standing.FAILED, RuntimeFailed(f"{link.a} to {link.b}: {text}").to_wire()
     # With nothing left to do on the host, an end does not run; that node has its own verdict.
-    return _DONE if wire.converged else _GOING
+    return _DONE if link.converged else _GOING
 
 
-def _unwired(wire_id: str, picture: LabPicture) -> _Verdict:
+def _is_impaired_as_wanted(link: LinkPicture) -> bool:
+    """Whether the host has made what impairs the link; when its time is over is the host's business."""
+    seen = link.status.impairment if link.status else None
+    return seen is not None and _directions(seen) == _directions(link.intent.impairment)
+
+
+def _directions(impairment: LinkImpairment) -> tuple[Impairment | None, ...]:
+    """Both, with ``None`` for one that is whole."""
+    both = (impairment.forward, impairment.backward)
+    return tuple(direction.or_none() if direction is not None else None for direction in both)
+
+
+def _unlinked(link_id: str, picture: LabPicture) -> _Verdict:
     for host in picture.snapshot.hosts:
         status = picture.statuses.get(host)
         if status is None or status.generation < picture.generation or host not in picture.alive:
             return _GOING
-        if any(wire.id == wire_id for wire in status.wires):
+        if link_id in {wire.id for wire in status.wires} | {plug.id for plug in status.plugs}:
             return _GOING
     return _DONE if picture.converged else _GOING

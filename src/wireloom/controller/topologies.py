@@ -9,10 +9,11 @@ from typing import Any, Final
 from wireloom.controller.addresses import management
 from wireloom.controller.store.records import LabSnapshot, RevisionRecord, revision_digest
 from wireloom.devices import DeviceCatalogue
-from wireloom.errors import TopologyInvalid
+from wireloom.errors import NotFound, TopologyInvalid
+from wireloom.model.link_views import LinkRequest, SegmentRequest
 from wireloom.model.slice import Slice
 from wireloom.model.topology import Topology
-from wireloom.model.views import ChangeView, LinkRequest
+from wireloom.model.views import ChangeView
 from wireloom.planning.changes import describe_changes
 from wireloom.planning.expand import Expansion, NodeCounters, expand
 from wireloom.planning.topology import parse_topology
@@ -132,6 +133,20 @@ class Topologies:
             return remove_link(text, a, b, devices=self._devices)
         return set_link_state(text, a, b, request.verb == "up", devices=self._devices)
 
+    def rewrite_segment(self, revision: RevisionRecord, request: SegmentRequest) -> str:
+        """The topology's text with one segment more or less; comments stay.
+
+        :raises NotFound: there is no such segment. :raises Conflict: there is one already.
+        """
+        raise NotFound(f"segments cannot be changed in revision {revision.number} yet: {request.name}")
+
+    def nat_segments(self, revision: RevisionRecord, slices: Mapping[str, Slice]) -> dict[str, str]:
+        """Segments of ``slices`` with address translation, by id, with the subnets that their topology names."""
+        topology = self.parse_revision(revision)
+        wanted = {segment.name: segment.subnet for segment in topology.segments if segment.kind == "nat"}
+        found = (segment for document in slices.values() for segment in document.segments)
+        return {segment.id: wanted[segment.name] for segment in found if segment.kind == "nat"}
+
     def _expansion(self, snapshot: LabSnapshot, subnets: Mapping[str, str]) -> Expansion:
         nodes = snapshot.nodes
         return Expansion(
@@ -164,6 +179,8 @@ class Topologies:
                 node.name for node in nodes if node.id in snapshot.configs and snapshot.configs[node.id].by_user
             ),
             choices={node.name: snapshot.configs[node.id].choice for node in nodes if node.id in snapshot.configs},
+            impairments=snapshot.impairments,
+            nat_subnets=snapshot.nat_subnets,
         )
 
     def _removal(self, snapshot: LabSnapshot) -> Slice:

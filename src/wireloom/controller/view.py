@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from wireloom.controller.picture import LabPicture, NodePicture, WirePicture
+from wireloom.controller.picture import LabPicture, LinkPicture, NodePicture, SegmentPicture
+from wireloom.model.link_views import ImpairmentView, LinkView, SegmentView
+from wireloom.model.slice import SegmentIntent
 from wireloom.model.state import LinkState, NodeState, NodeStatus, NodeStep, Readiness
-from wireloom.model.views import LabSummary, LabView, LinkView, NodeView
+from wireloom.model.views import LabSummary, LabView, NodeView
 
 __all__ = ["lab_summary", "lab_view"]
 
@@ -22,7 +24,8 @@ def lab_view(picture: LabPicture) -> LabView:
         removing=lab.removing,
         converged=picture.converged,
         nodes=tuple(_node_view(node) for node in picture.nodes.values()),
-        links=tuple(_link_view(wire) for wire in picture.wires.values()),
+        links=tuple(_link_view(link, picture) for link in picture.links.values()),
+        segments=tuple(_segment_view(segment) for segment in picture.segments.values()),
     )
 
 
@@ -94,18 +97,65 @@ def _unknown(message: str, last: NodeStatus | None) -> dict[str, Any]:
     }
 
 
-def _link_view(wire: WirePicture) -> LinkView:
-    state, message = _link_state(wire)
-    mtu = wire.status.mtu if wire.status else wire.intent.mtu
-    return LinkView(id=wire.intent.id, a=wire.a, b=wire.b, mtu=mtu, state=state, message=message)
+def _link_view(link: LinkPicture, picture: LabPicture) -> LinkView:
+    state, message = _link_state(link)
+    return LinkView(
+        id=link.intent.id,
+        a=link.a,
+        b=link.b,
+        kind="wire" if link.plug is None else "plug",
+        mtu=link.status.mtu if link.status else link.mtu,
+        up=link.intent.up,
+        host=link.host,
+        vlans=None if link.plug is None else link.plug.vlans,
+        state=state,
+        message=message,
+        impairment=ImpairmentView(
+            configured=link.intent.impairment,
+            operational=link.status.impairment if link.status and link.alive else None,
+            origin="user" if link.intent.id in picture.snapshot.impairments else "topology",
+        ),
+    )
 
 
-def _link_state(wire: WirePicture) -> tuple[LinkState, str]:
-    refused = next((end for end in wire.ends if end.record.problem is not None), None)
+def _link_state(link: LinkPicture) -> tuple[LinkState, str]:
+    refused = next((end for end in link.ends if end.record.problem is not None), None)
     if refused is not None:
         return LinkState.PENDING, f"{refused.intent.name} cannot run"
-    if not wire.alive:
-        return LinkState.PENDING, f"host {wire.ends[0].host} does not answer"
-    if wire.status is None:
+    if not link.alive:
+        return LinkState.PENDING, f"host {link.host} does not answer"
+    if link.status is None:
         return LinkState.PENDING, "not made yet"
-    return wire.status.state, wire.status.message
+    return link.status.state, link.status.message
+
+
+def _segment_view(segment: SegmentPicture) -> SegmentView:
+    intent, status = segment.intent, segment.status
+    state, message = LinkState.PENDING, "not made yet"
+    if not segment.alive:
+        message = f"host {segment.host} does not answer"
+    elif status is not None:
+        state, message = status.state, status.message
+    return SegmentView(
+        id=intent.id,
+        name=intent.name,
+        kind=intent.kind,
+        host=segment.host,
+        mtu=intent.mtu,
+        tagging=intent.tagging,
+        links=segment.links,
+        state=state,
+        message=message,
+        details=_segment_details(intent) | (status.details if status else {}),
+    )
+
+
+def _segment_details(intent: SegmentIntent) -> dict[str, str]:
+    """What the intent says already; the host adds to it."""
+    details = {} if intent.nat is None else {"subnet": intent.nat.subnet, "gateway": intent.nat.gateway}
+    if intent.uplink is not None:
+        vlan = "" if intent.uplink.vlan is None else f", VLAN {intent.uplink.vlan}"
+        details["uplink"] = f"{intent.uplink.device}{vlan}"
+    elif intent.foreign:
+        details["bridge"] = intent.device
+    return details

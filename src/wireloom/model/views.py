@@ -12,7 +12,6 @@ GET      /labs/{lab}                                                            
 DELETE   /labs/{lab}                                                                 OperationView
 GET      /labs/{lab}/topology                                                        text (YAML)
 POST     /labs/{lab}/actions                           ActionRequest                 OperationView
-POST     /labs/{lab}/links                             LinkRequest                   OperationView
 GET      /labs/{lab}/events                                                          list[Event]
 GET      /events                                                                     list[Event]
 POST     /labs/{lab}/nodes/{node}/exec                 ExecRequest                   ExecView
@@ -27,7 +26,8 @@ POST     /tickets                                                               
 POST     /prune                                        PruneRequest                  list[Orphan]
 =======  ============================================  ============================  =====================
 
-Devices have theirs in :mod:`wireloom.model.device_views`, configurations in :mod:`wireloom.model.config_views`.
+Devices have theirs in :mod:`wireloom.model.device_views`, configurations in :mod:`wireloom.model.config_views`, links
+and segments in :mod:`wireloom.model.link_views`.
 
 Every request carries ``Authorization: Bearer <token>``. Errors are ``{"error": <wire form of a WireloomError>}``.
 """
@@ -39,7 +39,8 @@ from typing import Any, Literal
 
 from wireloom.model.base import Value
 from wireloom.model.device_views import ValueView
-from wireloom.model.state import LinkState, NodeState, NodeStep, Readiness
+from wireloom.model.link_views import LinkRequest, LinkView, SegmentView
+from wireloom.model.state import NodeState, NodeStep, Readiness
 
 __all__ = [
     "ActionRequest",
@@ -57,6 +58,7 @@ __all__ = [
     "OperationView",
     "PlanView",
     "PruneRequest",
+    "SegmentView",
     "StatusView",
     "StreamMessage",
     "TicketView",
@@ -81,15 +83,6 @@ class ActionRequest(Value):
 
     verb: Literal["start", "stop", "restart", "wipe"]
     nodes: tuple[str, ...] = ()
-
-
-class LinkRequest(Value):
-    """A verb on one link; ends are ``node:interface`` as in a topology file."""
-
-    verb: Literal["add", "remove", "up", "down"]
-    a: str
-    b: str
-    mtu: int | None = None
 
 
 class ExecRequest(Value):
@@ -124,7 +117,7 @@ class TicketView(Value):
 class ChangeView(Value):
     """One line of a plan. ``action``: add, change, restart, recreate, remove, none, refuse."""
 
-    kind: Literal["node", "link", "lab"]
+    kind: Literal["node", "link", "segment", "lab"]
     name: str
     action: Literal["add", "change", "restart", "recreate", "remove", "refuse"]
     reasons: tuple[str, ...] = ()
@@ -163,21 +156,11 @@ class NodeView(Value):
     configuring: bool = False
 
 
-class LinkView(Value):
-    """``a`` and ``b`` are ``node:interface`` as the vendor writes it."""
-
-    a: str
-    b: str
-    state: LinkState
-    mtu: int
-    message: str = ""
-    id: str = ""
-
-
 class LabView(Value):
     lab: str
     nodes: tuple[NodeView, ...] = ()
     links: tuple[LinkView, ...] = ()
+    segments: tuple[SegmentView, ...] = ()
     id: str = ""
     revision: int = 0
     generation: int = 0

@@ -1,6 +1,7 @@
 """The database: the only place with SQL. Short transactions; none of them spans network I/O."""
 
 from wireloom.controller.store.records import (
+    Definitions,
     LabEdit,
     LabRecord,
     LabSnapshot,
@@ -12,6 +13,7 @@ from wireloom.controller.store.records import (
 from wireloom.controller.store.repository import Store
 
 __all__ = [
+    "Definitions",
     "LabEdit",
     "LabRecord",
     "LabSnapshot",

@@ -8,9 +8,13 @@ from typing import Any, Literal
 
 from wireloom.controller.store.config_records import ActiveConfig
 from wireloom.model.base import Value
+from wireloom.model.dialogue import Cli
+from wireloom.model.impairment import LinkImpairment
+from wireloom.model.slice import NodeIntent
 from wireloom.model.views import OperationState, OperationView
 
 __all__ = [
+    "Definitions",
     "Goal",
     "LabEdit",
     "LabRecord",
@@ -73,7 +77,7 @@ class NodeRecord(Value):
 
 
 class OperationTargets(Value):
-    """What an operation waits for: node and wire ids.
+    """What an operation waits for: ids of nodes, and of links (``wires``), be they to other nodes or to segments.
 
     ``named`` are the names of the nodes that the user gave the verb for, in that order; empty: no single ones.
     ``started`` holds, for nodes that must start anew, when their runtime had started at the time of the verb: the
@@ -112,6 +116,7 @@ class LabSnapshot(Value):
     """Everything stored of one lab, read in one transaction; ``hosts`` may still hold something of it.
 
     :ivar configs: what nodes are made with next, by node id, where the config store has a say.
+    :ivar impairments: what users set by verbs, by id of the link; :ivar nat_subnets: subnet by id of the segment.
     """
 
     lab: LabRecord
@@ -119,10 +124,19 @@ class LabSnapshot(Value):
     nodes: tuple[NodeRecord, ...] = ()
     hosts: tuple[str, ...] = ()
     configs: dict[str, ActiveConfig] = {}
+    impairments: dict[str, LinkImpairment] = {}
+    nat_subnets: dict[str, str] = {}
 
     def node(self, name: str) -> NodeRecord | None:
         """The node called ``name``."""
         return next((node for node in self.nodes if node.name == name), None)
+
+
+class Definitions(Value):
+    """What the nodes of a lab were deployed with, by node id, and the command lines that they name."""
+
+    nodes: dict[str, NodeIntent] = {}
+    clis: dict[str, Cli] = {}
 
 
 class LabEdit(Value):
@@ -136,6 +150,10 @@ class LabEdit(Value):
     :ivar subnets: management subnet by host.
     :ivar superseded: nodes, by id, that their topology gives another configuration than before: it takes the place of
         their active revision.
+    :ivar impairments: all that hold beside the topology, by id of the link.
+    :ivar nat_segments: all segments with address translation, by id, with the subnet that the user wants; a segment
+        with an empty one keeps what it has, or gets the first free one.
+    :ivar definitions: what all nodes of the lab are deployed with; ``None`` leaves what is stored.
     """
 
     lab: LabRecord
@@ -144,6 +162,9 @@ class LabEdit(Value):
     nodes: tuple[NodeRecord, ...] = ()
     subnets: dict[str, str] = {}
     superseded: frozenset[str] = frozenset()
+    impairments: dict[str, LinkImpairment] = {}
+    nat_segments: dict[str, str] = {}
+    definitions: Definitions | None = None
     operation: OperationRecord
 
 

@@ -12,10 +12,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wireloom.controller.addresses import free_addresses, holds
-from wireloom.controller.store import configs, tables
+from wireloom.controller.store import configs, definitions, links, tables
 from wireloom.controller.store.configs import ConfigStore
 from wireloom.controller.store.database import Database
 from wireloom.controller.store.records import (
+    Definitions,
     LabEdit,
     LabRecord,
     LabSnapshot,
@@ -101,8 +102,8 @@ class Store:
     async def apply(self, edit: LabEdit) -> LabSnapshot:
         """Write one change of intent, all of it or nothing, and return the lab as it is then.
 
-        :raises Conflict: another change came first, or the lab's name is taken.
-        :raises CapacityExceeded: a host has no management address left.
+        :raises Conflict: another change came first, the lab's name is taken, or a subnet overlaps another one.
+        :raises CapacityExceeded: a host has no management address left, or there is no subnet left.
         """
         try:
             async with self._database.write() as connection:
@@ -111,6 +112,9 @@ class Store:
                     await connection.execute(insert(tables.revisions).values(edit.revision.model_dump()))
                 await _write_nodes(connection, edit)
                 await configs.supersede(connection, edit)
+                await links.write(connection, edit)
+                if edit.definitions is not None:
+                    await definitions.write(connection, edit.lab.id, edit.definitions)
                 await connection.execute(insert(tables.operations).values(edit.operation.model_dump(mode="json")))
                 row = await connection.execute(select(tables.labs).where(tables.labs.c.id == edit.lab.id))
                 return await _snapshot(connection, row.mappings().one())
@@ -124,6 +128,21 @@ class Store:
         table = tables.lab_hosts
         async with self._database.write() as connection:
             await connection.execute(delete(table).where(table.c.lab_id == lab_id, table.c.host == host))
+
+    async def definitions(self) -> dict[str, Definitions]:
+        """What nodes were deployed with, by lab id."""
+        async with self._database.read() as connection:
+            return await definitions.read(connection)
+
+    async def end_impairments(self, now: float) -> list[str]:
+        """Forget impairments whose time is over; ids of the labs that had any."""
+        async with self._database.write() as connection:
+            return await links.end_impairments(connection, now)
+
+    async def next_end(self) -> float | None:
+        """When the next impairment ends by itself, UNIX seconds."""
+        async with self._database.read() as connection:
+            return await links.next_end(connection)
 
     async def delete_lab(self, lab_id: str) -> bool:
         """Forget a lab that is being removed and that no host holds; whether it was there and is gone now."""
@@ -188,6 +207,8 @@ async def _snapshot(connection: AsyncConnection, lab_row: RowMapping) -> LabSnap
         nodes=tuple(NodeRecord.model_validate(dict(row)) for row in node_rows.mappings()),
         hosts=tuple(host_rows.scalars()),
         configs=await configs.active_configs(connection, lab.id),
+        impairments=await links.impairments(connection, lab.id),
+        nat_subnets=await links.nat_subnets(connection, lab.id),
     )
 
 

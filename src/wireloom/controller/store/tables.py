@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 
 __all__ = [
+    "cli_definitions",
     "config_nodes",
     "config_policies",
     "config_revisions",
@@ -25,7 +26,10 @@ __all__ = [
     "installation",
     "lab_hosts",
     "labs",
+    "link_impairments",
     "metadata",
+    "nat_leases",
+    "node_definitions",
     "nodes",
     "operations",
     "revisions",
@@ -192,4 +196,42 @@ config_policies = Table(
     Column("extract_every_s", Float, nullable=True),
     Column("keep", Integer, nullable=True),
     Column("keep_days", Float, nullable=True),
+)
+
+#: What users set by verbs beside the topology; ``link_id`` is that of a link or of a plug.
+link_impairments = Table(
+    "link_impairments",
+    metadata,
+    _lab_key(primary_key=True),
+    Column("link_id", String(32), primary_key=True),
+    Column("impairment", JSON, nullable=False),
+    Column("until", Float, nullable=True, index=True),
+)
+
+#: Subnets of segments with address translation, chosen by us or by the user: no two of an installation are the same.
+nat_leases = Table(
+    "nat_leases",
+    metadata,
+    Column("subnet", String(18), primary_key=True),
+    Column("segment_id", String(32), nullable=False, unique=True),
+    _lab_key(),
+)
+
+#: What nodes were deployed with; see :mod:`wireloom.controller.intents`.
+node_definitions = Table(
+    "node_definitions",
+    metadata,
+    _lab_key(primary_key=True),
+    Column("node_id", String(12), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("definition", JSON, nullable=False),
+)
+
+cli_definitions = Table(
+    "cli_definitions",
+    metadata,
+    _lab_key(primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("definition", JSON, nullable=False),
 )

@@ -1,0 +1,82 @@
+"""Links as users name them: by their ends, in any order, in any spelling of a port that its device knows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from wireloom.controller.intents import intents_by_id, links_by_id
+from wireloom.controller.picture import LabPicture
+from wireloom.devices import DeviceCatalogue
+from wireloom.errors import NotFound
+from wireloom.model.slice import NodeIntent, PlugIntent, Slice, WireIntent
+
+__all__ = ["FoundLink", "LinkFinder"]
+
+#: A port as (node id, index), or the id of a segment.
+_End = tuple[str, int] | str
+
+
+@dataclass(frozen=True)
+class FoundLink:
+    """``turned``: the user named its ends the other way round than the topology does."""
+
+    intent: WireIntent | PlugIntent
+    turned: bool
+
+
+class LinkFinder:
+    """Finds links of one lab."""
+
+    def __init__(self, picture: LabPicture, devices: DeviceCatalogue) -> None:
+        self._lab = picture.snapshot.lab.name
+        self._slices: Mapping[str, Slice] = picture.slices
+        self._devices = devices
+        self._nodes = {node.name: node for node in intents_by_id(picture.slices).values()}
+        self._ends = {link_id: self._ends_of(link) for link_id, link in links_by_id(picture.slices).items()}
+
+    def find(self, a: str, b: str) -> FoundLink:
+        """The link between ``a`` and ``b``. :raises NotFound:"""
+        named = (self._end(a), self._end(b))
+        links = links_by_id(self._slices)
+        for link_id, ends in self._ends.items():
+            if named in (ends, ends[::-1]):
+                return FoundLink(links[link_id], turned=named != ends)
+        raise NotFound(
+            f"lab {self._lab} has no link {a} -- {b}", hint=f"`wireloom inspect {self._lab}` lists its links"
+        )
+
+    def _end(self, written: str) -> _End:
+        """:raises NotFound: there is no such node, port or segment."""
+        name, separator, port = (part.strip() for part in written.partition(":"))
+        if not separator:
+            return self._segment(name)
+        node = self._nodes.get(name)
+        if node is None:
+            hint = f"its nodes: {', '.join(sorted(self._nodes))}"
+            raise NotFound(f"lab {self._lab} has no node {name}", hint=hint)
+        index = self._index(node, port)
+        if index is None:
+            raise NotFound(f"{name} ({node.device}) has no interface {port}", node=name)
+        return node.id, index
+
+    def _segment(self, name: str) -> str:
+        segments = {item.name: item.id for document in self._slices.values() for item in document.segments}
+        if name not in segments:
+            known = ", ".join(sorted(segments)) or "none"
+            hint = f"an end is node:interface, or the name of a segment; its segments: {known}"
+            raise NotFound(f"lab {self._lab} has no segment {name}", hint=hint)
+        return segments[name]
+
+    def _index(self, node: NodeIntent, port: str) -> int | None:
+        """By today's definition of its device, else by the names that its ports were deployed with."""
+        device = self._devices.find(node.device)
+        index = None if device is None else device.ports.index_of(port)
+        if index is not None:
+            return index
+        return next((known.index for known in node.ports if known.name.casefold() == port.casefold()), None)
+
+    def _ends_of(self, link: WireIntent | PlugIntent) -> tuple[_End, _End]:
+        ends: list[_End] = [(end.node_id, end.index) for end in link.ends]
+        ends += [plug.segment for item in self._slices.values() for plug in item.plugs if plug.id == link.id]
+        return ends[0], ends[1]

@@ -1,0 +1,108 @@
+"""What links and segments want of their hosts' data planes, and these cannot do. Pure.
+
+Unlike a node, which can be left out alone, a link that is not as its topology says would make the lab another one: what
+is found here refuses the whole edit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from wireloom.errors import Unsupported
+from wireloom.fabric.documents import HostFacts
+from wireloom.model.impairment import PARTS, Impairment, LinkImpairment
+from wireloom.model.network import DataPlaneAbilities
+from wireloom.model.slice import PortRef, SegmentIntent, Slice
+
+__all__ = ["link_problems", "refuse_new_problems"]
+
+_OTHER_HOST: Final = "use another host, or another data plane on this one; `wireloom hosts` says what each can do"
+
+#: Whom a problem concerns (id of a link or segment) and what of it.
+Key = tuple[str, str]
+
+
+def refuse_new_problems(
+    before: Mapping[str, Slice], after: Mapping[str, Slice], facts: Mapping[str, HostFacts]
+) -> None:
+    """:raises Unsupported: ``after`` wants what its hosts cannot do; what ``before`` wants already is no reason."""
+    problems = link_problems(before, after, facts)
+    if not problems:
+        return
+    first = problems[0]
+    raise Unsupported(
+        first.message if len(problems) == 1 else f"{first.message} (and {len(problems) - 1} more)",
+        hint=first.hint,
+        node=first.node,
+        details={"problems": [problem.to_wire() for problem in problems]},
+    )
+
+
+def link_problems(
+    before: Mapping[str, Slice], after: Mapping[str, Slice], facts: Mapping[str, HostFacts]
+) -> tuple[Unsupported, ...]:
+    """What ``after`` wants beyond ``before`` that its hosts cannot do.
+
+    :param facts: of hosts that live; of others nothing is known, and their agents will tell.
+    """
+    known = _problems(before, facts)
+    return tuple(problem for key, problem in _problems(after, facts).items() if key not in known)
+
+
+def _problems(slices: Mapping[str, Slice], facts: Mapping[str, HostFacts]) -> dict[Key, Unsupported]:
+    found: dict[Key, Unsupported] = {}
+    for host, document in slices.items():
+        if host not in facts:
+            continue
+        can = facts[host].dataplane
+        for segment in document.segments:
+            for what, reason in _segment_lacks(segment, can):
+                found[segment.id, what] = Unsupported(
+                    f"segment {segment.name} wants {what}, and host {host} cannot have it: {reason}", hint=_OTHER_HOST
+                )
+        for subject, link_id, impairment, on_plug in _impaired(document):
+            for what, reason in _impairment_lacks(impairment, can, on_plug=on_plug):
+                found[link_id, what] = Unsupported(
+                    f"link {subject} wants {what}, and host {host} cannot make it: {reason}", hint=_OTHER_HOST
+                )
+    return found
+
+
+def _segment_lacks(segment: SegmentIntent, can: DataPlaneAbilities) -> Iterator[tuple[str, str]]:
+    if segment.tagging == "802.1q" and can.vlans:
+        yield "VLANs", can.vlans
+    if segment.tagging == "802.1ad" and (can.qinq or can.vlans):
+        yield "tags of a provider (qinq)", can.qinq or can.vlans
+    if segment.uplink is not None and segment.uplink.vlan is not None and can.vlan_devices:
+        yield f"VLAN {segment.uplink.vlan} of {segment.uplink.device}", can.vlan_devices
+
+
+def _impaired(document: Slice) -> Iterator[tuple[str, str, LinkImpairment, bool]]:
+    """Name, id and impairment of each link, and whether it is one to a segment."""
+    for wire in document.wires:
+        yield f"{_end(document, wire.a)} -- {_end(document, wire.b)}", wire.id, wire.impairment, False
+    for plug in document.plugs:
+        segment = document.segment(plug.segment)
+        yield f"{_end(document, plug.port)} -- {segment.name if segment else ''}", plug.id, plug.impairment, True
+
+
+def _end(document: Slice, ref: PortRef) -> str:
+    node = document.node(ref.node_id)
+    port = node.port(ref.index) if node else None
+    return f"{node.name if node else ref.node_id}:{port.name if port else ref.index}"
+
+
+def _impairment_lacks(
+    impairment: LinkImpairment, can: DataPlaneAbilities, *, on_plug: bool
+) -> Iterator[tuple[str, str]]:
+    wanted = _parts(impairment.forward) | _parts(impairment.backward)
+    for part in PARTS:
+        if part in wanted and can.impairments.get(part):
+            yield part, can.impairments[part]
+    if on_plug and _parts(impairment.forward) and can.impair_from_guest:
+        yield "an impairment on the way to its segment", can.impair_from_guest
+
+
+def _parts(impairment: Impairment | None) -> frozenset[str]:
+    return impairment.parts if impairment is not None else frozenset()
