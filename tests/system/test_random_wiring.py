@@ -1,7 +1,8 @@
 """Random rewiring on the real kernel, by an agent: after each step exactly the declared pairs can talk.
 
 Nodes are simulated, their namespaces and taps are real. Hypothesis chooses what is added, removed, moved, switched
-off and on, restarted or killed, and in what order; at the end nothing may be left.
+off and on, restarted or killed, and in what order. While the agent works, guests go on talking, and nobody may hear
+what belongs to him neither before nor after. At the end nothing may be left.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from agent_rig import Agent, make_node
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
-from wiring_rig import DESTINATIONS, Heard, Port, RealHost, quiet, speak
+from wiring_rig import DESTINATIONS, Heard, Port, RealHost, Talk, quiet
 
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.model.identity import device_name, mac_address
@@ -65,6 +66,8 @@ class Wiring(RuleBasedStateMachine):
         self.generation = 0
         self.links: dict[str, Link] = {}
         self.nodes = {name: _node(self.host, name) for name in NODES}
+        self.talk = Talk()
+        self.before: set[tuple[Port, Port]] = set()
         self.numbers = itertools.count()
 
     # -- steps ---------------------------------------------------------------------------------------------
@@ -253,15 +256,22 @@ class Wiring(RuleBasedStateMachine):
         heard: Heard = Counter()
         found: dict[Port, bool] = {}
         settled = False
+        self.talk.pairs.clear()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 while not settled or (heard, found) != (expected, carriers):
+                    guests = await self.host.speakers()
+                    self.talk.speak(guests)
                     await asyncio.sleep(0.005)
+                    self.talk.listen(guests)
                     settled = quiet(self.agent, LAB) and self._are_as_they_should()
                     if settled:
-                        heard = await speak(await self.host.speakers(), expected)
+                        heard = await self.talk.converse(await self.host.speakers(), expected)
                         found = self.host.carriers()
         assert settled, f"the agent does not come to rest: {self.agent.reports.statuses.get(LAB)}"
+        leaked = self.talk.pairs - self.before - set(self._pairs())
+        assert leaked == set(), "while it was rewired, frames were heard where they belong neither before nor after"
+        self.before = set(self._pairs())
         assert found == carriers, "guests see other cables than were declared"
         assert heard - expected == Counter(), "frames were heard that should not have been"
         assert expected - heard == Counter(), "frames were not heard that should have been"

@@ -26,7 +26,7 @@ from wireloom.providers.simulated import SimulatedProvider, SimulatedRuntime, Si
 from wireloom.testing.frames import ethernet, source_address, source_of
 from wireloom.testing.guests import Guest, NamespaceGuest, TapGuest, run_command
 
-__all__ = ["Heard", "Port", "RealHost", "quiet", "speak"]
+__all__ = ["DESTINATIONS", "Heard", "Port", "RealHost", "Talk", "quiet"]
 
 NET: Final = Path("/sys/class/net")
 #: A group that every ordinary bridge eats, and all ports that a frame may be flooded to.
@@ -205,33 +205,50 @@ def quiet(agent: Agent, lab_id: str) -> bool:
     return not observed.busy and plan(lab, observed, 0).empty
 
 
-async def speak(guests: Mapping[Port, Guest], expected: Heard) -> Heard:
-    """Let every guest send a frame to each of :data:`DESTINATIONS`; who heard them.
+class Talk:
+    """Frames that guests send to each of :data:`DESTINATIONS`, and who hears them.
 
-    Listens until all of ``expected`` was heard, and a little longer for what should not be.
+    :ivar heard: of the frames that were sent last.
+    :ivar pairs: (speaker, listener) of all frames, late ones too, since this was last cleared.
     """
-    for guest in guests.values():
-        while guest.read() is not None:
-            pass
-    senders: dict[bytes, tuple[Port, str]] = {}
-    for port, guest in guests.items():
-        for destination in DESTINATIONS:
-            frame = ethernet(destination, bytes.fromhex("88cc") + secrets.token_bytes(46), source_address())
-            senders[source_of(frame)] = port, destination
-            with contextlib.suppress(OSError):  # a NIC without a cable may say so
-                guest.send(frame)
-    heard: Heard = Counter()
-    deadline = asyncio.get_running_loop().time() + _ARRIVAL_S
-    while expected - heard and asyncio.get_running_loop().time() < deadline:
-        _listen(guests, senders, heard)
-        await asyncio.sleep(0.001)
-    await asyncio.sleep(_NOISE_S)
-    _listen(guests, senders, heard)
-    return heard
 
+    def __init__(self) -> None:
+        self._senders: dict[bytes, tuple[Port, str, int]] = {}
+        self._round = 0
+        self.heard: Heard = Counter()
+        self.pairs: set[tuple[Port, Port]] = set()
 
-def _listen(guests: Mapping[Port, Guest], senders: Mapping[bytes, tuple[Port, str]], heard: Heard) -> None:
-    for port, guest in guests.items():
-        while (frame := guest.read()) is not None:
-            sender, destination = senders.get(source_of(frame), (("the host", 0), frame.hex()))
-            heard[sender, port, destination] += 1
+    def speak(self, guests: Mapping[Port, Guest]) -> None:
+        """Let every guest send one frame to each destination."""
+        self._round += 1
+        self.heard = Counter()
+        for port, guest in guests.items():
+            for destination in DESTINATIONS:
+                frame = ethernet(destination, bytes.fromhex("88cc") + secrets.token_bytes(46), source_address())
+                self._senders[source_of(frame)] = port, destination, self._round
+                with contextlib.suppress(OSError):  # a NIC without a cable may say so, and nodes end meanwhile
+                    guest.send(frame)
+
+    def listen(self, guests: Mapping[Port, Guest]) -> None:
+        """Note what has arrived. What no guest has sent is the host's."""
+        for port, guest in guests.items():
+            with contextlib.suppress(OSError):
+                while (frame := guest.read()) is not None:
+                    self._note(port, frame)
+
+    def _note(self, listener: Port, frame: bytes) -> None:
+        speaker, destination, number = self._senders.get(source_of(frame), (("the host", 0), frame.hex(), self._round))
+        self.pairs.add((speaker, listener))
+        if number == self._round:
+            self.heard[speaker, listener, destination] += 1
+
+    async def converse(self, guests: Mapping[Port, Guest], expected: Heard) -> Heard:
+        """Speak and listen until all of ``expected`` was heard, and a little longer for what should not be."""
+        self.speak(guests)
+        deadline = asyncio.get_running_loop().time() + _ARRIVAL_S
+        while expected - self.heard and asyncio.get_running_loop().time() < deadline:
+            await asyncio.sleep(0.001)
+            self.listen(guests)
+        await asyncio.sleep(_NOISE_S)
+        self.listen(guests)
+        return self.heard
