@@ -100,9 +100,10 @@ class Wiring(RuleBasedStateMachine):
     @rule(data=st.data())
     def move(self, data: st.DataObject) -> None:
         """One end of a link goes to another port, in one edit."""
-        link = self.links.pop(self._some_link(data))
-        kept = link.ends[1:]
-        self._add(Link((data.draw(st.sampled_from(self._free())), *kept), link.segment, link.up))
+        name = self._some_link(data)
+        target = data.draw(st.sampled_from(self._free()))
+        link = self.links.pop(name)
+        self._add(Link((target, *link.ends[1:]), link.segment, link.up))
         self._apply()
 
     @precondition(lambda self: sum(not link.segment for link in self.links.values()) > 1)
