@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import structlog
 
-from wireloom.errors import DataPlaneFailed
 from wireloom.settings import Settings
 
 __all__ = ["make_providers", "run_agent", "run_controller", "settings_schemas"]
@@ -147,8 +146,10 @@ def make_providers(settings: Settings, installation: str) -> dict[str, Any]:
 
 async def _agent(settings: Settings) -> None:
     from wireloom.agent.facts import host_facts
+    from wireloom.agent.gateway.forwarding import Forwarding
     from wireloom.agent.login import AgentLogin
     from wireloom.agent.management import ManagementNetwork, segment_name
+    from wireloom.agent.segments import NatSegments
     from wireloom.agent.service import AgentParts, AgentService
     from wireloom.agent.ssh import InstallationKey, SshShell
     from wireloom.dataplane.kernel import KernelDataPlane
@@ -166,9 +167,8 @@ async def _agent(settings: Settings) -> None:
         timeout_s=_LOGIN_WAIT_S,
     )
     dataplane = KernelDataPlane(login.installation)
-    for path in await dataplane.self_test():
-        if path.problem:
-            raise DataPlaneFailed(path.problem, hint=path.hint, details={"path": path.path})
+    forwarding = Forwarding(settings.run_dir / "forwarding.json")
+    bridge = segment_name(login.installation)
     key = await asyncio.to_thread(InstallationKey.ensure, settings.data_dir / "keys")
     decision = acceleration.probe(settings.acceleration)
     parts = AgentParts(
@@ -179,8 +179,13 @@ async def _agent(settings: Settings) -> None:
         fabric=fabric,
         providers=make_providers(settings, login.installation),
         dataplane=dataplane,
-        management=ManagementNetwork(login.installation, dataplane, settings.run_dir / "management"),
-        segment=segment_name(login.installation),
+        management=ManagementNetwork(
+            login.installation, dataplane, settings.run_dir / "management", forwarding=forwarding
+        ),
+        segments=NatSegments(
+            login.installation, settings.run_dir / "segments", management=bridge, forwarding=forwarding
+        ),
+        segment=bridge,
         shell=SshShell(key, settings.data_dir / "nodes"),
         authorized_keys=key.public_line,
         facts=partial(

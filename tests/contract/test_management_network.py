@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from wireloom.agent.management import ManagementNetwork, NodeEntry, firewall
+from wireloom.agent.gateway import firewall
+from wireloom.agent.management import ManagementNetwork, NodeEntry
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import Conflict
 from wireloom.model.attachment import NamespaceAttachment
@@ -102,6 +103,11 @@ class Stage:
         await self.dataplane.ensure_ports([plan])
         await run("ip", "netns", "exec", name, "ip", "link", "set", "eth0", "up")
         return Node(name, entry)
+
+
+def way_out(stage: Stage) -> tuple[firewall.Rule, ...]:
+    mark = firewall.installation_mark(INSTALLATION)
+    return firewall.way_out_rules(mark, stage.network.segment, NETWORK.subnet)
 
 
 @pytest.fixture
@@ -267,11 +273,11 @@ async def test_what_others_took_away_comes_back(stage: Stage) -> None:
     process = stage.network._dnsmasq.process
     assert process is not None
     os.kill(process.pid, 9)
-    for rule in firewall.rules(INSTALLATION, stage.network.segment, NETWORK)[:2]:
+    for rule in way_out(stage)[:2]:
         assert (await run(*rule.command("-D")))[0] == 0
 
     async def mended() -> bool:
-        checks = [await run(*r.command("-C")) for r in firewall.rules(INSTALLATION, stage.network.segment, NETWORK)]
+        checks = [await run(*r.command("-C")) for r in way_out(stage)]
         return stage.network._dnsmasq.process is not None and all(code == 0 for code, _ in checks)
 
     await eventually(mended)

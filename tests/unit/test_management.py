@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wireloom.agent.management import NodeEntry, firewall, segment_name
+from wireloom.agent.gateway import firewall
+from wireloom.agent.gateway.routes import clashing_routes
+from wireloom.agent.management import NodeEntry, segment_name
 from wireloom.agent.management.entries import entries_of, management_of
 from wireloom.agent.management.hostsfile import HostsFile
-from wireloom.agent.management.network import clashing_routes
 from wireloom.agent.management.rendering import dnsmasq_config, with_block
 from wireloom.model.identity import DEVICE_NAME_LIMIT, short_hash
 from wireloom.model.slice import Management, NodeIntent, PortIntent, Slice
@@ -58,7 +59,7 @@ host-record=r1.ring.wl,172.30.128.5
 
 
 def test_the_configuration_of_dnsmasq_is_rendered_byte_for_byte() -> None:
-    config = dnsmasq_config(NETWORK, ENTRIES, bridge="wlb0", user="nobody", pid_file=Path("/run/w/dnsmasq.pid"))
+    config = dnsmasq_config(NETWORK, ENTRIES, bridge="wlb0", user="nobody", folder=Path("/run/w"))
     for lab in ("ring", "other"):
         config = config.replace(f"l{short_hash(lab, length=8)}", lab.upper())
     assert config == _CONFIG
@@ -116,8 +117,8 @@ class TestHostsFile:
 
 class TestFirewall:
     def test_rules_are_rendered(self) -> None:
-        rendered = [" ".join(rule.command("-I")) for rule in firewall.rules("inst", "wlb0", NETWORK)]
         mark = firewall.installation_mark("inst")
+        rendered = [" ".join(rule.command("-I")) for rule in firewall.way_out_rules(mark, "wlb0", NETWORK.subnet)]
         comment = rendered[0].split("--comment ")[1].split(" ")[0]
         assert comment.startswith(f"{mark}-")
         assert [line.replace(comment, "C") for line in rendered] == [

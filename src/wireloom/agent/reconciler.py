@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,6 +20,7 @@ from wireloom.agent.network import HostNetwork
 from wireloom.agent.pace import Pace
 from wireloom.agent.readiness import ReadinessWatch
 from wireloom.agent.reporter import Reporter
+from wireloom.agent.segments import SegmentServices
 from wireloom.agent.world import World, now
 from wireloom.errors import WireloomError
 from wireloom.fabric.documents import Event, EventLevel
@@ -63,12 +64,14 @@ class LoopState:
     last_resync: float = 0
     resync_period_s: float = _RESYNC_S
     management_problem: str = ""
+    segments_problem: str = ""
     problems: list[str] = field(default_factory=list)
 
 
 class Reconciler:
     """One per agent. Slices come by :meth:`set_slice`; :meth:`run` never ends by itself.
 
+    :param segments: services of segments; ``None``: they have none.
     :param held_config: hash of a node's configuration that waits for the controller; empty when none does.
     :param on_node: told of each node, by its lab's id and its own, that came or went by an action or by itself.
     """
@@ -85,6 +88,7 @@ class Reconciler:
         readiness: ReadinessWatch,
         management: ManagementPlane,
         reporter: Reporter,
+        segments: SegmentServices | None = None,
         held_config: Callable[[str], str] = lambda _: "",
         on_node: Callable[[str, str], None] = lambda *_: None,
     ) -> None:
@@ -96,6 +100,7 @@ class Reconciler:
         self._actions = actions
         self._readiness_watch = readiness
         self._management = management
+        self._segments = segments or SegmentServices()
         self._reporter = reporter
         self._held_config = held_config
         self._on_node = on_node
@@ -126,6 +131,9 @@ class Reconciler:
         for node in before.nodes if before is not None else ():
             if node.id not in kept:
                 self._forget_readiness(node.id)
+        self.network.expect_segments(
+            {segment.device for lab in self.slices.values() if not lab.removed for segment in lab.segments}
+        )
         self._management_due = True
         self.wake()
 
@@ -196,6 +204,7 @@ class Reconciler:
         if self._management_task is not None:
             await asyncio.wait({self._management_task}, timeout=_CLOSE_S)
         await self._management.close()
+        await self._segments.close()
 
     async def resync(self) -> None:
         """Observe everything anew."""
@@ -243,32 +252,42 @@ class Reconciler:
         return min(wake_times, default=None)
 
     def _update_management(self) -> None:
-        """Bring the management network up to date beside the nodes' own actions, one update at a time."""
+        """Bring the networks behind the host up to date beside the nodes' own actions, one update at a time."""
         if not self._management_due or self._management_task is not None:
             return
         self._management_due = False
         self._management_task = asyncio.create_task(self._management_update(), name="management")
 
     async def _management_update(self) -> None:
+        try:
+            self.state.management_problem = await self._problem_of(self._update_network())
+            self.state.segments_problem = await self._problem_of(self._segments.update(dict(self.slices)))
+            if self.state.management_problem or self.state.segments_problem or self._segments.problems:
+                self._management_due = True
+                await asyncio.sleep(_MANAGEMENT_RETRY_S)
+        finally:
+            self._management_task = None
+            self.wake()
+
+    @staticmethod
+    async def _problem_of(update: Awaitable[None]) -> str:
+        """What keeps ``update`` from being done; empty: nothing does."""
+        try:
+            await update
+        except WireloomError as error:
+            log.warning("network of the host", error=error.to_wire())
+            return str(error)
+        return ""
+
+    async def _update_network(self) -> None:
         wanted = any(lab.nodes for lab in self.slices.values() if not lab.removed)
         # A folder counts too: the engine that has its runtime may be away.
         occupied = wanted or bool(self.world.runtimes) or bool(self.folders.all())
         if not occupied:
             self.network.segment_there(False)
-        try:
-            await self._management.update(
-                dict(self.slices), occupied=occupied, segment_up=lambda: self.network.segment_there(True)
-            )
-        except WireloomError as error:
-            log.warning("management network", error=error.to_wire())
-            self.state.management_problem = str(error)
-            self._management_due = True
-            await asyncio.sleep(_MANAGEMENT_RETRY_S)
-        else:
-            self.state.management_problem = ""
-        finally:
-            self._management_task = None
-            self.wake()
+        await self._management.update(
+            dict(self.slices), occupied=occupied, segment_up=lambda: self.network.segment_there(True)
+        )
 
     async def _reconcile(self, lab: Slice) -> list[float]:
         """Act on one lab and report it; the times when to look again."""
@@ -369,7 +388,7 @@ class Reconciler:
     def _status(self, lab: Slice, observed: Observed, decided: Plan) -> SliceStatus:
         nodes = () if lab.removed else lab.nodes
         leaving = (observed.runtimes.keys() | observed.records.keys()) - {node.id for node in nodes}
-        refused = self.network.problems
+        refused = {**self._segments.problems, **self.network.problems}
         converged = decided.empty and not observed.busy and not leaving and self.network.settled
         links = link_statuses(lab, observed, refused)
         return SliceStatus(

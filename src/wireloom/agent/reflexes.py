@@ -108,7 +108,8 @@ class Reflexes:
 
     async def _set(self, node_id: str, carriers: Mapping[int, bool]) -> None:
         name, runtime = self._world.provider_of(node_id), self._world.runtimes.get(node_id)
-        control = self._providers[name].abilities.carrier if name in self._providers else None
+        provider = self._providers.get(name or "")
+        control = provider.abilities.carrier if provider else None
         if name is None or runtime is None or control is None:
             return
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
@@ -13,6 +13,7 @@ from wireloom.agent.actions import Actions
 from wireloom.agent.channels import Channels, KeptShell
 from wireloom.agent.configs import PARSERS, NodeConfigs
 from wireloom.agent.consoles import Consoles
+from wireloom.agent.dataplane_health import DataPlaneHealth
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.base import Hook
 from wireloom.agent.hooks.day0 import Day0Hook
@@ -28,12 +29,14 @@ from wireloom.agent.reconciler import ManagementPlane, Reconciler
 from wireloom.agent.reflexes import Reflexes
 from wireloom.agent.reporter import Reporter
 from wireloom.agent.runner import Runner
+from wireloom.agent.segments import SegmentServices
 from wireloom.agent.surroundings import Surroundings
 from wireloom.agent.world import World, now
 from wireloom.dataplane.contract import DataPlane
 from wireloom.errors import WireloomError
 from wireloom.fabric.connection import Fabric
 from wireloom.fabric.documents import EventLevel, HostFacts, LoopHealth
+from wireloom.model.network import DataPlaneAbilities
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent
 from wireloom.model.state import Readiness
@@ -70,6 +73,7 @@ class AgentParts:
     shell: KeptShell
     authorized_keys: str
     facts: FactsReader
+    segments: SegmentServices = field(default_factory=SegmentServices)
     heartbeat_s: float = 2.0
     resync_s: float = 30.0
 
@@ -80,7 +84,8 @@ class AgentService:
     def __init__(self, parts: AgentParts) -> None:
         self._parts = parts
         self._folders = FolderStore(parts.data_dir / "nodes", parts.installation)
-        self._network = HostNetwork(parts.dataplane)
+        self._network = HostNetwork(parts.dataplane, parts.segments.admit)
+        self._health = DataPlaneHealth(parts.dataplane)
         self._consoles = Consoles()
         self._channels = Channels(parts.shell, self._consoles, PARSERS)
         self._reporter = Reporter(parts.host, parts.fabric)
@@ -112,6 +117,7 @@ class AgentService:
             actions=self._actions,
             readiness=self._readiness,
             management=parts.management,
+            segments=parts.segments,
             reporter=self._reporter,
             held_config=self._configs.held,
             on_node=self._on_node,
@@ -179,6 +185,7 @@ class AgentService:
             "reflexes": self._reflexes.run,
             "reports": self._reporter.run,
             "heartbeat": self._heartbeat,
+            "self-test": self._health.run,
         }
         for name in self._parts.providers:
             loops[f"events-{name}"] = lambda name=name: self.world.watch(name)  # type: ignore[misc]
@@ -243,10 +250,10 @@ class AgentService:
     async def _heartbeat(self) -> None:
         while True:
             facts = await asyncio.to_thread(self._parts.facts)
-            await self._parts.fabric.put_host(self._complete(facts))
+            await self._parts.fabric.put_host(self._complete(facts, await self._health.abilities()))
             await asyncio.sleep(self._parts.heartbeat_s)
 
-    def _complete(self, facts: HostFacts) -> HostFacts:
+    def _complete(self, facts: HostFacts, abilities: DataPlaneAbilities) -> HostFacts:
         state = self.reconciler.state
         stale = state.resync_period_s * 2
         loops = (
@@ -262,8 +269,15 @@ class AgentService:
             update={
                 "time": now(),
                 "providers": tuple(capabilities for _, capabilities in sorted(self.world.capabilities.items())),
+                "dataplane": abilities,
                 "loops": loops,
-                "problems": (*facts.problems, *missing, *filter(None, [state.management_problem]), *state.problems),
+                "problems": (
+                    *facts.problems,
+                    *missing,
+                    *filter(None, [state.management_problem, state.segments_problem]),
+                    *self._health.problems,
+                    *state.problems,
+                ),
                 "labs": len(self.reconciler.slices),
                 "nodes": len(self.world.runtimes),
             }

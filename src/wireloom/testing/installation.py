@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from wireloom.agent.gateway.firewall import installation_mark
 from wireloom.agent.management import ManagementNetwork
-from wireloom.agent.management.firewall import installation_mark
 from wireloom.client import Client, Endpoint
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import WireloomError

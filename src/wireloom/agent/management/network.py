@@ -8,33 +8,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import json
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
-from wireloom.agent.management import firewall
-from wireloom.agent.management.dnsmasq import Dnsmasq
+from wireloom.agent.gateway import firewall
+from wireloom.agent.gateway.dnsmasq import Dnsmasq
+from wireloom.agent.gateway.forwarding import Forwarding
+from wireloom.agent.gateway.routes import refuse_clash
 from wireloom.agent.management.entries import NodeEntry, entries_of, management_of
 from wireloom.agent.management.hostsfile import HostsFile
-from wireloom.agent.management.rendering import full_name
+from wireloom.agent.management.rendering import dnsmasq_config, full_name
 from wireloom.agent.reconciler import ManagementPlane
 from wireloom.commands import run
 from wireloom.dataplane.contract import DataPlane
-from wireloom.errors import Conflict, DataPlaneFailed, WireloomError
+from wireloom.errors import WireloomError
 from wireloom.model.identity import device_name
 from wireloom.model.network import SegmentPlan
 from wireloom.model.slice import Management, Slice
 
-__all__ = ["ManagementNetwork", "clashing_routes", "segment_name"]
+__all__ = ["ManagementNetwork", "segment_name"]
 
 log = structlog.get_logger(__name__)
 
-_FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _GUARD_S = 30.0
+_USER = "management"
 
 
 def segment_name(installation: str) -> str:
@@ -46,25 +45,12 @@ def _nobody_waits() -> None:
     """For callers that do not ask when the bridge is there."""
 
 
-def clashing_routes(routes: Iterable[Mapping[str, object]], subnet: str, own_device: str) -> list[str]:
-    """Routes of the host (as ``ip -j route`` tells them) that overlap with ``subnet``, in words."""
-    wanted = ipaddress.IPv4Network(subnet)
-    found = []
-    for route in routes:
-        target, device = str(route.get("dst", "default")), str(route.get("dev", ""))
-        if target == "default" or device == own_device:
-            continue
-        network = ipaddress.IPv4Network(target, strict=False)
-        if network.prefixlen > 0 and network.overlaps(wanted):
-            found.append(f"{network} on {device or 'no device'}")
-    return found
-
-
 class ManagementNetwork(ManagementPlane):
     """One per agent. Every call ensures; what an earlier agent made is taken over. Calls take turns.
 
     :param state_dir: for files of dnsmasq and the notes needed to undo; on a file system that a reboot empties.
     :param hosts_file: the host's own table of names.
+    :param forwarding: the host's routing, where others need it too.
     """
 
     def __init__(
@@ -75,13 +61,15 @@ class ManagementNetwork(ManagementPlane):
         *,
         hosts_file: Path = Path("/etc/hosts"),
         guard_s: float = _GUARD_S,
+        forwarding: Forwarding | None = None,
     ) -> None:
         self._installation = installation
         self._dataplane = dataplane
         self._state_dir = state_dir
         self._hosts_file = HostsFile(hosts_file)
         self._guard_s = guard_s
-        self._dnsmasq = Dnsmasq(state_dir, self.segment)
+        self._dnsmasq = Dnsmasq(state_dir)
+        self._forwarding = forwarding or Forwarding(state_dir / "notes.json")
         self._mark = firewall.installation_mark(installation)
         self._lock = asyncio.Lock()
         self._current: Management | None = None
@@ -130,7 +118,7 @@ class ManagementNetwork(ManagementPlane):
             if entries != self._entries:
                 await self._forget_neighbours()
             self._entries = entries
-            await self._dnsmasq.serve(self._current, entries)
+            await self._serve(self._current, entries)
             lines = [f"{entry.address} {full_name(entry, domain)}" for entry in sorted(entries)]
             await self._write_names(lines)
 
@@ -146,8 +134,13 @@ class ManagementNetwork(ManagementPlane):
         await self._stop_guard()
 
     async def _make(self, management: Management) -> None:
-        fresh = not self._notes.exists()
-        await self._refuse_clash(management)
+        fresh = not self._state_dir.exists()
+        await refuse_clash(
+            management.subnet,
+            self.segment,
+            what="the management network",
+            hint="choose another one with `management_subnet` in the settings",
+        )
         try:
             await self._assert(management)
         except BaseException:
@@ -158,7 +151,7 @@ class ManagementNetwork(ManagementPlane):
 
     async def _assert(self, management: Management) -> None:
         self._state_dir.mkdir(parents=True, exist_ok=True, mode=0o755)
-        self._switch_forwarding_on()
+        self._forwarding.hold(_USER)
         prefix = ipaddress.IPv4Network(management.subnet).prefixlen
         plan = SegmentPlan(
             name=self.segment,
@@ -167,17 +160,21 @@ class ManagementNetwork(ManagementPlane):
         )
         await self._dataplane.ensure_segment(plan)
         self._segment_up()
-        await firewall.ensure_rules(firewall.rules(self._installation, self.segment, management), self._mark)
+        await firewall.ensure_rules(firewall.way_out_rules(self._mark, self.segment, management.subnet), self._mark)
         if self._entries is not None:
-            await self._dnsmasq.serve(management, self._entries)
+            await self._serve(management, self._entries)
+
+    async def _serve(self, management: Management, entries: Sequence[NodeEntry]) -> None:
+        await self._dnsmasq.serve(
+            lambda user, folder: dnsmasq_config(management, entries, bridge=self.segment, user=user, folder=folder)
+        )
 
     async def _undo(self) -> None:
         await self._dnsmasq.stop()
         await self._write_names([])
         await firewall.remove_rules(self._mark)
         await self._dataplane.remove_segment(self.segment)
-        await self._switch_forwarding_back()
-        self._notes.unlink(missing_ok=True)
+        await self._forwarding.release(_USER)
         with contextlib.suppress(OSError):
             self._state_dir.rmdir()
 
@@ -211,42 +208,3 @@ class ManagementNetwork(ManagementPlane):
         except OSError as error:
             # Names on the host are a convenience; nodes are reachable without.
             log.warning("management.hosts-file", error=str(error))
-
-    async def _refuse_clash(self, management: Management) -> None:
-        result = await run("ip", "-j", "-4", "route", "show")
-        if result.code != 0:
-            raise DataPlaneFailed(f"the host's routes cannot be read: {result.errors}")
-        clashes = clashing_routes(json.loads(result.output or "[]"), management.subnet, self.segment)
-        if clashes:
-            raise Conflict(
-                f"the management network {management.subnet} overlaps with {', '.join(clashes)}",
-                hint="choose another one with `management_subnet` in the settings",
-                details={"subnet": management.subnet, "routes": clashes},
-            )
-
-    @property
-    def _notes(self) -> Path:
-        return self._state_dir / "notes.json"
-
-    def _switch_forwarding_on(self) -> None:
-        """Switch routing on, and note once a boot how it was."""
-        before = _FORWARDING.read_text().strip()
-        if self._forwarding_before() is None:
-            self._notes.write_text(json.dumps({"boot": _BOOT_ID.read_text().strip(), "forwarding": before}))
-        if before == "0":
-            _FORWARDING.write_text("1\n")
-
-    async def _switch_forwarding_back(self) -> None:
-        """Switch routing off again if it was off, unless a container engine has come to need it meanwhile."""
-        if self._forwarding_before() != "0" or shutil.which("iptables") is None:
-            return
-        if (await run("iptables", "-w", "10", "-n", "-L", "DOCKER-USER")).code != 0:
-            _FORWARDING.write_text("0\n")
-
-    def _forwarding_before(self) -> str | None:
-        """How routing was before we came, as noted in this boot of the host."""
-        try:
-            notes = json.loads(self._notes.read_text())
-            return str(notes["forwarding"]) if notes["boot"] == _BOOT_ID.read_text().strip() else None
-        except (OSError, ValueError, KeyError):
-            return None

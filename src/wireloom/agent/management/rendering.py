@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
+from wireloom.agent.gateway.dnsmasq import daemon_lines
 from wireloom.agent.management.entries import NodeEntry
 from wireloom.model.identity import short_hash
 from wireloom.model.slice import Management
@@ -23,7 +24,7 @@ def full_name(entry: NodeEntry, domain: str) -> str:
 
 
 def dnsmasq_config(
-    management: Management, entries: Iterable[NodeEntry], *, bridge: str, user: str, pid_file: Path
+    management: Management, entries: Iterable[NodeEntry], *, bridge: str, user: str, folder: Path
 ) -> str:
     """The whole configuration: DHCP by MAC and DNS on ``bridge`` and nowhere else; other names go to the host's
     resolvers. Each lab has its search domain, so that its nodes know each other by their short names.
@@ -32,14 +33,7 @@ def dnsmasq_config(
     domain = management.domain
     nodes = sorted(entries)
     lines = [
-        "# Written by wireloom; changes are lost.",
-        f"user={user}",
-        f"pid-file={pid_file}",
-        f"interface={bridge}",
-        "except-interface=lo",
-        # Follows the bridge when it is made anew, and binds to nothing else.
-        "bind-dynamic",
-        "no-hosts",
+        *daemon_lines(user, folder, bridge),
         f"domain={domain}",
         f"local=/{domain}/",
         "domain-needed",

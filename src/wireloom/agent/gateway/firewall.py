@@ -1,8 +1,8 @@
-"""Rules of the host's firewall for the management network.
+"""Rules of the host's firewall for a network behind a bridge of ours.
 
 Container engines set the policy of FORWARD to DROP, so what leaves and enters the bridge needs rules of its own there;
 the same program holds the address translation, so that there is one mechanism, the engine's own. Every rule carries a
-comment ``wl-<installation>-<network>``, by which it is found again: one of an earlier network is stale and removed.
+comment ``<mark>-<network>``, by which it is found again: one of an earlier network is stale and removed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,17 @@ import structlog
 from wireloom.commands import run
 from wireloom.errors import DataPlaneFailed
 from wireloom.model.identity import short_hash
-from wireloom.model.slice import Management
 
-__all__ = ["Rule", "ensure_rules", "installation_mark", "owned_rules", "remove_rules", "rules"]
+__all__ = [
+    "Rule",
+    "ensure_rules",
+    "fenced_rules",
+    "installation_mark",
+    "owned_rules",
+    "remove_rules",
+    "segments_mark",
+    "way_out_rules",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -43,19 +51,44 @@ class Rule:
 
 
 def installation_mark(installation: str) -> str:
-    """What the comment of each rule of ``installation`` begins with."""
+    """What the comment of each rule of the management network begins with."""
     return f"wl-{short_hash(installation, length=8)}"
 
 
-def rules(installation: str, bridge: str, management: Management) -> tuple[Rule, ...]:
-    """Everything that must be allowed and translated for ``management``."""
-    subnet = management.subnet
-    comment = f"{installation_mark(installation)}-{short_hash(bridge, subnet, length=6)}"
+def segments_mark(installation: str) -> str:
+    """The same for rules of segments; it begins with that of the installation."""
+    return f"{installation_mark(installation)}n"
 
-    def rule(table: str, chain: str, match: str, target: str, *, optional: bool = False) -> Rule:
-        words = (*match.split(), "-m", "comment", "--comment", comment, "-j", *target.split())
+
+@dataclass(frozen=True)
+class _Maker:
+    """Makes rules with the comment of one network."""
+
+    comment: str
+
+    @classmethod
+    def of(cls, mark: str, bridge: str, subnet: str) -> _Maker:
+        return cls(f"{mark}-{short_hash(bridge, subnet, length=6)}")
+
+    def __call__(self, table: str, chain: str, match: str, target: str, *, optional: bool = False) -> Rule:
+        words = (*match.split(), "-m", "comment", "--comment", self.comment, "-j", *target.split())
         return Rule(table, chain, words, optional)
 
+
+def fenced_rules(mark: str, bridge: str, subnet: str, apart: str) -> tuple[Rule, ...]:
+    """What keeps a network from other networks of nodes: nobody outside begins to talk to it, and from it nobody to
+    those behind the bridge ``apart``. They come before whatever is accepted, hence another table.
+    """
+    rule = _Maker.of(mark, bridge, subnet)
+    return (
+        rule("mangle", "FORWARD", f"! -i {bridge} -o {bridge} -m conntrack --ctstate NEW", "DROP"),
+        rule("mangle", "FORWARD", f"-i {bridge} -o {apart}", "DROP"),
+    )
+
+
+def way_out_rules(mark: str, bridge: str, subnet: str) -> tuple[Rule, ...]:
+    """Everything that must be allowed and translated for ``subnet`` behind ``bridge``."""
+    rule = _Maker.of(mark, bridge, subnet)
     return (
         rule("filter", "FORWARD", f"-s {subnet} -i {bridge} ! -o {bridge}", "ACCEPT"),
         rule("filter", "FORWARD", f"-d {subnet} ! -i {bridge} -o {bridge} -m conntrack --ctstate {_REPLIES}", "ACCEPT"),
@@ -89,28 +122,29 @@ async def ensure_rules(wanted: Iterable[Rule], mark: str) -> None:
     """Make what is missing, remove what is stale. :raises DataPlaneFailed: the firewall refused a rule."""
     wanted = list(wanted)
     current = {_comment(list(rule.match)) for rule in wanted}
-    fresh = True
+    known: set[str] = set()  # networks that have rules already
     for rule in await _present(mark):
-        if _comment(list(rule.match)) in current:
-            fresh = False
+        comment = _comment(list(rule.match))
+        if comment in current:
+            known.add(comment)
         else:
             await run(*rule.command("-D"))
     for rule in wanted:
-        if not fresh and (await run(*rule.command("-C"))).code == 0:
+        if _comment(list(rule.match)) in known and (await run(*rule.command("-C"))).code == 0:
             continue
         result = await run(*rule.command("-I"))
         if result.code != 0 and rule.optional:
-            log.debug("management.rule-left-out", rule=shlex.join(rule.match), error=result.errors)
+            log.debug("firewall.rule-left-out", rule=shlex.join(rule.match), error=result.errors)
         elif result.code != 0:
             raise DataPlaneFailed(
-                f"the firewall does not take a rule of the management network: {result.errors}",
+                f"the firewall does not take a rule: {result.errors}",
                 hint="see `wireloom doctor`",
                 details={"operation": shlex.join(rule.command("-I")), "errno": ""},
             )
 
 
 async def remove_rules(mark: str) -> None:
-    """Remove every rule of the installation; idempotent."""
+    """Remove every rule of ``mark``; idempotent."""
     for rule in await _present(mark):
         await run(*rule.command("-D"))
 

@@ -1,8 +1,8 @@
 """dnsmasq as a daemon of its own: it outlives the agent and is taken over again by the next one.
 
 A change is a new configuration and a new process, some ten milliseconds later. Reloading would be gentler, but
-dnsmasq 2.90 (Debian 12) crashes when it reads hosts with tags again while leases exist. Leases need no memory: they
-are fixed by MAC.
+dnsmasq 2.90 (Debian 12) crashes when it reads hosts with tags again while leases exist. Leases that are not fixed by
+MAC are kept in a file.
 """
 
 from __future__ import annotations
@@ -11,34 +11,49 @@ import asyncio
 import contextlib
 import pwd
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
 
-from wireloom.agent.management.entries import NodeEntry
-from wireloom.agent.management.rendering import dnsmasq_config
 from wireloom.commands import run
 from wireloom.errors import Unavailable
-from wireloom.model.slice import Management
 from wireloom.processes import ProcessId, end_process
 
-__all__ = ["Dnsmasq"]
+__all__ = ["Dnsmasq", "Render", "daemon_lines"]
 
 log = structlog.get_logger(__name__)
 
 _PROGRAM = "dnsmasq"
+_PID_FILE = "dnsmasq.pid"
 _GRACE_S = 2.0
 
 
-class Dnsmasq:
-    """The one daemon of an installation on this host, with its files in ``folder``."""
+#: Makes the whole configuration: from the user that the daemon is to run as, and its folder.
+Render = Callable[[str, Path], str]
 
-    def __init__(self, folder: Path, bridge: str) -> None:
+
+def daemon_lines(user: str, folder: Path, bridge: str) -> list[str]:
+    """What every configuration begins with: it hears on ``bridge`` and nowhere else."""
+    return [
+        "# Written by wireloom; changes are lost.",
+        f"user={user}",
+        f"pid-file={folder / _PID_FILE}",
+        f"interface={bridge}",
+        "except-interface=lo",
+        # Follows the bridge when it is made anew, and binds to nothing else.
+        "bind-dynamic",
+        "no-hosts",
+    ]
+
+
+class Dnsmasq:
+    """The one daemon of a network on this host, with its files in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._bridge = bridge
         self._config = folder / "dnsmasq.conf"
-        self._pid_file = folder / "dnsmasq.pid"
+        self._pid_file = folder / _PID_FILE
 
     @property
     def process(self) -> ProcessId | None:
@@ -61,15 +76,13 @@ class Dnsmasq:
                 return ProcessId.of(pid)
         return None
 
-    async def serve(self, management: Management, entries: Sequence[NodeEntry]) -> None:
-        """Have it running for exactly ``entries``; untouched when it is so already.
+    async def serve(self, render: Render) -> None:
+        """Have it running with exactly this configuration; untouched when it is so already.
 
         :raises Unavailable: it is not installed, or does not start.
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        text = dnsmasq_config(
-            management, entries, bridge=self._bridge, user=_user_for(self._folder), pid_file=self._pid_file
-        )
+        text = render(_user_for(self._folder), self._folder)
         if self.process is not None and self._written() == text:
             return
         await self._end()
@@ -78,7 +91,7 @@ class Dnsmasq:
         result = await run(_PROGRAM, self._config_argument)
         if result.code != 0:
             raise Unavailable(f"dnsmasq does not start: {result.errors}", hint="see `wireloom doctor`")
-        log.info("management.dnsmasq-started", bridge=self._bridge, nodes=len(entries))
+        log.info("dnsmasq.started", folder=str(self._folder))
 
     async def stop(self) -> None:
         """End it and remove its files; idempotent."""

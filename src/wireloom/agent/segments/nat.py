@@ -1,0 +1,149 @@
+"""Segments of kind ``nat``: the data plane makes the bridge with the host's address; here are the way out and dnsmasq.
+
+Services need no bridge to begin with: rules name it, and dnsmasq waits for it. So they and the bridge come and go
+independently, whoever is first. Everything is found again by an agent that comes after: rules by their comment, a
+daemon by its folder, named like the bridge, in a folder that a reboot empties.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import shutil
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from wireloom.agent.gateway import firewall
+from wireloom.agent.gateway.dnsmasq import Dnsmasq
+from wireloom.agent.gateway.forwarding import Forwarding
+from wireloom.agent.gateway.routes import refuse_clash
+from wireloom.agent.segments.rendering import NatSegment, nat_config, nat_segments
+from wireloom.errors import WireloomError
+from wireloom.model.network import SegmentPlan
+from wireloom.model.slice import Slice
+
+__all__ = ["NatSegments", "SegmentServices"]
+
+log = structlog.get_logger(__name__)
+
+_GUARD_S: Final = 30.0
+_USER: Final = "segments"
+
+
+class SegmentServices:
+    """What the loop needs of the services of segments; this one has none to give."""
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        """Why a segment has no services, by its device."""
+        return {}
+
+    async def admit(self, plan: SegmentPlan) -> None:
+        """:raises Conflict: the segment must not be made on this host."""
+
+    async def update(self, slices: Mapping[str, Slice]) -> None:
+        """Serve exactly the segments of ``slices``. :raises WireloomError: none of them can be served."""
+
+    async def close(self) -> None:
+        """Let go of them; they go on."""
+
+
+class NatSegments(SegmentServices):
+    """One per agent. Every call ensures; calls take turns.
+
+    :param state_dir: a sub-folder for each segment; on a file system that a reboot empties.
+    :param management: the management bridge, which nodes behind a segment do not reach.
+    """
+
+    def __init__(
+        self,
+        installation: str,
+        state_dir: Path,
+        *,
+        management: str,
+        forwarding: Forwarding,
+        guard_s: float = _GUARD_S,
+    ) -> None:
+        self._mark = firewall.segments_mark(installation)
+        self._state_dir = state_dir
+        self._management = management
+        self._forwarding = forwarding
+        self._guard_s = guard_s
+        self._guard: asyncio.Task[None] | None = None
+        self._wanted: dict[str, NatSegment] | None = None
+        self._problems: dict[str, str] = {}
+        self._lock = asyncio.Lock()
+
+    @property
+    def problems(self) -> Mapping[str, str]:
+        return self._problems
+
+    async def admit(self, plan: SegmentPlan) -> None:
+        """:raises Conflict: its network overlaps with a route of the host."""
+        if plan.address is None:
+            return
+        await refuse_clash(
+            str(ipaddress.IPv4Interface(plan.address).network),
+            plan.name,
+            what="the segment's network",
+            hint="give the segment another `subnet`, or leave it out",
+        )
+
+    async def update(self, slices: Mapping[str, Slice]) -> None:
+        async with self._lock:
+            wanted = nat_segments(slices)
+            if wanted == self._wanted and not self._problems:
+                return
+            await self._assert(wanted)
+            self._wanted = wanted
+            if wanted and self._guard is None:
+                self._guard = asyncio.get_running_loop().create_task(self._keep())
+
+    async def close(self) -> None:
+        guard, self._guard = self._guard, None
+        if guard is not None:
+            guard.cancel()
+            await asyncio.gather(guard, return_exceptions=True)
+
+    async def _assert(self, wanted: Mapping[str, NatSegment]) -> None:
+        self._problems = {}
+        for folder in await asyncio.to_thread(self._folders):
+            if folder.name not in wanted:
+                await self._end(folder)
+        if not wanted:
+            await firewall.remove_rules(self._mark)
+            await self._forwarding.release(_USER)
+            return
+        self._forwarding.hold(_USER)
+        await firewall.ensure_rules([rule for each in wanted.values() for rule in self._rules(each)], self._mark)
+        for device, segment in wanted.items():
+            try:
+                await Dnsmasq(self._state_dir / device).serve(partial(nat_config, segment))
+            except WireloomError as error:
+                log.warning("segment without services", device=device, error=error.to_wire())
+                self._problems[device] = str(error)
+
+    def _rules(self, segment: NatSegment) -> tuple[firewall.Rule, ...]:
+        network = (self._mark, segment.device, segment.nat.subnet)
+        return (*firewall.way_out_rules(*network), *firewall.fenced_rules(*network, apart=self._management))
+
+    def _folders(self) -> list[Path]:
+        return sorted(self._state_dir.iterdir()) if self._state_dir.is_dir() else []
+
+    async def _end(self, folder: Path) -> None:
+        await Dnsmasq(folder).stop()
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    async def _keep(self) -> None:
+        """Rules go when a firewall is reloaded, and daemons die: look now and then, and mend."""
+        while True:
+            await asyncio.sleep(self._guard_s)
+            async with self._lock:
+                try:
+                    await self._assert(self._wanted or {})
+                except WireloomError as error:
+                    log.warning("segments not mended", error=str(error))
