@@ -43,7 +43,9 @@ def _first_line(body: Mapping[str, Any]) -> str:
 
 
 def _kind(body: Mapping[str, Any], titles: Mapping[str, str]) -> str:
-    """A few words for what a schema takes."""
+    """A few words for what a schema takes; its title where it has one."""
+    if "title" in body:
+        return str(body["title"])
     choices = body.get("oneOf") or body.get("anyOf")
     if choices:
         return " or ".join(dict.fromkeys(_kind(choice, titles) for choice in choices))

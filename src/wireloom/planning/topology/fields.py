@@ -6,14 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from wireloom.planning.topology.link_fields import LinkField, LinkFields, Mtu, PositionField, SegmentFields
 from wireloom.yamlfile import FileModel
 from wireloom.yamlfile.tree import BlockText
 from wireloom.yamlfile.values import Cpu, Disk, Memory, TextMap, Word, plain, wrong
 
-__all__ = ["BindFields", "DefaultsFields", "LinkFields", "NodeFields", "PositionFields", "Startup", "TopologyFields"]
-
-MTU_MINIMUM = 68  # RFC 791: every IPv4 link carries at least this
-MTU_MAXIMUM = 65535
+__all__ = ["BindFields", "DefaultsFields", "LinkFields", "NodeFields", "SegmentFields", "Startup", "TopologyFields"]
 
 
 class Startup(FileModel):
@@ -29,13 +27,6 @@ class BindFields(FileModel):
     source: str = Field(description="absolute path on the host")
     target: str = Field(description="absolute path in the guest")
     read_only: bool = Field(False, description="the guest may only read")
-
-
-class PositionFields(FileModel):
-    """Where the studio draws a node."""
-
-    x: Annotated[float, Field(allow_inf_nan=False)]
-    y: Annotated[float, Field(allow_inf_nan=False)]
 
 
 def _startup(value: Any) -> Any:
@@ -70,20 +61,7 @@ def _depends_on(value: Any) -> Any:
     return value
 
 
-def _position(value: Any) -> Any:
-    if isinstance(value, list):
-        if len(value) != 2:
-            raise wrong("a position has two numbers", "write [x, y]")
-        return {"x": value[0], "y": value[1]}
-    return value
-
-
-def _link(value: Any) -> Any:
-    return {"endpoints": value} if isinstance(value, list) else value
-
-
 _STRING = {"type": "string"}
-_NUMBER = {"type": "number"}
 
 StartupField = Annotated[Startup | None, BeforeValidator(_startup), WithJsonSchema(_STRING)]
 BindField = Annotated[BindFields, BeforeValidator(_bind)]
@@ -99,25 +77,7 @@ DependsOn = Annotated[
         }
     ),
 ]
-PositionField = Annotated[
-    PositionFields,
-    BeforeValidator(_position),
-    WithJsonSchema(
-        {
-            "oneOf": [
-                {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
-                {
-                    "type": "object",
-                    "properties": {"x": _NUMBER, "y": _NUMBER},
-                    "required": ["x", "y"],
-                    "additionalProperties": False,
-                },
-            ]
-        }
-    ),
-]
 Settings = Annotated[dict[str, Any], AfterValidator(plain)]
-Mtu = Annotated[int, Field(ge=MTU_MINIMUM, le=MTU_MAXIMUM)]
 SparePorts = Annotated[int, Field(ge=0, le=64)]
 Restart = Literal["always", "on-failure", "never"]
 
@@ -186,34 +146,23 @@ class NodeFields(_Common):
 
 
 class DefaultsFields(_Common):
-    """Values for every node and link that does not say otherwise."""
+    """Values for every node, link and segment that does not say otherwise."""
 
-    mtu: Mtu | None = Field(None, description="bytes, for every link")
+    mtu: Mtu | None = Field(None, description="bytes, for every link and segment")
     settings: dict[str, Settings] | None = Field(
         None, description="provider settings by provider", examples=[{"docker": {"tty": False}}]
     )
 
 
-class LinkFields(FileModel):
-    """A point-to-point link: `[r1:eth1, r2:eth1]`, or this long form."""
-
-    endpoints: Annotated[list[str], Field(min_length=2, max_length=2)] = Field(
-        description="both ends as `node:interface`, the interface as the vendor writes it or as the kernel does"
-    )
-    mtu: Mtu | None = Field(None, description="bytes; 1500 when it is not given")
-    down: bool | None = Field(None, description="true for a link that starts without carrier")
-    labels: TextMap | None = Field(None, description="words of your own")
-
-
-LinkField = Annotated[LinkFields | None, BeforeValidator(_link)]
-
-
 class TopologyFields(FileModel):
-    """A lab: its nodes and the links between them."""
+    """A lab: its nodes, its segments and the links between them."""
 
     name: Word | None = Field(None, description="name of the lab; letters, digits and hyphens", examples=["two-hosts"])
     description: Word | None = Field(None, description="a sentence for people")
     mgmt: bool | None = Field(None, description="false takes every node off the management network")
     defaults: DefaultsFields | None = Field(None, description="values for all nodes and links")
     nodes: dict[str, NodeFields | None] | None = Field(None, description="the nodes by name")
+    segments: dict[str, SegmentFields | None] | None = Field(
+        None, description="shared media by name: switches, the world outside, ways out"
+    )
     links: list[LinkField] | None = Field(None, description="the links")

@@ -14,6 +14,7 @@ from wireloom.planning.topology.fields import TopologyFields
 from wireloom.planning.topology.links import read_links
 from wireloom.planning.topology.names import check_name
 from wireloom.planning.topology.nodes import NodeReader, check_cycles, check_waits
+from wireloom.planning.topology.segments import read_segments
 from wireloom.yamlfile import Bound, bind, read_yaml
 
 __all__ = ["ParsedTopology", "devices_named", "parse_topology", "startup_config_paths"]
@@ -96,8 +97,16 @@ def _read(
     nodes = reader.read_all()
     check_cycles(bound, fields)
     check_waits(bound, nodes, devices)
-    links = read_links(bound, fields, reader.readable)
-    return Topology(name=fields.name or "", description=fields.description or "", nodes=nodes, links=links)
+    segments = read_segments(bound, fields)
+    links, plugs = read_links(bound, fields, reader.readable, segments)
+    return Topology(
+        name=fields.name or "",
+        description=fields.description or "",
+        nodes=nodes,
+        links=links,
+        segments=tuple(segment for segment in segments.values() if segment is not None),
+        plugs=plugs,
+    )
 
 
 def _invalid(source: str, errors: list[Diagnostic]) -> TopologyInvalid:

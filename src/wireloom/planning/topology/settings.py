@@ -79,7 +79,9 @@ def _check(schema: _Schema, value: Any, path: tuple[str | int, ...], depth: int)
     if isinstance(value, dict):
         yield from _check_object(schema, value, path, depth)
     elif isinstance(value, list):
-        items = schema.sub(schema.body.get("items"))
+        items, contained = schema.sub(schema.body.get("items")), schema.sub(schema.body.get("contains"))
+        if value and all(any(_check(contained, item, path, depth + 1)) for item in value):
+            yield path, "none of the entries is what one of them must be", "", False
         for position, item in enumerate(value):
             yield from _check(items, item, (*path, position), depth + 1)
 
