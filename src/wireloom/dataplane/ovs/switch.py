@@ -1,0 +1,317 @@
+"""Bridges and ports of one installation in Open vSwitch's database. Blocking: for the data plane's worker thread.
+
+What is ours says so in its ``external_ids``, and everything is found again by that:
+
+* a bridge: whose it is, what it is for, and the alias, VLANs and host address of a segment;
+* a port: whose it is, and the index of the device that it was made for. A device of the same name that was made anew
+  (its container was restarted) has another index, and its port is made anew, too.
+
+Ports of devices that have vanished are removed with the next observation.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from wireloom.dataplane.ovs.database import Database
+from wireloom.dataplane.ovs.datapath import Datapath
+from wireloom.dataplane.ovs.flows import forget, free_numbers
+from wireloom.dataplane.ovs.ofctl import OpenFlow
+from wireloom.dataplane.ovs.vlans import PortMode
+from wireloom.errors import DataPlaneFailed, Unsupported
+from wireloom.model.identity import device_name, mac_address
+from wireloom.model.vlans import Tagging
+
+__all__ = ["Bridge", "Place", "Role", "Switch", "SwitchPort"]
+
+Role = Literal["wires", "segment"]
+
+_OWNER: Final = "wireloom-installation"
+_ROLE: Final = "wireloom-role"
+_ALIAS: Final = "wireloom-alias"
+_TAGGING: Final = "wireloom-tagging"
+_ADDRESS: Final = "wireloom-address"
+_INDEX: Final = "wireloom-index"
+#: Frames of link-local groups are forwarded, and addresses remembered for as many guests as a lab may have.
+_SEGMENT_CONFIG: Final = {"forward-bpdu": "true", "mac-table-size": "65536"}
+
+
+@dataclass(frozen=True)
+class SwitchPort:
+    """A port of ours. ``row`` is the library's; ``number`` the one that flows know it by; ``index`` of its device."""
+
+    device: str
+    bridge: str
+    index: int
+    row: Any
+    number: int | None = None
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A bridge of ours. ``address``: the host's own in a segment."""
+
+    name: str
+    role: Role
+    row: Any
+    alias: str = ""
+    tagging: Tagging = "none"
+    address: str | None = None
+    mtu: int = 0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a device should be: in a bridge, as which port."""
+
+    device: str
+    index: int
+    bridge: str
+    mode: PortMode = field(default_factory=PortMode)
+
+
+class Switch:
+    """The part of one host's Open vSwitch that belongs to ``installation``."""
+
+    def __init__(self, database: Database, installation: str, datapath: Datapath) -> None:
+        self._database = database
+        self._installation = installation
+        self._datapath = datapath
+        self.wires = device_name("w", installation)
+        self.openflow = OpenFlow(database.folder, self.wires)
+
+    # --- reading ------------------------------------------------------------------------------
+
+    def refresh(self) -> None:
+        """Take in what others have changed; to be called before anything is read."""
+        self._database.refresh()
+
+    def bridges(self) -> dict[str, Bridge]:
+        """Ours, by name."""
+        rows = [(row, row.external_ids) for row in self._database.rows("Bridge")]
+        return {row.name: _bridge(row, notes) for row, notes in rows if self._owns(notes)}
+
+    def others(self) -> frozenset[str]:
+        """Names of bridges of somebody else's, other installations' left out."""
+        return frozenset(row.name for row in self._database.rows("Bridge") if _OWNER not in row.external_ids)
+
+    def ports(self) -> dict[str, SwitchPort]:
+        """Ours, by device; in whatever bridge."""
+        found: dict[str, SwitchPort] = {}
+        for bridge in self._database.rows("Bridge"):
+            for row in bridge.ports:
+                notes = row.external_ids
+                if self._owns(notes) and _INDEX in notes:
+                    number = row.interfaces[0].ofport_request
+                    found[row.name] = SwitchPort(
+                        row.name, bridge.name, int(notes[_INDEX]), row, number[0] if number else None
+                    )
+        return found
+
+    def _owns(self, notes: Mapping[str, str]) -> bool:
+        return notes.get(_OWNER) == self._installation
+
+    def _row(self, bridge: str) -> Any:
+        return next(row for row in self._database.rows("Bridge") if row.name == bridge)
+
+    # --- bridges ------------------------------------------------------------------------------
+
+    def ensure_wires_bridge(self) -> None:
+        """The bridge of all wires; fails closed."""
+        if self.wires not in self.bridges():
+            self._make_bridge(self.wires, {_ROLE: "wires"}, fail_mode="secure")
+
+    def ensure_segment_bridge(self, wanted: Bridge) -> None:
+        """A bridge with the name, alias, VLANs, address and MTU of ``wanted``, whose row is not looked at.
+
+        :raises DataPlaneFailed: ``EEXIST``: the name is somebody else's.
+        """
+        notes = {_ROLE: "segment", _ALIAS: wanted.alias, _TAGGING: wanted.tagging}
+        if wanted.address:
+            notes[_ADDRESS] = wanted.address
+        if wanted.tagging == "802.1ad":
+            self._allow_two_tags()
+        known = self.bridges().get(wanted.name)
+        if known is None:
+            self._make_bridge(wanted.name, notes, fail_mode="standalone", mtu=wanted.mtu)
+            return
+        with self._database.change(f"mend the segment {wanted.name}"):
+            known.row.external_ids = {_OWNER: self._installation, **notes}
+            _local(known.row).mtu_request = wanted.mtu
+
+    def drop_bridges(self, names: Collection[str]) -> None:
+        """Remove bridges of ours with all ports in them, and what no other bridge of ours needs."""
+        bridges = self.bridges()
+        gone = [bridge for name, bridge in bridges.items() if name in names]
+        if not gone:
+            return
+        with self._database.change("remove bridges"):
+            for bridge in gone:
+                self._database.root.delvalue("bridges", bridge.row)
+            if len(gone) == len(bridges):
+                for row in self._quiet_rows():
+                    row.delete()
+
+    def _make_bridge(self, name: str, notes: Mapping[str, str], *, fail_mode: str, mtu: int = 0) -> None:
+        if any(row.name == name for row in self._database.rows("Bridge")):
+            raise DataPlaneFailed(
+                f"cannot make the bridge {name}: EEXIST: the name belongs to a bridge that is not ours",
+                details={"errno": "EEXIST", "device": name, "operation": "make a bridge"},
+            )
+        with self._database.change(f"make the bridge {name}") as transaction:
+            local = self._insert(transaction, "Interface", name=name, type="internal")
+            if mtu:
+                local.mtu_request = mtu
+            port = self._insert(transaction, "Port", name=name, interfaces=[local])
+            bridge = self._insert(transaction, "Bridge", name=name, ports=[port], fail_mode=fail_mode)
+            bridge.datapath_type = self._datapath
+            # A fixed address: a bridge else takes the lowest of its ports' and changes as they come and go.
+            bridge.other_config = {**_SEGMENT_CONFIG, "hwaddr": mac_address("segment", self._installation, name)}
+            bridge.external_ids = {_OWNER: self._installation, **notes}
+            self._database.root.addvalue("bridges", bridge)
+        error = _local(self._row(name)).error
+        if error:
+            raise _refused(name, error[0])
+
+    def _insert(self, transaction: Any, table: str, **columns: Any) -> Any:
+        row = transaction.insert(self._database.table(table))
+        for name, value in columns.items():
+            setattr(row, name, value)
+        return row
+
+    # --- ports --------------------------------------------------------------------------------
+
+    def place(self, places: Sequence[Place]) -> Mapping[str, DataPlaneFailed]:
+        """Put each device where it should be, all in one step; what ovs-vswitchd could not open, by device.
+
+        A device that vanished meanwhile is no failure.
+        """
+        known = self.ports()
+        stale = [place.device for place in places if place.device in known and known[place.device].index != place.index]
+        if stale:
+            self.drop(stale, wait=True)
+            known = self.ports()
+        numbers = self._numbers(places, known)
+        with self._database.change("place ports") as transaction:
+            quiet = self._quiet(transaction) if places else None
+            rows = {row.name: row for row in self._database.rows("Bridge")}
+            for place in places:
+                port = known.get(place.device)
+                number: int | list[int] = numbers.get(place.device, [])
+                row = port.row if port else self._new_port(transaction, place, number, quiet)
+                if port and port.bridge != place.bridge:
+                    rows[port.bridge].delvalue("ports", row)
+                    row.interfaces[0].ofport_request = number
+                if port is None or port.bridge != place.bridge:
+                    rows[place.bridge].addvalue("ports", row)
+                _set_mode(row, place.mode)
+        placed = self.ports()
+        present = [(place, placed[place.device]) for place in places if place.device in placed]
+        return {
+            place.device: _refused(place.device, error[0])
+            for place, port in present
+            if (error := port.row.interfaces[0].error) and _exists(place)
+        }
+
+    def drop(self, devices: Iterable[str], *, wait: bool = False) -> None:
+        """Remove ports of ours; the devices stay. The bridge of wires goes with its last port."""
+        known = self.ports()
+        gone = [known[device] for device in devices if device in known]
+        if not gone:
+            return
+        last = {port.device for port in known.values() if port.bridge == self.wires} <= {port.device for port in gone}
+        rows = {row.name: row for row in self._database.rows("Bridge")}
+        with self._database.change("remove ports", wait=wait):
+            for port in gone:
+                rows[port.bridge].delvalue("ports", port.row)
+        if last:
+            self.drop_bridges({self.wires})
+
+    def _numbers(self, places: Sequence[Place], known: Mapping[str, SwitchPort]) -> Mapping[str, int]:
+        """Numbers for the ports that come into the bridge of wires; no flow is left at any of them."""
+        here = {port.device: port for port in known.values() if port.bridge == self.wires}
+        coming = [place.device for place in places if place.bridge == self.wires and place.device not in here]
+        numbers = free_numbers((port.number for port in here.values() if port.number is not None), coming)
+        if len(numbers) < len(coming):
+            raise Unsupported("Open vSwitch has no more port numbers: too many wires on this host")
+        if numbers:
+            self.openflow.apply([command for number in numbers.values() for command in forget(number)])
+        return numbers
+
+    def _new_port(self, transaction: Any, place: Place, number: Any, quiet: Any) -> Any:
+        interface = self._insert(transaction, "Interface", name=place.device, ofport_request=number)
+        notes = {_OWNER: self._installation, _INDEX: str(place.index)}
+        return self._insert(
+            transaction, "Port", name=place.device, interfaces=[interface], qos=quiet, external_ids=notes
+        )
+
+    def _quiet_rows(self) -> list[Any]:
+        return [row for row in self._database.rows("QoS") if self._owns(row.external_ids)]
+
+    def _quiet(self, transaction: Any) -> Any:
+        """What keeps ovs-vswitchd from taking the queues off devices that make their impairment."""
+        for row in self._quiet_rows():
+            return row
+        notes = {_OWNER: self._installation}
+        return self._insert(transaction, "QoS", type="linux-noop", external_ids=notes)
+
+    # --- two tags -----------------------------------------------------------------------------
+
+    def why_no_two_tags(self) -> str:
+        """Empty, or why Open vSwitch would not look behind a first VLAN tag here."""
+        if self._two_tags() or not self.others():
+            return ""
+        return (
+            "Open vSwitch looks at one VLAN tag only, and changing that would concern bridges of others; "
+            "allow it by `ovs-vsctl set Open_vSwitch . other_config:vlan-limit=0`"
+        )
+
+    def _two_tags(self) -> bool:
+        return str(self._database.root.other_config.get("vlan-limit", "1")) != "1"
+
+    def _allow_two_tags(self) -> None:
+        reason = self.why_no_two_tags()
+        if reason:
+            raise Unsupported(reason)
+        if not self._two_tags():
+            with self._database.change("look at two VLAN tags"):
+                self._database.root.setkey("other_config", "vlan-limit", "0")
+
+
+def _bridge(row: Any, notes: Mapping[str, str]) -> Bridge:
+    role: Role = "wires" if notes.get(_ROLE) == "wires" else "segment"
+    tagging: Tagging = "none"
+    for known in ("802.1q", "802.1ad"):
+        if notes.get(_TAGGING) == known:
+            tagging = known
+    mtu = _local(row).mtu_request
+    return Bridge(row.name, role, row, notes.get(_ALIAS, ""), tagging, notes.get(_ADDRESS), int(mtu[0]) if mtu else 0)
+
+
+def _local(bridge: Any) -> Any:
+    """The interface that a bridge has in the host itself."""
+    return next(port.interfaces[0] for port in bridge.ports if port.name == bridge.name)
+
+
+def _set_mode(row: Any, mode: PortMode) -> None:
+    row.vlan_mode = mode.vlan_mode
+    row.tag = [] if mode.tag is None else mode.tag
+    row.trunks = sorted(mode.trunks)
+    row.other_config = mode.other_config
+
+
+def _exists(place: Place) -> bool:
+    try:
+        return socket.if_nametoindex(place.device) == place.index
+    except OSError:
+        return False
+
+
+def _refused(device: str, words: str) -> DataPlaneFailed:
+    return DataPlaneFailed(
+        f"Open vSwitch cannot use {device}: {words}",
+        details={"errno": "", "device": device, "operation": "open a port"},
+    )
