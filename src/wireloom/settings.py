@@ -93,6 +93,11 @@ class Settings(BaseModel):
     management_domain: str = Field(
         default="wl", description="DNS domain of nodes, whose names are `<node>.<lab>.<domain>`."
     )
+    dataplane: Literal["kernel", "ovs"] = Field(
+        default="kernel",
+        description="What joins the ports of nodes on this host: the kernel alone, or Open vSwitch. Running labs are"
+        " wired anew when it changes.",
+    )
     acceleration: Literal["auto", "kvm", "tcg"] = Field(
         default="auto", description="How virtual machines run; `auto` uses KVM only where it truly works."
     )

@@ -85,8 +85,10 @@ class KernelJoiner:
         found = links.parse_links(self._netlink.dump(links.DUMP_LINKS))
         ports = [link for link in found if self._is_my_port(link)]
         self._plugs.remove([link.name for link in ports if link.master])
+        targets = read_targets(self._netlink, {link.index: link.name for link in ports})
         requests: list[Request] = []
-        for link in ports:
+        # A port without a wire is left as it is: it may be another data plane's already.
+        for link in (link for link in ports if link.index in targets):
             requests += traffic.apart(link.index, link.name)
             requests.append(traffic.clear_redirect(link.index, link.name))
         check(self._netlink.batch(requests))
