@@ -1,8 +1,8 @@
 """Random rewiring on the real kernel, by an agent: after each step exactly the declared pairs can talk.
 
 Nodes are simulated, their namespaces and taps are real. Hypothesis chooses what is added, removed, moved, switched
-off and on, restarted or killed, and in what order. While the agent works, guests go on talking, and nobody may hear
-what belongs to him neither before nor after. At the end nothing may be left.
+off and on, impaired, shut by a guest, restarted or killed, and in what order. While the agent works, guests go on
+talking, and nobody may hear what belongs to him neither before nor after. At the end nothing may be left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Coroutine, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -27,6 +27,7 @@ from wiring_rig import DESTINATIONS, Heard, Port, RealHost, Talk, quiet
 
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.model.identity import device_name, mac_address
+from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.slice import NodeIntent, PlugIntent, PortRef, RestartPolicy, SegmentIntent, Slice, WireIntent
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(280)]
@@ -37,6 +38,13 @@ NODES: Final = {"c1": "alpha", "c2": "alpha", "m1": "beta", "m2": "beta"}
 PORTS: Final = (1, 2, 3)
 EVERY_PORT: Final[tuple[Port, ...]] = tuple(itertools.product(NODES, PORTS))
 SEGMENTS: Final = ("lan", "core")
+UNIMPAIRED: Final = LinkImpairment()
+#: What every kernel can do: rates so high that no frame of ours waits.
+IMPAIRMENTS: Final = (
+    UNIMPAIRED,
+    LinkImpairment(forward=Impairment(rate_kbit=100_000)),
+    LinkImpairment(forward=Impairment(rate_kbit=200_000), backward=Impairment(rate_kbit=50_000, limit=100)),
+)
 SETTLE_S: Final = 8.0
 #: For a long run: WIRELOOM_TEST_WIRINGS=100.
 EXAMPLES: Final = int(os.environ.get("WIRELOOM_TEST_WIRINGS", "5"))
@@ -49,6 +57,7 @@ class Link:
     ends: tuple[Port, ...]
     segment: str = ""
     up: bool = True
+    impairment: LinkImpairment = UNIMPAIRED
 
 
 class Wiring(RuleBasedStateMachine):
@@ -66,6 +75,7 @@ class Wiring(RuleBasedStateMachine):
         self.generation = 0
         self.links: dict[str, Link] = {}
         self.nodes = {name: _node(self.host, name) for name in NODES}
+        self.shut: set[Port] = set()
         self.talk = Talk()
         self.before: set[tuple[Port, Port]] = set()
         self.numbers = itertools.count()
@@ -103,7 +113,7 @@ class Wiring(RuleBasedStateMachine):
         name = self._some_link(data)
         target = data.draw(st.sampled_from(self._free()))
         link = self.links.pop(name)
-        self._add(Link((target, *link.ends[1:]), link.segment, link.up))
+        self._add(replace(link, ends=(target, *link.ends[1:])))
         self._apply()
 
     @precondition(lambda self: sum(not link.segment for link in self.links.values()) > 1)
@@ -113,8 +123,8 @@ class Wiring(RuleBasedStateMachine):
         wires = [name for name, link in self.links.items() if not link.segment]
         one, other = data.draw(st.lists(st.sampled_from(wires), min_size=2, max_size=2, unique=True))
         first, second = self.links.pop(one), self.links.pop(other)
-        self._add(Link((first.ends[0], second.ends[1]), up=first.up))
-        self._add(Link((second.ends[0], first.ends[1]), up=second.up))
+        self._add(replace(first, ends=(first.ends[0], second.ends[1])))
+        self._add(replace(second, ends=(second.ends[0], first.ends[1])))
         self._apply()
 
     @precondition(lambda self: self.links)
@@ -124,16 +134,34 @@ class Wiring(RuleBasedStateMachine):
         link.up = not link.up
         self._apply()
 
+    @precondition(lambda self: self.links)
+    @rule(data=st.data(), impairment=st.sampled_from(IMPAIRMENTS))
+    def impair(self, data: st.DataObject, impairment: LinkImpairment) -> None:
+        """Or make it whole again."""
+        self.links[self._some_link(data)].impairment = impairment
+        self._apply()
+
+    @precondition(lambda self: self._doors())
+    @rule(data=st.data())
+    def shut_or_open_a_port(self, data: st.DataObject) -> None:
+        """A guest does that by itself; whoever is at the other end of the cable sees it."""
+        port = data.draw(st.sampled_from(self._doors()))
+        self.shut ^= {port}
+        self._do(self.host.shut(port, port in self.shut))
+        self._apply()
+
     @rule(name=st.sampled_from(sorted(NODES)))
     def switch(self, name: str) -> None:
         """Off, or on again."""
         node = self.nodes[name]
+        self._booted(name)
         self.nodes[name] = node.model_copy(update={"power": "off" if node.power == "on" else "on"})
         self._apply()
 
     @rule(name=st.sampled_from(sorted(NODES)))
     def restart(self, name: str) -> None:
         node = self.nodes[name]
+        self._booted(name)
         self.nodes[name] = node.model_copy(update={"restarts": node.restarts + 1})
         self._apply()
 
@@ -143,6 +171,7 @@ class Wiring(RuleBasedStateMachine):
         """A node ends by itself, and its agent starts it again."""
         name = data.draw(st.sampled_from([name for name, node in self.nodes.items() if node.power == "on"]))
         self.host.worlds[NODES[name]].crash(name)
+        self._booted(name)
         # Every verb of a user forgives failures: else the node would wait ever longer.
         self.nodes[name] = self.nodes[name].model_copy(update={"attention": self.nodes[name].attention + 1})
         self._apply()
@@ -158,8 +187,9 @@ class Wiring(RuleBasedStateMachine):
     def edit_while_the_agent_is_dead(self, data: st.DataObject, name: str) -> None:
         """A node crashes, a link goes, another comes; then the agent is there again."""
         self._do(self._kill_agent())
-        with contextlib.suppress(Exception):
+        if self.nodes[name].power == "on":
             self.host.worlds[NODES[name]].crash(name)
+            self._booted(name)
         del self.links[self._some_link(data)]
         ends = data.draw(st.lists(st.sampled_from(self._free()), min_size=2, max_size=2, unique=True))
         self._add(Link(tuple(ends)))
@@ -185,8 +215,16 @@ class Wiring(RuleBasedStateMachine):
     def _add(self, link: Link) -> None:
         self.links[f"link-{next(self.numbers):04d}"] = link
 
+    def _doors(self) -> list[Port]:
+        """Ports whose guests can shut them so that we see it."""
+        return [port for port in EVERY_PORT if NODES[port[0]] == "alpha" and self.nodes[port[0]].power == "on"]
+
+    def _booted(self, name: str) -> None:
+        """A guest that boots has all its ports open."""
+        self.shut = {port for port in self.shut if port[0] != name}
+
     def _alive(self, port: Port) -> bool:
-        return self.nodes[port[0]].power == "on"
+        return self.nodes[port[0]].power == "on" and port not in self.shut
 
     def _pairs(self) -> Iterator[tuple[Port, Port]]:
         """(speaker, listener) for all that can talk."""
@@ -202,7 +240,7 @@ class Wiring(RuleBasedStateMachine):
 
     def _carriers(self) -> dict[Port, bool]:
         lit = {end for link in self.links.values() if link.up and all(map(self._alive, link.ends)) for end in link.ends}
-        return {port: port in lit for port in EVERY_PORT if self._alive(port)}
+        return {port: port in lit for port in EVERY_PORT if self.nodes[port[0]].power == "on"}
 
     def _slice(self, *, removed: bool = False) -> Slice:
         wires = [(name, link) for name, link in self.links.items() if not link.segment]
@@ -216,7 +254,8 @@ class Wiring(RuleBasedStateMachine):
             removed=removed,
             nodes=tuple(self.nodes.values()),
             wires=tuple(
-                WireIntent(id=name, a=_ref(link.ends[0]), b=_ref(link.ends[1]), up=link.up) for name, link in wires
+                WireIntent(id=name, a=_ref(link.ends[0]), b=_ref(link.ends[1]), up=link.up, impairment=link.impairment)
+                for name, link in wires
             ),
             segments=tuple(
                 SegmentIntent(id=name, name=name, kind="switch", device=device_name("s", self.host.installation, name))
@@ -224,7 +263,10 @@ class Wiring(RuleBasedStateMachine):
                 if name in used
             ),
             plugs=tuple(
-                PlugIntent(id=name, port=_ref(link.ends[0]), segment=link.segment, up=link.up) for name, link in plugs
+                PlugIntent(
+                    id=name, port=_ref(link.ends[0]), segment=link.segment, up=link.up, impairment=link.impairment
+                )
+                for name, link in plugs
             ),
         )
 

@@ -94,6 +94,15 @@ class RealHost(Host):
                     found[key] = self._guests[name].carrier(runtime, port)
         return found
 
+    async def shut(self, port: Port, down: bool) -> None:
+        """A guest in a namespace shuts or opens one of its ports."""
+        node, index = port
+        for name, runtime in self.runtimes():
+            if runtime.spec.identity.node == node:
+                namespace = await self._guests[name].namespace(runtime.netns)
+                nic = next(intent.guest_name for intent in runtime.spec.ports if intent.index == index)
+                await run_command("ip", "-n", Path(namespace).name, "link", "set", nic, "down" if down else "up")
+
     def debris(self) -> list[str]:
         """What is left of this installation, and of its guests."""
         aliases = {path: (path / "ifalias").read_text() for path in NET.iterdir() if (path / "ifalias").exists()}
