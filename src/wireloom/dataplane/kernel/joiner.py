@@ -30,7 +30,7 @@ class KernelJoiner:
         self._installation = installation
         self._wires = Wires(netlink)
         self._segments = Segments(netlink, installation, Uplinks(netlink, installation))
-        self._plugs = Plugs(netlink, self._segments)
+        self._plugs = Plugs(netlink, self._segments, self._wires)
 
     def abilities(self) -> DataPlaneAbilities:
         return self._abilities

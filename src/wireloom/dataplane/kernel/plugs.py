@@ -14,6 +14,7 @@ from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.protocol import Outcome, Request, failure
 from wireloom.dataplane.kernel import firewall
 from wireloom.dataplane.kernel.segments import Segments, read_vlans
+from wireloom.dataplane.kernel.wires import Wires
 from wireloom.errors import Conflict, DataPlaneFailed, NotFound, Unsupported, WireloomError
 from wireloom.model.network import PlugPlan, PortAlias
 from wireloom.model.vlans import Vlans
@@ -24,9 +25,10 @@ __all__ = ["Plugs"]
 class Plugs:
     """The ports of one installation that are in bridges."""
 
-    def __init__(self, netlink: Netlink, segments: Segments) -> None:
+    def __init__(self, netlink: Netlink, segments: Segments, wires: Wires) -> None:
         self._netlink = netlink
         self._segments = segments
+        self._wires = wires
 
     def observe(self, found: Sequence[Link], ports: Sequence[Link]) -> dict[str, tuple[str, Vlans | None]]:
         """Which of ``ports`` are in which bridge of ``found``, and as which port of it."""
@@ -133,7 +135,8 @@ class Plugs:
     def _put_in(self, chosen: Sequence[tuple[PlugPlan, Link, Link]]) -> list[Outcome]:
         filtering = any(plan.vlans is not None for plan, _, _ in chosen)
         present = read_vlans(self._netlink) if filtering else {}
-        requests: list[Request] = []
+        # A port in no bridge may be wired: what its peer sends must not come out of it any more.
+        requests = self._wires.leave([device for _, device, _ in chosen if not device.master])
         for plan, device, bridge in chosen:
             inside = device.master == bridge.index
             vlans = plan.vlans or (Vlans.access() if self._tells(bridge) else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from wireloom.dataplane.host import links, traffic
@@ -51,7 +51,8 @@ class Wires:
         present = [plan for plan in plans if plan.a in ends and plan.b in ends]
         goals = {end: other for plan in present for end, other in ((plan.a, plan.b), (plan.b, plan.a))}
         changed = [end for end, other in goals.items() if ends[end].target != ends[other].link.index]
-        requests = self._cut_former_peers(changed, ends, goals)
+        planned = {ends[name].link.index for name in goals}
+        requests = self._cut_former_peers([ends[name] for name in changed], planned)
         outcomes = mend_mtu(self._netlink, [(ends[end].link, plan.mtu) for plan in present for end in (plan.a, plan.b)])
         for end in changed:
             requests += _join(ends[end].link, ends[goals[end]].link.index)
@@ -80,16 +81,15 @@ class Wires:
         targets = read_targets(self._netlink, {link.index: name for name, link in found.items()})
         return {name: _End(link, targets.get(link.index)) for name, link in found.items()}
 
-    def _cut_former_peers(
-        self, changed: Sequence[str], ends: Mapping[str, _End], goals: Mapping[str, str]
-    ) -> list[Request]:
-        """Requests that stop former peers from sending to ends that move, before these are joined anew."""
-        planned = {ends[name].link.index for name in goals}
-        former: dict[int, int] = {}
-        for name in changed:
-            target = ends[name].target
-            if target and target not in planned:
-                former[target] = ends[name].link.index
+    def leave(self, devices: Sequence[Link]) -> list[Request]:
+        """Requests that stop the peers of ``devices`` from sending to them, before these go elsewhere."""
+        targets = read_targets(self._netlink, {link.index: link.name for link in devices})
+        ends = [_End(link, targets.get(link.index)) for link in devices]
+        return self._cut_former_peers(ends, {link.index for link in devices})
+
+    def _cut_former_peers(self, moving: Sequence[_End], planned: Set[int]) -> list[Request]:
+        """Those of the peers of ends that move; not of peers that are ``planned`` for something else anyway."""
+        former = {end.target: end.link.index for end in moving if end.target and end.target not in planned}
         back = read_targets(self._netlink, {index: f"index {index}" for index in former})
         return [
             traffic.clear_redirect(index, f"index {index}")

@@ -22,7 +22,9 @@ from typing import Final
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.network import PortEvent, SegmentPlan, WirePlan
 from wireloom.testing.conformance.dataplane_frames import both_ways, hears_nothing, one_frame, silent, wire
+from wireloom.testing.conformance.dataplane_impairment import IMPAIRMENT_CHECKS
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
+from wireloom.testing.conformance.dataplane_segments import SEGMENT_CHECKS
 from wireloom.testing.frames import (
     FRAMES,
     JUMBO_FRAMES,
@@ -463,4 +465,6 @@ CHECKS: Final[Sequence[Check]] = (
     check_segments_are_isolated,
     check_segment_is_idempotent,
     check_watch_tells_changes,
+    *SEGMENT_CHECKS,
+    *IMPAIRMENT_CHECKS,
 )

@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 from wireloom.model.network import WirePlan
 from wireloom.testing.conformance.dataplane_rig import Plug
 from wireloom.testing.frames import FRAMES, source_of
-from wireloom.testing.guests import receive
+from wireloom.testing.guests import Guest, receive
 
-__all__ = ["both_ways", "hears_nothing", "one_frame", "silent", "wire"]
+__all__ = ["Speaker", "both_ways", "hears_nothing", "one_frame", "silent", "wire"]
 
 #: How long an unwanted frame has to appear; real ones take some 50 microseconds.
 _NOISE_S: Final = 0.2
 
 
-async def _passes(sender: Plug, receiver: Plug, frames: Mapping[str, Callable[[], bytes]]) -> None:
+class Speaker(Protocol):
+    """Whatever has a guest to send and hear frames."""
+
+    @property
+    def guest(self) -> Guest: ...
+
+
+async def _passes(sender: Speaker, receiver: Speaker, frames: Mapping[str, Callable[[], bytes]]) -> None:
     for name, make in frames.items():
         frame = make()
         sender.guest.send(frame)
@@ -25,7 +32,7 @@ async def _passes(sender: Plug, receiver: Plug, frames: Mapping[str, Callable[[]
         assert got == frame, f"the {name} frame arrived changed: sent {frame.hex()}, received {got.hex()}"
 
 
-async def both_ways(a: Plug, b: Plug, frames: Mapping[str, Callable[[], bytes]]) -> None:
+async def both_ways(a: Speaker, b: Speaker, frames: Mapping[str, Callable[[], bytes]]) -> None:
     """Each of ``frames`` (name → what makes it) arrives byte by byte, from ``a`` at ``b`` and back."""
     await _passes(a, b, frames)
     await _passes(b, a, frames)
@@ -55,7 +62,7 @@ async def _next_frame(plug: Plug) -> bytes:
     return frame
 
 
-async def silent(sender: Plug, listener: Plug) -> None:
+async def silent(sender: Speaker, listener: Speaker) -> None:
     """Nothing from ``sender`` reaches ``listener``, which nobody else can reach either."""
     frame = FRAMES["arp"]()
     sender.guest.send(frame)

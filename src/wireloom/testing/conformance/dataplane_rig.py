@@ -120,9 +120,14 @@ class Rig:
         self._stack.callback(opened.close)
         return opened
 
-    async def segment(self, address: str | None = None) -> str:
+    def segment_name(self) -> str:
+        """The device of a segment that is not made yet, and is gone with the rig."""
         name = device_name("b", self.installation, len(self._segments))
         self._segments.append(name)
+        return name
+
+    async def segment(self, address: str | None = None) -> str:
+        name = self.segment_name()
         alias = f"wireloom segment i={self.installation} name={name}"
         await self.plane.ensure_segment(SegmentPlan(name=name, alias=alias, address=address))
         return name
