@@ -1,0 +1,457 @@
+"""What every data plane has to show of impairments and counters, measured on real frames.
+
+A part that the host can make is made as it was asked for, read back, and really gone when it is cleared. One that it
+cannot make is refused by name, with what lacks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from statistics import mean, median
+from typing import Final
+
+from wireloom.errors import Unsupported
+from wireloom.model.identity import device_name
+from wireloom.model.impairment import PARTS, Impairment
+from wireloom.model.network import ImpairmentPlan, PlugPlan
+from wireloom.model.presets import PRESETS
+from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent, wire
+from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
+from wireloom.testing.conformance.dataplane_stream import Arrival, frames, send_stream
+from wireloom.testing.frames import FRAMES, JUMBO_FRAMES, MAXIMUM_MTU, SEGMENT_FRAMES
+
+__all__ = ["IMPAIRMENT_CHECKS"]
+
+#: One example of each part, with what it needs beside it.
+_EXAMPLES: Final[Mapping[str, Impairment]] = {
+    "delay": Impairment(delay_ms=10.5),
+    "jitter": Impairment(delay_ms=10, jitter_ms=2.25),
+    "loss": Impairment(loss=12.3456),
+    "duplicate": Impairment(duplicate=0.0001),
+    "corrupt": Impairment(corrupt=33.3333),
+    "reorder": Impairment(delay_ms=10, reorder=25),
+    "rate": Impairment(rate_kbit=5001),
+    "limit": Impairment(rate_kbit=5000, limit=77),
+}
+
+#: Values at the edges of what kernels can keep.
+_EDGES: Final[Sequence[Impairment]] = (
+    Impairment(rate_kbit=1),
+    Impairment(rate_kbit=34_359_739),  # the first that needs more than 32 bits of bytes a second
+    Impairment(rate_kbit=400_000_000),
+    Impairment(rate_kbit=400_000_000, limit=10_000_000),
+    Impairment(rate_kbit=64, limit=1),
+    Impairment(delay_ms=0.001),
+    Impairment(delay_ms=600_000, jitter_ms=2147),
+    Impairment(delay_ms=274_877.907, limit=1),  # more than 32 bits of ticks
+    Impairment(loss=100),
+    Impairment(loss=0.0001, duplicate=100, corrupt=100),
+    Impairment(delay_ms=5, jitter_ms=5, reorder=100),
+    Impairment(delay_ms=40, jitter_ms=5, loss=1, duplicate=2, corrupt=3, reorder=4, rate_kbit=10_000, limit=500),
+    Impairment(delay_ms=40, rate_kbit=34_359_739),
+)
+
+#: What a busy machine may add to the time of a frame.
+_SLACK_S: Final = 0.025
+#: So much of a rate has to be reached at least, and so much is too much.
+_SLOWEST, _FASTEST = 0.75, 1.08
+
+
+async def _impair(rig: Rig, plug: Plug, wanted: Impairment | None, from_guest: Impairment | None = None) -> None:
+    """Impair a port, and find it so."""
+    await rig.plane.impair([ImpairmentPlan(device=plug.device, to_guest=wanted, from_guest=from_guest)])
+    port = (await rig.plane.observe()).ports[plug.device]
+    assert port.to_guest == wanted, f"set {wanted}, read back {port.to_guest}"
+    assert port.from_guest == from_guest, f"set {from_guest}, read back {port.from_guest}"
+
+
+async def _refusal(rig: Rig, *plans: ImpairmentPlan) -> Unsupported | None:
+    """How plans were refused; ``None``: they were not."""
+    try:
+        await rig.plane.impair(plans)
+    except Unsupported as error:
+        return error
+    return None
+
+
+async def _lacking(rig: Rig, wanted: Impairment) -> str:
+    """Why ``wanted`` cannot be had here, or an empty text."""
+    reasons = (await rig.plane.abilities()).impairments
+    return next((reasons[part] for part in PARTS if part in wanted.parts and part in reasons), "")
+
+
+async def _has(rig: Rig, plug: Plug, wanted: Impairment) -> bool:
+    """Set ``wanted``; or, where the host cannot, see it refused and return ``False``."""
+    reason = await _lacking(rig, wanted)
+    if not reason:
+        await _impair(rig, plug, wanted)
+        return True
+    before = (await rig.plane.observe()).ports[plug.device].to_guest
+    refusal = await _refusal(rig, ImpairmentPlan(device=plug.device, to_guest=wanted))
+    assert refusal is not None, f"{wanted} was taken, though {reason}"
+    assert reason in refusal.message, f"the refusal does not say why: {refusal.message}"
+    assert refusal.details["device"] == plug.device
+    assert (await rig.plane.observe()).ports[plug.device].to_guest == before, "what was refused changed something"
+    return False
+
+
+async def _wired(rig: Rig, kind_a: str = "veth", kind_b: str = "veth", mtu: int = 1500) -> tuple[Plug, Plug]:
+    a, b = await rig.plug(kind_a, mtu=mtu), await rig.plug(kind_b, mtu=mtu)
+    await rig.plane.ensure_wires([wire(a, b, mtu)])
+    return a, b
+
+
+def _in_order(arrivals: Sequence[Arrival]) -> bool:
+    numbers = [arrival.number for arrival in arrivals]
+    return numbers == sorted(numbers)
+
+
+def _kilobits_per_second(arrivals: Sequence[Arrival]) -> float:
+    """Of all frames behind the first: that one waited for nothing."""
+    bits = sum(8 * len(arrival.frame) for arrival in arrivals[1:])
+    return bits / 1000 / (arrivals[-1].at - arrivals[0].at)
+
+
+# --- setting, reading back, refusing -----------------------------------------------------------
+
+
+async def check_each_part_is_made_or_refused(rig: Rig) -> None:
+    """Every part can be set, read back and cleared; or it is refused, and the refusal names what lacks."""
+    _, b = await _wired(rig)
+    for part in PARTS:
+        if await _has(rig, b, _EXAMPLES[part]):
+            await _impair(rig, b, None)
+
+
+async def check_a_refusal_stops_nothing_else(rig: Rig) -> None:
+    """Of plans in one call those that can be carried out are."""
+    a, b = await _wired(rig)
+    reasons = (await rig.plane.abilities()).impairments
+    impossible = next((_EXAMPLES[part] for part in PARTS if part in reasons), None)
+    possible = _EXAMPLES["rate"]
+    if impossible is None or await _lacking(rig, possible):
+        return
+    refusal = await _refusal(
+        rig,
+        ImpairmentPlan(device=a.device, to_guest=impossible),
+        ImpairmentPlan(device=b.device, to_guest=possible),
+    )
+    assert refusal is not None
+    assert [failure["device"] for failure in refusal.details["failures"]] == [a.device]
+    ports = (await rig.plane.observe()).ports
+    assert (ports[a.device].to_guest, ports[b.device].to_guest) == (None, possible)
+
+
+async def check_what_is_set_is_read_back(rig: Rig) -> None:
+    """Also values at the edge of what kernels can keep, one after another, and by a new instance."""
+    _, b = await _wired(rig)
+    for wanted in (*_EDGES, *(preset.forward for preset in PRESETS.values())):
+        await _has(rig, b, wanted)
+    last = (await rig.plane.observe()).ports[b.device].to_guest
+    await rig.restart()
+    assert (await rig.plane.observe()).ports[b.device].to_guest == last
+    await _impair(rig, b, None)
+
+
+async def check_impairing_is_idempotent(rig: Rig) -> None:
+    """Setting the same again changes nothing; a device that went meanwhile is no error."""
+    _, b = await _wired(rig)
+    if not await _has(rig, b, _EXAMPLES["rate"]):
+        return
+    await _impair(rig, b, _EXAMPLES["rate"])
+    await rig.plane.impair([ImpairmentPlan(device=device_name("p", rig.installation, "gone"), to_guest=Impairment())])
+    await _impair(rig, b, None)
+    await _impair(rig, b, None)
+
+
+async def check_an_impaired_wire_is_transparent(rig: Rig) -> None:
+    """Every kind of frame crosses a wire that is held up both ways, unchanged, between all kinds of ports."""
+    for kind_a, kind_b in (("veth", "veth"), ("veth", "tap"), ("tap", "tap")):
+        a, b = await _wired(rig, kind_a, kind_b)
+        for wanted in (Impairment(rate_kbit=20_000), Impairment(delay_ms=2, jitter_ms=1, rate_kbit=20_000)):
+            for plug in (a, b):
+                await _has(rig, plug, wanted)
+            await both_ways(a, b, FRAMES)
+
+
+async def check_a_rate_lets_jumbo_frames_pass(rig: Rig) -> None:
+    """However slow it is; and a wire whose MTU grows is seen to need its impairment anew."""
+    a, b = await _wired(rig, mtu=MAXIMUM_MTU)
+    wanted = Impairment(rate_kbit=2000)
+    if not await _has(rig, b, wanted):
+        return
+    await both_ways(a, b, JUMBO_FRAMES)
+    c, d = await _wired(rig)
+    await _impair(rig, d, wanted)
+    await rig.plane.ensure_wires([wire(c, d, MAXIMUM_MTU)])
+    if (await rig.plane.observe()).ports[d.device].to_guest != wanted:
+        await _impair(rig, d, wanted)
+    await both_ways(c, d, JUMBO_FRAMES)
+
+
+# --- what frames feel --------------------------------------------------------------------------
+
+
+async def check_a_rate_is_kept(rig: Rig) -> None:
+    """Frames arrive as fast as they may, in their order, and none is lost that may wait; the other way is free."""
+    for kind_a, kind_b in (("veth", "veth"), ("veth", "tap")):
+        a, b = await _wired(rig, kind_a, kind_b)
+        for sender, receiver in ((a, b), (b, a)):
+            if not await _has(rig, receiver, Impairment(rate_kbit=4000, limit=300)):
+                continue
+            arrivals = await send_stream(sender, receiver, frames(200, 1000))
+            assert len(arrivals) == 200, f"{len(arrivals)} of 200 frames arrived"
+            assert _in_order(arrivals), "a rate changed the order of frames"
+            share = _kilobits_per_second(arrivals) / 4000
+            assert _SLOWEST < share < _FASTEST, f"{share:.0%} of the rate"
+            back = await send_stream(receiver, sender, frames(50, 1000))
+            assert max(arrival.seconds for arrival in back) < 2 * _SLACK_S, "the other direction is slow too"
+            await _impair(rig, receiver, None)
+
+
+async def check_a_limit_drops_what_is_too_much(rig: Rig) -> None:
+    """No more frames wait than may; the rest is dropped, and those behind it pass again later."""
+    a, b = await _wired(rig)
+    if not await _has(rig, b, Impairment(rate_kbit=500, limit=5)):
+        return
+    arrivals = await send_stream(a, b, frames(100, 1000))
+    # One or two fit into the burst, and some leave while the others come.
+    assert 5 <= len(arrivals) < 20, f"{len(arrivals)} of 100 frames passed a queue of 5"
+    await both_ways(a, b, one_frame())
+
+
+async def check_clearing_clears(rig: Rig) -> None:
+    """Nothing of an impairment is left when it is cleared."""
+    a, b = await _wired(rig)
+    for wanted in (Impairment(rate_kbit=64), Impairment(delay_ms=500, loss=50)):
+        if not await _has(rig, b, wanted):
+            continue
+        await _impair(rig, b, None)
+        arrivals = await send_stream(a, b, frames(200))
+        assert len(arrivals) == 200, "frames are still lost"
+        assert median(arrival.seconds for arrival in arrivals) < _SLACK_S, "frames are still held up"
+
+
+async def check_a_change_takes_effect_at_once(rig: Rig) -> None:
+    """A new value takes the place of the old one; what was not asked for again is gone."""
+    a, b = await _wired(rig)
+    if not await _has(rig, b, Impairment(rate_kbit=1000)):
+        return
+    await _impair(rig, b, Impairment(rate_kbit=8000, limit=300))
+    arrivals = await send_stream(a, b, frames(200, 1000))
+    assert _SLOWEST < _kilobits_per_second(arrivals) / 8000 < _FASTEST
+    if await _has(rig, b, Impairment(delay_ms=5, loss=100, corrupt=50, reorder=50, rate_kbit=8000)):
+        await _impair(rig, b, Impairment(delay_ms=5))
+        await both_ways(a, b, FRAMES)
+
+
+async def check_a_delay_is_kept(rig: Rig) -> None:
+    """Each frame takes so much longer in one direction, no longer in the other, and none is overtaken."""
+    for kind in ("veth", "tap"):
+        a, b = await _wired(rig, "veth", kind)
+        if not await _has(rig, b, Impairment(delay_ms=50)):
+            return
+        arrivals = await send_stream(a, b, frames(100), pace_s=0.002)
+        assert len(arrivals) == 100
+        assert _in_order(arrivals)
+        assert min(arrival.seconds for arrival in arrivals) >= 0.0499
+        assert median(arrival.seconds for arrival in arrivals) < 0.05 + _SLACK_S
+        back = await send_stream(b, a, frames(50), pace_s=0.002)
+        assert median(arrival.seconds for arrival in back) < _SLACK_S
+
+
+async def check_jitter_spreads_and_keeps_the_order(rig: Rig) -> None:
+    """Delays differ within their bounds, and no frame overtakes another."""
+    a, b = await _wired(rig)
+    if not await _has(rig, b, Impairment(delay_ms=50, jitter_ms=20)):
+        return
+    arrivals = await send_stream(a, b, frames(200), pace_s=0.002)
+    taken = [arrival.seconds for arrival in arrivals]
+    assert len(arrivals) == 200
+    assert _in_order(arrivals), "jitter changed the order of frames"
+    assert min(taken) >= 0.0299
+    assert median(taken) < 0.07 + _SLACK_S
+    # Further apart than the frames, each alone: not held in order by what is ahead of it.
+    alone = [arrival.seconds for arrival in await send_stream(a, b, frames(30), pace_s=0.045)]
+    assert max(alone) - min(alone) > 0.015, "all frames take the same time"
+
+
+async def check_loss_is_kept(rig: Rig) -> None:
+    """So many frames get lost as they should, give or take five standard deviations."""
+    a, b = await _wired(rig)
+    if not await _has(rig, b, Impairment(loss=20)):
+        return
+    arrivals = await send_stream(a, b, frames(2000))
+    assert 1511 <= len(arrivals) <= 1689, f"{len(arrivals)} of 2000 frames arrived"
+    assert _in_order(arrivals)
+    await _impair(rig, b, Impairment(loss=100))
+    await silent(a, b)
+
+
+async def check_duplicates_arrive_twice(rig: Rig) -> None:
+    """So many frames arrive twice as they should."""
+    a, b = await _wired(rig)
+    if not await _has(rig, b, Impairment(duplicate=30)):
+        return
+    arrivals = await send_stream(a, b, frames(1000))
+    assert {arrival.number for arrival in arrivals} == set(range(1000))
+    assert 1228 <= len(arrivals) <= 1372, f"{len(arrivals) - 1000} of 1000 frames arrived twice"
+
+
+async def check_corruption_changes_one_bit(rig: Rig) -> None:
+    """So many frames arrive with one wrong bit as they should, the others unchanged."""
+    a, b = await _wired(rig)
+    if not await _has(rig, b, Impairment(corrupt=30)):
+        return
+    stream = frames(1000)
+    arrivals = await send_stream(a, b, stream)
+    assert len(arrivals) == 1000
+    # Nothing overtakes, so the position tells which frame it is, whatever of it was hit.
+    wrong_bits = [
+        (int.from_bytes(arrival.frame) ^ int.from_bytes(sent)).bit_count()
+        for arrival, sent in zip(arrivals, stream, strict=True)
+    ]
+    assert set(wrong_bits) == {0, 1}
+    assert 228 <= sum(wrong_bits) <= 372, f"{sum(wrong_bits)} of 1000 frames were corrupted"
+
+
+async def check_reordered_frames_go_ahead(rig: Rig) -> None:
+    """So many frames overtake those that wait as they should, without any delay; the others stay in their order."""
+    a, b = await _wired(rig)
+    if not await _has(rig, b, Impairment(delay_ms=100, reorder=25)):
+        return
+    arrivals = await send_stream(a, b, frames(400), pace_s=0.001)
+    assert {arrival.number for arrival in arrivals} == set(range(400))
+    ahead = [arrival for arrival in arrivals if arrival.seconds < 0.09]
+    assert 57 <= len(ahead) <= 143, f"{len(ahead)} of 400 frames went ahead"
+    assert mean(arrival.seconds for arrival in ahead) < _SLACK_S
+    assert _in_order([arrival for arrival in arrivals if arrival.seconds >= 0.09])
+
+
+async def check_a_delay_and_a_rate_go_together(rig: Rig) -> None:
+    """Frames come as late as they should, and as fast as they may."""
+    a, b = await _wired(rig)
+    if not await _has(rig, b, Impairment(delay_ms=50, jitter_ms=5, rate_kbit=4000, limit=300)):
+        return
+    arrivals = await send_stream(a, b, frames(200, 1000))
+    assert len(arrivals) == 200
+    assert _in_order(arrivals)
+    assert 0.0449 <= arrivals[0].seconds < 0.06 + _SLACK_S
+    assert _SLOWEST < _kilobits_per_second(arrivals) / 4000 < _FASTEST
+
+
+# --- segments ----------------------------------------------------------------------------------
+
+
+async def _in_segment(rig: Rig) -> tuple[Plug, Plug, bool]:
+    """Two ports of a segment, and whether what comes from the first can be impaired; if not, it is refused."""
+    segment = await rig.segment()
+    a, b = await rig.plug("veth", segment=segment), await rig.plug("tap", segment=segment)
+    reason = (await rig.plane.abilities()).impair_from_guest or await _lacking(rig, _EXAMPLES["rate"])
+    if not reason:
+        return a, b, True
+    refusal = await _refusal(rig, ImpairmentPlan(device=a.device, from_guest=_EXAMPLES["rate"]))
+    assert refusal is not None, f"frames from a guest to a segment are impaired, though {reason}"
+    assert reason in refusal.message
+    return a, b, False
+
+
+async def check_frames_from_a_guest_to_a_segment_are_impaired(rig: Rig) -> None:
+    """Both directions of a plug, each on its own; what the segment carries is unchanged."""
+    a, b, able = await _in_segment(rig)
+    if not able:
+        return
+    await _impair(rig, a, Impairment(rate_kbit=8000, limit=300), Impairment(rate_kbit=4000, limit=300))
+    for sender, receiver, rate in ((a, b, 4000), (b, a, 8000)):
+        arrivals = await send_stream(sender, receiver, frames(200, 1000))
+        assert len(arrivals) == 200
+        assert _in_order(arrivals)
+        share = _kilobits_per_second(arrivals) / rate
+        assert _SLOWEST < share < _FASTEST, f"{share:.0%} of {rate} kbit/s"
+    await both_ways(a, b, SEGMENT_FRAMES)
+    await rig.restart()
+    port = (await rig.plane.observe()).ports[a.device]
+    assert (port.to_guest, port.from_guest) == (
+        Impairment(rate_kbit=8000, limit=300),
+        Impairment(rate_kbit=4000, limit=300),
+    )
+    await _impair(rig, a, None)
+    arrivals = await send_stream(a, b, frames(200, 1000))
+    assert median(arrival.seconds for arrival in arrivals) < _SLACK_S, "frames are still held up"
+
+
+async def check_an_impaired_plug_leaves_nothing_behind(rig: Rig) -> None:
+    """Pulled out, wired, put back, or gone with its namespace: what held up its frames is gone too."""
+    a, b, able = await _in_segment(rig)
+    if not able:
+        return
+    wanted = Impairment(rate_kbit=4000, limit=300)
+    helper = NET / device_name("i", a.device)
+    segment = (await rig.plane.observe()).ports[a.device].segment or ""
+    await _impair(rig, a, None, wanted)
+    await rig.plane.remove_plugs([a.device])
+    await _expect_whole(rig, a)
+    await silent(a, b)
+    await rig.plane.ensure_plugs([PlugPlan(device=a.device, segment=segment)])
+    await _impair(rig, a, None, wanted)
+    c = await rig.plug("veth")
+    await rig.plane.ensure_wires([wire(a, c)])
+    await _expect_whole(rig, a)
+    await both_ways(a, c, FRAMES)
+    await rig.plane.ensure_plugs([PlugPlan(device=a.device, segment=segment)])
+    await _impair(rig, a, None, wanted)
+    await both_ways(a, b, SEGMENT_FRAMES)
+    await rig.plane.remove_segment(segment)
+    await _expect_whole(rig, a)
+    assert not helper.exists(), "the device that held up frames is left"
+
+
+async def _expect_whole(rig: Rig, plug: Plug) -> None:
+    assert (await rig.plane.observe()).ports[plug.device].from_guest is None
+
+
+# --- counters ----------------------------------------------------------------------------------
+
+
+async def check_counters_count_as_the_guest_does(rig: Rig) -> None:
+    """What a guest sent and received, by frames and bytes, of containers and machines alike; of our ports only."""
+    for kind in ("veth", "tap"):
+        a, b = await _wired(rig, "veth", kind)
+        await both_ways(a, b, one_frame())
+        before = await rig.plane.counters()
+        arrivals = await send_stream(a, b, frames(100, 500))
+        assert len(arrivals) == 100
+        after = await rig.plane.counters()
+        assert {a.device, b.device} <= after.keys()
+        assert after[a.device].tx_packets - before[a.device].tx_packets == 100
+        assert after[b.device].rx_packets - before[b.device].rx_packets == 100
+        assert after[a.device].tx_bytes - before[a.device].tx_bytes == 50_000
+        assert after[b.device].rx_bytes - before[b.device].rx_bytes == 50_000
+        assert after[b.device].tx_packets == before[b.device].tx_packets
+    other = await rig.plug("veth")
+    assert (await rig.plane.counters())[other.device].tx_packets == 0, "a port that is new is counted too"
+    assert (await rig.plane.counters()).keys() == (await rig.plane.observe()).ports.keys()
+
+
+IMPAIRMENT_CHECKS: Final[Sequence[Callable[[Rig], Awaitable[None]]]] = (
+    check_each_part_is_made_or_refused,
+    check_a_refusal_stops_nothing_else,
+    check_what_is_set_is_read_back,
+    check_impairing_is_idempotent,
+    check_an_impaired_wire_is_transparent,
+    check_a_rate_lets_jumbo_frames_pass,
+    check_a_rate_is_kept,
+    check_a_limit_drops_what_is_too_much,
+    check_clearing_clears,
+    check_a_change_takes_effect_at_once,
+    check_a_delay_is_kept,
+    check_jitter_spreads_and_keeps_the_order,
+    check_loss_is_kept,
+    check_duplicates_arrive_twice,
+    check_corruption_changes_one_bit,
+    check_reordered_frames_go_ahead,
+    check_a_delay_and_a_rate_go_together,
+    check_frames_from_a_guest_to_a_segment_are_impaired,
+    check_an_impaired_plug_leaves_nothing_behind,
+    check_counters_count_as_the_guest_does,
+)
