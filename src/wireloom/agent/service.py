@@ -21,6 +21,7 @@ from wireloom.agent.hooks.image import ImageHook
 from wireloom.agent.hooks.ports import PortsHook
 from wireloom.agent.hooks.wiring import WiringHook
 from wireloom.agent.images import ImageQuestions
+from wireloom.agent.link_questions import LinkQuestions
 from wireloom.agent.network import HostNetwork
 from wireloom.agent.prune import Pruner
 from wireloom.agent.questions import Questions
@@ -146,6 +147,9 @@ class AgentService:
             consoles=self._consoles,
             pruner=pruner,
         )
+        self._link_questions = LinkQuestions(
+            reconciler=self.reconciler, actions=self._actions, network=self._network, health=self._health
+        )
         self._image_questions = ImageQuestions(parts.providers)
         self._config_questions = self._configs.questions(self.reconciler, self._actions)
 
@@ -175,6 +179,7 @@ class AgentService:
         self._configs.load()
         await self.world.resync()
         await self._questions.serve(self._parts.fabric, self._parts.host)
+        await self._link_questions.serve(self._parts.fabric, self._parts.host)
         await self._config_questions.serve(self._parts.fabric, self._parts.host)
         await self._image_questions.serve(self._parts.fabric, self._parts.host)
         self._parts.fabric.on_rebuilt(self._reporter.resend)

@@ -27,6 +27,7 @@ from wireloom.model.network import (
     PortCounters,
     PortEvent,
     PortPlan,
+    ProbeEnd,
     Segment,
     SegmentPlan,
     WirePlan,
@@ -44,6 +45,7 @@ __all__ = [
     "PortCounters",
     "PortEvent",
     "PortPlan",
+    "ProbeEnd",
     "Segment",
     "SegmentPlan",
     "WirePlan",
@@ -114,6 +116,15 @@ class DataPlane(Protocol):
 
     async def counters(self) -> Mapping[str, PortCounters]:
         """Counters of all ports of this installation, by device."""
+        ...
+
+    async def largest_payload(self, sender: ProbeEnd, receiver: ProbeEnd, most: int, patience_s: float) -> int:
+        """Payload in bytes of the largest frame, up to ``most``, that gets from one guest's NIC to the other's, each
+        frame within ``patience_s``; 0: none does. Really sent, of an ethertype for experiments.
+
+        :raises Unsupported: nobody can send for the sender's guest.
+        :raises NotFound: an end has gone.
+        """
         ...
 
     async def self_test(self) -> tuple[PathTest, ...]:

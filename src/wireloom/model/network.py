@@ -22,6 +22,7 @@ __all__ = [
     "PortCounters",
     "PortEvent",
     "PortPlan",
+    "ProbeEnd",
     "Segment",
     "SegmentAlias",
     "SegmentPlan",
@@ -251,6 +252,14 @@ class PortCounters(Value):
     tx_packets: int = 0
     tx_bytes: int = 0
     tx_dropped: int = 0
+
+
+class ProbeEnd(Value):
+    """An end of a path that frames are sent over to find out what passes. ``mac``: of the guest's NIC."""
+
+    device: str
+    attachment: Attachment
+    mac: str
 
 
 class PathTest(Value):

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from wireloom.dataplane.host import links, selftest, watcher
+from wireloom.dataplane.host import frame_probe, links, selftest, watcher
 from wireloom.dataplane.host.counters import Counters
 from wireloom.dataplane.host.impairment import Impairments
 from wireloom.dataplane.host.joiner import JoinerFactory
@@ -24,6 +24,7 @@ from wireloom.model.network import (
     PortCounters,
     PortEvent,
     PortPlan,
+    ProbeEnd,
     SegmentPlan,
     WirePlan,
 )
@@ -147,6 +148,13 @@ class HostDataPlane:
 
     async def withdraw(self) -> None:
         await self._do(lambda host: host.withdraw())
+
+    async def largest_payload(self, sender: ProbeEnd, receiver: ProbeEnd, most: int, patience_s: float) -> int:
+        probe = await self._do(lambda host: frame_probe.open_probe(host.netlink, sender, receiver))
+        try:
+            return await frame_probe.largest_payload(probe, most, patience_s)
+        finally:
+            probe.close()
 
     async def self_test(self) -> tuple[PathTest, ...]:
         stage = await self._do(lambda _: selftest.Stage.open())

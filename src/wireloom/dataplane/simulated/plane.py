@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from wireloom.errors import DataPlaneFailed, WireloomError
+from wireloom.errors import DataPlaneFailed, Unsupported, WireloomError
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.network import (
     DataPlaneAbilities,
@@ -19,6 +19,7 @@ from wireloom.model.network import (
     PortCounters,
     PortEvent,
     PortPlan,
+    ProbeEnd,
     Segment,
     SegmentPlan,
     WirePlan,
@@ -188,6 +189,13 @@ class SimulatedDataPlane:
     async def counters(self) -> Mapping[str, PortCounters]:
         await self._begin("counters", ())
         return {device: self.network.counters.get(device, PortCounters()) for device in self.network.ports}
+
+    async def largest_payload(self, sender: ProbeEnd, receiver: ProbeEnd, most: int, patience_s: float) -> int:
+        await self._begin("largest_payload", (sender.device, receiver.device))
+        if sender.attachment.kind != "namespace":
+            raise Unsupported("frames cannot be sent in the name of a virtual machine")
+        ends = [self.network.ports.get(end.device) for end in (sender, receiver)]
+        return min([most, *(port.mtu for port in ends if port)]) if all(ends) else 0
 
     async def self_test(self) -> tuple[PathTest, ...]:
         await self._begin("self_test", ())

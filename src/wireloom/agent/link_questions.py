@@ -1,0 +1,179 @@
+"""Questions about links: how large a frame passes, what passes, and whether the data plane works at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from wireloom.agent.actions import Actions
+from wireloom.agent.counters import CountersStream, SharedCounters
+from wireloom.agent.dataplane_health import DataPlaneHealth
+from wireloom.agent.network import HostNetwork
+from wireloom.agent.reconciler import Reconciler
+from wireloom.errors import Conflict, NotFound, Unsupported
+from wireloom.fabric.connection import Fabric
+from wireloom.fabric.link_documents import CountersOpen, MtuAnswer, MtuDirection, MtuQuestion
+from wireloom.fabric.methods import CHECK_MTU, COUNTERS, SELF_TEST
+from wireloom.model.impairment import Impairment
+from wireloom.model.network import HostPort, ProbeEnd
+from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, Slice, WireIntent
+from wireloom.model.state import RuntimePhase
+from wireloom.providers.contract import ByteStream
+
+__all__ = ["LinkQuestions"]
+
+#: A frame that is not held up on purpose takes far less.
+_PATIENCE_S: Final = 0.25
+#: Time on the wire at the lowest rate that is waited for.
+_MOST_PATIENCE_S: Final = 2.0
+
+
+@dataclass(frozen=True)
+class _End:
+    """An end of a link that is plugged; ``probe`` is how frames are sent and heard there."""
+
+    name: str
+    port: HostPort
+    probe: ProbeEnd
+
+
+class LinkQuestions:
+    """Handlers for the rows of ``wireloom.fabric.methods`` that concern links."""
+
+    def __init__(
+        self, *, reconciler: Reconciler, actions: Actions, network: HostNetwork, health: DataPlaneHealth
+    ) -> None:
+        self._reconciler = reconciler
+        self._actions = actions
+        self._network = network
+        self._health = health
+        self._counters = SharedCounters(network.dataplane)
+
+    async def serve(self, fabric: Fabric, host: str) -> None:
+        """Begin to answer for ``host``."""
+        await fabric.serve(host, CHECK_MTU, self.check_mtu)
+        await fabric.serve(host, SELF_TEST, self._health.self_test)
+        await fabric.serve_stream(host, COUNTERS, self.counters)
+
+    async def counters(self, question: CountersOpen) -> ByteStream:
+        """:raises NotFound: this host has nothing of the lab."""
+        self._lab(question.lab_id)
+        return CountersStream(self._network, self._counters, question.lab_id, question.interval_s)
+
+    async def check_mtu(self, question: MtuQuestion) -> MtuAnswer:
+        """:raises NotFound: no such link. :raises Conflict: it is down, or an end of it is not plugged."""
+        lab = self._lab(question.lab_id)
+        for wire in lab.wires:
+            if wire.id == question.link_id:
+                return await self._check_wire(lab, wire)
+        for plug in lab.plugs:
+            if plug.id == question.link_id:
+                return await self._check_plug(lab, plug)
+        raise NotFound("this host has no such link")
+
+    async def _check_wire(self, lab: Slice, wire: WireIntent) -> MtuAnswer:
+        _refuse_down(wire.up)
+        a, b = await self._end(lab, wire.a), await self._end(lab, wire.b)
+        slowest = (wire.impairment.forward, wire.impairment.backward)
+        return MtuAnswer(
+            forward=await self._direction(a, b, wire.mtu, slowest[0]),
+            backward=await self._direction(b, a, wire.mtu, slowest[1]),
+        )
+
+    async def _check_plug(self, lab: Slice, plug: PlugIntent) -> MtuAnswer:
+        """A segment has no guest of its own: frames go to and come from a neighbour in it."""
+        _refuse_down(plug.up)
+        segment = lab.segment(plug.segment)
+        if segment is None:
+            raise NotFound("this host has no such segment")
+        end = await self._end(lab, plug.port)
+        neighbour = await self._neighbour(lab, plug, end)
+        if neighbour is None:
+            reason = "no other node in the segment can be heard"
+            here = MtuDirection(
+                source=end.name,
+                target=segment.name,
+                configured=segment.mtu,
+                largest=min(end.port.mtu, segment.mtu),
+                method="configured",
+                reason=reason,
+            )
+            back = here.model_copy(update={"source": segment.name, "target": end.name})
+            return MtuAnswer(forward=here, backward=back)
+        forward = await self._direction(end, neighbour, segment.mtu, plug.impairment.forward)
+        backward = await self._direction(neighbour, end, segment.mtu, plug.impairment.backward)
+        return MtuAnswer(forward=forward, backward=backward)
+
+    async def _neighbour(self, lab: Slice, plug: PlugIntent, end: _End) -> _End | None:
+        """A running node in the same segment whose port is in the same VLANs."""
+        for other in lab.plugs:
+            if other.id == plug.id or other.segment != plug.segment or not other.up:
+                continue
+            try:
+                found = await self._end(lab, other.port)
+            except (Conflict, NotFound):
+                continue
+            if (found.port.segment, found.port.vlans) == (end.port.segment, end.port.vlans):
+                return found
+        return None
+
+    async def _direction(self, sender: _End, receiver: _End, mtu: int, impairment: Impairment | None) -> MtuDirection:
+        reason = ""
+        try:
+            largest = await self._network.dataplane.largest_payload(
+                sender.probe, receiver.probe, mtu, _patience_s(impairment, mtu)
+            )
+        except Unsupported as error:
+            largest, reason = min(sender.port.mtu, receiver.port.mtu), error.message
+        problem = ""
+        if largest < mtu:
+            problem = f"frames of more than {largest} bytes do not pass" if largest else "no frame passes"
+        return MtuDirection(
+            source=sender.name,
+            target=receiver.name,
+            configured=mtu,
+            largest=largest,
+            method="configured" if reason else "sent",
+            reason=reason,
+            problem=problem,
+        )
+
+    async def _end(self, lab: Slice, ref: PortRef) -> _End:
+        node, port = _find(lab, ref)
+        runtime = self._reconciler.world.runtimes.get(node.id)
+        host_port = self._network.ports.get(port.device)
+        if runtime is None or runtime.phase is not RuntimePhase.RUNNING or host_port is None:
+            raise Conflict("the node is not running", node=node.name, hint="start it with `wireloom start`")
+        attachment = await self._actions.target(lab, node, runtime).provider.attachment(runtime.runtime_id, port)
+        if attachment is None:
+            raise Conflict(f"its port {port.name} is not plugged", node=node.name)
+        probe = ProbeEnd(device=port.device, attachment=attachment, mac=port.mac)
+        return _End(f"{node.name}:{port.name}", host_port, probe)
+
+    def _lab(self, lab_id: str) -> Slice:
+        lab = self._reconciler.slices.get(lab_id)
+        if lab is None or lab.removed:
+            raise NotFound("this host has nothing of that lab")
+        return lab
+
+
+def _find(lab: Slice, ref: PortRef) -> tuple[NodeIntent, PortIntent]:
+    node = lab.node(ref.node_id)
+    port = node.port(ref.index) if node else None
+    if node is None or port is None:
+        raise NotFound("an end of the link is not on this host")
+    return node, port
+
+
+def _refuse_down(up: bool) -> None:
+    if not up:
+        raise Conflict("the link is down", hint="`wireloom link up` raises it")
+
+
+def _patience_s(impairment: Impairment | None, mtu: int) -> float:
+    """How long a frame may take, held up on purpose as it is."""
+    if impairment is None:
+        return _PATIENCE_S
+    held_s = (impairment.delay_ms + impairment.jitter_ms) / 1000
+    sending_s = mtu * 8 / (impairment.rate_kbit * 1000) if impairment.rate_kbit else 0
+    return min(_PATIENCE_S + held_s + sending_s, _MOST_PATIENCE_S)
