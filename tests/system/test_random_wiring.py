@@ -26,9 +26,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from wiring_rig import DESTINATIONS, Heard, Port, RealHost, Talk, quiet
 
 from wireloom.dataplane.kernel import KernelDataPlane
+from wireloom.dataplane.ovs import OvsDataPlane
 from wireloom.model.identity import device_name, mac_address
 from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.slice import NodeIntent, PlugIntent, PortRef, RestartPolicy, SegmentIntent, Slice, WireIntent
+from wireloom.model.vlans import Vlans
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(280)]
 
@@ -38,6 +40,8 @@ NODES: Final = {"c1": "alpha", "c2": "alpha", "m1": "beta", "m2": "beta"}
 PORTS: Final = (1, 2, 3)
 EVERY_PORT: Final[tuple[Port, ...]] = tuple(itertools.product(NODES, PORTS))
 SEGMENTS: Final = ("lan", "core")
+TAGGED: Final = "core"
+VLANS: Final = (1, 20)
 UNIMPAIRED: Final = LinkImpairment()
 #: What every kernel can do: rates so high that no frame of ours waits.
 IMPAIRMENTS: Final = (
@@ -56,6 +60,7 @@ class Link:
 
     ends: tuple[Port, ...]
     segment: str = ""
+    vlan: int = 0
     up: bool = True
     impairment: LinkImpairment = UNIMPAIRED
 
@@ -64,6 +69,8 @@ class Wiring(RuleBasedStateMachine):
     """The model beside a whole agent."""
 
     factory: ClassVar[Any]
+    #: Whether the segment "core" has VLANs; the kernel of this host may not know any.
+    tagged: ClassVar[bool]
 
     def __init__(self) -> None:
         super().__init__()
@@ -95,9 +102,10 @@ class Wiring(RuleBasedStateMachine):
         self._apply()
 
     @precondition(lambda self: self._free())
-    @rule(data=st.data(), segment=st.sampled_from(SEGMENTS))
-    def plug(self, data: st.DataObject, segment: str) -> None:
-        self._add(Link((data.draw(st.sampled_from(self._free())),), segment))
+    @rule(data=st.data(), segment=st.sampled_from(SEGMENTS), vlan=st.sampled_from(VLANS))
+    def plug(self, data: st.DataObject, segment: str, vlan: int) -> None:
+        in_vlan = vlan if self.tagged and segment == TAGGED else 0
+        self._add(Link((data.draw(st.sampled_from(self._free())),), segment, in_vlan))
         self._apply()
 
     @precondition(lambda self: self.links)
@@ -228,8 +236,9 @@ class Wiring(RuleBasedStateMachine):
 
     def _pairs(self) -> Iterator[tuple[Port, Port]]:
         """(speaker, listener) for all that can talk."""
-        for segment in SEGMENTS:
-            plugs = [link.ends[0] for link in self.links.values() if link.segment == segment and link.up]
+        media = {(link.segment, link.vlan) for link in self.links.values() if link.segment}
+        for medium in media:
+            plugs = [link.ends[0] for link in self.links.values() if (link.segment, link.vlan) == medium and link.up]
             yield from itertools.permutations([port for port in plugs if self._alive(port)], 2)
         for link in self.links.values():
             if not link.segment and link.up and all(self._alive(end) for end in link.ends):
@@ -258,13 +267,24 @@ class Wiring(RuleBasedStateMachine):
                 for name, link in wires
             ),
             segments=tuple(
-                SegmentIntent(id=name, name=name, kind="switch", device=device_name("s", self.host.installation, name))
+                SegmentIntent(
+                    id=name,
+                    name=name,
+                    kind="switch",
+                    device=device_name("s", self.host.installation, name),
+                    tagging="802.1q" if self.tagged and name == TAGGED else "none",
+                )
                 for name in SEGMENTS
                 if name in used
             ),
             plugs=tuple(
                 PlugIntent(
-                    id=name, port=_ref(link.ends[0]), segment=link.segment, up=link.up, impairment=link.impairment
+                    id=name,
+                    port=_ref(link.ends[0]),
+                    segment=link.segment,
+                    vlans=Vlans.access(link.vlan) if link.vlan else None,
+                    up=link.up,
+                    impairment=link.impairment,
                 )
                 for name, link in plugs
             ),
@@ -375,6 +395,12 @@ def _node(host: RealHost, name: str) -> NodeIntent:
 
 class KernelWiring(Wiring):
     factory = KernelDataPlane
+    tagged = False
+
+
+class OvsWiring(Wiring):
+    factory = OvsDataPlane
+    tagged = True
 
 
 RANDOM: Final = settings(
@@ -388,3 +414,5 @@ RANDOM: Final = settings(
 
 TestKernel = KernelWiring.TestCase
 TestKernel.settings = RANDOM
+TestOvs = OvsWiring.TestCase
+TestOvs.settings = RANDOM
