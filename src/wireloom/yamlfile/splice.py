@@ -95,23 +95,48 @@ class Splice:
 
     def remove_item(self, owner: Entry, sequence: Sequence, index: int) -> None:
         """Remove an item; the last one leaves ``[]`` behind."""
-        alone = len(sequence.items) == 1
-        start, end = self._item_span(sequence, index)
         if not sequence.flow:
-            self._remove_lines(self._dash(sequence, index), end)
-            if alone:
+            self._remove_lines(self._dash(sequence, index), self._item_span(sequence, index)[1])
+            if len(sequence.items) == 1:
                 colon = self._find(":", owner.key.end.offset)
                 self.replace(colon + 1, colon + 1, " []")
-        elif alone:
-            self.replace(sequence.start.offset + 1, sequence.end.offset - 1, "")
-        elif index + 1 < len(sequence.items):
-            comma = self._comma(end)
-            rest = self._text[comma + 1 :]
-            self.replace(start, comma + 1 + len(rest) - len(rest.lstrip(" ")), "")
         else:
-            comma = self._comma(self._item_span(sequence, index - 1)[1])
-            self.replace(comma, comma + 1, "")
-            self.replace(start, end, "")
+            spans = [self._item_span(sequence, number) for number in range(len(sequence.items))]
+            self._remove_flow(sequence, spans, index)
+
+    def add_entry(self, mapping: Mapping, key: str, name: str, new: str) -> None:
+        """Add ``key`` at the end, with a mapping that has the one entry ``name``."""
+        if mapping.flow:
+            self.add_key(mapping, key, f"{{{name}: {new}}}")
+            return
+        indent = " " * (mapping.written[0].key.start.column - 1)
+        self._add_line(self._entry_end(mapping.written[-1]), f"{indent}{key}:{self._newline}{indent}  {name}: {new}")
+
+    def add_entry_below(self, entry: Entry, name: str, new: str) -> None:
+        """Give ``entry``, which has no value, a mapping of one entry on the next line."""
+        if not _is_empty(entry.value):
+            self.replace(entry.value.start.offset, entry.value.end.offset, "")
+        indent = " " * (entry.key.start.column + 1)
+        self._add_line(self._find(":", entry.key.end.offset) + 1, f"{indent}{name}: {new}")
+
+    def remove_key(self, mapping: Mapping, key: str, owner: Entry | None = None) -> None:
+        """Remove a key of a mapping with its value; the last one leaves ``{}`` behind as the value of ``owner``."""
+        entry = mapping.entries[key]
+        index = next((i for i, found in enumerate(mapping.written) if found is entry), None)
+        if index is None:
+            raise unsupported()  # it is merged in from elsewhere
+        start, end = entry.key.start.offset, self._entry_end(entry)
+        alone = len(mapping.written) == 1
+        if mapping.flow:
+            spans = [(found.key.start.offset, self._entry_end(found)) for found in mapping.written]
+            self._remove_flow(mapping, spans, index)
+        elif self._text[self._text.rfind("\n", 0, start) + 1 : start].strip() or (alone and owner is None):
+            raise unsupported()  # the key is on a line with something else
+        else:
+            self._remove_lines(start, end)
+            if alone and owner is not None:
+                colon = self._find(":", owner.key.end.offset)
+                self.replace(colon + 1, colon + 1, " {}")
 
     def replace_item(self, sequence: Sequence, index: int, new: str) -> None:
         start, end = self._item_span(sequence, index)
@@ -202,6 +227,21 @@ class Splice:
             self.replace(inside, inside, new)
         else:
             self.replace(last_end, last_end, f", {new}")
+
+    def _remove_flow(self, node: Mapping | Sequence, spans: list[tuple[int, int]], index: int) -> None:
+        """Remove the entry at ``index`` of a flow collection with its comma."""
+        start, end = spans[index]
+        if len(spans) == 1:
+            self.replace(node.start.offset + 1, node.end.offset - 1, "")
+        elif index + 1 < len(spans):
+            comma = self._comma(end)
+            rest = self._text[comma + 1 :]
+            self.replace(start, comma + 1 + len(rest) - len(rest.lstrip(" ")), "")
+        else:
+            comma = self._comma(spans[index - 1][1])
+            between = self._text[comma + 1 : start]
+            self.replace(comma, start if between.isspace() and "\n" not in between else comma + 1, "")
+            self.replace(start, end, "")
 
     def _add_line(self, after: int, line: str) -> None:
         at = self._next_line(after)

@@ -153,7 +153,7 @@ class _LinkReader:
         if not separator or not node or not port:
             self._bound.report(path, f"{text!r} is not an end of a link", self._proper_end(node, port))
             return _End()
-        if node in self._segments:
+        if node in self._segments and node not in self._nodes:
             self._bound.report(path, f"segment {node!r} has no interfaces", f"write {node!r} alone")
             return _End()
         if node not in self._nodes:

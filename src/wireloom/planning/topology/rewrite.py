@@ -6,77 +6,146 @@ is refused, never damaged.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from wireloom.devices import DeviceCatalogue
-from wireloom.errors import Conflict, NotFound, TopologyInvalid
-from wireloom.yamlfile import Entry, Mapping, Node, Scalar, Sequence, did_you_mean, read_yaml
-from wireloom.yamlfile.splice import Splice, quoted, unsupported
+from wireloom.errors import Conflict, NotFound
+from wireloom.planning.topology.editing import Ends, read_root, verified, written
+from wireloom.yamlfile import Mapping, Node, Scalar, Sequence, did_you_mean
+from wireloom.yamlfile.splice import Splice, quoted
 
-__all__ = ["add_link", "remove_link", "set_link_state", "set_position"]
+__all__ = ["add_link", "move_link", "remove_link", "set_link_state", "set_position"]
 
-_SOURCE: Final = "topology.yml"
+#: What only links into segments say, and what only links between ports say.
+_INTO_SEGMENT: Final = ("vlan", "trunk", "native")
+_BETWEEN_PORTS: Final = ("mtu",)
 
 
-def add_link(text: str, a: str, b: str, mtu: int | None = None, *, devices: DeviceCatalogue | None = None) -> str:
-    """Add the link between ``a`` and ``b`` (``node:interface``).
+def add_link(
+    text: str,
+    a: str,
+    b: str,
+    mtu: int | None = None,
+    *,
+    vlan: int | None = None,
+    trunk: tuple[str, ...] = (),
+    native: int | None = None,
+    devices: DeviceCatalogue | None = None,
+) -> str:
+    """Add the link between ``a`` and ``b``: each ``node:interface``, or one of them the name of a segment.
 
+    :param trunk: VLANs as in a file: ``10``, ``20-29``.
     :param devices: lets ends be compared as ports, however they are written; else as text.
     :raises Conflict: it is there already. :raises TopologyInvalid: the text is not a topology.
     :raises Unsupported: the file's way of writing links cannot be edited.
     """
-    root = _root(text)
-    same = _Ends(root, devices)
-    if same.find(a, b) is not None:
+    root = read_root(text)
+    if Ends(root, devices).find(a, b) is not None:
         raise Conflict(f"the link {a} -- {b} is there already")
-    item = f"[{quoted(a)}, {quoted(b)}]"
-    if mtu is not None:
-        item = f"{{endpoints: {item}, mtu: {mtu}}}"
+    vlans = [int(item) if item.strip().isdecimal() else item for item in trunk]
+    said = {"mtu": mtu, "vlan": vlan, "trunk": vlans or None, "native": native}
+    more = {key: value for key, value in said.items() if value is not None}
+    new: Any = {"endpoints": [a, b], **more} if more else [a, b]
     splice = Splice(text)
     entry = root.entries.get("links")
     if entry is None:
-        splice.add_list(root, "links", item)
+        splice.add_list(root, "links", written(new))
     elif isinstance(entry.value, Sequence) and (entry.value.items or entry.value.flow):
-        splice.add_item(entry.value, item)
+        splice.add_item(entry.value, written(new))
     else:
-        splice.add_list_below(entry, item)
+        splice.add_list_below(entry, written(new))
 
     def meant(data: dict[str, Any]) -> None:
-        new: Any = [a, b] if mtu is None else {"endpoints": [a, b], "mtu": mtu}
         data["links"] = [*(data.get("links") or []), new]
 
-    return _verified(root, splice.result(), meant)
+    return verified(root, splice.result(), meant)
 
 
 def remove_link(text: str, a: str, b: str, *, devices: DeviceCatalogue | None = None) -> str:
     """Remove the link between ``a`` and ``b``, whichever end comes first. :raises NotFound: there is none."""
-    root = _root(text)
-    entry, links, index = _Ends(root, devices).get(a, b)
+    root = read_root(text)
+    entry, links, index = Ends(root, devices).get(a, b)
     splice = Splice(text)
     splice.remove_item(entry, links, index)
 
     def meant(data: dict[str, Any]) -> None:
         del data["links"][index]
 
-    return _verified(root, splice.result(), meant)
+    return verified(root, splice.result(), meant)
+
+
+def move_link(text: str, a: str, b: str, to: str, *, devices: DeviceCatalogue | None = None) -> str:
+    """Let the link between ``a`` and ``b`` go from ``a`` to ``to``; what else it says stays, as far as it still fits.
+
+    :raises NotFound: there is no such link. :raises Conflict: there is one from ``a`` to ``to`` already.
+    :raises Unsupported: the file's way of writing links cannot be edited.
+    """
+    root = read_root(text)
+    ends = Ends(root, devices)
+    _, links, index = ends.get(a, b)
+    if ends.find(a, to) is not None:
+        raise Conflict(f"the link {a} -- {to} is there already")
+    item = links.items[index]
+    side = ends.side(item, b)
+    unfit = _INTO_SEGMENT if _is_port(a) and _is_port(to) else _BETWEEN_PORTS
+    dropped = [key for key in unfit if isinstance(item, Mapping) and key in item.entries]
+    splice = Splice(text)
+    if links.aliases[index] is not None:
+        splice.replace_item(links, index, written(_moved(item.data(), side, to, dropped)))
+    else:
+        _move_end(splice, item, side, to)
+        for key in dropped:
+            assert isinstance(item, Mapping)  # noqa: S101 - only mappings have keys
+            splice.remove_key(item, key)
+
+    def meant(data: dict[str, Any]) -> None:
+        data["links"][index] = _moved(data["links"][index], side, to, dropped)
+
+    return verified(root, splice.result(), meant)
+
+
+def _is_port(end: str) -> bool:
+    return ":" in end
+
+
+def _moved(link: Any, side: int, to: str, dropped: list[str]) -> Any:
+    if isinstance(link, list):
+        return [to if number == side else end for number, end in enumerate(link)]
+    kept = {key: value for key, value in link.items() if key not in dropped}
+    return {**kept, "endpoints": _moved(link["endpoints"], side, to, [])}
+
+
+def _move_end(splice: Splice, item: Node, side: int, to: str) -> None:
+    if isinstance(item, Sequence):
+        splice.replace_item(item, side, quoted(to))
+    elif isinstance(item, Mapping):
+        entry = item.entries["endpoints"]
+        if entry in item.written and entry.alias is None and isinstance(entry.value, Sequence):
+            splice.replace_item(entry.value, side, quoted(to))
+            return
+        # Shared with another link: this one gets ends of its own.
+        own = written(_moved(entry.value.data(), side, to, []))
+        if entry in item.written:
+            splice.set_value(entry, own)
+        else:
+            splice.add_key(item, "endpoints", own)
 
 
 def set_link_state(text: str, a: str, b: str, up: bool, *, devices: DeviceCatalogue | None = None) -> str:
     """Declare the link between ``a`` and ``b`` up or down. :raises NotFound: there is none."""
-    root = _root(text)
-    _, links, index = _Ends(root, devices).get(a, b)
+    root = read_root(text)
+    _, links, index = Ends(root, devices).get(a, b)
     item = links.items[index]
-    written = item.entries.get("down") if isinstance(item, Mapping) else None
-    if up and written is None:
+    said = item.entries.get("down") if isinstance(item, Mapping) else None
+    if up and said is None:
         return text
     word = "false" if up else "true"
     splice = Splice(text)
     if links.aliases[index] is not None:
         key = "<<" if isinstance(item, Mapping) else "endpoints"
         splice.replace_item(links, index, f"{{{key}: {splice.item_text(links, index)}, down: {word}}}")
-    elif isinstance(item, Mapping) and written is not None and written in item.written:
-        splice.set_value(written, word)
+    elif isinstance(item, Mapping) and said is not None and said in item.written:
+        splice.set_value(said, word)
     elif isinstance(item, Mapping):
         splice.add_key(item, "down", word)
     else:
@@ -86,12 +155,12 @@ def set_link_state(text: str, a: str, b: str, up: bool, *, devices: DeviceCatalo
         link = data["links"][index]
         data["links"][index] = {**(link if isinstance(link, dict) else {"endpoints": link}), "down": not up}
 
-    return _verified(root, splice.result(), meant)
+    return verified(root, splice.result(), meant)
 
 
 def set_position(text: str, node: str, x: float, y: float) -> str:
     """Say where the studio draws ``node``. :raises NotFound: there is no such node."""
-    root = _root(text)
+    root = read_root(text)
     nodes = root.get("nodes")
     entry = nodes.entries.get(node) if isinstance(nodes, Mapping) else None
     if entry is None:
@@ -101,12 +170,12 @@ def set_position(text: str, node: str, x: float, y: float) -> str:
     value = f"[{position[0]}, {position[1]}]"
     splice = Splice(text)
     body = entry.value
-    written = body.entries.get("position") if isinstance(body, Mapping) else None
+    said = body.entries.get("position") if isinstance(body, Mapping) else None
     if entry.alias is not None:
         alias = text[entry.alias[0].offset : entry.alias[1].offset]
         splice.set_value(entry, f"{{<<: {alias}, position: {value}}}")
-    elif isinstance(body, Mapping) and written is not None and written in body.written:
-        splice.set_value(written, value)
+    elif isinstance(body, Mapping) and said is not None and said in body.written:
+        splice.set_value(said, value)
     elif isinstance(body, Mapping):
         splice.add_key(body, "position", value, after_first=True)
     else:
@@ -115,62 +184,7 @@ def set_position(text: str, node: str, x: float, y: float) -> str:
     def meant(data: dict[str, Any]) -> None:
         data["nodes"][node] = {**(data["nodes"][node] or {}), "position": position}
 
-    return _verified(root, splice.result(), meant)
-
-
-class _Ends:
-    """The links of a file, found by their ends."""
-
-    def __init__(self, root: Mapping, devices: DeviceCatalogue | None) -> None:
-        self._root = root
-        self._devices = devices
-
-    def find(self, a: str, b: str) -> tuple[Entry, Sequence, int] | None:
-        entry = self._root.entries.get("links")
-        if entry is None or not isinstance(entry.value, Sequence):
-            return None
-        wanted = {self._port(a), self._port(b)}
-        for index, item in enumerate(entry.value.items):
-            if self._ports(item) == wanted:
-                return entry, entry.value, index
-        return None
-
-    def get(self, a: str, b: str) -> tuple[Entry, Sequence, int]:
-        found = self.find(a, b)
-        if found is None:
-            raise NotFound(f"there is no link {a} -- {b}")
-        return found
-
-    def _ports(self, item: Node) -> set[tuple[str, str | int]] | None:
-        ends = item.get("endpoints") if isinstance(item, Mapping) else item
-        if not isinstance(ends, Sequence):
-            return None
-        return {self._port(end.text) for end in ends.items if isinstance(end, Scalar)}
-
-    def _port(self, written: str) -> tuple[str, str | int]:
-        """A key for comparing: the port's index where its device is known, else its name in any case."""
-        node, _, port = (part.strip() for part in written.partition(":"))
-        device = None if self._devices is None else self._devices.find(self._device_of(node))
-        index = None if device is None else device.ports.index_of(port)
-        return node, port.casefold() if index is None else index
-
-    def _device_of(self, node: str) -> str:
-        nodes, defaults = self._root.get("nodes"), self._root.get("defaults")
-        body = nodes.get(node) if isinstance(nodes, Mapping) else None
-        for holder in (body, defaults):
-            device = holder.get("device") if isinstance(holder, Mapping) else None
-            if isinstance(device, Scalar):
-                return device.text
-        return ""
-
-
-def _root(text: str) -> Mapping:
-    document = read_yaml(text, file=_SOURCE)
-    if document.diagnostics or not isinstance(document.root, Mapping):
-        message = document.diagnostics[0].message if document.diagnostics else "this is not a topology"
-        details = {"diagnostics": [item.model_dump(mode="json") for item in document.diagnostics]}
-        raise TopologyInvalid(f"the topology cannot be edited: {message}", details=details)
-    return document.root
+    return verified(root, splice.result(), meant)
 
 
 def _flow_ends(item: Node) -> str:
@@ -181,13 +195,3 @@ def _flow_ends(item: Node) -> str:
 def _number(value: float) -> int | float:
     rounded = round(value, 2)
     return int(rounded) if rounded == int(rounded) else rounded
-
-
-def _verified(before: Mapping, after: str, meant: Callable[[dict[str, Any]], None]) -> str:
-    """``after``, when it says what ``before`` said with ``meant`` applied."""
-    expected = before.data()
-    meant(expected)
-    document = read_yaml(after, file=_SOURCE)
-    if document.diagnostics or document.root is None or document.root.data() != expected:
-        raise unsupported()
-    return after

@@ -66,8 +66,8 @@ def _complete_segments(schema: dict[str, Any]) -> None:
     preset = {"title": "name of a preset", "type": "string", "enum": sorted(PRESETS)}
     for holder, key, long_form in _PRESET_ALONE:
         value = definitions[holder]["properties"][key]
-        words = {"description": value["description"]}
-        definitions[holder]["properties"][key] = {**words, "oneOf": [preset, {"$ref": f"#/$defs/{long_form}"}]}
+        choices = [preset, {"$ref": f"#/$defs/{long_form}"}]
+        definitions[holder]["properties"][key] = {"description": value["description"], "oneOf": choices}
     for holder in ("DirectionFields", "ImpairmentFields"):
         properties = definitions[holder]["properties"]
         properties["preset"] |= preset
