@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.fabric.documents import (
     BootsAnswer,
     BootsQuestion,
@@ -28,6 +29,7 @@ from wireloom.model.base import Value
 
 __all__ = [
     "BOOTS",
+    "CAPTURE",
     "CHECK_MTU",
     "CONSOLE",
     "COUNTERS",
@@ -77,3 +79,4 @@ LOG = StreamMethod("log", LogOpen)
 COUNTERS = StreamMethod("counters", CountersOpen)
 CHECK_MTU = Method("check-mtu", MtuQuestion, MtuAnswer, deadline_s=30)
 SELF_TEST = Method("self-test", SelfTestQuestion, SelfTestAnswer, deadline_s=60)
+CAPTURE = StreamMethod("capture", CaptureOpen)

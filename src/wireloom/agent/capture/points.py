@@ -1,0 +1,86 @@
+"""Where to listen for what a user wants to capture. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from wireloom.errors import NotFound
+from wireloom.fabric.capture_documents import CaptureOpen
+from wireloom.model.slice import PortRef, SegmentIntent, Slice
+from wireloom.sniffer.order import Point
+
+__all__ = ["Members", "Subject", "find_subject"]
+
+#: Devices in a segment as the host shows them, by the segment's own device.
+Members = Callable[[str], Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is captured: ``name`` as users say it, e.g. ``r1:eth1 -- r2:eth1``; ``node`` where it is of one."""
+
+    name: str
+    node: str
+    points: tuple[Point, ...]
+
+
+def find_subject(lab: Slice, wanted: CaptureOpen, members: Members) -> Subject:
+    """:raises NotFound: the lab has no such thing (any more)."""
+    match wanted.kind:
+        case "port":
+            return _port(lab, PortRef(node_id=wanted.node_id, index=wanted.index))
+        case "wire":
+            return _wire(lab, wanted.id)
+        case "plug":
+            found = next((plug.port for plug in lab.plugs if plug.id == wanted.id), None)
+            if found is None:
+                raise NotFound("this host has no such link")
+            return _port(lab, found)
+        case "segment":
+            return _segment(lab, wanted.id, members)
+
+
+def _port(lab: Slice, ref: PortRef) -> Subject:
+    """Both ways: what its guest sends and gets, the latter after every impairment."""
+    node, point = _point(lab, ref)
+    return Subject(point.name, node, (point._replace(take="both"),))
+
+
+def _wire(lab: Slice, wire_id: str) -> Subject:
+    wire = next((wire for wire in lab.wires if wire.id == wire_id), None)
+    if wire is None:
+        raise NotFound("this host has no such link")
+    (_, a), (_, b) = _point(lab, wire.a), _point(lab, wire.b)
+    return Subject(f"{a.name} -- {b.name}", "", (a, b))
+
+
+def _segment(lab: Slice, segment_id: str, members: Members) -> Subject:
+    segment = lab.segment(segment_id)
+    if segment is None:
+        raise NotFound("this host has no such segment")
+    ours = [_point(lab, plug.port)[1] for plug in lab.plugs if plug.segment == segment.id]
+    known = {point.device for point in ours}
+    others = _others(lab, segment, [device for device in members(segment.device) if device not in known])
+    return Subject(segment.name, "", (*ours, *others))
+
+
+def _others(lab: Slice, segment: SegmentIntent, devices: Sequence[str]) -> Iterator[Point]:
+    """How frames come into a segment beside its plugs: through other devices in it, and from the host itself."""
+    for device in devices:
+        yield Point(device=device, name=device, description=f"{lab.lab}/{segment.name}: {device} of the host")
+    if segment.kind != "switch":
+        yield Point(
+            device=segment.device, name="host", description=f"{lab.lab}/{segment.name}: the host itself", take="out"
+        )
+
+
+def _point(lab: Slice, ref: PortRef) -> tuple[str, Point]:
+    """The node's name, and its port as a place where frames come in."""
+    node = lab.node(ref.node_id)
+    port = node.port(ref.index) if node is not None else None
+    if node is None or port is None:
+        raise NotFound("this host has no such port")
+    return node.name, Point(
+        device=port.device, name=f"{node.name}:{port.name}", description=f"{lab.lab}/{node.name}/{port.name}"
+    )

@@ -1,0 +1,157 @@
+"""The capture itself: rings are read as far as the output takes it, merged by time and written as pcapng."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from wireloom import pcapng
+from wireloom.sniffer.order import Order, Report
+from wireloom.sniffer.ring import BLOCK, Frame, Ring
+
+__all__ = ["Capture"]
+
+_NOBODY: Final = 65534
+_FEWEST_BLOCKS: Final = 2
+_LINK_GROUP: Final = 1  # RTMGRP_LINK: devices come, go and change
+
+
+class Capture:
+    """:param control: what the agent says. :param output: where the capture goes. :param reports: what it is told."""
+
+    def __init__(self, order: Order, *, control: int, output: int, reports: int) -> None:
+        """:raises OSError: the kernel refuses a socket or its ring."""
+        self._order = order
+        self._control = control
+        self._output = output
+        self._reports = reports
+        blocks = max(_FEWEST_BLOCKS, order.buffer // BLOCK // len(order.points))
+        self._rings = [Ring(point, number, order.program, blocks) for number, point in enumerate(order.points)]
+        self._links = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._links.bind((0, _LINK_GROUP))
+        self._links.setblocking(False)
+        self._poll = select.poll()
+        for listened in (control, self._links.fileno(), *(ring.fileno() for ring in self._rings)):
+            self._poll.register(listened, select.POLLIN)
+
+    def run(self) -> None:
+        """Capture until a limit is reached or the agent says so. :raises BrokenPipeError: the reader is gone."""
+        _give_up_privileges()
+        started_ns = time.time_ns()
+        deadline = time.monotonic() + self._order.seconds if self._order.seconds else None
+        self._attend()
+        os.write(self._reports, Report().line())
+        self._write(self._head())
+        ended = ""
+        while not ended:
+            asked = self._wait(deadline)
+            if asked is None:
+                return
+            frames, ended = self._limited(self._take())
+            if deadline is not None and time.monotonic() >= deadline:
+                ended = ended or f"{self._order.seconds:g} seconds are over"
+            ended = ended or asked
+            self._put(frames)
+        self._write(self._tail(started_ns, ended))
+        packets = sum(ring.delivered for ring in self._rings)
+        dropped = sum(ring.dropped for ring in self._rings)
+        os.write(self._reports, Report(ended=ended, packets=packets, dropped=dropped).line())
+
+    def _wait(self, deadline: float | None) -> str | None:
+        """Wait for frames or for the end; why the agent asks to finish, if it does; ``None``: it is gone."""
+        left_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        events = dict(self._poll.poll(left_ms))
+        if any(flags & ~select.POLLIN for flags in events.values()) or self._links.fileno() in events:
+            self._attend()
+        if self._control not in events:
+            return ""
+        return os.read(self._control, 4096).decode(errors="replace").strip() or None
+
+    def _limited(self, frames: list[Frame]) -> tuple[list[Frame], str]:
+        """As many as may still come, and why these are the last ones."""
+        most = self._order.packets
+        room = most - sum(ring.delivered for ring in self._rings)
+        return (frames[:room], f"{most} packets are there") if most and len(frames) >= room else (frames, "")
+
+    def _attend(self) -> None:
+        """Devices came, went or changed."""
+        with contextlib.suppress(OSError):  # nothing more to read, or so much that some was dropped
+            while self._links.recv(1 << 16):
+                pass
+        for ring in self._rings:
+            ring.attend()
+
+    def _take(self) -> list[Frame]:
+        """A block of each ring that has one, in the order of time."""
+        frames = [frame for ring in self._rings for frame in ring.take_block()]
+        if len(self._rings) > 1:
+            frames.sort(key=lambda frame: frame.time_ns)
+        return frames
+
+    def _put(self, frames: Sequence[Frame]) -> None:
+        if not frames:
+            return
+        for frame in frames:
+            self._rings[frame.interface].delivered += 1
+        self._write(
+            b"".join(
+                [
+                    pcapng.enhanced_packet(frame.interface, frame.time_ns, frame.data, frame.length, frame.direction)
+                    for frame in frames
+                ]
+            )
+        )
+
+    def _head(self) -> bytes:
+        order, system = self._order, os.uname()
+        blocks = [
+            pcapng.section_header(order.comment, program=order.writer, system=f"{system.sysname} {system.release}")
+        ]
+        for point in order.points:
+            blocks.append(
+                pcapng.interface_description(
+                    point.name,
+                    description=point.description,
+                    snaplen=order.snaplen,
+                    capture_filter=order.capture_filter,
+                )
+            )
+        return b"".join(blocks)
+
+    def _tail(self, started_ns: int, ended: str) -> bytes:
+        """Statistics of every interface; the last one says why the capture ended."""
+        blocks = []
+        now = time.time_ns()
+        for number, ring in enumerate(self._rings):
+            ring.count()
+            blocks.append(
+                pcapng.interface_statistics(
+                    number,
+                    started_ns=started_ns,
+                    ended_ns=now,
+                    received=ring.received,
+                    dropped=ring.dropped,
+                    delivered=ring.delivered,
+                    comment=ended if number == len(self._rings) - 1 else "",
+                )
+            )
+        return b"".join(blocks)
+
+    def _write(self, data: bytes) -> None:
+        """Write it all, however long the reader takes. :raises BrokenPipeError: it is gone."""
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(self._output, rest) :]
+
+
+def _give_up_privileges() -> None:
+    """Sockets are open: nothing that comes now needs root."""
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
