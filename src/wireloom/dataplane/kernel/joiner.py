@@ -84,7 +84,9 @@ class KernelJoiner:
     def withdraw(self) -> None:
         found = links.parse_links(self._netlink.dump(links.DUMP_LINKS))
         ports = [link for link in found if self._is_my_port(link)]
-        self._plugs.remove([link.name for link in ports if link.master])
+        # A device of Open vSwitch is a master, too.
+        masters = {link.index for link in found if link.kind == "bridge"}
+        self._plugs.remove([link.name for link in ports if link.master in masters])
         targets = read_targets(self._netlink, {link.index: link.name for link in ports})
         requests: list[Request] = []
         # A port without a wire is left as it is: it may be another data plane's already.
@@ -92,8 +94,9 @@ class KernelJoiner:
             requests += traffic.apart(link.index, link.name)
             requests.append(traffic.clear_redirect(link.index, link.name))
         check(self._netlink.batch(requests))
-        for name in self._segments.observe(found):
-            self.remove_segment(name)
+        for link in found:
+            if link.alias and self._segments.is_mine(link):
+                self.remove_segment(link.name)
 
     def close(self) -> None:
         """Nothing of its own is open."""

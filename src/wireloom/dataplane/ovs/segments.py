@@ -8,10 +8,13 @@ from collections.abc import Sequence
 
 from wireloom.dataplane.host import addresses, links
 from wireloom.dataplane.host.links import Link
-from wireloom.dataplane.host.netlink import Netlink, check
+from wireloom.dataplane.host.netlink import Netlink, check, raise_together
 from wireloom.dataplane.host.ports import disable_ipv6, look_up
 from wireloom.dataplane.host.protocol import Request, failure
-from wireloom.dataplane.ovs.switch import Bridge, Switch
+from wireloom.dataplane.host.uplinks import Uplinks
+from wireloom.dataplane.ovs.admission import Admissions
+from wireloom.dataplane.ovs.switch import Bridge, Place, Switch
+from wireloom.dataplane.ovs.vlans import uplink_mode
 from wireloom.model.network import Segment, SegmentPlan
 
 __all__ = ["Segments"]
@@ -20,45 +23,75 @@ __all__ = ["Segments"]
 class Segments:
     """The segments of one installation."""
 
-    def __init__(self, switch: Switch, netlink: Netlink) -> None:
+    def __init__(self, switch: Switch, admissions: Admissions, netlink: Netlink, installation: str) -> None:
         self._switch = switch
+        self._admissions = admissions
         self._netlink = netlink
+        self._installation = installation
+        self._uplinks = Uplinks(netlink, installation)
 
     def ensure(self, plan: SegmentPlan) -> None:
-        """Make or mend a segment. :raises DataPlaneFailed: ``EEXIST`` when the name is not ours."""
-        known = self._switch.bridges()
-        if plan.name not in known and look_up(self._netlink, [plan.name]):
+        """Make or mend a segment with its uplink.
+
+        :raises DataPlaneFailed: ``EEXIST`` when the name is not ours. :raises Conflict: see ``Uplinks.take``.
+        """
+        created = plan.name not in self._switch.bridges()
+        if created and look_up(self._netlink, [plan.name]):
             raise failure(errno.EEXIST, "make the segment", plan.name, "the name belongs to a device that is not ours")
         wanted = Bridge(plan.name, "segment", None, plan.alias, plan.tagging, plan.address, plan.mtu)
         self._switch.ensure_segment_bridge(wanted)
         try:
             self._settle(wanted)
+            self._settle_uplink(plan)
         except Exception:
-            if plan.name not in known:
-                self._switch.drop_bridges({plan.name})
+            if created:
+                self.remove(plan.name)
             raise
+
+    def remove(self, name: str) -> None:
+        """Remove a segment of ours; its ports stay, in the bridge of wires, and its uplink is the host's again."""
+        inside = [port for port in self._switch.ports().values() if port.bridge == name and not port.uplink]
+        problems = self._admissions.bring(Place(port.device, port.index, self._switch.wires) for port in inside)
+        self._release_uplink(name)
+        self._switch.drop_bridges({name})
+        raise_together(list(problems.values()))
+
+    def names(self) -> list[str]:
+        """Segments that are Open vSwitch's; notes of uplinks tell of those of other data planes, too."""
+        return sorted(bridge.name for bridge in self._bridges())
 
     def mend(self, found: Sequence[Link]) -> None:
         """A new ovs-vswitchd makes the host's device in a segment anew, without what we have set on it."""
         shown = {link.name: link for link in found}
         for bridge in self._bridges():
             link = shown.get(bridge.name)
-            if link is not None and (not link.up or link.alias != bridge.alias):
-                self._settle(bridge)
+            if link is None or (link.up and link.alias == bridge.alias):
+                continue
+            self._settle(bridge)
+            note = self._uplinks.note(bridge.name)
+            if note is not None:
+                plan = SegmentPlan(name=bridge.name, alias=bridge.alias, mtu=bridge.mtu, uplink=note.uplink)
+                self._uplinks.move_in(plan)
 
     def observe(self, found: Sequence[Link]) -> dict[str, Segment]:
-        """By name; one whose device ovs-vswitchd does not show is down."""
+        """By name; one whose device ovs-vswitchd does not show, or that only has something of the host's, is down."""
         shown = {link.name: link for link in found}
+        inside = {(port.bridge, port.device) for port in self._switch.ports().values() if port.uplink}
+        notes = self._uplinks.notes()
         segments: dict[str, Segment] = {}
         for bridge in self._bridges():
             link = shown.get(bridge.name)
+            note = notes.get(bridge.name)
             segments[bridge.name] = Segment(
                 name=bridge.name,
                 alias=bridge.alias,
                 up=link is not None and link.up,
                 mtu=link.mtu if link else bridge.mtu,
                 tagging=bridge.tagging,
+                uplink=note.member if note and (bridge.name, note.member) in inside else None,
             )
+        for name, note in notes.items():
+            segments.setdefault(name, Segment(name=name, alias=note.alias, up=False))
         return segments
 
     def _bridges(self) -> list[Bridge]:
@@ -67,18 +100,52 @@ class Segments:
     def _settle(self, bridge: Bridge) -> None:
         """What ovs-vswitchd leaves to others: the label, the address and the state of the host's device."""
         wanted = ipaddress.ip_interface(bridge.address) if bridge.address else None
-        if wanted is None or wanted.version == 4:
+        moved = self._uplinks.moved(bridge.name)
+        speaks = moved | ({wanted} if wanted else set())
+        if not any(address.version == 6 for address in speaks):
             disable_ipv6(bridge.name)
         link = look_up(self._netlink, [bridge.name]).get(bridge.name)
         if link is None:
             raise failure(errno.ENODEV, "set up the segment", bridge.name)
         requests: list[Request] = []
-        if wanted is None:
+        if not speaks:
             requests.append(links.quieten(bridge.name, ipv6=True))
         requests.append(links.set_link(bridge.name, alias=bridge.alias, up=True))
         present = addresses.parse_addresses(self._netlink.dump(addresses.DUMP_ADDRESSES), link.index)
-        stale = sorted(present - {wanted}, key=str)
+        stale = sorted(present - moved - {wanted}, key=str)
         requests += [addresses.delete_address(link.index, address, bridge.name) for address in stale]
         if wanted and wanted not in present:
             requests.append(addresses.add_address(link.index, wanted, bridge.name))
         check(self._netlink.batch(requests))
+
+    def _settle_uplink(self, plan: SegmentPlan) -> None:
+        note = self._uplinks.note(plan.name)
+        wanted = plan.uplink.member(self._installation) if plan.uplink else None
+        if note is not None and note.member != wanted:
+            self._release_uplink(plan.name)
+            note = None
+        if plan.uplink is None:
+            return
+        try:
+            member = self._uplinks.take(plan)
+            place = Place(member.name, member.index, plan.name, uplink_mode(plan.tagging), uplink=True)
+            raise_together(list(self._admissions.bring([place]).values()))
+            if plan.uplink.addresses == "move" and plan.uplink.vlan is None:
+                # The same hardware address as before: no neighbour has to learn.
+                self._switch.set_address(plan.name, member.address.hex(":"))
+            self._uplinks.move_in(plan)
+        except Exception:
+            # What was taken just now and cannot be used is of more use to the host.
+            if note is None:
+                self._release_uplink(plan.name)
+            raise
+
+    def _release_uplink(self, name: str) -> None:
+        """Take the uplink out and give back what it was, if ``name`` has one."""
+        note = self._uplinks.note(name)
+        if note is None:
+            return
+        self._admissions.let_go([note.member], fenced=False)
+        self._uplinks.give_back(name)
+        if name in self._switch.bridges():
+            self._switch.set_address(name)

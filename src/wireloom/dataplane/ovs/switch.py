@@ -20,7 +20,7 @@ from wireloom.dataplane.ovs.database import Database
 from wireloom.dataplane.ovs.datapath import Datapath
 from wireloom.dataplane.ovs.flows import forget, free_numbers
 from wireloom.dataplane.ovs.ofctl import OpenFlow
-from wireloom.dataplane.ovs.vlans import PortMode
+from wireloom.dataplane.ovs.vlans import PortMode, mode_of
 from wireloom.errors import DataPlaneFailed, Unsupported
 from wireloom.model.identity import device_name, mac_address
 from wireloom.model.vlans import Tagging
@@ -35,19 +35,25 @@ _ALIAS: Final = "wireloom-alias"
 _TAGGING: Final = "wireloom-tagging"
 _ADDRESS: Final = "wireloom-address"
 _INDEX: Final = "wireloom-index"
+_UPLINK: Final = "wireloom-uplink"
 #: Frames of link-local groups are forwarded, and addresses remembered for as many guests as a lab may have.
 _SEGMENT_CONFIG: Final = {"forward-bpdu": "true", "mac-table-size": "65536"}
 
 
 @dataclass(frozen=True)
 class SwitchPort:
-    """A port of ours. ``row`` is the library's; ``number`` the one that flows know it by; ``index`` of its device."""
+    """A port of ours.
+
+    :ivar index: of its device. :ivar row: the library's. :ivar number: the one that flows know it by.
+    :ivar uplink: it is a NIC of the host, not a port of a node.
+    """
 
     device: str
     bridge: str
     index: int
     row: Any
     number: int | None = None
+    uplink: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,12 +71,13 @@ class Bridge:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a device should be: in a bridge, as which port."""
+    """Where a device should be: in a bridge, as which port; ``uplink`` as of :class:`SwitchPort`."""
 
     device: str
     index: int
     bridge: str
     mode: PortMode = field(default_factory=PortMode)
+    uplink: bool = False
 
 
 class Switch:
@@ -94,9 +101,10 @@ class Switch:
         rows = [(row, row.external_ids) for row in self._database.rows("Bridge")]
         return {row.name: _bridge(row, notes) for row, notes in rows if self._owns(notes)}
 
-    def others(self) -> frozenset[str]:
-        """Names of bridges of somebody else's, other installations' left out."""
-        return frozenset(row.name for row in self._database.rows("Bridge") if _OWNER not in row.external_ids)
+    def others(self) -> Mapping[str, str]:
+        """Bridges of somebody else's, other installations' left out: name → datapath."""
+        rows = [row for row in self._database.rows("Bridge") if _OWNER not in row.external_ids]
+        return {row.name: row.datapath_type or "system" for row in rows}
 
     def ports(self) -> dict[str, SwitchPort]:
         """Ours, by device; in whatever bridge."""
@@ -107,7 +115,12 @@ class Switch:
                 if self._owns(notes) and _INDEX in notes:
                     number = row.interfaces[0].ofport_request
                     found[row.name] = SwitchPort(
-                        row.name, bridge.name, int(notes[_INDEX]), row, number[0] if number else None
+                        row.name,
+                        bridge.name,
+                        int(notes[_INDEX]),
+                        row,
+                        number[0] if number else None,
+                        uplink=_UPLINK in notes,
                     )
         return found
 
@@ -122,7 +135,7 @@ class Switch:
     def ensure_wires_bridge(self) -> None:
         """The bridge of all wires; fails closed."""
         if self.wires not in self.bridges():
-            self._make_bridge(self.wires, {_ROLE: "wires"}, fail_mode="secure")
+            self._make_bridge(self.wires, {_ROLE: "wires"}, "secure", PortMode())
 
     def ensure_segment_bridge(self, wanted: Bridge) -> None:
         """A bridge with the name, alias, VLANs, address and MTU of ``wanted``, whose row is not looked at.
@@ -136,11 +149,21 @@ class Switch:
             self._allow_two_tags()
         known = self.bridges().get(wanted.name)
         if known is None:
-            self._make_bridge(wanted.name, notes, fail_mode="standalone", mtu=wanted.mtu)
+            # With no controller and this mode a bridge is a learning one, also after a restart of ovs-vswitchd.
+            self._make_bridge(wanted.name, notes, "standalone", mode_of(wanted.tagging, None), wanted.mtu)
             return
         with self._database.change(f"mend the segment {wanted.name}"):
             known.row.external_ids = {_OWNER: self._installation, **notes}
-            _local(known.row).mtu_request = wanted.mtu
+            _local(known.row).interfaces[0].mtu_request = wanted.mtu
+            _set_mode(_local(known.row), mode_of(wanted.tagging, None))
+
+    def set_address(self, bridge: str, mac: str | None = None) -> None:
+        """Give the host's device in a segment a hardware address; ``None``: its own again."""
+        row = self._row(bridge)
+        config = {**_SEGMENT_CONFIG, "hwaddr": mac or mac_address("segment", self._installation, bridge)}
+        if row.other_config != config:
+            with self._database.change(f"set the hardware address of {bridge}"):
+                row.other_config = config
 
     def drop_bridges(self, names: Collection[str]) -> None:
         """Remove bridges of ours with all ports in them, and what no other bridge of ours needs."""
@@ -155,24 +178,26 @@ class Switch:
                 for row in self._quiet_rows():
                     row.delete()
 
-    def _make_bridge(self, name: str, notes: Mapping[str, str], *, fail_mode: str, mtu: int = 0) -> None:
+    def _make_bridge(
+        self, name: str, notes: Mapping[str, str], fail_mode: str, mode: PortMode, mtu: int | None = None
+    ) -> None:
         if any(row.name == name for row in self._database.rows("Bridge")):
             raise DataPlaneFailed(
                 f"cannot make the bridge {name}: EEXIST: the name belongs to a bridge that is not ours",
                 details={"errno": "EEXIST", "device": name, "operation": "make a bridge"},
             )
         with self._database.change(f"make the bridge {name}") as transaction:
-            local = self._insert(transaction, "Interface", name=name, type="internal")
-            if mtu:
-                local.mtu_request = mtu
+            request: int | list[int] = [] if mtu is None else mtu
+            local = self._insert(transaction, "Interface", name=name, type="internal", mtu_request=request)
             port = self._insert(transaction, "Port", name=name, interfaces=[local])
+            _set_mode(port, mode)
             bridge = self._insert(transaction, "Bridge", name=name, ports=[port], fail_mode=fail_mode)
             bridge.datapath_type = self._datapath
             # A fixed address: a bridge else takes the lowest of its ports' and changes as they come and go.
             bridge.other_config = {**_SEGMENT_CONFIG, "hwaddr": mac_address("segment", self._installation, name)}
             bridge.external_ids = {_OWNER: self._installation, **notes}
             self._database.root.addvalue("bridges", bridge)
-        error = _local(self._row(name)).error
+        error = _local(self._row(name)).interfaces[0].error
         if error:
             raise _refused(name, error[0])
 
@@ -244,6 +269,8 @@ class Switch:
     def _new_port(self, transaction: Any, place: Place, number: Any, quiet: Any) -> Any:
         interface = self._insert(transaction, "Interface", name=place.device, ofport_request=number)
         notes = {_OWNER: self._installation, _INDEX: str(place.index)}
+        if place.uplink:
+            notes[_UPLINK] = "yes"
         return self._insert(
             transaction, "Port", name=place.device, interfaces=[interface], qos=quiet, external_ids=notes
         )
@@ -287,13 +314,13 @@ def _bridge(row: Any, notes: Mapping[str, str]) -> Bridge:
     for known in ("802.1q", "802.1ad"):
         if notes.get(_TAGGING) == known:
             tagging = known
-    mtu = _local(row).mtu_request
+    mtu = _local(row).interfaces[0].mtu_request
     return Bridge(row.name, role, row, notes.get(_ALIAS, ""), tagging, notes.get(_ADDRESS), int(mtu[0]) if mtu else 0)
 
 
 def _local(bridge: Any) -> Any:
-    """The interface that a bridge has in the host itself."""
-    return next(port.interfaces[0] for port in bridge.ports if port.name == bridge.name)
+    """The port that a bridge has in the host itself."""
+    return next(port for port in bridge.ports if port.name == bridge.name)
 
 
 def _set_mode(row: Any, mode: PortMode) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from wireloom.model.vlans import DEFAULT_VLAN, Tagging, Vlans
 
-__all__ = ["PortMode", "mode_of", "vlans_of"]
+__all__ = ["PortMode", "mode_of", "uplink_mode", "vlans_of"]
 
 #: Keep the priority of frames that carry one without being in a VLAN.
 _PRIORITIES: Final = {"priority-tags": "if-nonzero"}
@@ -47,6 +47,14 @@ def mode_of(tagging: Tagging, vlans: Vlans | None) -> PortMode:
     trunks = frozenset(vlan for first, last in wanted.tagged for vlan in range(first, last + 1))
     mode = "trunk" if wanted.untagged is None else "native-untagged"
     return PortMode(mode, wanted.untagged, trunks, {**_PRIORITIES, **provider})
+
+
+def uplink_mode(tagging: Tagging) -> PortMode:
+    """The port that carries every VLAN of a segment to the world, the default one without a tag."""
+    if tagging == "none":
+        return PortMode()
+    provider = _PROVIDER if tagging == "802.1ad" else {}
+    return PortMode("native-untagged", DEFAULT_VLAN, other_config={**_PRIORITIES, **provider})
 
 
 def vlans_of(tagging: Tagging, tag: int | None, trunks: Iterable[int]) -> Vlans | None:
