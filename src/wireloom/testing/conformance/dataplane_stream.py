@@ -79,15 +79,15 @@ async def _send(sender: Plug, stream: Sequence[bytes], pace_s: float) -> list[fl
     """When each frame was sent."""
     sent: list[float] = []
     for number, frame in enumerate(stream):
-        await _put(sender, frame)
-        sent.append(time.monotonic())
+        sent.append(await _put(sender, frame))
         if pace_s or number % _AT_ONCE == _AT_ONCE - 1:
             await asyncio.sleep(pace_s)
     return sent
 
 
-async def _put(sender: Plug, frame: bytes) -> None:
-    """Send a frame as soon as the guest may: where too many are on their way already, it has to wait too."""
+async def _put(sender: Plug, frame: bytes) -> float:
+    """Send a frame as soon as the guest may (where too many are on their way, it has to wait too); when that was."""
+    moment = time.monotonic()
     try:
         sender.guest.send(frame)
     except BlockingIOError:
@@ -98,7 +98,9 @@ async def _put(sender: Plug, frame: bytes) -> None:
             await writable.wait()
         finally:
             loop.remove_writer(sender.guest.fileno())
+        moment = time.monotonic()
         sender.guest.send(frame)
+    return moment
 
 
 def _arrival(at: float, frame: bytes, sent: Sequence[float]) -> Arrival:
