@@ -25,7 +25,7 @@ from wireloom.yamlfile import Path
 __all__ = ["device_details", "device_view", "node_values", "purposes"]
 
 #: Parts of a device file that are shown as a whole, by their place in it.
-_TEXTS: Final = ("cli", "default-config", "stop-grace", "hidden")
+_TEXTS: Final = ("cli", "default-config", "stop-grace", "link-down", "hidden")
 #: Needs of devices that do not run emulated.
 _ACCELERATED: Final = frozenset({"kvm", "nested"})
 #: How probes stand together, by the rule of readiness.
@@ -165,6 +165,7 @@ def _values(entry: Entry) -> Iterator[ValueView]:
         "cli": device.cli.name if device.cli else None,
         "default-config": device.default_config,
         "stop-grace": device.stop_grace_s,
+        "link-down": device.link_down,
         "hidden": device.hidden,
     }
     yield from (_value(entry, (key,), texts[key]) for key in _TEXTS)

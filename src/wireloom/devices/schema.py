@@ -14,6 +14,7 @@ from wireloom.model.device import (
     Device,
     Hardware,
     ImageProfile,
+    LinkDown,
     Member,
     OwnChannel,
     ProviderRule,
@@ -237,6 +238,11 @@ class DeviceFile(GuestFields):
     sources: list[str] = Field([], description="where its facts come from")
     notes: str = Field("", description="what a user should know of it, in Markdown")
     stop_grace: Annotated[float, Field(ge=0, le=600)] = Field(5, description="seconds that the guest gets to end")
+    link_down: LinkDown = Field(
+        "carrier",
+        description="what a link that is down does to its port: `carrier` takes the carrier, like a pulled cable; "
+        "`cut` leaves it and passes no frame, for devices that put a port which flaps out of use",
+    )
     providers: dict[str, ProviderFields] = Field(description="what runs it", min_length=1)
 
     def value(self, cli: Cli | None = None) -> Device:
@@ -261,6 +267,7 @@ class DeviceFile(GuestFields):
             sources=tuple(self.sources),
             notes=self.notes,
             stop_grace_s=self.stop_grace,
+            link_down=self.link_down,
             **said,
         )
 

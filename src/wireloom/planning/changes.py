@@ -33,6 +33,7 @@ _LIVE_FIELDS: Final[Mapping[str, str]] = {
     "load": "loading of the device",
     "extract_on_stop": "extract-on-stop",
     "stop_grace_s": "grace time of the device",
+    "link_down": "link-down of the device",
 }
 _WORDS: Final[Mapping[str, str]] = {
     "memory_mb": "memory",
