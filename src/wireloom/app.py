@@ -196,6 +196,7 @@ async def _agent(settings: Settings) -> None:
             kvm_reason=decision.reason,
         ),
         heartbeat_s=settings.heartbeat_s,
+        captures_at_once=settings.captures_at_once,
         resync_s=settings.resync_s,
     )
     gc.freeze()  # what is imported by now stays for good: no need to look through it again and again

@@ -112,6 +112,9 @@ class Settings(BaseModel):
     config_keep_days: float = Field(
         default=0, ge=0, description="Days after which revisions beyond `config_keep` go; 0 lets them go at once."
     )
+    captures_at_once: int = Field(
+        default=64, ge=0, description="Captures of frames that may run on this host at the same time."
+    )
     resync_s: float = Field(default=60, gt=0, description="Full observation, the safety net behind events.")
     heartbeat_s: float = Field(default=2, gt=0, description="Pace of an agent's sign of life.")
     docker_url: str = Field(default="", description="Docker's socket as a URL; the engine's default when empty.")

@@ -10,6 +10,7 @@ from pathlib import Path
 import structlog
 
 from wireloom.agent.actions import Actions
+from wireloom.agent.capture import Captures
 from wireloom.agent.channels import Channels, KeptShell
 from wireloom.agent.configs import PARSERS, NodeConfigs
 from wireloom.agent.consoles import Consoles
@@ -75,6 +76,7 @@ class AgentParts:
     authorized_keys: str
     facts: FactsReader
     segments: SegmentServices = field(default_factory=SegmentServices)
+    captures_at_once: int = 64
     heartbeat_s: float = 2.0
     resync_s: float = 30.0
 
@@ -150,6 +152,7 @@ class AgentService:
         self._link_questions = LinkQuestions(
             reconciler=self.reconciler, actions=self._actions, network=self._network, health=self._health
         )
+        self._captures = Captures(self.reconciler.slices, self._tell, most=parts.captures_at_once)
         self._image_questions = ImageQuestions(parts.providers)
         self._config_questions = self._configs.questions(self.reconciler, self._actions)
 
@@ -180,6 +183,7 @@ class AgentService:
         await self.world.resync()
         await self._questions.serve(self._parts.fabric, self._parts.host)
         await self._link_questions.serve(self._parts.fabric, self._parts.host)
+        await self._captures.serve(self._parts.fabric, self._parts.host)
         await self._config_questions.serve(self._parts.fabric, self._parts.host)
         await self._image_questions.serve(self._parts.fabric, self._parts.host)
         self._parts.fabric.on_rebuilt(self._reporter.resend)
@@ -202,6 +206,7 @@ class AgentService:
             await self._close()
 
     async def _close(self) -> None:
+        await self._captures.close()
         await self._reflexes.close()
         await self._actions.close()
         await self.reconciler.close()

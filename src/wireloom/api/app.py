@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 
 from wireloom import __version__
 from wireloom.api import failures
+from wireloom.api.captures import capture_router, spoken_on_capture_sockets
 from wireloom.api.configs import config_router
 from wireloom.api.devices import device_router
 from wireloom.api.guard import ErrorBoundary, Guard
@@ -27,15 +28,18 @@ __all__ = ["create_app", "openapi_document"]
 # FastAPI silences this warning while it builds a body's validator; ours are built later, at their first use.
 warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning, message="The 'alias' attribute")
 
-_ROUTERS = (router, device_router, config_router, link_router)
+_ROUTERS = (router, device_router, config_router, link_router, capture_router)
 _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.
 
-Two WebSockets stand beside these paths: `/api/v1/stream?lab=` sends one `StreamMessage` per change, everything as it
+Three WebSockets stand beside these paths: `/api/v1/stream?lab=` sends one `StreamMessage` per change, everything as it
 is first; `/api/v1/labs/{lab}/nodes/{node}/console?columns=&rows=&read_only=&line=&who=&notices=` carries a console in
 binary messages. Text messages on it are JSON: from the client its size `{"columns", "rows"}` or a `ConsoleCommand`
 (`{"do": "ask"}`); from the server `{"error"}`, the last one, and with `notices=true` `{"notice": ConsoleNotice}` when
 somebody comes, goes, asks for the keyboard or gets it.
+
+`/api/v1/labs/{lab}/capture`, with the parameters of the path of that name, sends decoded frames: one `CaptureMessage` a
+message, the last one with `end`, or `{"error"}`.
 
 A browser cannot send the token with a WebSocket. It asks for a ticket with `POST /api/v1/tickets` and opens the
 WebSocket with the subprotocols `wireloom` and `ticket.<ticket>`; a ticket is good for half a minute and for one use.
@@ -82,7 +86,7 @@ def openapi_document() -> dict[str, Any]:
     components = document["components"]
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     # Spoken on a WebSocket or in lines, which OpenAPI cannot describe; clients take their types from here all the same.
-    for spoken in (StreamMessage, ConsoleCommand, ConsoleNotice, *spoken_in_lines):
+    for spoken in (StreamMessage, ConsoleCommand, ConsoleNotice, *spoken_in_lines, *spoken_on_capture_sockets):
         schema = spoken.model_json_schema(ref_template="#/components/schemas/{model}")
         components["schemas"] |= schema.pop("$defs", {}) | {spoken.__name__: schema}
     document["security"] = [{"token": []}]

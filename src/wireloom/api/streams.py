@@ -21,7 +21,7 @@ from wireloom.fabric.consoles import SharedConsole
 from wireloom.model.console import ConsoleCommand
 from wireloom.providers.contract import ByteStream
 
-__all__ = ["ByteStreamResponse", "run_console"]
+__all__ = ["ByteStreamResponse", "run_console", "run_lines"]
 
 CLOSE_NORMAL = 1000
 CLOSE_ERROR = 1011
@@ -80,9 +80,34 @@ async def run_console(websocket: WebSocket, source: SharedConsole) -> None:
             else:
                 await _obey(source, message.get("text") or "")
 
+    await _serve(websocket, source.close, from_node, from_client)
+
+
+async def run_lines(websocket: WebSocket, source: ByteStream) -> None:
+    """Send each line of ``source`` as a message on an accepted ``websocket`` until either end goes; then close both."""
+
+    async def from_source() -> None:
+        rest = b""
+        while data := await source.read():
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                await websocket.send_text(line.decode())
+
+    async def from_client() -> None:
+        # What a reader says is of no interest; that it goes away is.
+        while (await websocket.receive())["type"] != "websocket.disconnect":
+            pass
+
+    await _serve(websocket, source.close, from_source, from_client)
+
+
+async def _serve(
+    websocket: WebSocket, close: Callable[[], Awaitable[None]], *sides: Callable[[], Awaitable[None]]
+) -> None:
+    """Run ``sides`` until one of them ends, tell the client of an error, and close both ends."""
     code = CLOSE_NORMAL
     try:
-        await _first_of(from_node, from_client)
+        await _first_of(*sides)
     except WireloomError as error:
         code = CLOSE_ERROR
         with suppress(WebSocketDisconnect, RuntimeError):
@@ -90,7 +115,7 @@ async def run_console(websocket: WebSocket, source: SharedConsole) -> None:
     except WebSocketDisconnect:
         pass
     finally:
-        await source.close()
+        await close()
         with suppress(WebSocketDisconnect, RuntimeError):  # the client was first to go
             await websocket.close(code)
 

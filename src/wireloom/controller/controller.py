@@ -11,6 +11,7 @@ import structlog
 
 from wireloom import __version__
 from wireloom.controller.board import Board
+from wireloom.controller.captures import CaptureQuestions
 from wireloom.controller.configs.keeper import ConfigKeeper
 from wireloom.controller.configs.library import ConfigLibrary
 from wireloom.controller.configs.lookup import Lookup
@@ -103,6 +104,7 @@ class Controller:
             timer=self._link_timer,
             clock=clock,
         )
+        self.captures = CaptureQuestions(fabric=fabric, board=self.board, live=self.live, topologies=topologies)
         self.link_questions = LinkQuestions(fabric=fabric, board=self.board, live=self.live, topologies=topologies)
         self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
         self._observer = Observer(

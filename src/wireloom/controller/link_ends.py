@@ -37,7 +37,7 @@ class LinkFinder:
 
     def find(self, a: str, b: str) -> FoundLink:
         """The link between ``a`` and ``b``. :raises NotFound:"""
-        named = (self._end(a), self._end(b))
+        named = (self.end(a), self.end(b))
         links = links_by_id(self._slices)
         for link_id, ends in self._ends.items():
             if named in (ends, ends[::-1]):
@@ -46,8 +46,8 @@ class LinkFinder:
             f"lab {self._lab} has no link {a} -- {b}", hint=f"`wireloom inspect {self._lab}` lists its links"
         )
 
-    def _end(self, written: str) -> _End:
-        """:raises NotFound: there is no such node, port or segment."""
+    def end(self, written: str) -> _End:
+        """The port, or the segment, that ``written`` names. :raises NotFound: there is none."""
         name, separator, port = (part.strip() for part in written.partition(":"))
         if not separator:
             return self._segment(name)
