@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from wireloom.model.dialogue import Cli
 from wireloom.model.slice import SPEC_FIELDS, NodeIntent, Slice
-from wireloom.model.topology import LinkSpec, NodeSpec, Topology
+from wireloom.model.topology import NodeSpec, Topology
 from wireloom.model.views import ChangeView
 from wireloom.planning.expand import Expansion, data_ports, node_intents, used_clis
+from wireloom.planning.link_changes import link_changes
 
 __all__ = ["describe_changes"]
 
@@ -78,7 +79,7 @@ def describe_changes(
         if spec.name not in kept:
             host = (old_host_of or {}).get(spec.name, "")
             changes.append(_node(spec, "remove", ("it is no longer in the topology",), host))
-    return (*changes, *_link_changes(old, new, known))
+    return (*changes, *link_changes(old, new, known.host_of))
 
 
 def _introduction(spec: NodeSpec) -> tuple[str, ...]:
@@ -211,31 +212,3 @@ def _short(value: Any) -> str | None:
     if isinstance(value, tuple) or "\n" in text or len(text) > _LONGEST:
         return None
     return text
-
-
-def _link_changes(old: Topology | None, new: Topology, known: Expansion) -> Iterator[ChangeView]:
-    before = {} if old is None else {_key(link): link for link in old.links}
-    after = {_key(link): link for link in new.links}
-    for key, link in after.items():
-        host = known.host_of.get(link.a.node, "")
-        if key not in before:
-            reason = f"MTU {link.mtu}" + ("" if link.up else ", down")
-            yield ChangeView(kind="link", name=link.name, action="add", reasons=(reason,), host=host)
-        elif reasons := _link_reasons(before[key], link):
-            yield ChangeView(kind="link", name=link.name, action="change", reasons=reasons, host=host)
-    for key, link in before.items():
-        if key not in after:
-            yield ChangeView(kind="link", name=link.name, action="remove", reasons=("it is no longer in the topology",))
-
-
-def _key(link: LinkSpec) -> tuple[tuple[str, int], ...]:
-    return tuple((end.node, end.index) for end in link.ends)
-
-
-def _link_reasons(old: LinkSpec, new: LinkSpec) -> tuple[str, ...]:
-    reasons: list[str] = []
-    if old.mtu != new.mtu:
-        reasons.append(f"MTU {old.mtu} → {new.mtu}")
-    if old.up != new.up:
-        reasons.append("goes up" if new.up else "goes down")
-    return tuple(reasons)
