@@ -127,9 +127,9 @@ def used_clis(nodes: Iterable[NodeIntent], devices: DeviceCatalogue) -> dict[str
 def node_intents(topology: Topology, known: Expansion) -> dict[str, NodeIntent]:
     """Every node of ``topology`` that has an id, by name, as an agent gets it."""
     used: dict[str, set[int]] = {}
-    for link in topology.links:
-        for end in (link.a, link.b):
-            used.setdefault(end.node, set()).add(end.index)
+    ends = [end for link in topology.links for end in (link.a, link.b)] + [plug.end for plug in topology.plugs]
+    for end in ends:
+        used.setdefault(end.node, set()).add(end.index)
     return {
         spec.name: _intent(spec, frozenset(used.get(spec.name, ())), known)
         for spec in topology.nodes
