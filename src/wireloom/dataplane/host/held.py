@@ -27,6 +27,7 @@ __all__ = [
     "drop_route",
     "give_address",
     "give_route",
+    "in_order_of_giving",
     "routes_of",
     "shared_routes",
 ]
@@ -121,7 +122,13 @@ def addresses_of(bodies: Sequence[bytes], index: int, now: float) -> list[HeldAd
     return found
 
 
-def give_address(held: HeldAddress, index: int, device: str, *, at_home: bool, now: float = 0) -> Request:
+def in_order_of_giving(addresses: Sequence[HeldAddress]) -> list[HeldAddress]:
+    """So that the kernel shows them in the order that they are in here: a new one of IPv6 comes first, of IPv4 last."""
+    old = [one for one in addresses if one.interface.version == 4]
+    return old + [one for one in reversed(addresses) if one.interface.version == 6]
+
+
+def give_address(held: HeldAddress, index: int, device: str, *, at_home: bool, now: float) -> Request:
     """Give a device a held address.
 
     :param at_home: it is the device that had it: with its label, and for as long as it was meant to last. Elsewhere it
@@ -192,7 +199,7 @@ def shared_routes(bodies: Sequence[bytes], index: int) -> list[str]:
     return found
 
 
-def give_route(held: HeldRoute, index: int, device: str, *, at_home: bool, now: float = 0) -> Request:
+def give_route(held: HeldRoute, index: int, device: str, *, at_home: bool, now: float) -> Request:
     """Lead a held route by a device; ``at_home`` as for an address.
 
     In IPv4 it takes the place of the one by the other device in one step; in IPv6 it is added beside it.

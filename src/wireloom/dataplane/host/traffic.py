@@ -20,6 +20,7 @@ from wireloom.dataplane.host.protocol import GONE, NLM_F_CREATE, NLM_F_EXCL, Req
 __all__ = [
     "apart",
     "clear_detour",
+    "clear_fence",
     "clear_redirect",
     "detour",
     "fence",
@@ -130,6 +131,12 @@ def fence(index: int, device: str) -> Request:
     options = nested(_OPTIONS, u16(_BPF_OPS_LEN, 1), attr(_BPF_OPS, _BPF_DROP), u32(_BPF_FLAGS, _BPF_ACT_DIRECT))
     body = _header(index, _FENCE_HANDLE, _INGRESS_HANDLE, _FENCE_PREFERENCE) + text(_KIND, "bpf") + options
     return Request(_RTM_NEWTFILTER, body, NLM_F_CREATE | NLM_F_EXCL, device, "fence", GONE | _FENCED)
+
+
+def clear_fence(index: int, device: str) -> Request:
+    """Take a device's fence away, if it has one, and leave what else the hook does."""
+    body = _header(index, _FENCE_HANDLE, _INGRESS_HANDLE, _FENCE_PREFERENCE) + text(_KIND, "bpf")
+    return Request(_RTM_DELTFILTER, body, device=device, operation="open", fine=GONE | _ABSENT)
 
 
 def apart(index: int, device: str) -> list[Request]:

@@ -139,9 +139,7 @@ class Uplinks:
         if segment.address != nic.address:
             # The same hardware address as before: no neighbour has to learn, and no lease is for another.
             requests.append(links.set_address(segment.name, nic.address))
-        requests += [held.give_address(one, segment.index, segment.name, at_home=False) for one in note.addresses]
-        requests += [held.give_route(one, segment.index, segment.name, at_home=False) for one in note.routes]
-        check(self._netlink.batch(requests))
+        check(self._netlink.batch(requests + _give(note, segment, at_home=False)))
         check(self._netlink.batch(_strip(note, nic)))
 
     def give_back(self, segment: str) -> None:
@@ -161,13 +159,8 @@ class Uplinks:
         self._forget(note)
 
     def _return_to(self, nic: Link, note: Note, segment: Link | None) -> None:
-        now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        requests: list[Request] = []
-        if not note.raised and not nic.up:
-            requests.append(links.set_flags(nic.name, up=True))
-        requests += [held.give_address(one, nic.index, nic.name, at_home=True, now=now) for one in note.addresses]
-        requests += [held.give_route(one, nic.index, nic.name, at_home=True, now=now) for one in note.routes]
-        check(self._netlink.batch(requests))
+        wake = [] if note.raised or nic.up else [links.set_flags(nic.name, up=True)]
+        check(self._netlink.batch(wake + _give(note, nic, at_home=True)))
         requests = _strip(note, segment) if segment is not None else []
         others = [other for other in self.notes().values() if other.segment != note.segment]
         if note.raised and note.uplink.device not in {other.uplink.device for other in others}:
@@ -240,12 +233,13 @@ class Uplinks:
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         here = held.addresses_of(self._netlink.dump(addresses.DUMP_ADDRESSES), nic.index, now)
         ways = held.routes_of(self._netlink.dump(held.DUMP_ROUTES), nic.index, now)
-        known = {one.text for one in here}
-        messages = {one.message for one in ways}
+        fresh = {one.text: one for one in here}
+        routes = {one.message: one for one in ways}
         return note.model_copy(
             update={
-                "addresses": (*(one for one in note.addresses if one.text not in known), *here),
-                "routes": (*(one for one in note.routes if one.message not in messages), *ways),
+                # In the order that they were found in: the kernel prefers the first of equals.
+                "addresses": tuple(({one.text: one for one in note.addresses} | fresh).values()),
+                "routes": tuple(({one.message: one for one in note.routes} | routes).values()),
             }
         )
 
@@ -294,10 +288,21 @@ def _refuse_used_vlan(note: Note, nic: Link, found: Sequence[Link]) -> None:
             raise _taken(f"VLAN {link.vlan} of {nic.name}", f"the host as {link.name}", f"name interface: {link.name}")
 
 
+def _give(note: Note, link: Link, *, at_home: bool) -> list[Request]:
+    """Give a device what is noted; ``at_home``: it is the NIC."""
+    now = time.clock_gettime(time.CLOCK_BOOTTIME)
+    requests = [
+        held.give_address(one, link.index, link.name, at_home=at_home, now=now)
+        for one in held.in_order_of_giving(note.addresses)
+    ]
+    return requests + [held.give_route(one, link.index, link.name, at_home=at_home, now=now) for one in note.routes]
+
+
 def _strip(note: Note, link: Link) -> list[Request]:
-    """Take what is noted from a device."""
-    requests = [held.drop_route(one, link.index, link.name) for one in note.routes]
-    return requests + [held.drop_address(one, link.index, link.name) for one in note.addresses]
+    """Take what is noted from a device, last things first: what is left, were this cut short, is in order."""
+    requests = [held.drop_route(one, link.index, link.name) for one in reversed(note.routes)]
+    given = reversed(held.in_order_of_giving(note.addresses))
+    return requests + [held.drop_address(one, link.index, link.name) for one in given]
 
 
 def _let_speak(segment: str, nic: str, note: Note) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from wireloom.dataplane.host import bridges, links, traffic
 from wireloom.dataplane.host.joiner import Admission
@@ -20,6 +21,9 @@ from wireloom.model.network import PlugPlan, PortAlias
 from wireloom.model.vlans import Vlans
 
 __all__ = ["Plugs"]
+
+#: The greatest first byte of an address that is no group's and locally administered.
+_HIGH_PREFIX: Final = b"\xfe"
 
 
 class Plugs:
@@ -133,17 +137,26 @@ class Plugs:
         return None
 
     def _put_in(self, chosen: Sequence[tuple[PlugPlan, Link, Link]]) -> list[Outcome]:
-        filtering = any(plan.vlans is not None for plan, _, _ in chosen)
+        filtering = any(bridge.tagging != "none" for _, _, bridge in chosen)
         present = read_vlans(self._netlink) if filtering else {}
         # A port in no bridge may be wired: what its peer sends must not come out of it any more.
         requests = self._wires.leave([device for _, device, _ in chosen if not device.master])
         for plan, device, bridge in chosen:
-            inside = device.master == bridge.index
             vlans = plan.vlans or (Vlans.access() if self._tells(bridge) else None)
-            if inside and vlans is not None:
-                requests += bridges.set_vlans(device.index, device.name, present.get(device.index, ()), vlans)
-            elif not inside:
+            if self._segments.is_foreign(bridge):
+                requests += _plug_as_it_is(device, bridge)
+                continue
+            if device.master != bridge.index:
                 requests += _plug(device.name, device.index, bridge.index, vlans)
+                continue
+            if vlans is not None:
+                requests += bridges.set_vlans(device.index, device.name, present.get(device.index, ()), vlans)
+            # Whoever put it in may have been killed before it was opened; its other filters stay.
+            requests += [
+                links.forward_groups(device.index, device.name),
+                traffic.clear_redirect(device.index, device.name),
+                traffic.clear_fence(device.index, device.name),
+            ]
         for bridge_name in {bridge.name for _, _, bridge in chosen if self._segments.is_foreign(bridge)}:
             firewall.accept(bridge_name, ours_alone=True)
         return self._netlink.batch(requests)
@@ -166,3 +179,15 @@ def _plug(device: str, index: int, bridge: int, vlans: Vlans | None) -> list[Req
     # Last: until now its frames went where its wire led, and from now on they go to the bridge.
     requests.append(traffic.no_ingress(index, device))
     return requests
+
+
+def _plug_as_it_is(device: Link, bridge: Link) -> list[Request]:
+    """Put a port into a bridge of somebody else's, who has decided what it forwards."""
+    if device.master == bridge.index:
+        return [traffic.clear_redirect(device.index, device.name), traffic.clear_fence(device.index, device.name)]
+    # A bridge takes over the least address of its ports, and with it the host would change its own.
+    return [
+        links.set_address(device.name, _HIGH_PREFIX + device.address[1:]),
+        links.enslave(device.name, bridge.index),
+        traffic.no_ingress(device.index, device.name),
+    ]

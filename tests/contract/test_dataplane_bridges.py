@@ -1,0 +1,172 @@
+"""What the kernel's data plane promises of the host around its segments: NICs, bridges of others, the firewall."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from wireloom.dataplane.kernel import KernelDataPlane
+from wireloom.errors import Conflict, Unsupported
+from wireloom.model.network import PlugPlan
+from wireloom.model.vlans import Vlans
+from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent
+from wireloom.testing.conformance.dataplane_rig import Plug, Rig
+from wireloom.testing.frames import SEGMENT_FRAMES
+from wireloom.testing.guests import run_command
+
+pytestmark = pytest.mark.kernel
+
+PLAY = Path(__file__).parent / "uplink_play.py"
+#: Frames that an ordinary bridge forwards, whatever it was told of link-local groups.
+ORDINARY = {name: SEGMENT_FRAMES[name] for name in ("ipv4", "arp", "ipv6-multicast", "unknown-type")}
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    async with Rig(KernelDataPlane) as made:
+        yield made
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout
+
+
+@asynccontextmanager
+async def bridge_of_somebody_else(mtu: int = 1500) -> AsyncIterator[str]:
+    """A bridge with a port, as an administrator would make it: its address is that of its port."""
+    mark = secrets.token_hex(4)
+    name, port = f"br{mark}", f"nic{mark}"
+    await run_command("ip", "link", "add", name, "type", "bridge")
+    mac = f"02:00:{mark[:2]}:{mark[2:4]}:{mark[4:6]}:{mark[6:]}"
+    await run_command("ip", "link", "add", port, "address", mac, "mtu", str(mtu), "type", "veth", "peer", f"x{mark}")
+    for device in (port, f"x{mark}", name):
+        await run_command("ip", "link", "set", device, "up")
+    await run_command("ip", "link", "set", port, "master", name)
+    try:
+        yield name
+    finally:
+        await run_command("ip", "link", "del", name)
+        await run_command("ip", "link", "del", port)
+
+
+def settings(bridge: str) -> dict[str, Any]:
+    """Everything that ``ip`` shows of a bridge but its clocks."""
+    shown = json.loads(output("ip", "-d", "-j", "link", "show", bridge))[0]
+    data = {key: value for key, value in shown["linkinfo"]["info_data"].items() if not key.endswith("_timer")}
+    return {"address": shown["address"], "mtu": shown["mtu"], **data}
+
+
+def rules(bridge: str) -> list[str]:
+    found = output("iptables", "-w", "-S", "FORWARD") + output("ip6tables", "-w", "-S", "FORWARD")
+    return [line for line in found.splitlines() if bridge in line]
+
+
+async def into(rig: Rig, bridge: str, kind: str, **more: Any) -> Plug:
+    plug = await rig.plug(kind)
+    await rig.plane.ensure_plugs([PlugPlan(device=plug.device, segment=bridge, **more)])
+    return plug
+
+
+async def test_bridge_of_somebody_else_is_joined_and_never_changed(rig: Rig) -> None:
+    async with bridge_of_somebody_else() as bridge:
+        before = settings(bridge)
+        a, b = await into(rig, bridge, "veth"), await into(rig, bridge, "tap")
+        await both_ways(a, b, ORDINARY)
+        state = await rig.plane.observe()
+        assert bridge in state.bridges
+        assert bridge not in state.segments
+        assert [(state.ports[plug.device].segment, state.ports[plug.device].vlans) for plug in (a, b)] == [
+            (bridge, None),
+            (bridge, None),
+        ]
+        assert settings(bridge) == before
+        await rig.plane.remove_plugs([a.device])
+        await silent(b, a)
+        await rig.plane.remove_segment(bridge)
+        await rig.plane.withdraw()
+        await silent(a, b)
+        assert settings(bridge) == before
+
+
+async def test_segments_are_not_shown_as_bridges_of_others(rig: Rig) -> None:
+    async with Rig(KernelDataPlane) as other:
+        mine, theirs = await rig.segment(), await other.segment()
+        assert not {mine, theirs} & (await rig.plane.observe()).bridges
+
+
+async def test_port_that_would_change_a_bridge_of_somebody_else_is_refused(rig: Rig) -> None:
+    async with bridge_of_somebody_else(mtu=9000) as bridge:
+        before = settings(bridge)
+        assert before["mtu"] == 9000
+        plug, fine = await rig.plug("veth"), await rig.plug("veth")
+        plans = [PlugPlan(device=one.device, segment=bridge, mtu=mtu) for one, mtu in ((plug, 1500), (fine, 9000))]
+        with pytest.raises(Conflict) as caught:
+            await rig.plane.ensure_plugs(plans)
+        assert caught.value.details["device"] == plug.device
+        assert "9000" in caught.value.hint
+        state = await rig.plane.observe()
+        assert (state.ports[plug.device].segment, state.ports[fine.device].segment) == (None, bridge)
+        assert settings(bridge) == before
+        with pytest.raises(Unsupported):
+            await into(rig, bridge, "veth", mtu=9000, vlans=Vlans.access(10))
+
+
+@pytest.mark.parametrize("way", ["unplugged", "port removed", "plane withdrawn"])
+async def test_firewall_lets_our_ports_of_a_foreign_bridge_through_and_forgets_them(rig: Rig, way: str) -> None:
+    async with bridge_of_somebody_else() as bridge:
+        a, b = await into(rig, bridge, "veth"), await into(rig, bridge, "veth")
+        assert len(rules(bridge)) == 4, "for each family what comes from our ports and what goes to them"
+        assert all("wlp+" in rule for rule in rules(bridge))
+        await rig.plane.remove_plugs([a.device])
+        assert rules(bridge), "one port of ours is still there"
+        if way == "unplugged":
+            await rig.plane.remove_plugs([b.device])
+        elif way == "port removed":
+            await rig.plane.remove_ports([b.device])
+        else:
+            await rig.plane.withdraw()
+        assert rules(bridge) == []
+
+
+async def test_port_that_was_left_fenced_in_its_segment_is_opened(rig: Rig) -> None:
+    """As after a crash between putting it in and opening it."""
+    segment = await rig.segment()
+    a, b = await rig.plug("veth", segment=segment), await rig.plug("tap", segment=segment)
+    fence = ("bpf", "bytecode", "1,6 0 0 2", "da")
+    await run_command("tc", "qdisc", "add", "dev", a.device, "ingress")
+    await run_command("tc", "filter", "add", "dev", a.device, "parent", "ffff:", "pref", "200", "handle", "1", *fence)
+    await silent(a, b)
+    await rig.plane.ensure_plugs([PlugPlan(device=a.device, segment=segment)])
+    await both_ways(a, b, one_frame())
+
+
+async def test_abilities_name_what_this_kernel_lacks(rig: Rig) -> None:
+    able = await rig.plane.abilities()
+    trials = {
+        "vlans": "ip link add br0 type bridge vlan_filtering 1",
+        "vlan_devices": "ip link set lo up; ip link add link lo name vlan7 type vlan id 7",
+    }
+    for name, trial in trials.items():
+        process = await asyncio.create_subprocess_exec("unshare", "-n", "sh", "-c", trial, stderr=subprocess.DEVNULL)
+        works = await process.wait() == 0
+        assert (getattr(able, name) == "") == works
+    assert (able.qinq == "") == (able.vlans == "")
+
+
+async def test_whoever_is_killed_while_taking_or_giving_back_a_nic_loses_nothing_of_the_host(tmp_path: Path) -> None:
+    """At each single message to the kernel; each time one undoes it, and another finishes it."""
+    command = ("unshare", "-n", sys.executable, str(PLAY), str(tmp_path / "notes"))
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    async with asyncio.timeout(240):
+        shown, _ = await process.communicate()
+    assert process.returncode == 0, shown.decode()
+    assert int(shown) > 100, "hardly anybody was killed"
