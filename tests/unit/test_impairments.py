@@ -16,9 +16,11 @@ from wireloom.dataplane.host.counters import Counters, parse_counters
 from wireloom.dataplane.host.impairment import Impairments, Means
 from wireloom.dataplane.host.netlink import Netlink
 from wireloom.dataplane.host.protocol import NLM_F_CREATE, NLM_F_REPLACE, Request
+from wireloom.dataplane.simulated.plane import SimulatedDataPlane, SimulatedNetwork
 from wireloom.errors import DataPlaneFailed, Unsupported
+from wireloom.model.attachment import TapAttachment
 from wireloom.model.impairment import PARTS, Impairment, LinkImpairment
-from wireloom.model.network import DataPlaneAbilities, ImpairmentPlan, PortCounters
+from wireloom.model.network import DataPlaneAbilities, ImpairmentPlan, PortAlias, PortCounters, PortPlan
 from wireloom.model.presets import PRESETS
 
 NETEM_MISSING = "this host's kernel lacks the module sch_netem"
@@ -316,3 +318,22 @@ def test_a_guest_received_what_its_device_sent() -> None:
 
 def test_counters_of_a_host_without_devices() -> None:
     assert Counters(Netlink(KernelWithQueues()), "i1").read() == {}
+
+
+# --- simulated ---------------------------------------------------------------------------------
+
+
+async def test_a_simulated_host_refuses_what_it_says_it_cannot() -> None:
+    network = SimulatedNetwork(abilities=DataPlaneAbilities(impairments={"loss": NETEM_MISSING}))
+    plane = SimulatedDataPlane("i1", network)
+    await plane.ensure_ports([simulated_port("a"), simulated_port("b")])
+    with pytest.raises(Unsupported, match="sch_netem"):
+        await plane.impair([plan("a", Impairment(loss=1)), plan("b", Impairment(rate_kbit=1), Impairment())])
+    ports = (await plane.observe()).ports
+    assert ports["a"].to_guest is None
+    assert (ports["b"].to_guest, ports["b"].from_guest) == (Impairment(rate_kbit=1), None)
+
+
+def simulated_port(device: str) -> PortPlan:
+    alias = PortAlias(installation="i1", lab_id="l", node_id=device, index=1, name=device)
+    return PortPlan(device=device, alias=alias, attachment=TapAttachment(), guest_name="eth1", mac="02:00:00:00:00:01")

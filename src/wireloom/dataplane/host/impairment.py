@@ -20,7 +20,8 @@ from wireloom.dataplane.host.netlink import Netlink, raise_together
 from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.protocol import Outcome, Request, failure
 from wireloom.dataplane.host.qdiscs import Qdisc
-from wireloom.errors import DataPlaneFailed, Unsupported
+from wireloom.dataplane.refusals import refusals, unsupported
+from wireloom.errors import DataPlaneFailed
 from wireloom.model.impairment import PARTS, Impairment
 from wireloom.model.network import DataPlaneAbilities, ImpairmentPlan
 
@@ -141,7 +142,7 @@ class Impairments:
         :raises Unsupported: the kernel lacks what a plan needs; the others are carried out.
         :raises DataPlaneFailed: the kernel refused, or does something else than it was told.
         """
-        refused = {plan.device: reasons for plan in plans if (reasons := _refusals(plan, abilities))}
+        refused = refusals(plans, abilities)
         due = [plan for plan in plans if plan.device not in refused]
         ports = look_up(self._netlink, [plan.device for plan in due])
         present = [plan for plan in due if plan.device in ports]
@@ -149,7 +150,7 @@ class Impairments:
         self._detours.leave(plan.device for plan in present if plan.device not in detoured)
         raise_together(self._set(present, ports, detoured))
         if refused:
-            raise _unsupported(refused)
+            raise unsupported(refused)
 
     def observe(self, found: Sequence[Link], ports: Sequence[Link]) -> Mapping[str, Impaired]:
         """What is wrong with ``ports``, by device; ``found`` are all devices of the host."""
@@ -235,29 +236,3 @@ class Impairments:
 
 def _none(wanted: Impairment | None) -> Impairment | None:
     return wanted.or_none() if wanted is not None else None
-
-
-def _refusals(plan: ImpairmentPlan, abilities: DataPlaneAbilities) -> dict[str, str]:
-    """What of a plan cannot be made here → why."""
-    wanted = [part for part in (_none(plan.to_guest), _none(plan.from_guest)) if part is not None]
-    parts = {part for each in wanted for part in each.parts}
-    reasons: dict[str, str] = {}
-    for part in PARTS:
-        if part in parts and part in abilities.impairments:
-            reasons[part] = abilities.impairments[part]
-    if _none(plan.from_guest) is not None and abilities.impair_from_guest:
-        reasons["impairment of what a node sends to a segment"] = abilities.impair_from_guest
-    return reasons
-
-
-def _unsupported(refused: Mapping[str, Mapping[str, str]]) -> Unsupported:
-    device, reasons = next(iter(refused.items()))
-    return Unsupported(
-        f"{' and '.join(reasons)} cannot be had on this host: {'; '.join(dict.fromkeys(reasons.values()))}",
-        hint="install and load what the kernel lacks, or place the lab on a host that has it; `wireloom doctor` tells",
-        details={
-            "device": device,
-            "parts": sorted(reasons),
-            "failures": [{"device": each, "parts": sorted(why)} for each, why in refused.items()],
-        },
-    )

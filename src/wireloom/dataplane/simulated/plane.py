@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from wireloom.dataplane.refusals import refusals, unsupported
 from wireloom.errors import DataPlaneFailed, Unsupported, WireloomError
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.network import (
@@ -181,10 +182,14 @@ class SimulatedDataPlane:
 
     async def impair(self, plans: Sequence[ImpairmentPlan]) -> None:
         await self._begin("impair", [plan.device for plan in plans])
+        refused = refusals(plans, self.network.abilities)
         for plan in plans:
             port = self.network.ports.get(plan.device)
-            if port is not None:
-                self._update(port, to_guest=plan.to_guest, from_guest=plan.from_guest)
+            if port is not None and plan.device not in refused:
+                to_guest, from_guest = (part.or_none() if part else None for part in (plan.to_guest, plan.from_guest))
+                self._update(port, to_guest=to_guest, from_guest=from_guest)
+        if refused:
+            raise unsupported(refused)
 
     async def counters(self) -> Mapping[str, PortCounters]:
         await self._begin("counters", ())
