@@ -39,8 +39,8 @@ _IFADDR = struct.Struct("=BBBBI")
 _RTMSG = struct.Struct("=BBBBBBBBI")
 #: struct ifa_cacheinfo: preferred, valid (seconds), made, changed.
 _CACHEINFO = struct.Struct("=IIII")
-#: struct rta_cacheinfo: references, last use, expires (hundredths of a second), and what nobody here reads.
-_ROUTE_CACHEINFO = struct.Struct("=IIiIIIII")
+#: Begin of struct rta_cacheinfo: references, last use, expires (in ticks).
+_ROUTE_CACHEINFO = struct.Struct("=IIi")
 _FOREVER: Final = 0xFFFFFFFF
 _SCOPE_LINK: Final = 253
 
@@ -177,7 +177,7 @@ def routes_of(bodies: Sequence[bytes], index: int, now: float) -> list[HeldRoute
             continue
         head = _RTMSG.pack(family, size, source, tos, table, protocol, scope, kind, flags & _RTNH_F_ONLINK)
         kept = [attr(type_, value) for type_, value in walk(body, _RTMSG.size) if type_ not in _BELONGS_TO_THE_DEVICE]
-        expires = _ROUTE_CACHEINFO.unpack(values[_RTA_CACHEINFO])[2] if _RTA_CACHEINFO in values else 0
+        expires = _ROUTE_CACHEINFO.unpack_from(values[_RTA_CACHEINFO])[2] if _RTA_CACHEINFO in values else 0
         found.append(
             HeldRoute(
                 text=_route_text(family, size, values),
