@@ -31,6 +31,7 @@ from wireloom.model.identity import device_name, mac_address
 from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.slice import NodeIntent, PlugIntent, PortRef, RestartPolicy, SegmentIntent, Slice, WireIntent
 from wireloom.model.vlans import Vlans
+from wireloom.testing.guests import run_command
 
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(280)]
 
@@ -182,6 +183,15 @@ class Wiring(RuleBasedStateMachine):
         self._booted(name)
         # Every verb of a user forgives failures: else the node would wait ever longer.
         self.nodes[name] = self.nodes[name].model_copy(update={"attention": self.nodes[name].attention + 1})
+        self._apply()
+
+    @precondition(lambda self: self._doors())
+    @rule(data=st.data())
+    def somebody_deletes_a_device(self, data: st.DataObject) -> None:
+        """The agent makes it anew, in the running guest."""
+        port = data.draw(st.sampled_from(self._doors()))
+        self.shut -= {port}
+        self._do(run_command("ip", "link", "del", device_name("p", self.host.installation, *port)))
         self._apply()
 
     @rule()

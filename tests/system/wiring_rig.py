@@ -105,8 +105,7 @@ class RealHost(Host):
 
     def debris(self) -> list[str]:
         """What is left of this installation, and of its guests."""
-        aliases = {path: (path / "ifalias").read_text() for path in NET.iterdir() if (path / "ifalias").exists()}
-        left = [path.name for path, alias in aliases.items() if self.installation in alias]
+        left = [path.name for path in NET.iterdir() if self.installation in _read(path / "ifalias")]
         left += [runtime_id for world in self.worlds.values() for runtime_id in world.runtimes]
         return left + [thing for guests in self._guests.values() for thing in guests.left()]
 
@@ -174,9 +173,14 @@ class _Guests:
         """``None`` where the guest cannot send: its NIC is not there, or its hypervisor has pulled the cable."""
         if world.capabilities.attachments == "created":
             tap = self._taps[runtime.netns].get(port.index)
-            return tap if runtime.carriers.get(port.index, True) else None
+            if tap is None or runtime.carriers.get(port.index, True):
+                return tap
+            while tap.read() is not None:  # a hypervisor drops what comes while the cable is out
+                pass
+            return None
         key = runtime.netns, port.index
-        index = _index(port.device)
+        # New for each device that is made.
+        index = _read(NET / port.device / "ifindex")
         known = self._nics.get(key)
         if known is not None and known[0] == index:
             return known[1]
@@ -196,10 +200,10 @@ class _Guests:
         return [*self._namespaces.values(), *self._taps]
 
 
-def _index(device: str) -> str:
-    """The device's number, new for each device that is made; empty: there is none."""
+def _read(path: Path) -> str:
+    """What the kernel says of a device; empty: it has gone."""
     try:
-        return (NET / device / "ifindex").read_text()
+        return path.read_text()
     except OSError:
         return ""
 
