@@ -72,6 +72,7 @@ class Reporter:
                     kind=change.kind,
                     level=EventLevel(change.level),
                     message=change.message,
+                    details=dict(change.details),
                 )
             )
         self._pending[status.lab_id] = status

@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-from wireloom.model.state import LinkState, NodeState, NodeStatus, Readiness, SliceStatus
+from wireloom.model.impairment import Impairment
+from wireloom.model.state import (
+    LinkState,
+    NodeState,
+    NodeStatus,
+    PlugStatus,
+    Readiness,
+    SegmentStatus,
+    SliceStatus,
+    WireStatus,
+)
 
 __all__ = ["Change", "changes"]
 
 
 @dataclass(frozen=True)
 class Change:
-    """One line of history; ``kind`` is a stable dotted word, ``level`` info, warning or error."""
+    """One line of history; ``kind`` is a stable dotted word, ``level`` info, warning or error.
+
+    :ivar details: for programs: the ``link`` or ``segment`` concerned, by id.
+    """
 
     kind: str
     message: str
     node: str = ""
     level: str = "info"
+    details: Mapping[str, str] = field(default_factory=dict)
 
 
 def changes(before: SliceStatus | None, after: SliceStatus) -> Iterator[Change]:
@@ -27,12 +41,58 @@ def changes(before: SliceStatus | None, after: SliceStatus) -> Iterator[Change]:
         yield from _node_changes(old_nodes.pop(node.id, None), node)
     for gone in old_nodes.values():
         yield Change("node.removed", "removed from the host", gone.name)
-    old_wires = {wire.id: wire for wire in before.wires} if before else {}
-    for wire in after.wires:
-        old = old_wires.get(wire.id)
-        if old is not None and old.state is not wire.state:
-            level = "warning" if wire.state is LinkState.FAILED else "info"
-            yield Change(f"link.{wire.state}", wire.message or f"the link is {wire.state}", level=level)
+    old_links = {link.id: link for link in (*before.wires, *before.plugs)} if before else {}
+    for link in (*after.wires, *after.plugs):
+        yield from _link_changes(old_links.get(link.id), link, after.observed_at)
+    old_segments = {segment.id: segment for segment in before.segments} if before else {}
+    for segment in after.segments:
+        yield from _segment_changes(old_segments.get(segment.id), segment)
+
+
+def _link_changes(old: WireStatus | PlugStatus | None, new: WireStatus | PlugStatus, now: float) -> Iterator[Change]:
+    if old is None:
+        return
+    details = {"link": new.id}
+    if old.state is not new.state:
+        message = new.message or f"the link is {new.state}"
+        yield Change(f"link.{new.state}", message, level=_level(new.state), details=details)
+    before = (old.impairment.forward, old.impairment.backward)
+    after = (new.impairment.forward, new.impairment.backward)
+    if before == after:
+        return
+    if any(after):
+        yield Change("link.impaired", f"forward {_words(after[0])}, backward {_words(after[1])}", details=details)
+    elif old.impairment.until is not None and old.impairment.until <= now:
+        yield Change("link.impairment-ended", "the time set for its impairment is over", details=details)
+    else:
+        yield Change("link.impairment-cleared", "the link is impaired no more", details=details)
+
+
+def _segment_changes(old: SegmentStatus | None, new: SegmentStatus) -> Iterator[Change]:
+    if old is not None and old.state is not new.state:
+        message = new.message or f"the segment is {new.state}"
+        yield Change(f"segment.{new.state}", message, level=_level(new.state), details={"segment": new.id})
+
+
+def _level(state: LinkState) -> str:
+    return "warning" if state is LinkState.FAILED else "info"
+
+
+def _words(impairment: Impairment | None) -> str:
+    """E.g. ``delay 50 ms, loss 1 %``."""
+    if impairment is None:
+        return "whole"
+    parts = (
+        ("delay", impairment.delay_ms, " ms"),
+        ("jitter", impairment.jitter_ms, " ms"),
+        ("loss", impairment.loss, " %"),
+        ("duplicates", impairment.duplicate, " %"),
+        ("corruption", impairment.corrupt, " %"),
+        ("reordering", impairment.reorder, " %"),
+        ("rate", impairment.rate_kbit, " kbit/s"),
+        ("limit", impairment.limit, " frames"),
+    )
+    return ", ".join(f"{name} {value:.10g}{unit}" for name, value, unit in parts if value)
 
 
 def _node_changes(old: NodeStatus | None, new: NodeStatus) -> Iterator[Change]:

@@ -1,0 +1,132 @@
+"""What an agent answers about links: counters as a stream, how large a frame passes, its self-test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from agent_rig import Agent, Host, make_lab, make_node, settled
+
+from wireloom.agent.dataplane_health import DataPlaneHealth
+from wireloom.agent.link_questions import LinkQuestions
+from wireloom.errors import Conflict, DataPlaneFailed, NotFound
+from wireloom.fabric.link_documents import CountersOpen, MtuQuestion, SelfTestQuestion
+from wireloom.model.counters import CountersSample, rates
+from wireloom.model.identity import device_name
+from wireloom.model.network import PathTest, PortCounters
+from wireloom.model.slice import PlugIntent, PortRef, SegmentIntent
+
+A, B, V = make_node("a"), make_node("b"), make_node("v", "beta")
+LAB = make_lab(A, B, V).model_copy(
+    update={
+        "segments": (SegmentIntent(id="lan", name="lan", kind="switch", device=device_name("s", "lan")),),
+        "plugs": (PlugIntent(id="p0", port=PortRef(node_id=A.id, index=2), segment="lan"),),
+    }
+)
+
+
+@pytest.fixture
+async def agent(tmp_path: Path) -> AsyncIterator[Agent]:
+    async with Agent(Host(tmp_path)).alive() as agent:
+        agent.reconciler.set_slice("lab-1", LAB)
+        await agent.until(settled())
+        yield agent
+
+
+@pytest.fixture
+def questions(agent: Agent) -> LinkQuestions:
+    health = DataPlaneHealth(agent.network.dataplane)
+    return LinkQuestions(reconciler=agent.reconciler, actions=agent.actions, network=agent.network, health=health)
+
+
+async def test_counters_are_named_and_come_to_rates(agent: Agent, questions: LinkQuestions) -> None:
+    stream = await questions.counters(CountersOpen(lab_id="lab-1", interval_s=0.2))
+    first = CountersSample.model_validate_json(await stream.read())
+    device = A.ports[1].device
+    agent.host.network.counters[device] = PortCounters(rx_packets=10, rx_bytes=1000)
+    second = CountersSample.model_validate_json(await stream.read())
+    assert {(port.node, port.port) for port in first.ports} >= {("a", "eth1"), ("v", "eth2")}
+    port = next(port for port in second.ports if (port.node, port.port) == ("a", "eth1"))
+    assert (port.node_id, port.index, port.counters.rx_packets) == (A.id, 1, 10)
+    assert 0 < port.rates.rx_packets <= 10 / 0.1
+    assert port.rates.rx_bits == pytest.approx(port.rates.rx_packets * 800, rel=0.01)
+    await stream.close()
+    assert await stream.read() == b""
+
+
+async def test_a_closed_stream_ends_a_reader_that_waits(questions: LinkQuestions) -> None:
+    stream = await questions.counters(CountersOpen(lab_id="lab-1", interval_s=60))
+    await stream.read()
+    waiting = asyncio.create_task(stream.read())
+    await asyncio.sleep(0)
+    await stream.close()
+    assert await waiting == b""
+
+
+async def test_many_streams_read_the_kernel_once(agent: Agent, questions: LinkQuestions) -> None:
+    streams = [await questions.counters(CountersOpen(lab_id="lab-1")) for _ in range(20)]
+    await asyncio.gather(*(stream.read() for stream in streams))
+    assert agent.host.network.calls["counters"] == 1
+
+
+async def test_frames_are_sent_each_way_where_somebody_can_send(questions: LinkQuestions) -> None:
+    answer = await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="w1"))
+    forward, backward = answer.forward, answer.backward
+    assert (forward.source, forward.target, forward.largest, forward.method) == ("b:eth1", "v:eth2", 1500, "sent")
+    assert (backward.source, backward.largest, backward.method) == ("v:eth2", 1500, "configured")
+    assert backward.reason
+    assert not forward.problem
+
+
+async def test_what_does_not_pass_is_a_problem(agent: Agent, questions: LinkQuestions) -> None:
+    device = B.ports[2].device
+    agent.host.network.ports[device] = agent.host.network.ports[device].model_copy(update={"mtu": 1400})
+    answer = await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="w0"))
+    assert (answer.forward.configured, answer.forward.largest) == (1500, 1400)
+    assert "1400" in answer.forward.problem
+
+
+async def test_a_port_alone_in_its_segment_has_the_configured_mtu(questions: LinkQuestions) -> None:
+    answer = await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="p0"))
+    assert (answer.forward.source, answer.forward.target, answer.forward.method) == ("a:eth2", "lan", "configured")
+    assert answer.backward.target == "a:eth2"
+
+
+async def test_links_that_are_down_or_unknown_are_refused(agent: Agent, questions: LinkQuestions) -> None:
+    with pytest.raises(NotFound):
+        await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="w9"))
+    with pytest.raises(NotFound):
+        await questions.counters(CountersOpen(lab_id="lab-9"))
+    down = LAB.model_copy(update={"wires": (LAB.wires[0].model_copy(update={"up": False}),)})
+    agent.reconciler.set_slice("lab-1", down)
+    with pytest.raises(Conflict):
+        await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="w0"))
+
+
+async def test_the_self_test_is_remembered_as_the_hosts_problem(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    health = DataPlaneHealth(agent.network.dataplane)
+
+    async def broken() -> tuple[PathTest, ...]:
+        return (PathTest(path="segment", problem="nothing arrives", hint="pray"), PathTest(path="wire"))
+
+    monkeypatch.setattr(agent.network.dataplane, "self_test", broken)
+    answer = await health.self_test(SelfTestQuestion())
+    assert [path.problem for path in answer.paths] == ["nothing arrives", ""]
+    assert health.problems == ("data plane: segment: nothing arrives (pray)",)
+
+
+async def test_a_self_test_that_cannot_be_done_is_a_problem_too(agent: Agent) -> None:
+    health = DataPlaneHealth(agent.network.dataplane)
+    agent.host.network.fail("self_test", DataPlaneFailed("no namespaces"))
+    testing = asyncio.create_task(health.run())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert "no namespaces" in health.problems[0]
+    testing.cancel()
+
+
+def test_a_counter_that_went_back_counts_from_nothing() -> None:
+    assert rates(PortCounters(tx_packets=100), PortCounters(tx_packets=30), 2).tx_packets == 15
+    assert rates(PortCounters(), PortCounters(tx_packets=30), 0).tx_packets == 0
