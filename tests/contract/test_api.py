@@ -100,10 +100,10 @@ async def test_each_verb_has_its_method(api: Api) -> None:
         await api.client.start("pair", ["a"]),
         await api.client.restart("pair"),
         await api.client.wipe("pair", ["b"]),
-        await api.client.link_down("pair", "a:eth1", "b:eth1"),
-        await api.client.link_up("pair", "b:eth1", "a:eth1"),
-        await api.client.link_add("pair", "a:eth2", "b:eth2", mtu=9000),
-        await api.client.link_remove("pair", "a:eth2", "b:eth2"),
+        await api.client.links.down("pair", "a:eth1", "b:eth1"),
+        await api.client.links.up("pair", "b:eth1", "a:eth1"),
+        await api.client.links.add("pair", "a:eth2", "b:eth2", mtu=9000),
+        await api.client.links.remove("pair", "a:eth2", "b:eth2"),
     ):
         ended = await api.client.wait(operation, timeout_s=5)
         assert (ended.state, ended.errors) == (OperationState.DONE, ())
@@ -132,7 +132,7 @@ async def test_errors_arrive_as_what_they_are(api: Api) -> None:
     with pytest.raises(InvalidInput):
         await api.client.wipe("pair", [])
     with pytest.raises(Conflict):
-        await api.client.link_add("pair", "a:eth1", "b:eth1")
+        await api.client.links.add("pair", "a:eth1", "b:eth1")
 
 
 async def test_malformed_requests_get_the_same_form_of_error(api: Api) -> None:

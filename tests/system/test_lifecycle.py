@@ -73,17 +73,17 @@ async def test_a_lab_is_deployed_edited_live_and_destroyed(host: Installation) -
     assert "c" not in after
 
     async with host.client() as client:
-        await client.link_down("lab", "a:eth1", "v:eth1")
+        await client.links.down("lab", "a:eth1", "v:eth1")
     await until(lambda: carrier(host, "a", "eth1", "0"), "the container's carrier fell")
     await until(lambda: carrier(host, "v", "eth1", "0"), "the virtual machine's carrier fell")
     async with host.client() as client:
-        await client.link_up("lab", "a:eth1", "v:eth1")
+        await client.links.up("lab", "a:eth1", "v:eth1")
     await until(lambda: carrier(host, "v", "eth1", "1"), "the virtual machine's carrier came back")
     await until(lambda: ping(host, "a", "10.9.0.2"), "packets after the link came back")
 
     async with host.client() as client:
-        await client.link_remove("lab", "a:eth1", "v:eth1")
-        await client.link_add("lab", "b:eth2", "v:eth1", mtu=9000)
+        await client.links.remove("lab", "a:eth1", "v:eth1")
+        await client.links.add("lab", "b:eth2", "v:eth1", mtu=9000)
     await host.wired()
     await until(lambda: carrier(host, "a", "eth1", "gone"), "the unplugged port left the container")
     assert host.runtimes() == after

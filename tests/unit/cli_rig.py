@@ -10,8 +10,11 @@ from typer.testing import CliRunner, Result
 
 from wireloom.cli.main import app
 from wireloom.fabric.documents import Event, Orphan
+from wireloom.fabric.link_documents import MtuAnswer, MtuDirection
+from wireloom.model.counters import CountersSample
 from wireloom.model.device_views import DeviceView, NodeProfile
 from wireloom.model.diagnostic import Diagnostic
+from wireloom.model.link_views import Parts, SegmentRequest
 from wireloom.model.post_boot import BootRecord
 from wireloom.model.runtime import Boot
 from wireloom.model.views import (
@@ -41,6 +44,7 @@ NODE = NodeView.model_validate(
     }
 )
 LINK = LinkView.model_validate({"a": "r1:eth1", "b": "r2:eth1", "state": "up", "mtu": 1500})
+MTU = MtuDirection(source="r1:eth1", target="r2:eth1", configured=1500, largest=1500, method="sent")
 LAB = LabView(lab="demo", nodes=(NODE,), links=(LINK,))
 HOST = HostView(
     host="h1",
@@ -71,6 +75,48 @@ def operation(verb: str, goal: str, **changes: Any) -> OperationView:
     return OperationView.model_validate(fixed | changes)
 
 
+class FakeLinks:
+    """``client.links`` of a :class:`FakeClient`."""
+
+    def __init__(self, client: FakeClient) -> None:
+        self._client = client
+
+    async def add(self, lab: str, a: str, b: str, **more: Any) -> OperationView:
+        return self._asked("add", lab, a, b, {name: value for name, value in more.items() if value})
+
+    async def move(self, lab: str, a: str, b: str, to: str, *, restart: bool = False) -> OperationView:
+        return self._asked("move", lab, a, b, to, restart)
+
+    async def impair(self, lab: str, a: str, b: str, parts: Parts, **more: Any) -> OperationView:
+        return self._asked("impair", lab, a, b, parts.model_dump(exclude_none=True), more)
+
+    async def clear(self, lab: str, a: str, b: str) -> OperationView:
+        return self._asked("clear", lab, a, b)
+
+    async def add_segment(self, lab: str, request: SegmentRequest) -> OperationView:
+        return self._asked("add_segment", lab, request)
+
+    async def remove_segment(self, lab: str, name: str) -> OperationView:
+        return self._asked("remove_segment", lab, name)
+
+    async def find(self, lab: str, a: str | None = None, b: str | None = None) -> list[LinkView]:
+        self._asked("find", lab, a, b)
+        return list(self._client.view.links)
+
+    async def check(self, lab: str, a: str, b: str) -> MtuAnswer:
+        self._asked("check", lab, a, b)
+        return self._client.mtu
+
+    async def counters(self, lab: str, *, interval_s: float = 1) -> AsyncGenerator[CountersSample, None]:
+        self._asked("counters", lab, interval_s)
+        for sample in self._client.samples:
+            yield sample
+
+    def _asked(self, *asked: Any) -> OperationView:
+        self._client._take(*asked)
+        return self._client.outcome
+
+
 class FakeClient:
     """Remembers what it was asked, and answers with what the test put in."""
 
@@ -83,8 +129,14 @@ class FakeClient:
         self.pending: tuple[str, ...] = ()
         self.outcome = operation("deploy", "running")
         self.orphans: list[Orphan] = []
+        self.samples: list[CountersSample] = []
+        self.mtu = MtuAnswer(forward=MTU, backward=MTU)
         self.error: Exception | None = None
         self.request: DeployRequest | None = None
+
+    @property
+    def links(self) -> FakeLinks:
+        return FakeLinks(self)
 
     async def __aenter__(self) -> FakeClient:
         return self
@@ -155,10 +207,6 @@ class FakeClient:
 
     async def destroy(self, lab: str) -> OperationView:
         self._take("destroy", lab)
-        return self.outcome
-
-    async def link_add(self, lab: str, a: str, b: str, *, mtu: int | None = None) -> OperationView:
-        self._take("link_add", lab, a, b, mtu)
         return self.outcome
 
     async def node_profile(self, lab: str, node: str) -> NodeProfile:

@@ -12,9 +12,19 @@ from wireloom.controller.controller import Controller
 from wireloom.controller.store import Store
 from wireloom.devices import DeviceFolder
 from wireloom.fabric.documents import HostFacts
+from wireloom.model.impairment import LinkImpairment
 from wireloom.model.runtime import Capabilities
-from wireloom.model.slice import NodeIntent, Slice
-from wireloom.model.state import LinkState, NodeState, NodeStatus, Readiness, SliceStatus, WireStatus
+from wireloom.model.slice import NodeIntent, PlugIntent, Slice, WireIntent
+from wireloom.model.state import (
+    LinkState,
+    NodeState,
+    NodeStatus,
+    PlugStatus,
+    Readiness,
+    SegmentStatus,
+    SliceStatus,
+    WireStatus,
+)
 from wireloom.model.views import DeployRequest, OperationState, OperationView
 from wireloom.testing.memory_fabric import MemoryFabric
 
@@ -82,7 +92,9 @@ class Host:
                 observed_at=0,
                 converged=not going,
                 nodes=nodes,
-                wires=() if lab.removed else tuple(self._wire(lab, wire.id) for wire in lab.wires),
+                wires=tuple(self._wire(lab, wire) for wire in lab.wires),
+                plugs=tuple(self._plug(lab, plug) for plug in lab.plugs),
+                segments=tuple(SegmentStatus(id=segment.id, state=LinkState.UP) for segment in lab.segments),
             )
         )
 
@@ -112,12 +124,23 @@ class Host:
             started_at=started[1] if started else None,
         )
 
-    def _wire(self, lab: Slice, wire_id: str) -> WireStatus:
-        wire = next(wire for wire in lab.wires if wire.id == wire_id)
-        ends = [lab.node(wire.a.node_id), lab.node(wire.b.node_id)]
+    def _wire(self, lab: Slice, wire: WireIntent) -> WireStatus:
+        return WireStatus(id=wire.id, state=self._state(lab, wire), mtu=wire.mtu, impairment=self._impairment(wire))
+
+    def _plug(self, lab: Slice, plug: PlugIntent) -> PlugStatus:
+        segment = lab.segment(plug.segment)
+        mtu = segment.mtu if segment else 0
+        return PlugStatus(id=plug.id, state=self._state(lab, plug), mtu=mtu, impairment=self._impairment(plug))
+
+    def _state(self, lab: Slice, link: WireIntent | PlugIntent) -> LinkState:
+        ends = [lab.node(end.node_id) for end in link.ends]
         running = all(end is not None and self._status(end).state is NodeState.RUNNING for end in ends)
-        state = LinkState.DOWN if not wire.up else LinkState.UP if running else LinkState.PENDING
-        return WireStatus(id=wire.id, state=state, mtu=wire.mtu)
+        return LinkState.DOWN if not link.up else LinkState.UP if running else LinkState.PENDING
+
+    def _impairment(self, link: WireIntent | PlugIntent) -> LinkImpairment:
+        """What the host reads back, which knows of no end in time."""
+        now = link.impairment.at(asyncio.get_running_loop().time())
+        return now.model_copy(update={"until": None})
 
 
 class Rig:

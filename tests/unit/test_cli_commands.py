@@ -201,7 +201,7 @@ def test_an_operation_can_be_left_alone(client: FakeClient) -> None:
 
 def test_link_add_takes_ends_and_mtu(client: FakeClient) -> None:
     assert wireloom("link", "add", "demo", "r1:eth1", "r2:eth1", "--mtu", "9000").exit_code == 0
-    assert client.asked[0] == ("link_add", "demo", "r1:eth1", "r2:eth1", 9000)
+    assert client.asked[0] == ("add", "demo", "r1:eth1", "r2:eth1", {"mtu": 9000})
 
 
 def test_exec_passes_output_and_exit_code_through(client: FakeClient) -> None:

@@ -16,9 +16,10 @@ from wireloom.model.link_views import (
     ImpairRequest,
     LinkEnds,
     LinkRequest,
-    PresetView,
+    LinkView,
     SegmentRequest,
 )
+from wireloom.model.presets import Preset
 from wireloom.model.views import OperationView
 
 __all__ = ["link_router", "spoken_in_lines"]
@@ -34,6 +35,12 @@ _LINES: dict[int | str, dict[str, Any]] = {
         "content": {"application/x-ndjson": {"schema": {"$ref": "#/components/schemas/CountersSample"}}},
     }
 }
+
+
+@link_router.get("/labs/{lab}/links", operation_id="listLinks")
+async def links(lab: str, controller: TheController, a: str = "", b: str = "") -> list[LinkView]:
+    """Links of a lab as they are now, or the one between two ends, in whatever order and spelling."""
+    return controller.link_questions.links(lab, a, b)
 
 
 @link_router.post("/labs/{lab}/links", operation_id="link", status_code=202)
@@ -55,7 +62,7 @@ async def clear(lab: str, body: ClearRequest, controller: TheController) -> Oper
 
 
 @link_router.get("/impairment-presets", operation_id="listPresets")
-async def presets(controller: TheController) -> list[PresetView]:
+async def presets(controller: TheController) -> list[Preset]:
     """Kinds of lines that people know."""
     return controller.links.presets()
 

@@ -12,7 +12,7 @@ from wireloom.cli.state import state_of
 if TYPE_CHECKING:
     from wireloom.client import Client
 
-__all__ = ["complete_end", "complete_lab", "complete_node"]
+__all__ = ["complete_end", "complete_far_end", "complete_lab", "complete_node", "complete_preset", "complete_segment"]
 
 #: A person waits for this with a finger on the Tab key.
 DEADLINE_S: Final = 1.0
@@ -39,14 +39,41 @@ def complete_node(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def complete_end(ctx: typer.Context, incomplete: str) -> list[str]:
     """Ends of links, ``node:interface``, in the lab that was typed before."""
+    return _ends(ctx, incomplete, segments=False)
+
+
+def complete_far_end(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Second ends of links: ``node:interface``, or a segment."""
+    return _ends(ctx, incomplete, segments=True)
+
+
+def _ends(ctx: typer.Context, incomplete: str, *, segments: bool) -> list[str]:
     lab = str(ctx.params.get("lab") or "")
 
     async def names(client: Client) -> list[str]:
         view = await client.lab(lab)
-        ends = {end for link in view.links for end in (link.a, link.b)}
-        return sorted(ends | {f"{node.name}:" for node in view.nodes})
+        ports = {end for link in view.links for end in (link.a, link.b) if ":" in end}
+        begun = {f"{node.name}:" for node in view.nodes}
+        return sorted(ports | begun | {segment.name for segment in view.segments if segments})
 
     return _matching(ctx, names, incomplete) if lab else []
+
+
+def complete_segment(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of segments in the lab that was typed before."""
+    lab = str(ctx.params.get("lab") or "")
+
+    async def names(client: Client) -> list[str]:
+        return [segment.name for segment in (await client.lab(lab)).segments]
+
+    return _matching(ctx, names, incomplete) if lab else []
+
+
+def complete_preset(incomplete: str) -> list[str]:
+    """Names of presets, which are the same everywhere."""
+    from wireloom.model.presets import PRESETS
+
+    return [name for name in PRESETS if name.startswith(incomplete)]
 
 
 def _matching(ctx: typer.Context, names: Callable[[Client], Awaitable[list[str]]], incomplete: str) -> list[str]:

@@ -95,9 +95,23 @@ def _root(
 
 def _register() -> None:
     """Hang every command into the application; the order is the order of the help."""
-    from wireloom.cli.commands import configs, devices, history, hosts, labs, links, nodes, processes, topologies
+    from wireloom.cli.commands import (
+        captures,
+        configs,
+        counters,
+        devices,
+        history,
+        hosts,
+        labs,
+        links,
+        nodes,
+        processes,
+        segments,
+        topologies,
+    )
 
-    for module in (topologies, labs, history, nodes, configs, links, processes, hosts, devices):
+    on_links = (links, segments, counters, captures)
+    for module in (topologies, labs, history, nodes, configs, *on_links, processes, hosts, devices):
         module.register(app)
 
 

@@ -13,8 +13,10 @@ from wireloom.client.discovery import Endpoint, find_endpoint
 from wireloom.errors import DeadlineExceeded, Unavailable
 
 if TYPE_CHECKING:
+    from wireloom.client.captures import Captures
     from wireloom.client.configs import Configs
     from wireloom.client.console import ConsoleStream
+    from wireloom.client.links import Links
     from wireloom.client.transport import Transport
     from wireloom.fabric.documents import Event, Orphan
     from wireloom.model.base import Value
@@ -36,7 +38,6 @@ if TYPE_CHECKING:
         HostView,
         LabSummary,
         LabView,
-        LinkRequest,
         OperationView,
         PlanView,
         StatusView,
@@ -197,22 +198,6 @@ class Client:
         """Remove the lab and everything it has on any host."""
         return await self._operation("DELETE", _lab(lab))
 
-    async def link_add(self, lab: str, a: str, b: str, *, mtu: int | None = None) -> OperationView:
-        """Add a link between two ends, each ``node:interface``; no node restarts."""
-        return await self._link(lab, "add", a, b, mtu)
-
-    async def link_remove(self, lab: str, a: str, b: str) -> OperationView:
-        """Remove the link between two ends."""
-        return await self._link(lab, "remove", a, b)
-
-    async def link_up(self, lab: str, a: str, b: str) -> OperationView:
-        """Give the link its carrier back."""
-        return await self._link(lab, "up", a, b)
-
-    async def link_down(self, lab: str, a: str, b: str) -> OperationView:
-        """Drop the link's carrier at both ends."""
-        return await self._link(lab, "down", a, b)
-
     async def prune(self, *, dry_run: bool = True) -> list[Orphan]:
         """Find (and unless ``dry_run`` remove) what carries our labels on a host and is in no lab."""
         from wireloom.fabric.documents import Orphan
@@ -371,6 +356,20 @@ class Client:
         return Configs(lambda: self._transport)
 
     @property
+    def links(self) -> Links:
+        """Links and segments of labs, what impairs them and what passes through them."""
+        from wireloom.client.links import Links
+
+        return Links(lambda: self._transport)
+
+    @property
+    def captures(self) -> Captures:
+        """Frames as they pass through labs."""
+        from wireloom.client.captures import Captures
+
+        return Captures(lambda: self._transport)
+
+    @property
     def _transport(self) -> Transport:
         if self._opened is None:
             from wireloom.client.transport import Transport
@@ -406,14 +405,6 @@ class Client:
         from wireloom.model.views import ActionRequest
 
         return await self._operation("POST", f"{_lab(lab)}/actions", ActionRequest(verb=verb, nodes=tuple(nodes)))
-
-    async def _link(
-        self, lab: str, verb: Literal["add", "remove", "up", "down"], a: str, b: str, mtu: int | None = None
-    ) -> OperationView:
-        from wireloom.model.views import LinkRequest
-
-        request: LinkRequest = LinkRequest(verb=verb, a=a, b=b, mtu=mtu)
-        return await self._operation("POST", f"{_lab(lab)}/links", request)
 
     async def _operation_views(self, operation: OperationView) -> AsyncGenerator[OperationView, None]:
         from wireloom.model.views import OperationView

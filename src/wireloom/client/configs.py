@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Literal, TypeVar
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote
 
+from wireloom.client.calls import Calls
 from wireloom.model.config_views import (
     ActivateConfig,
     ConfigDiff,
@@ -20,26 +21,20 @@ from wireloom.model.config_views import (
 )
 
 if TYPE_CHECKING:
-    from wireloom.client.transport import Query, Transport
-    from wireloom.model.base import Value
+    from wireloom.client.transport import Query
     from wireloom.model.views import OperationView
 
 __all__ = ["Configs"]
-
-V = TypeVar("V", bound="Value")
 
 #: Reading a running configuration may take a slow guest that long.
 READ_TIMEOUT_S = 600.0
 
 
-class Configs:
+class Configs(Calls):
     """Calls on configurations; errors as of :class:`~wireloom.client.client.Client`.
 
     ``which`` is a revision's number as text, or one of ``active``, ``latest``, ``startup``, ``running``.
     """
-
-    def __init__(self, transport: Callable[[], Transport]) -> None:
-        self._transport = transport
 
     async def everything(self) -> list[NodeConfigView]:
         """What is stored of every node, deleted ones included."""
@@ -112,37 +107,6 @@ class Configs:
     async def forget(self, lab: str, node: str) -> None:
         """Delete everything that is stored of a deleted node."""
         await self._transport().request("DELETE", _of(lab, node))
-
-    # ---------------------------------------------------------------- inside
-
-    async def _one(
-        self,
-        answer: type[V],
-        method: str,
-        path: str,
-        body: Value | None = None,
-        *,
-        query: Query | None = None,
-        timeout_s: float | None = None,
-    ) -> V:
-        return answer.model_validate_json(await self._bytes(method, path, body, query, timeout_s))
-
-    async def _many(self, answer: type[V], method: str, path: str, body: Value | None = None) -> list[V]:
-        from pydantic import TypeAdapter
-
-        content = await self._bytes(method, path, body, None, None)
-        return TypeAdapter(list[answer]).validate_json(content)  # type: ignore[valid-type]
-
-    async def _operation(self, path: str, body: Value, *, timeout_s: float | None = None) -> OperationView:
-        from wireloom.model.views import OperationView
-
-        return await self._one(OperationView, "POST", path, body, timeout_s=timeout_s)
-
-    async def _bytes(
-        self, method: str, path: str, body: Value | None, query: Query | None, timeout_s: float | None
-    ) -> bytes:
-        text = body.model_dump_json() if body is not None else None
-        return await self._transport().request(method, path, body=text, query=query, timeout_s=timeout_s)
 
 
 def _of(lab: str, node: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -69,7 +69,7 @@ class Transport:
             raise error_of_body(answer.status_code, answer.content)
         return answer.content
 
-    async def read_stream(self, path: str, *, query: Query | None = None) -> AsyncIterator[bytes]:
+    async def read_stream(self, path: str, *, query: Query | None = None) -> AsyncGenerator[bytes, None]:
         """The bytes of a streamed answer as they come; without a deadline between two pieces."""
         timeout = httpx.Timeout(self._timeout_s, connect=CONNECT_TIMEOUT_S, read=None)
         with self._network_errors():

@@ -10,7 +10,7 @@ from wireloom.controller.live import LiveState
 from wireloom.controller.merged_lines import MergedLines
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.topologies import Topologies
-from wireloom.errors import NotFound, Unavailable
+from wireloom.errors import InvalidInput, NotFound, Unavailable
 from wireloom.fabric.link_documents import (
     CountersOpen,
     MtuAnswer,
@@ -19,7 +19,7 @@ from wireloom.fabric.link_documents import (
     SelfTestQuestion,
 )
 from wireloom.fabric.methods import CHECK_MTU, COUNTERS, SELF_TEST
-from wireloom.model.link_views import LinkEnds
+from wireloom.model.link_views import LinkEnds, LinkView
 from wireloom.providers.contract import ByteStream
 
 __all__ = ["LinkQuestions"]
@@ -33,6 +33,17 @@ class LinkQuestions:
         self._board = board
         self._live = live
         self._topologies = topologies
+
+    def links(self, lab: str, a: str = "", b: str = "") -> list[LinkView]:
+        """Links of a lab as they are now, or the one between two ends. :raises NotFound: :raises InvalidInput:"""
+        if bool(a) != bool(b):
+            raise InvalidInput("a link has two ends", hint="name both, or none for all links")
+        picture = self._board.named(lab)
+        found = self._board.view(picture.snapshot.lab.id).links
+        if not a:
+            return list(found)
+        wanted = LinkFinder(picture, self._topologies.devices).find(a, b).intent.id
+        return [link for link in found if link.id == wanted]
 
     async def check_mtu(self, lab: str, ends: LinkEnds) -> MtuAnswer:
         """How large a frame passes over a link, forward being from ``ends.a`` to ``ends.b``.

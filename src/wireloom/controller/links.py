@@ -22,7 +22,7 @@ from wireloom.controller.link_timer import LinkTimer
 from wireloom.controller.live import LiveState
 from wireloom.controller.store import LabSnapshot, OperationTargets
 from wireloom.controller.topologies import Topologies
-from wireloom.errors import Conflict, InvalidInput
+from wireloom.errors import Conflict, InvalidInput, NotFound
 from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.link_views import (
     ClearRequest,
@@ -30,9 +30,9 @@ from wireloom.model.link_views import (
     LinkEnds,
     LinkRequest,
     Parts,
-    PresetView,
     SegmentRequest,
 )
+from wireloom.model.presets import PRESETS, Preset
 from wireloom.model.slice import PlugIntent, Slice, WireIntent
 from wireloom.model.views import OperationView
 from wireloom.planning.expand import data_ports
@@ -137,9 +137,9 @@ class LinkService:
             told = f"{request.a} -- {request.b}" if request.a else "all links"
             return await self._set_impairments(before, unimpaired, "link-clear", told)
 
-    def presets(self) -> list[PresetView]:
+    def presets(self) -> list[Preset]:
         """Kinds of lines that people know."""
-        return []
+        return list(PRESETS.values())
 
     async def _unimpaired(
         self, before: LabSnapshot, links: Mapping[str, WireIntent | PlugIntent]
@@ -240,8 +240,15 @@ def _impaired(found: FoundLink, request: ImpairRequest, now: float) -> LinkImpai
 
 
 def _both_ways(request: ImpairRequest) -> tuple[Impairment | None, Impairment | None]:
-    base = LinkImpairment()
+    base = _preset(request.preset).impairment if request.preset else LinkImpairment()
     return _merged(base.forward, request.parts), _merged(base.backward, request.parts)
+
+
+def _preset(name: str) -> Preset:
+    found = PRESETS.get(name)
+    if found is None:
+        raise NotFound(f"there is no preset {name}", hint=f"presets: {', '.join(PRESETS)}")
+    return found
 
 
 def _merged(base: Impairment | None, parts: Parts) -> Impairment | None:

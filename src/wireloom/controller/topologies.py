@@ -9,7 +9,7 @@ from typing import Any, Final
 from wireloom.controller.addresses import management
 from wireloom.controller.store.records import LabSnapshot, RevisionRecord, revision_digest
 from wireloom.devices import DeviceCatalogue
-from wireloom.errors import NotFound, TopologyInvalid
+from wireloom.errors import TopologyInvalid
 from wireloom.model.link_views import LinkRequest, SegmentRequest
 from wireloom.model.slice import Slice
 from wireloom.model.topology import Topology
@@ -17,7 +17,8 @@ from wireloom.model.views import ChangeView
 from wireloom.planning.changes import describe_changes
 from wireloom.planning.expand import Expansion, NodeCounters, expand
 from wireloom.planning.topology import parse_topology
-from wireloom.planning.topology.rewrite import add_link, remove_link, set_link_state
+from wireloom.planning.topology.rewrite import add_link, move_link, remove_link, set_link_state
+from wireloom.planning.topology.rewrite_segments import add_segment, remove_segment
 
 __all__ = ["Topologies"]
 
@@ -121,24 +122,40 @@ class Topologies:
         return describe_changes(old, new, known, old_host_of=hosts, deployed=deployed)
 
     def rewrite_link(self, revision: RevisionRecord, request: LinkRequest) -> str:
-        """The topology's text with one link added, removed, raised or lowered; comments stay.
+        """The topology's text with one link added, removed, moved, raised or lowered; comments stay.
 
         :raises NotFound: there is no such link. :raises Conflict: it is there already.
         :raises Unsupported: the file's way of writing links cannot be edited.
         """
         text, a, b = revision.topology, request.a, request.b
-        if request.verb == "add":
-            return add_link(text, a, b, request.mtu, devices=self._devices)
-        if request.verb == "remove":
-            return remove_link(text, a, b, devices=self._devices)
-        return set_link_state(text, a, b, request.verb == "up", devices=self._devices)
+        match request.verb:
+            case "add":
+                return add_link(
+                    text,
+                    a,
+                    b,
+                    request.mtu,
+                    vlan=request.vlan,
+                    trunk=request.trunk,
+                    native=request.native,
+                    devices=self._devices,
+                )
+            case "remove":
+                return remove_link(text, a, b, devices=self._devices)
+            case "move":
+                return move_link(text, a, b, request.to, devices=self._devices)
+            case "up" | "down":
+                return set_link_state(text, a, b, request.verb == "up", devices=self._devices)
 
     def rewrite_segment(self, revision: RevisionRecord, request: SegmentRequest) -> str:
-        """The topology's text with one segment more or less; comments stay.
+        """The topology's text with one segment more, or one less with the links into it; comments stay.
 
         :raises NotFound: there is no such segment. :raises Conflict: there is one already.
+        :raises Unsupported: the file's way of writing segments or links cannot be edited.
         """
-        raise NotFound(f"segments cannot be changed in revision {revision.number} yet: {request.name}")
+        if request.verb == "remove":
+            return remove_segment(revision.topology, request.name)
+        return add_segment(revision.topology, **request.model_dump(exclude={"verb"}))
 
     def nat_segments(self, revision: RevisionRecord, slices: Mapping[str, Slice]) -> dict[str, str]:
         """Segments of ``slices`` with address translation, by id, with the subnets that their topology names."""

@@ -3,10 +3,11 @@
 =======  ============================================  ============================  =====================
 method   path (below ``/api/v1``)                      body                          answer
 =======  ============================================  ============================  =====================
+GET      /labs/{lab}/links?a=&b=                                                     list[LinkView]
 POST     /labs/{lab}/links                             LinkRequest                   OperationView
 POST     /labs/{lab}/impairments                       ImpairRequest                 OperationView
 POST     /labs/{lab}/impairments/clear                 ClearRequest                  OperationView
-GET      /impairment-presets                                                         list[PresetView]
+GET      /impairment-presets                                                         list[Preset]
 POST     /labs/{lab}/segments                          SegmentRequest                OperationView
 POST     /labs/{lab}/link-checks                       LinkEnds                      MtuAnswer
 GET      /labs/{lab}/counters?interval=                                              lines of CountersSample
@@ -23,7 +24,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from wireloom.model.base import Value
-from wireloom.model.impairment import Impairment, LinkImpairment
+from wireloom.model.impairment import LinkImpairment
 from wireloom.model.state import LinkState
 from wireloom.model.vlans import Tagging, Vlans
 
@@ -36,7 +37,6 @@ __all__ = [
     "LinkRequest",
     "LinkView",
     "Parts",
-    "PresetView",
     "SegmentRequest",
     "SegmentView",
 ]
@@ -112,16 +112,6 @@ class ClearRequest(Value):
         if bool(self.a) != bool(self.b):
             raise ValueError("a link has two ends")
         return self
-
-
-class PresetView(Value):
-    """A kind of line that people know. ``source``: where its numbers are from."""
-
-    name: str
-    description: str
-    forward: Impairment
-    backward: Impairment
-    source: str = ""
 
 
 class ImpairmentView(Value):

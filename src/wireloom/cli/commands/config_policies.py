@@ -1,11 +1,11 @@
 """What a lab does with configurations by itself: the schedule of extraction, and which revisions are kept."""
 
-import re
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wireloom.cli.commands.labs import LabArgument
+from wireloom.cli.intervals import seconds
 from wireloom.cli.output import as_data, duration
 from wireloom.cli.state import JsonFlag, state_of
 from wireloom.errors import InvalidInput
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from wireloom.model.config_views import ConfigPolicy
 
 __all__ = ["retention", "schedule"]
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
 def schedule(
@@ -30,7 +28,7 @@ def schedule(
     """Show, or set with `--every` or `--off`, how often a lab's configurations are read by themselves."""
     if every is not None and off:
         raise InvalidInput("`--every` and `--off` exclude each other")
-    interval = 0.0 if off else None if every is None else _seconds(every)
+    interval = 0.0 if off else None if every is None else seconds(every)
     _set_policy(ctx, lab, {} if interval is None else {"extract_every_s": interval})
 
 
@@ -71,11 +69,3 @@ def _set_policy(ctx: typer.Context, lab: str, changes: dict[str, object]) -> Non
         else f"{policy.keep_days:g} day{'' if policy.keep_days == 1 else 's'}"
     )
     state.output.line(f"revisions kept: {keep}; others for: {days}")
-
-
-def _seconds(text: str) -> float:
-    """``90``, ``90s``, ``30m``, ``6h``, ``1d`` in seconds. :raises InvalidInput:"""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if found is None:
-        raise InvalidInput(f"{text!r} is not an interval", hint="for example 30m, 6h or 1d")
-    return float(found[1]) * _UNITS[found[2] or "s"]

@@ -9,6 +9,7 @@ import typer
 from wireloom.cli.commands.node_details import show_node
 from wireloom.cli.completion import complete_lab, complete_node
 from wireloom.cli.failures import FAILED, error_lines
+from wireloom.cli.link_words import link_remark
 from wireloom.cli.output import as_data, duration
 from wireloom.cli.progress import following
 from wireloom.cli.state import CliState, JsonFlag, YesFlag, confirmed, state_of
@@ -99,8 +100,13 @@ def _show_lab(state: CliState, view: "LabView") -> None:
     )
     if view.links:
         state.output.line()
-        rows = [(link.a, link.b, link.state.value, link.mtu, link.message) for link in view.links]
+        rows = [(link.a, link.b, link.state.value, link.mtu, link_remark(link)) for link in view.links]
         state.output.table(("a", "b", "state", "mtu", "remark"), rows)
+    if view.segments:
+        from wireloom.cli.commands.segments import show_segments  # which takes this module's arguments
+
+        state.output.line()
+        show_segments(state, view.segments)
     for node in view.nodes:
         for line in _node_remarks(node):
             state.output.remark(line)
