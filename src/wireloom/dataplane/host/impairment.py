@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -146,9 +146,8 @@ class Impairments:
         due = [plan for plan in plans if plan.device not in refused]
         ports = look_up(self._netlink, [plan.device for plan in due])
         present = [plan for plan in due if plan.device in ports]
-        detoured = {plan.device for plan in present if _none(plan.from_guest) and ports[plan.device].master}
-        self._detours.leave(plan.device for plan in present if plan.device not in detoured)
-        raise_together(self._set(present, ports, detoured))
+        if present:
+            raise_together(self._set(present, ports))
         if refused:
             raise unsupported(refused)
 
@@ -178,9 +177,9 @@ class Impairments:
         """No port is in a segment any more."""
         self._detours.leave_all()
 
-    def _set(
-        self, plans: Sequence[ImpairmentPlan], ports: Mapping[str, Link], detoured: Collection[str]
-    ) -> list[DataPlaneFailed]:
+    def _set(self, plans: Sequence[ImpairmentPlan], ports: Mapping[str, Link]) -> list[DataPlaneFailed]:
+        detoured = {plan.device for plan in plans if _none(plan.from_guest) and ports[plan.device].master}
+        self._detours.leave(plan.device for plan in plans if plan.device not in detoured)
         helpers, outcomes = self._detours.make([ports[device] for device in detoured])
         goals = [_Goal(plan.device, ports[plan.device], _none(plan.to_guest)) for plan in plans]
         goals += [

@@ -6,11 +6,14 @@ cannot make is refused by name, with what lacks.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
 from statistics import mean, median
 from typing import Final
 
 from wireloom.errors import Unsupported
+from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.identity import device_name
 from wireloom.model.impairment import PARTS, Impairment
 from wireloom.model.network import ImpairmentPlan, PlugPlan
@@ -19,6 +22,7 @@ from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, 
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
 from wireloom.testing.conformance.dataplane_stream import Arrival, frames, send_stream
 from wireloom.testing.frames import FRAMES, JUMBO_FRAMES, MAXIMUM_MTU, SEGMENT_FRAMES
+from wireloom.testing.guests import run_command
 
 __all__ = ["IMPAIRMENT_CHECKS"]
 
@@ -55,6 +59,8 @@ _EDGES: Final[Sequence[Impairment]] = (
 _SLACK_S: Final = 0.025
 #: Frames that wait at once: as many as a switch in user space can send before its socket is full.
 _CROWD: Final = 80
+#: A namespace is gone by then.
+_GONE_S: Final = 10
 #: So much of a rate has to be reached at least, and so much is too much.
 _SLOWEST, _FASTEST = 0.75, 1.08
 
@@ -248,6 +254,20 @@ async def check_a_change_takes_effect_at_once(rig: Rig) -> None:
         await both_ways(a, b, FRAMES)
 
 
+async def check_an_impairment_outlasts_its_link(rig: Rig) -> None:
+    """A link that went down and came up again is impaired as before, and so is one that moved."""
+    a, b = await _wired(rig)
+    wanted = Impairment(rate_kbit=2000, limit=100)
+    if not await _has(rig, b, wanted):
+        return
+    await rig.plane.set_carrier({a.device: False, b.device: False})
+    await rig.plane.set_carrier({a.device: True, b.device: True})
+    c = await rig.plug("veth")
+    await rig.plane.ensure_wires([wire(c, b)])
+    assert (await rig.plane.observe()).ports[b.device].to_guest == wanted
+    await _arrives_at(c, b, 2000)
+
+
 async def check_a_delay_is_kept(rig: Rig) -> None:
     """Each frame takes so much longer in one direction, no longer in the other, and none is overtaken."""
     for kind in ("veth", "tap"):
@@ -400,6 +420,26 @@ async def check_an_impaired_plug_leaves_nothing_behind(rig: Rig) -> None:
     assert not helper.exists(), "the device that held up frames is left"
 
 
+async def check_a_dead_node_takes_along_what_held_up_its_frames(rig: Rig) -> None:
+    """When a port goes with its namespace, the next observation leaves nothing of its impairment."""
+    _, _, able = await _in_segment(rig)
+    if not able:
+        return
+    segment = await rig.segment()
+    plan = rig.plan(await rig.namespace(), segment=segment)
+    await rig.plane.ensure_ports([plan])
+    wanted = Impairment(rate_kbit=4000)
+    await rig.plane.impair([ImpairmentPlan(device=plan.device, from_guest=wanted)])
+    assert (await rig.plane.observe()).ports[plan.device].from_guest == wanted
+    assert isinstance(plan.attachment, NamespaceAttachment)
+    await run_command("ip", "netns", "del", Path(plan.attachment.netns).name)
+    async with asyncio.timeout(_GONE_S):
+        # The kernel takes a namespace apart when it finds the time.
+        while plan.device in (await rig.plane.observe()).ports:
+            pass
+    assert not (NET / device_name("i", plan.device)).exists(), "the device that held up frames is left"
+
+
 async def _expect_whole(rig: Rig, plug: Plug) -> None:
     assert (await rig.plane.observe()).ports[plug.device].from_guest is None
 
@@ -438,6 +478,7 @@ IMPAIRMENT_CHECKS: Final[Sequence[Callable[[Rig], Awaitable[None]]]] = (
     check_a_limit_drops_what_is_too_much,
     check_clearing_clears,
     check_a_change_takes_effect_at_once,
+    check_an_impairment_outlasts_its_link,
     check_a_delay_is_kept,
     check_jitter_spreads_and_keeps_the_order,
     check_loss_is_kept,
@@ -447,5 +488,6 @@ IMPAIRMENT_CHECKS: Final[Sequence[Callable[[Rig], Awaitable[None]]]] = (
     check_a_delay_and_a_rate_go_together,
     check_frames_from_a_guest_to_a_segment_are_impaired,
     check_an_impaired_plug_leaves_nothing_behind,
+    check_a_dead_node_takes_along_what_held_up_its_frames,
     check_counters_count_as_the_guest_does,
 )
