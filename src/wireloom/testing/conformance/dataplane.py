@@ -25,6 +25,7 @@ from wireloom.testing.conformance.dataplane_frames import both_ways, hears_nothi
 from wireloom.testing.conformance.dataplane_impairment import IMPAIRMENT_CHECKS
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
 from wireloom.testing.conformance.dataplane_segments import SEGMENT_CHECKS
+from wireloom.testing.conformance.dataplane_uplinks import UPLINK_CHECKS
 from wireloom.testing.frames import (
     FRAMES,
     JUMBO_FRAMES,
@@ -466,5 +467,6 @@ CHECKS: Final[Sequence[Check]] = (
     check_segment_is_idempotent,
     check_watch_tells_changes,
     *SEGMENT_CHECKS,
+    *UPLINK_CHECKS,
     *IMPAIRMENT_CHECKS,
 )
