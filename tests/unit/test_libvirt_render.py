@@ -27,6 +27,7 @@ GOLDEN = Path(__file__).parent / "golden" / "libvirt"
 EMULATED = HostFeatures(Acceleration("tcg", ""), libvirt_version=9_000_000)
 NATIVE = HostFeatures(Acceleration("kvm", ""), libvirt_version=9_000_000)
 OLD = HostFeatures(Acceleration("tcg", ""), libvirt_version=7_000_000)
+WHOLE_FRAMES = HostFeatures(Acceleration("tcg", ""), libvirt_version=9_000_000, whole_frames=True)
 NO_DIRECT_IO = HostFeatures(Acceleration("tcg", ""), libvirt_version=9_000_000, direct_io=False)
 
 PORTS = tuple(
@@ -152,6 +153,13 @@ def test_reserved_ports_come_where_the_guest_counts_them_without_a_cable() -> No
     nics = render(spec(ports=tuple(ports))).findall("devices/interface")
     assert [nic.find("alias").get("name") for nic in nics] == ["ua-port0", "ua-port-1", "ua-port1"]  # type: ignore[union-attr]
     assert [nic.find("link").get("state") for nic in nics] == ["up", "down", "up"]  # type: ignore[union-attr]
+
+
+def test_guest_finishes_its_frames_where_nobody_else_would() -> None:
+    whole = render(spec(), host=WHOLE_FRAMES).findall("devices/interface/driver/host")
+    assert [driver.get("csum") for driver in whole] == ["off"] * 3
+    assert render(spec()).find("devices/interface/driver") is None
+    assert render(spec(), {"nic_model": "e1000"}, WHOLE_FRAMES).find("devices/interface/driver") is None
 
 
 def test_the_guest_agent_has_its_channel_only_where_it_is_asked_for() -> None:

@@ -38,6 +38,7 @@ class DataPlaneAbilities(Value):
     :ivar vlan_devices: empty, or why a VLAN of a NIC cannot be had beside the host's own use of the NIC.
     :ivar impairments: names of :data:`wireloom.model.impairment.PARTS` → why they cannot be made.
     :ivar impair_from_guest: empty, or why frames from a node to a segment cannot be impaired.
+    :ivar whole_frames: guests have to finish their frames themselves, with all checksums and in the size of the MTU.
     """
 
     name: str = "kernel"
@@ -46,6 +47,7 @@ class DataPlaneAbilities(Value):
     vlan_devices: str = ""
     impairments: Mapping[str, str] = {}
     impair_from_guest: str = ""
+    whole_frames: bool = False
 
 
 class PortAlias(Value):

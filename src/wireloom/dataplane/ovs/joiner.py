@@ -51,6 +51,7 @@ class OvsJoiner:
             qinq=self._switch.why_no_two_tags(),
             vlan_devices=why_no_vlan_devices(),
             impair_from_guest="Open vSwitch takes frames from a port before the kernel could impair them",
+            whole_frames=self._datapath == "netdev",
         )
 
     def observe(self, found: Sequence[Link], ports: Sequence[Link]) -> Joins:

@@ -76,6 +76,7 @@ class LibvirtProvider:
     :param installation: only domains that carry its label are seen and touched.
     :param image_folder: where images lie under their names.
     :param accelerate: ``auto`` decides by the CPU; see ``acceleration.py``.
+    :param whole_frames: guests get NICs that leave no checksum to others, as what joins them would not compute it.
     """
 
     name = "libvirt"
@@ -87,8 +88,10 @@ class LibvirtProvider:
         uri: str = "qemu:///system",
         image_folder: Path,
         accelerate: AccelerationWish = "auto",
+        whole_frames: bool = False,
     ) -> None:
         self._installation = installation
+        self._whole_frames = whole_frames
         self._acceleration = acceleration.probe(accelerate)
         self._hub = EventHub()
         self._connections = Connections(
@@ -211,7 +214,12 @@ class LibvirtProvider:
     async def _features(self, spec: RuntimeSpec, base: Path) -> HostFeatures:
         version = await self._connections.quick(_library_version)
         direct = qemu_img.direct_io_works(spec.storage) and qemu_img.direct_io_reads(base)
-        return HostFeatures(acceleration=self._acceleration, libvirt_version=version, direct_io=direct)
+        return HostFeatures(
+            acceleration=self._acceleration,
+            libvirt_version=version,
+            direct_io=direct,
+            whole_frames=self._whole_frames,
+        )
 
     async def start(self, runtime_id: str) -> None:
         domain = await self._get(runtime_id)

@@ -50,11 +50,13 @@ class HostFeatures:
 
     :ivar libvirt_version: as ``virConnectGetLibVersion`` counts, e.g. 9000000.
     :ivar direct_io: the file systems of the disks take ``O_DIRECT``.
+    :ivar whole_frames: whatever a guest sends has to be finished: nobody computes a checksum for it.
     """
 
     acceleration: Acceleration
     libvirt_version: int
     direct_io: bool = True
+    whole_frames: bool = False
 
 
 def domain_uuid(spec: RuntimeSpec) -> str:
@@ -185,7 +187,7 @@ def _devices(spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatures) -
     devices.extend(disks)
     devices.extend(_controllers(disks))
     ports = sorted(spec.ports, key=lambda port: (port.position, port.index))
-    devices.extend(_interface(port, settings) for port in ports)
+    devices.extend(_interface(port, settings, host) for port in ports)
     devices.extend(_serial(spec, line) for line in range(settings.serials))
     if settings.guest_agent:
         devices.append(_guest_agent(spec))
@@ -256,13 +258,13 @@ def _controllers(disks: list[ET.Element]) -> Iterator[ET.Element]:
     yield ET.Element("controller", {"type": "usb", "index": "0", "model": usb})
 
 
-def _interface(port: PortIntent, settings: LibvirtSettings) -> ET.Element:
+def _interface(port: PortIntent, settings: LibvirtSettings, host: HostFeatures) -> ET.Element:
     interface = ET.Element("interface", {"type": "ethernet"})
     ET.SubElement(interface, "mac", {"address": port.mac})
     ET.SubElement(interface, "target", {"dev": port.device, "managed": "no"})
     model = settings.mgmt_nic_model if port.index == 0 and settings.mgmt_nic_model else settings.nic_model
     ET.SubElement(interface, "model", {"type": model})
-    if not settings.nic_offload and model == "virtio":
+    if model == "virtio" and (host.whole_frames or not settings.nic_offload):
         driver = ET.SubElement(interface, "driver")
         off = {"csum": "off", "tso4": "off", "tso6": "off", "ecn": "off", "ufo": "off"}
         ET.SubElement(driver, "host", off | {"gso": "off"})
