@@ -5,24 +5,22 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Sequence
-from typing import Final
 
 from wireloom.dataplane.host import bridges, links
 from wireloom.dataplane.host.namespaces import enter, inside, new_namespace
 from wireloom.dataplane.host.netlink import Netlink
 from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.protocol import Request
+from wireloom.dataplane.host.vlan_devices import why_no_vlan_devices
 from wireloom.model.network import DataPlaneAbilities
 from wireloom.model.vlans import Tagging, Vlans
 
 __all__ = ["try_out"]
 
 _BRIDGE, _PORT, _MAC = "bridge", "port", "02:00:00:00:00:01"
-_LOOPBACK_INDEX: Final = 1
 
 _NO_FILTERING = "this kernel's bridge does not filter VLANs (it is built without CONFIG_BRIDGE_VLAN_FILTERING)"
 _NO_QINQ = "this kernel's bridge does not filter VLANs by 802.1ad tags"
-_NO_VLAN_DEVICES = "this kernel has no devices for VLANs (the module 8021q is missing)"
 
 
 def try_out() -> DataPlaneAbilities:
@@ -35,7 +33,7 @@ def try_out() -> DataPlaneAbilities:
                 name="kernel",
                 vlans="" if filters else _NO_FILTERING,
                 qinq="" if filters and _filters(netlink, namespace, "802.1ad") else _reason_without_qinq(filters),
-                vlan_devices="" if _works(netlink, [links.new_vlan("vlan", _LOOPBACK_INDEX, 2)]) else _NO_VLAN_DEVICES,
+                vlan_devices=why_no_vlan_devices(),
             )
     finally:
         os.close(namespace)
