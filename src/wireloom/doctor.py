@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+
 from wireloom.agent.facts import read_machine
+from wireloom.agent.link_findings import judge_links, untested_links
 from wireloom.agent.probes import Finding, judge
-from wireloom.errors import Unavailable
+from wireloom.dataplane.contract import DataPlane
+from wireloom.errors import Unavailable, WireloomError
 from wireloom.providers.docker.gate import find_busybox
 from wireloom.providers.libvirt.acceleration import probe
 from wireloom.settings import Settings
@@ -13,7 +18,7 @@ __all__ = ["examine"]
 
 
 def examine(settings: Settings) -> list[Finding]:
-    """Every check of this machine. Blocks for some seconds; changes nothing."""
+    """Every check of this machine. Blocks for some seconds, and leaves nothing behind."""
     acceleration = probe(settings.acceleration)
     try:
         busybox: str | None = str(find_busybox())
@@ -22,4 +27,25 @@ def examine(settings: Settings) -> list[Finding]:
     readings = read_machine(
         settings, kvm=acceleration.kind == "kvm", kvm_reason=acceleration.reason, static_busybox=busybox
     )
-    return judge(readings)
+    links = asyncio.run(_links(settings)) if readings.root else [untested_links("it needs root")]
+    return [*judge(readings), *links]
+
+
+async def _links(settings: Settings) -> list[Finding]:
+    """Real frames over each kind of path of the data plane that the settings name."""
+    plane = _dataplane(settings)
+    try:
+        findings = list(judge_links(await plane.abilities(), await plane.self_test()))
+        await plane.withdraw()
+    except WireloomError as error:
+        return [untested_links(str(error))]
+    finally:
+        await plane.close()
+    return findings
+
+
+def _dataplane(settings: Settings) -> DataPlane:
+    """One of an installation of its own, so that it touches nothing of any other."""
+    from wireloom.dataplane.kernel import KernelDataPlane
+
+    return KernelDataPlane(f"doctor-{os.getpid()}")

@@ -13,6 +13,7 @@ from wireloom.agent.reconciler import ManagementPlane
 from wireloom.agent.reporter import Reporter
 from wireloom.model.device import Probe
 from wireloom.model.device import Readiness as ReadyWhen
+from wireloom.model.network import Segment, SegmentAlias
 from wireloom.model.slice import Management, Slice
 from wireloom.model.state import Readiness, SliceStatus
 
@@ -66,6 +67,18 @@ async def test_prune_leaves_an_orphan_that_came_to_be_wanted_while_others_went(h
         assert b.error is not None
         assert b.error["code"] == "conflict"
     assert host.worlds["beta"].runtimes
+
+
+async def test_prune_removes_the_segments_of_a_lost_lab_and_no_others(host: Host) -> None:
+    async with Agent(host).alive() as agent:
+        for lab in ("gone", "there", ""):
+            alias = SegmentAlias(installation="test", lab_id=lab, segment_id="s", name=f"{lab}/lan")
+            host.network.segments[f"wls{lab}"] = Segment(name=f"wls{lab}", alias=alias.text(), up=True)
+        found = await agent.pruner.prune(("there",), dry_run=True)
+        assert [(orphan.kind, orphan.name, orphan.lab) for orphan in found.orphans] == [("segment", "wlsgone", "gone")]
+        answer = await agent.pruner.prune(("there",), dry_run=False)
+        assert [orphan.removed for orphan in answer.orphans] == [True]
+    assert host.network.segments.keys() == {"wlsthere", "wls"}
 
 
 async def test_prune_keeps_the_folder_of_a_node_whose_engine_is_away(host: Host) -> None:

@@ -15,7 +15,7 @@ from wireloom.agent.world import World
 from wireloom.errors import Conflict, RuntimeFailed, Unavailable, WireloomError
 from wireloom.fabric.documents import Orphan, PruneAnswer
 from wireloom.model.identity import Identity
-from wireloom.model.network import PortAlias
+from wireloom.model.network import PortAlias, SegmentAlias
 from wireloom.model.slice import Slice
 
 __all__ = ["Pruner"]
@@ -55,7 +55,12 @@ class Pruner:
         """:param wanted_labs: ids of the labs that exist anywhere."""
         await self._world.resync()
         await self._network.refresh(force=True)
-        found = [*self._nodes(wanted_labs), *self._ports(wanted_labs), *self._nameless_folders()]
+        found = [
+            *self._nodes(wanted_labs),
+            *self._ports(wanted_labs),
+            *self._segments(wanted_labs),
+            *self._nameless_folders(),
+        ]
         if dry_run:
             return PruneAnswer(orphans=tuple(item.orphan for item in found))
         return PruneAnswer(orphans=tuple([await self._remove(item) for item in found]))
@@ -129,6 +134,21 @@ class Pruner:
     async def _remove_port(self, device: str, alias: PortAlias) -> None:
         self._claim(alias.lab_id, alias.node_id)
         await self._network.unplug([device])
+
+    def _segments(self, wanted_labs: Collection[str]) -> list[_Found]:
+        """Segments of labs; the host's own have no lab."""
+        found = []
+        for device, segment in sorted(self._network.state.segments.items()):
+            alias = SegmentAlias.parse(segment.alias)
+            if alias is None or not alias.lab_id or not self._is_orphan(alias.lab_id, "", wanted_labs):
+                continue
+            orphan = Orphan(kind="segment", id=device, name=device, lab=alias.name.partition("/")[0])
+            found.append(_Found(orphan, partial(self._remove_segment, device, alias.lab_id)))
+        return found
+
+    async def _remove_segment(self, device: str, lab_id: str) -> None:
+        self._claim(lab_id, "")
+        await self._network.remove_segment(device)
 
     def _nameless_folders(self) -> list[_Found]:
         return [
