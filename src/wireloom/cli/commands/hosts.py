@@ -83,15 +83,31 @@ def _show_hosts(state: CliState, hosts: "Sequence[HostView]") -> None:
                 facts.get("cpus"),
                 facts.get("memory_mb"),
                 ", ".join(_provider(item) for item in facts.get("providers") or ()),
+                (facts.get("dataplane") or {}).get("name"),
                 facts.get("nodes"),
                 _stale_loops(facts, now) or "ok",
             )
         )
-    columns = ("host", "state", "seen", "cpus", "memory MiB", "providers", "nodes", "loops")
+    columns = ("host", "state", "seen", "cpus", "memory MiB", "providers", "data plane", "nodes", "loops")
     state.output.table(columns, rows, empty="no host has reported yet")
     for host in hosts:
         for problem in (host.facts or {}).get("problems") or ():
             state.output.remark(f"{host.host}: {problem}")
+        for lack in _lacks((host.facts or {}).get("dataplane") or {}):
+            state.output.remark(f"{host.host}: {lack}")
+
+
+def _lacks(dataplane: dict[str, Any]) -> list[str]:
+    """What the host cannot do with links, each reason once."""
+    whats = {"vlans": "VLANs", "qinq": "qinq", "vlan_devices": "VLANs of its NICs"}
+    reasons = {what: dataplane.get(field) for field, what in whats.items()}
+    reasons |= dataplane.get("impairments") or {}
+    reasons["impairments towards segments"] = dataplane.get("impair_from_guest")
+    by_reason: dict[str, list[str]] = {}
+    for what, reason in reasons.items():
+        if reason:
+            by_reason.setdefault(reason, []).append(what)
+    return [f"links without {', '.join(whats)}: {reason}" for reason, whats in by_reason.items()]
 
 
 def _provider(facts: dict[str, Any]) -> str:

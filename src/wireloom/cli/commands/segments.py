@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["register", "show_segments"]
 
 KINDS = ("switch", "external", "nat")
+_IN_COLUMNS = {"mtu", "tagging"}
 SegmentArgument = Annotated[
     str, typer.Argument(metavar="SEGMENT", help="Name of the segment.", autocompletion=complete_segment)
 ]
@@ -60,7 +61,7 @@ def show_segments(state: CliState, segments: "tuple[SegmentView, ...]") -> None:
                 segment.links,
                 segment.mtu,
                 "" if segment.tagging == "none" else segment.tagging,
-                ", ".join(f"{name} {value}" for name, value in segment.details.items()),
+                ", ".join(f"{name} {value}" for name, value in segment.details.items() if name not in _IN_COLUMNS),
                 segment.message,
             )
             for segment in segments
