@@ -40,6 +40,7 @@ BENCHMARKS: Final = (
     Benchmark("deploy", ("--counts", "40", "--rounds", "1")),
     Benchmark("wires", ("--sizes", "100", "500")),
     Benchmark("throughput", ("--rounds", "4")),
+    Benchmark("impairment", ("--ports", "200", "--seconds", "2")),
     Benchmark("guests", ("--rounds", "2", "--megabytes", "10")),
     Benchmark("live_link", ("--containers", "20", "--machines", "8", "--commands", "3")),
     Benchmark("machine_start", ("--rounds", "5")),

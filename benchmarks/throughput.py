@@ -59,13 +59,13 @@ async def _output(netns: str, *command: str) -> str:
     return output.decode()
 
 
-async def _tcp(netns: str, server: str, seconds: float, *more: str) -> float:
+async def tcp_gbits(netns: str, server: str, seconds: float, *more: str) -> float:
     """Gbit/s."""
     output = await _output(netns, "iperf3", "--json", "--time", f"{seconds:g}", "--client", server, *more)
     return float(json.loads(output)["end"]["sum_received"]["bits_per_second"]) / 1e9
 
 
-async def _ping(netns: str, server: str, count: int) -> float:
+async def ping_us(netns: str, server: str, count: int) -> float:
     """Median round trip in microseconds."""
     output = await _output(netns, "ping", "-n", "-i", "0.01", "-c", str(count), server)
     return 1000 * median([float(found) for found in re.findall(r"time=([\d.]+) ms", output)])
@@ -86,8 +86,11 @@ def _port(netns: str, index: int) -> PortPlan:
 
 
 @asynccontextmanager
-async def _paths(plane: KernelDataPlane, client: str, server: str) -> AsyncIterator[None]:
-    """A wire and a direct pair between two namespaces, and an iperf3 server behind them."""
+async def both_paths(plane: KernelDataPlane, client: str, server: str) -> AsyncIterator[tuple[str, str]]:
+    """A wire and a direct pair between two namespaces, and an iperf3 server behind them; the wire's host devices.
+
+    :param plane: of ``INSTALLATION``.
+    """
     a, b = Path(client).name, Path(server).name
     await run_command("ip", "-n", a, "link", "add", "direct", "type", "veth", "peer", "direct", "netns", b)
     for name, address in ((a, "192.0.2.1/24"), (b, DIRECT_SERVER + "/24")):
@@ -109,7 +112,7 @@ async def _paths(plane: KernelDataPlane, client: str, server: str) -> AsyncItera
             stderr=asyncio.subprocess.DEVNULL,
         )
         await asyncio.sleep(0.5)  # iperf3 does not tell when it listens
-        yield
+        yield ports[0].device, ports[1].device
     finally:
         if listening is not None:
             listening.terminate()
@@ -121,13 +124,13 @@ async def _measure(rounds: int, seconds: float, pings: int) -> Sequence[Result]:
     forth, back, ping = _Series(), _Series(), _Series()
     plane = KernelDataPlane(INSTALLATION)
     try:
-        async with namespace() as client, namespace() as server, _paths(plane, client, server):
+        async with namespace() as client, namespace() as server, both_paths(plane, client, server):
             for turn in range(rounds):
                 paths = [("wire", WIRE_SERVER), ("direct", DIRECT_SERVER)]
                 for path, address in paths if turn % 2 else reversed(paths):
-                    getattr(forth, path).append(await _tcp(client, address, seconds))
-                    getattr(back, path).append(await _tcp(client, address, seconds, "--reverse"))
-                    getattr(ping, path).append(await _ping(client, address, pings))
+                    getattr(forth, path).append(await tcp_gbits(client, address, seconds))
+                    getattr(back, path).append(await tcp_gbits(client, address, seconds, "--reverse"))
+                    getattr(ping, path).append(await ping_us(client, address, pings))
                 print(f"round {turn + 1} of {rounds}", file=sys.stderr)
     finally:
         await plane.close()
