@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -20,8 +21,9 @@ from wireloom.model.network import PlugPlan
 from wireloom.model.vlans import Vlans
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent
 from wireloom.testing.conformance.dataplane_rig import Plug, Rig
-from wireloom.testing.frames import SEGMENT_FRAMES
-from wireloom.testing.guests import run_command
+from wireloom.testing.conformance.dataplane_segments import plugged, segment_plan
+from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum, source_of
+from wireloom.testing.guests import receive, run_command
 
 pytestmark = pytest.mark.kernel
 
@@ -135,6 +137,44 @@ async def test_firewall_lets_our_ports_of_a_foreign_bridge_through_and_forgets_t
         else:
             await rig.plane.withdraw()
         assert rules(bridge) == []
+
+
+async def test_packets_of_a_switch_are_neither_tracked_nor_translated(rig: Rig) -> None:
+    """An engine that publishes a port of the host's would else take what is for the same address in a lab."""
+    plan = segment_plan(rig)
+    await rig.plane.ensure_segment(plan)
+    a, b = await plugged(rig, plan), await plugged(rig, plan, "tap")
+    address = f"203.0.113.{secrets.randbelow(200)}"
+    publish = ("iptables", "-w", "-t", "nat", "-I", "PREROUTING", "-d", address, "-j", "DNAT", "--to", "203.0.113.222")
+    await run_command(*publish)
+    try:
+        frame = datagram(address)
+        a.guest.send(frame)
+        assert await receive(b.guest, source_of(frame)) == frame
+        # With the host in it, it is a network of the host's, and its rules hold.
+        await rig.plane.ensure_segment(plan.model_copy(update={"address": "198.51.100.1/24"}))
+        frame = datagram(address)
+        a.guest.send(frame)
+        assert await receive(b.guest, source_of(frame), 0.3) != frame
+    finally:
+        await run_command(*publish[:4], "-D", *publish[5:])
+
+
+def datagram(address: str) -> bytes:
+    """A packet over UDP to ``address``."""
+    frame = bytearray(FRAMES["ipv4"]())
+    frame[30:34] = socket.inet_aton(address)
+    frame[24:26] = bytes(2)
+    frame[24:26] = internet_checksum(bytes(frame[14:34])).to_bytes(2)
+    return bytes(frame)
+
+
+async def test_rules_of_bridges_that_somebody_removed_are_swept(rig: Rig) -> None:
+    async with bridge_of_somebody_else() as bridge:
+        await into(rig, bridge, "veth")
+        assert rules(bridge)
+    await rig.plane.remove_segment(await rig.segment())
+    assert rules(bridge) == []
 
 
 async def test_port_that_was_left_fenced_in_its_segment_is_opened(rig: Rig) -> None:

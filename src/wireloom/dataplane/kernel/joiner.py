@@ -69,7 +69,7 @@ class KernelJoiner:
             return
         self._refuse_beyond_abilities(segment)
         self._segments.ensure(segment)
-        firewall.accept(segment.name)
+        firewall.accept(segment.name, host_speaks=self._segments.host_speaks(segment))
 
     def remove_segment(self, name: str) -> None:
         if self._segments.remove(name):

@@ -158,7 +158,7 @@ class Plugs:
                 traffic.clear_fence(device.index, device.name),
             ]
         for bridge_name in {bridge.name for _, _, bridge in chosen if self._segments.is_foreign(bridge)}:
-            firewall.accept(bridge_name, ours_alone=True)
+            firewall.accept_our_ports(bridge_name)
         return self._netlink.batch(requests)
 
     def _forget(self, masters: set[int], going: frozenset[int] = frozenset()) -> None:

@@ -83,6 +83,10 @@ class Segments:
             segments.setdefault(name, Segment(name=name, alias=note.alias, up=False))
         return segments
 
+    def host_speaks(self, plan: SegmentPlan) -> bool:
+        """Whether the host has an address of its own in it."""
+        return plan.address is not None or bool(self._uplinks.moved(plan.name))
+
     def is_mine(self, link: Link) -> bool:
         """By its alias; a bridge without one is a left-over of a crash between making and labelling it."""
         if link.kind != "bridge":
