@@ -5,153 +5,299 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
-import shutil
-import signal
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from capture_rig import LAB, Lab, capture_processes, eventually, packets, read_all, ref, summed, wired_lab
 
-from wireloom.agent.capture import Captures
-from wireloom.agent.capture.captures import Running
+from wireloom.agent.capture import filters
+from wireloom.agent.capture.filters import compile_filter
 from wireloom.dataplane.kernel import KernelDataPlane
-from wireloom.errors import CapacityExceeded, InvalidInput, NotFound  # noqa: F401
+from wireloom.errors import CapacityExceeded, InvalidInput, NotFound, Unsupported
 from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.fabric.documents import EventLevel
-from wireloom.model.capture import CaptureMessage, CaptureOptions
-from wireloom.model.identity import device_name
+from wireloom.model.capture import CaptureOptions
 from wireloom.model.network import PlugPlan, SegmentAlias, SegmentPlan, WirePlan
-from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, SegmentIntent, Slice, WireIntent
-from wireloom.pcapng import BlockReader, Summary
-from wireloom.testing.conformance.dataplane_rig import Plug, Rig
-from wireloom.testing.frames import FRAMES
+from wireloom.model.slice import PlugIntent, SegmentIntent
+from wireloom.testing.conformance.dataplane_rig import Rig
+from wireloom.testing.frames import FRAMES, ethernet, source_of
+from wireloom.testing.guests import receive
 
 pytestmark = pytest.mark.kernel
 
-LAB = "lab-1"
-TSHARK = shutil.which("tshark")
-
-
-def node(plug: Plug) -> NodeIntent:
-    plan = plug.plan
-    port = PortIntent(
-        index=plan.alias.index, name="eth1", guest_name=plan.guest_name, device=plan.device, mac=plan.mac
-    )
-    return NodeIntent(
-        id=plan.alias.node_id, name=plan.alias.node_id, device="linux", provider="docker", image="i", ports=(port,)
-    )
-
-
-def ref(plug: Plug) -> PortRef:
-    return PortRef(node_id=plug.plan.alias.node_id, index=plug.plan.alias.index)
-
-
-class Lab:
-    """A wire between two ports of a host, and its captures.
-
-    :ivar history: messages of captures that ended.
-    """
-
-    def __init__(self, rig: Rig, a: Plug, b: Plug) -> None:
-        self.rig, self.a, self.b = rig, a, b
-        self.slices: dict[str, Slice] = {}
-        self.history: list[tuple[str, EventLevel]] = []
-        self.captures = Captures(self.slices, self._tell, most=4)
-        self.put(wires=(WireIntent(id="w", a=ref(a), b=ref(b)),))
-
-    def put(
-        self,
-        *,
-        plugs: tuple[Plug, ...] = (),
-        wires: tuple[WireIntent, ...] = (),
-        segments: tuple[SegmentIntent, ...] = (),
-        plugged: tuple[PlugIntent, ...] = (),
-    ) -> None:
-        """Say what the lab is."""
-        self.slices[LAB] = Slice(
-            installation=self.rig.installation,
-            lab_id=LAB,
-            lab="lab",
-            generation=1,
-            nodes=tuple(node(plug) for plug in (self.a, self.b, *plugs)),
-            wires=wires,
-            segments=segments,
-            plugs=plugged,
-        )
-
-    def _tell(self, lab: str, node: str, kind: str, message: str, level: EventLevel = EventLevel.INFO) -> None:
-        self.history.append((message, level))
-
-    async def wire(self, **options: object) -> Running:
-        return await self.captures.open(
-            CaptureOpen(lab_id=LAB, kind="wire", id="w", options=CaptureOptions.model_validate(options))
-        )
-
-    async def port(self, plug: Plug, **options: object) -> Running:
-        return await self.captures.open(
-            CaptureOpen(
-                lab_id=LAB,
-                kind="port",
-                node_id=ref(plug).node_id,
-                index=ref(plug).index,
-                options=CaptureOptions.model_validate(options),
-            )
-        )
+#: Starts a capture on the loopback device, says its process's id, and waits for ever.
+LONELY = """
+import asyncio
+from wireloom.agent.capture.process import Sniffer
+from wireloom.sniffer.order import Order, Point
+async def main():
+    order = Order(points=(Point("lo", "lo"),), program=((6, 0, 0, 64),), comment="", writer="")
+    sniffer = await Sniffer.start(order)
+    print(sniffer._process.pid, flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
 
 
 @pytest.fixture
 async def lab() -> AsyncIterator[Lab]:
-    async with Rig(KernelDataPlane) as rig:
-        a, b = await rig.plug("veth"), await rig.plug("tap")
-        await rig.plane.ensure_wires([WirePlan(a=a.device, b=b.device)])
-        made = Lab(rig, a, b)
-        try:
-            yield made
-        finally:
-            await made.captures.close()
-        assert not sniffers(rig)
+    async with wired_lab(KernelDataPlane) as made:
+        yield made
 
 
-def sniffers(rig: Rig) -> list[int]:
-    """Processes of this one that capture."""
-    found = []
-    for pid in filter(str.isdecimal, os.listdir("/proc")):
-        with contextlib.suppress(OSError):
-            parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"wireloom.sniffer" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(int(pid))
-    return found
-
-
-async def read_all(stream: Running) -> bytes:
-    data = b""
-    async with asyncio.timeout(20):
-        while piece := await stream.read():
-            data += piece
-    return data
-
-
-def summed(data: bytes) -> Summary:
-    reader = BlockReader()
-    reader.feed(data)
-    return reader.summary
+# ---------------------------------------------------------------- which frames
 
 
 async def test_each_frame_of_a_wire_is_there_once_with_where_it_came_in(lab: Lab) -> None:
     capture = await lab.wire(packets=2 * len(FRAMES))
-    sent: Mapping[str, bytes] = {name: build() for name, build in FRAMES.items()}
+    sent = [build() for build in FRAMES.values()]
     back = [build() for build in FRAMES.values()]
-    for frame, answer in zip(sent.values(), back, strict=True):
+    for frame, answer in zip(sent, back, strict=True):
         lab.a.guest.send(frame)
         lab.b.guest.send(answer)
     data = await read_all(capture)
     summary = summed(data)
-    assert summary.packets == 2 * len(FRAMES)
     assert summary.interfaces == ["n0:eth1", "n1:eth1"]
     assert summary.ended == f"{2 * len(FRAMES)} packets are there"
-    for frame in (*sent.values(), *back):
-        assert data.count(frame[6:12]) == 1  # the source address marks a frame
-    for frame in sent.values():
-        assert frame in data  # whole, tags included
-    assert lab.history == [(f"captured n0:eth1 -- n1:eth1: {len(FRAMES) * 2} packets ({summary.ended})", "info")]
+    assert sorted(packet.frame for packet in packets(data) if packet.interface == 0) == sorted(sent)
+    assert sorted(packet.frame for packet in packets(data) if packet.interface == 1) == sorted(back)
+    assert {packet.direction for packet in packets(data)} == {1}
+    assert lab.history == [
+        (f"captured n0:eth1 -- n1:eth1: {2 * len(FRAMES)} packets ({summary.ended})", EventLevel.INFO)
+    ]
+
+
+async def test_a_port_is_captured_both_ways(lab: Lab) -> None:
+    capture = await lab.port(lab.a, packets=2)
+    out, back = FRAMES["lldp"](), FRAMES["lacp"]()
+    lab.a.guest.send(out)
+    assert await receive(lab.b.guest, source_of(out)) == out
+    lab.b.guest.send(back)
+    found = packets(await read_all(capture))
+    assert [(packet.frame, packet.direction) for packet in found] == [(out, 1), (back, 2)]
+
+
+async def test_frames_of_a_segment_are_there_once_however_many_ports_hear_them() -> None:
+    async with Rig(KernelDataPlane) as rig:
+        name = rig.segment_name()
+        alias = SegmentAlias(installation=rig.installation, lab_id=LAB, segment_id="s", name="lab/lan")
+        await rig.plane.ensure_segment(SegmentPlan(name=name, alias=alias.text()))
+        ports = [await rig.plug("veth") for _ in range(3)]
+        await rig.plane.ensure_plugs([PlugPlan(device=port.device, segment=name) for port in ports])
+        lab = Lab(rig, *ports)
+        lab.put(
+            segments=(SegmentIntent(id="s", name="lan", kind="switch", device=name),),
+            plugs=tuple(PlugIntent(id=f"p{port.plan.alias.index}", port=ref(port), segment="s") for port in ports),
+        )
+        capture = await lab.captures.open(
+            CaptureOpen(lab_id=LAB, kind="segment", id="s", options=CaptureOptions(packets=3))
+        )
+        frames = [FRAMES["arp"]() for _ in ports]
+        for port, frame in zip(ports, frames, strict=True):
+            port.guest.send(frame)
+        data = await read_all(capture)
+        assert [packet.frame for packet in sorted(packets(data))] == frames
+        assert summed(data).interfaces == ["n0:eth1", "n1:eth1", "n2:eth1"]
+        await lab.captures.close()
+
+
+async def test_a_filter_takes_what_it_says_and_a_snap_length_cuts_it(lab: Lab) -> None:
+    capture = await lab.wire(filter="arp or vlan 100", snaplen=40, packets=2)
+    for frame in (FRAMES["lldp"](), tagged := FRAMES["802.1q"](), FRAMES["ipv4"](), arp := FRAMES["arp"]()):
+        lab.a.guest.send(frame)
+    data = await read_all(capture)
+    assert [packet.frame for packet in packets(data)] == [tagged[:44], arp[:40]]  # a tag is kept beside the bytes
+    assert [packet.length for packet in packets(data)] == [len(tagged), len(arp)]
+    assert b"arp or vlan 100" in data
+
+
+async def test_a_time_limit_ends_a_capture_also_while_frames_come(lab: Lab) -> None:
+    capture = await lab.wire(seconds=0.4)
+    reading = asyncio.create_task(read_all(capture))
+    while not reading.done():
+        lab.a.guest.send(FRAMES["lldp"]())
+        await asyncio.sleep(0.01)
+    summary = summed(await reading)
+    assert summary.ended == "0.4 seconds are over"
+    assert summary.packets > 5
+
+
+# ---------------------------------------------------------------- filters are data
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "foo bar",
+        "tcp) or (udp",
+        "-w {file}",
+        "--help",
+        "-r /etc/passwd",
+        "$(touch {file})",
+        "icmp; touch {file}",
+        "ip (",
+    ],
+)
+async def test_what_is_no_filter_is_refused_before_anything_is_captured(lab: Lab, tmp_path: Path, text: str) -> None:
+    file = tmp_path / "made"
+    with pytest.raises(InvalidInput, match="not a capture filter"):
+        await lab.wire(filter=text.format(file=file))
+    assert not file.exists()
+    assert not capture_processes()
+
+
+@pytest.mark.parametrize("text", ["icmp\0", "icmp\nor tcp", "x" * 5000])
+async def test_a_filter_is_one_short_line(lab: Lab, text: str) -> None:
+    with pytest.raises(InvalidInput):
+        await lab.wire(filter=text)
+
+
+async def test_a_filter_needs_its_compiler(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filters, "COMPILER", "no-such-compiler")
+    with pytest.raises(Unsupported, match="no-such-compiler"):
+        await lab.wire(filter="icmp")
+
+
+async def test_the_empty_filter_only_cuts() -> None:
+    assert await compile_filter("  ", 96) == ((6, 0, 0, 96),)
+    assert (await compile_filter("arp", 96))[-2] == (6, 0, 0, 96)
+
+
+# ---------------------------------------------------------------- so many, so long
+
+
+async def test_no_more_captures_than_may_run_and_an_ended_one_makes_room(lab: Lab) -> None:
+    opened = [await lab.wire() for _ in range(4)]
+    with pytest.raises(CapacityExceeded, match="4 captures run"):
+        await lab.wire()
+    await opened[0].close()
+    await (await lab.wire()).close()
+    assert len(capture_processes()) == 3
+
+
+async def test_a_slow_reader_costs_frames_of_the_capture_and_none_of_the_lab(lab: Lab) -> None:
+    capture = await lab.wire()
+    arrived = 0
+    for number in range(6000):
+        frame = ethernet("020000000001", b"\x88\xb5" + number.to_bytes(4) + bytes(1400))
+        lab.a.guest.send(frame)
+        if number % 50 == 49:
+            while lab.b.guest.read() is not None:
+                arrived += 1
+    await eventually(lambda: lab.b.guest.read() is None)
+    while lab.b.guest.read() is not None:
+        arrived += 1
+    assert arrived == 6000
+    await capture.ask_to_finish("enough")
+    summary = summed(await read_all(capture))
+    assert summary.ended == "enough"
+    assert summary.dropped > 0
+    assert summary.packets + summary.dropped == 6000
+    assert lab.history[0][0].endswith(f"{summary.dropped} more were too many for its reader (enough)")
+    assert lab.history[0][1] is EventLevel.WARNING
+
+
+# ---------------------------------------------------------------- what comes and goes
+
+
+async def test_a_reader_that_leaves_takes_its_process_with_it(lab: Lab) -> None:
+    capture = await lab.wire()
+    lab.a.guest.send(FRAMES["lldp"]())
+    assert len(capture_processes()) == 1
+    await capture.close()
+    await capture.close()
+    assert not capture_processes()
+    assert lab.history == [("captured n0:eth1 -- n1:eth1: 1 packets (its reader left)", EventLevel.INFO)]
+
+
+async def test_the_process_has_no_rights_once_it_listens(lab: Lab) -> None:
+    await lab.wire()
+    status = Path(f"/proc/{capture_processes()[0]}/status").read_text().splitlines()
+    fields = dict(line.split(":\t", 1) for line in status if ":\t" in line)
+    assert set(fields["Uid"].split()) == set(fields["Gid"].split()) == {"65534"}
+    assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
+
+
+async def test_a_capture_dies_with_its_agent() -> None:
+    agent = await asyncio.create_subprocess_exec(sys.executable, "-c", LONELY, stdout=asyncio.subprocess.PIPE)
+    assert agent.stdout is not None
+    capturing = int(await agent.stdout.readline())
+    assert capture_processes(agent.pid) == [capturing]
+    agent.kill()
+    await agent.wait()
+    await eventually(lambda: not _lives(capturing))
+
+
+def _lives(pid: int) -> bool:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+async def test_a_capture_goes_on_over_a_lost_carrier_and_over_a_port_that_is_made_anew(lab: Lab) -> None:
+    capture = await lab.wire()
+    frames = [FRAMES["lldp"]() for _ in range(3)]
+    lab.b.guest.send(frames[0])
+    await lab.rig.plane.set_carrier({lab.a.device: False})
+    await lab.rig.plane.set_carrier({lab.a.device: True})
+    lab.a.guest.send(frames[1])
+    assert await receive(lab.b.guest, source_of(frames[1])) == frames[1]
+    await lab.rig.plane.remove_ports([lab.a.device])
+    await lab.rig.plane.ensure_ports([lab.a.plan])
+    await lab.rig.plane.ensure_wires([WirePlan(a=lab.a.device, b=lab.b.device)])
+    again = await lab.rig.guest(lab.a.plan)
+    await asyncio.sleep(0.1)  # a device that comes is listened on within a moment
+    again.send(frames[2])
+    assert await receive(lab.b.guest, source_of(frames[2])) == frames[2]
+    await capture.ask_to_finish("enough")
+    assert [packet.frame for packet in packets(await read_all(capture))] == frames
+
+
+async def test_a_capture_may_wait_for_a_port_that_is_not_there_yet(lab: Lab) -> None:
+    await lab.rig.plane.remove_ports([lab.a.device])
+    capture = await lab.port(lab.a, packets=1)
+    await lab.rig.plane.ensure_ports([lab.a.plan])
+    guest = await lab.rig.guest(lab.a.plan)
+    await asyncio.sleep(0.1)
+    guest.send(frame := FRAMES["lldp"]())
+    assert [packet.frame for packet in packets(await read_all(capture))] == [frame]
+
+
+async def test_a_capture_ends_with_the_link_that_it_is_of(lab: Lab) -> None:
+    capture = await lab.wire()
+    lab.put()
+    assert summed(await read_all(capture)).ended == "n0:eth1 -- n1:eth1 is gone"
+    assert not capture_processes()
+
+
+async def test_what_a_lab_does_not_have_is_not_found(lab: Lab) -> None:
+    for wanted in (
+        CaptureOpen(lab_id="other", kind="wire", id="w"),
+        CaptureOpen(lab_id=LAB, kind="wire", id="x"),
+        CaptureOpen(lab_id=LAB, kind="plug", id="w"),
+        CaptureOpen(lab_id=LAB, kind="segment", id="w"),
+        CaptureOpen(lab_id=LAB, kind="port", node_id="n0", index=77),
+    ):
+        with pytest.raises(NotFound):
+            await lab.captures.open(wanted)
+
+
+async def test_a_stopped_agent_leaves_no_capture(lab: Lab) -> None:
+    captures = [await lab.wire(), await lab.port(lab.a)]
+    await lab.captures.close()
+    assert not capture_processes()
+    for capture in captures:
+        assert await read_all(capture) is not None
+
+
+async def test_fifty_captures_at_once_see_the_same(lab: Lab) -> None:
+    async with wired_lab(KernelDataPlane, most=50) as wide:
+        opened = await asyncio.gather(*(wide.wire(packets=2) for _ in range(50)))
+        frames = [FRAMES["lldp"](), FRAMES["arp"]()]
+        for frame in frames:
+            wide.a.guest.send(frame)
+        for data in await asyncio.gather(*(read_all(capture) for capture in opened)):
+            assert [packet.frame for packet in packets(data)] == frames

@@ -7,17 +7,18 @@ import os
 import select
 import socket
 import time
-from collections.abc import Sequence
 from typing import Final
 
 from wireloom import pcapng
+from wireloom.sniffer.merge import Merge
 from wireloom.sniffer.order import Order, Report
-from wireloom.sniffer.ring import BLOCK, Frame, Ring
+from wireloom.sniffer.ring import BLOCK, BLOCK_AGE_MS, Frame, Ring
 
 __all__ = ["Capture"]
 
 _NOBODY: Final = 65534
 _FEWEST_BLOCKS: Final = 2
+_EMPTY_S: Final = 1.0
 _LINK_GROUP: Final = 1  # RTMGRP_LINK: devices come, go and change
 
 
@@ -32,6 +33,8 @@ class Capture:
         self._reports = reports
         blocks = max(_FEWEST_BLOCKS, order.buffer // BLOCK // len(order.points))
         self._rings = [Ring(point, number, order.program, blocks) for number, point in enumerate(order.points)]
+        self._delivered = 0
+        self._merge = Merge(len(self._rings))
         self._links = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._links.bind((0, _LINK_GROUP))
         self._links.setblocking(False)
@@ -52,31 +55,44 @@ class Capture:
             asked = self._wait(deadline)
             if asked is None:
                 return
-            frames, ended = self._limited(self._take())
-            if deadline is not None and time.monotonic() >= deadline:
-                ended = ended or f"{self._order.seconds:g} seconds are over"
-            ended = ended or asked
-            self._put(frames)
+            self._take()
+            full = self._put(self._merge.due(time.time_ns()))
+            if full:
+                ended = f"{self._order.packets} packets are there"
+            elif deadline is not None and time.monotonic() >= deadline:
+                ended = f"{self._order.seconds:g} seconds are over"
+            else:
+                ended = asked
+        self._empty()
         self._write(self._tail(started_ns, ended))
-        packets = sum(ring.delivered for ring in self._rings)
         dropped = sum(ring.dropped for ring in self._rings)
-        os.write(self._reports, Report(ended=ended, packets=packets, dropped=dropped).line())
+        os.write(self._reports, Report(ended=ended, packets=self._delivered, dropped=dropped).line())
 
     def _wait(self, deadline: float | None) -> str | None:
         """Wait for frames or for the end; why the agent asks to finish, if it does; ``None``: it is gone."""
-        left_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        events = dict(self._poll.poll(left_ms))
+        waits = [self._merge.wait_ms(time.time_ns())]
+        waits.append(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000)
+        events = dict(self._poll.poll(min((wait for wait in waits if wait is not None), default=None)))
         if any(flags & ~select.POLLIN for flags in events.values()) or self._links.fileno() in events:
             self._attend()
         if self._control not in events:
             return ""
         return os.read(self._control, 4096).decode(errors="replace").strip() or None
 
-    def _limited(self, frames: list[Frame]) -> tuple[list[Frame], str]:
-        """As many as may still come, and why these are the last ones."""
-        most = self._order.packets
-        room = most - sum(ring.delivered for ring in self._rings)
-        return (frames[:room], f"{most} packets are there") if most and len(frames) >= room else (frames, "")
+    def _empty(self) -> None:
+        """Take what came before the end; the kernel holds young blocks back for a moment."""
+        for ring in self._rings:
+            ring.deafen()
+        patience = time.monotonic() + _EMPTY_S
+        while any(ring.left for ring in self._rings) and time.monotonic() < patience:
+            select.poll().poll(BLOCK_AGE_MS / 10)
+            self._take()
+        self._put(self._merge.rest())
+
+    def _take(self) -> None:
+        """A block of each ring that has one."""
+        for ring in self._rings:
+            self._merge.add(list(ring.take_block()))
 
     def _attend(self) -> None:
         """Devices came, went or changed."""
@@ -86,18 +102,13 @@ class Capture:
         for ring in self._rings:
             ring.attend()
 
-    def _take(self) -> list[Frame]:
-        """A block of each ring that has one, in the order of time."""
-        frames = [frame for ring in self._rings for frame in ring.take_block()]
-        if len(self._rings) > 1:
-            frames.sort(key=lambda frame: frame.time_ns)
-        return frames
-
-    def _put(self, frames: Sequence[Frame]) -> None:
-        if not frames:
-            return
+    def _put(self, frames: list[Frame]) -> bool:
+        """Write frames, as many as may still come; whether none may after these."""
+        if self._order.packets:
+            frames = frames[: self._order.packets - self._delivered]
         for frame in frames:
             self._rings[frame.interface].delivered += 1
+        self._delivered += len(frames)
         self._write(
             b"".join(
                 [
@@ -106,6 +117,7 @@ class Capture:
                 ]
             )
         )
+        return 0 < self._order.packets <= self._delivered
 
     def _head(self) -> bytes:
         order, system = self._order, os.uname()

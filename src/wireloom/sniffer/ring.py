@@ -17,12 +17,12 @@ from typing import Final, NamedTuple
 from wireloom.pcapng import Direction
 from wireloom.sniffer.order import Point
 
-__all__ = ["BLOCK", "Frame", "Ring"]
+__all__ = ["BLOCK", "BLOCK_AGE_MS", "Frame", "Ring"]
 
 #: Larger than any frame, so that none is cut: a device hands over at most 64 KiB and its headers.
 BLOCK: Final = 128 << 10
 #: Milliseconds after which the kernel hands over a block that is not full.
-_BLOCK_AGE_MS: Final = 50
+BLOCK_AGE_MS: Final = 30
 
 # linux/if_packet.h and linux/socket.h
 _SOL_PACKET: Final = 263
@@ -34,6 +34,7 @@ _OUTGOING: Final = 4  # PACKET_OUTGOING
 _USER: Final = 1  # TP_STATUS_USER: the block is ours
 _VLAN_VALID, _VLAN_TPID_VALID = 1 << 4, 1 << 6
 _DOT1Q: Final = 0x8100
+_RETURN: Final = 6  # BPF_RET | BPF_K: accept so many bytes
 
 _BLOCK_HEAD: Final = struct.Struct("=8xIII")  # block_status, num_pkts, offset_to_first_pkt
 _STATUS: Final = struct.Struct("=I")
@@ -75,7 +76,7 @@ class Ring:
         self._blocks = blocks
         self._next = 0
         self._index = 0
-        self.received = self.dropped = self.delivered = 0
+        self.received = self.dropped = self.delivered = self._taken = 0
         with contextlib.ExitStack() as undo:
             # Of no protocol until it is bound: not a frame comes before the filter is there.
             self._socket = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
@@ -83,7 +84,7 @@ class Ring:
             if point.take == "in":
                 self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
             _attach(self._socket, program)
-            request = struct.pack("=7I", BLOCK, blocks, BLOCK, blocks, _BLOCK_AGE_MS, 0, 0)
+            request = struct.pack("=7I", BLOCK, blocks, BLOCK, blocks, BLOCK_AGE_MS, 0, 0)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_RX_RING, request)
             self._memory = mmap.mmap(self._socket.fileno(), BLOCK * blocks)
             undo.pop_all()
@@ -131,11 +132,22 @@ class Ring:
                     length += len(tag)
                 yield Frame(seconds * 1_000_000_000 + nanoseconds, self._interface, direction, data, length)
             position += step
+        self._taken += count
         _STATUS.pack_into(self._memory, base + _STATUS_AT, 0)
         self._next = (self._next + 1) % self._blocks
 
+    def deafen(self) -> None:
+        """Let no more frames come; those that are there can still be taken."""
+        _attach(self._socket, ((_RETURN, 0, 0, 0),))
+
+    @property
+    def left(self) -> int:
+        """Frames that are there and not taken yet; the kernel hands them over in two turns of its timer."""
+        self.count()
+        return self.received - self.dropped - self._taken
+
     def count(self) -> None:
-        """Add what the kernel has counted since the last time."""
+        """Add what the kernel has counted since the last time: ``dropped`` is a part of ``received``."""
         packets, drops, _ = struct.unpack("=III", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 12))
         self.received += packets
         self.dropped += drops
