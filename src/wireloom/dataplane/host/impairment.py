@@ -137,10 +137,9 @@ class Impairments:
     def set(self, plans: Sequence[ImpairmentPlan], abilities: DataPlaneAbilities) -> None:
         """Bring each port to its plan, and read it back; a port that does not exist is left out.
 
-        What comes from the guest of a port that is in no segment is left alone: there it cannot be held up.
-
         :raises Unsupported: the kernel lacks what a plan needs; the others are carried out.
-        :raises DataPlaneFailed: the kernel refused, or does something else than it was told.
+        :raises DataPlaneFailed: the kernel refused, or does something else than it was told; or what comes from a guest
+            is to be impaired (``ENOTCONN``) at a port that is in no segment.
         """
         refused = refusals(plans, abilities)
         due = [plan for plan in plans if plan.device not in refused]
@@ -178,7 +177,9 @@ class Impairments:
         self._detours.leave_all()
 
     def _set(self, plans: Sequence[ImpairmentPlan], ports: Mapping[str, Link]) -> list[DataPlaneFailed]:
-        detoured = {plan.device for plan in plans if _none(plan.from_guest) and ports[plan.device].master}
+        wanted = [plan.device for plan in plans if _none(plan.from_guest)]
+        # Outside of a segment a detour would end in the host's own stack.
+        detoured = {device for device in wanted if ports[device].master}
         self._detours.leave(plan.device for plan in plans if plan.device not in detoured)
         helpers, outcomes = self._detours.make([ports[device] for device in detoured])
         goals = [_Goal(plan.device, ports[plan.device], _none(plan.to_guest)) for plan in plans]
@@ -191,7 +192,8 @@ class Impairments:
         outcomes += self._netlink.batch(requests)
         # Only now: a frame that comes before the queue is there would not be held up.
         outcomes += self._detours.enter((ports[device], helper) for device, helper in helpers.items())
-        return self._problems(wrong, outcomes, ports)
+        loose = [_not_in_segment(device) for device in wanted if device not in detoured]
+        return loose + self._problems(wrong, outcomes, ports)
 
     def _requests(self, goal: _Goal, queues: Mapping[int, Sequence[Qdisc]], ports: Mapping[str, Link]) -> list[Request]:
         wanted, link = goal.wanted, goal.link
@@ -231,6 +233,10 @@ class Impairments:
             if qdisc is not None:
                 found.setdefault(qdisc.index, []).append(qdisc)
         return found
+
+
+def _not_in_segment(device: str) -> DataPlaneFailed:
+    return failure(errno.ENOTCONN, "impair what comes from", device, "it is in no segment")
 
 
 def _none(wanted: Impairment | None) -> Impairment | None:

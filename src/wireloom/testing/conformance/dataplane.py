@@ -21,6 +21,7 @@ from typing import Final
 
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.network import PortEvent, SegmentPlan, WirePlan
+from wireloom.testing.conformance.dataplane_counters import COUNTER_CHECKS
 from wireloom.testing.conformance.dataplane_frames import both_ways, hears_nothing, one_frame, silent, wire
 from wireloom.testing.conformance.dataplane_impairment import IMPAIRMENT_CHECKS
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
@@ -469,4 +470,5 @@ CHECKS: Final[Sequence[Check]] = (
     *SEGMENT_CHECKS,
     *UPLINK_CHECKS,
     *IMPAIRMENT_CHECKS,
+    *COUNTER_CHECKS,
 )
