@@ -56,7 +56,7 @@ def impairments() -> st.SearchStrategy[Impairment]:
         rate_kbit=st.one_of(st.just(0), st.integers(0, 400_000_000)),
         limit=st.integers(0, 10_000_000),
     )
-    return st.one_of(plain, delayed)
+    return st.one_of(plain, delayed).filter(lambda wanted: bool(wanted.parts))
 
 
 def read(requests: list[Request], mtu: int = 1500) -> Impairment | None:
@@ -142,12 +142,12 @@ def test_there_is_room_for_frames_that_are_on_their_way(wanted: Impairment, fewe
 def test_a_rate_too_narrow_for_a_devices_frames_is_not_what_was_asked_for() -> None:
     requests = qdiscs.with_tbf(1, "d", Impairment(rate_kbit=1000), 1500)
     assert read(requests, 1500) == Impairment(rate_kbit=1000)
-    assert read(requests, 9000) is None
+    assert read(requests, 9000) == qdiscs.UNREADABLE
 
 
 def test_a_limit_without_its_queue_of_frames_is_not_what_was_asked_for() -> None:
     outer, _ = qdiscs.with_tbf(1, "d", Impairment(rate_kbit=1000, limit=5), 1500)
-    assert read([outer]) is None
+    assert read([outer]) == qdiscs.UNREADABLE
 
 
 def test_queues_of_others_are_not_seen() -> None:
@@ -163,7 +163,7 @@ def test_a_queue_of_ours_that_somebody_changed_is_not_what_was_asked_for(kind: b
         body = struct.pack("=BxxxiIII", 0, 1, handle, 0xFFFFFFFF, 2) + attr(1, kind) + attr(2, options)
         qdisc = qdiscs.parse_qdisc(body)
         assert qdisc is not None
-        assert qdiscs.read_impairment([qdisc], 1500) is None
+        assert qdiscs.read_impairment([qdisc], 1500) == qdiscs.UNREADABLE
 
 
 def test_a_detour_matches_everything_and_says_where_it_leads() -> None:
@@ -245,6 +245,15 @@ def test_what_is_right_already_is_left_alone() -> None:
         asked = list(kernel.asked)
         impairments.set([plan("d", wanted), plan("gone", wanted)], abilities)
         assert kernel.asked == asked
+
+
+def test_a_queue_that_cannot_be_read_is_cleared_too() -> None:
+    kernel = KernelWithQueues({"d": (7, 1500)})
+    impairments, abilities = rig(kernel)
+    impairments.set([plan("d", Impairment(rate_kbit=5))], abilities)
+    kernel.devices["d"] = (7, 9000)
+    impairments.set([plan("d", None)], abilities)
+    assert kernel.queues == {}
 
 
 def test_an_impairment_of_nothing_is_none() -> None:

@@ -24,6 +24,7 @@ from wireloom.model.impairment import Impairment
 __all__ = [
     "DUMP_QDISCS",
     "MODULE",
+    "UNREADABLE",
     "Qdisc",
     "delete_root",
     "is_ours",
@@ -80,6 +81,10 @@ _BYTES_PER_KBIT: Final = 125
 
 #: Bytes a second that no link has: a frame takes no time, but none leaves before the one that came before it.
 _IN_ORDER: Final = 1_000_000_000_000
+
+#: What a queue of ours is said to do that is not as we make them (any more). Nobody asks for it, so it is seen to be
+#: wrong whatever is wanted of its device, nothing included.
+UNREADABLE: Final = Impairment(loss=100, duplicate=100)
 
 #: Bytes around a frame's payload: Ethernet header and three tags; and some to spare where we choose the burst.
 _OVERHEAD, _SPARE = 26, 64
@@ -219,16 +224,18 @@ def try_out(kind: str, index: int) -> Request:
 
 
 def read_impairment(qdiscs: Sequence[Qdisc], mtu: int) -> Impairment | None:
-    """What the queues of one device do to its frames.
+    """What the queues of one device do to its frames; ``None``: nothing.
 
-    :param mtu: of the device: a queue through which its frames do not fit is not one that we want.
+    :param mtu: of the device: a queue through which its frames do not fit is ``UNREADABLE``.
     """
     root = next((qdisc for qdisc in qdiscs if is_ours(qdisc)), None)
     if root is None:
         return None
     if root.kind == "netem":
-        return _read_netem(root)
-    return _read_tbf(root, qdiscs, mtu) if root.kind == "tbf" else None
+        return _read_netem(root) or UNREADABLE
+    if root.kind == "tbf":
+        return _read_tbf(root, qdiscs, mtu) or UNREADABLE
+    return UNREADABLE
 
 
 def _read_netem(qdisc: Qdisc) -> Impairment | None:
@@ -277,7 +284,7 @@ def _passes(ticks: int, rate: int, mtu: int) -> bool:
 def _impairment(**values: float) -> Impairment | None:
     """``None`` for values that we never set: somebody changed the queue."""
     try:
-        return Impairment.model_validate(values)
+        return Impairment.model_validate(values).or_none()
     except ValueError:
         return None
 

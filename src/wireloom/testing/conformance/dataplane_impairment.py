@@ -201,6 +201,12 @@ async def check_a_rate_lets_jumbo_frames_pass(rig: Rig) -> None:
     if (await rig.plane.observe()).ports[d.device].to_guest != wanted:
         await _impair(rig, d, wanted)
     await both_ways(c, d, JUMBO_FRAMES)
+    await rig.plane.ensure_wires([wire(c, d)])
+    await _impair(rig, d, None)
+    await _impair(rig, d, wanted)
+    await rig.plane.ensure_wires([wire(c, d, MAXIMUM_MTU)])
+    await _impair(rig, d, None)
+    await both_ways(c, d, JUMBO_FRAMES)
 
 
 # --- what frames feel --------------------------------------------------------------------------
