@@ -17,7 +17,7 @@ import structlog
 
 from wireloom.agent.refusals import Refusals
 from wireloom.dataplane.contract import DataPlane
-from wireloom.errors import Conflict, DataPlaneFailed, Unavailable, Unsupported, WireloomError
+from wireloom.errors import Conflict, DataPlaneFailed, NotFound, Unavailable, Unsupported, WireloomError
 from wireloom.model.network import (
     DataPlaneState,
     HostPort,
@@ -191,7 +191,7 @@ class HostNetwork:
         concerned = [device for item in due for device in devices(item)]
         try:
             await call(due)
-        except (DataPlaneFailed, Conflict, Unsupported) as error:
+        except (DataPlaneFailed, Conflict, NotFound, Unsupported) as error:
             if len(due) > 1:
                 for item in due:
                     await self._each(call, (item,), devices, refusals)
