@@ -21,6 +21,7 @@ from wireloom.agent.pace import Pace
 from wireloom.agent.readiness import ReadinessWatch
 from wireloom.agent.reporter import Reporter
 from wireloom.agent.segments import SegmentServices
+from wireloom.agent.surroundings import switched_nodes
 from wireloom.agent.world import World, now
 from wireloom.errors import WireloomError
 from wireloom.fabric.documents import Event, EventLevel
@@ -127,6 +128,8 @@ class Reconciler:
             self.slices[lab_id] = document
         elif before is not None:
             self._reporter.forget(lab_id)
+        for node_id in switched_nodes(before, document) if before and document else ():
+            self._on_node(lab_id, node_id)
         kept = {node.id for node in document.nodes} if document is not None and not document.removed else set()
         for node in before.nodes if before is not None else ():
             if node.id not in kept:

@@ -17,7 +17,7 @@ from wireloom.model.slice import NodeIntent, PortRef, Slice
 from wireloom.planning.plan import Observed
 from wireloom.planning.wires import WirePlans, plan_wires
 
-__all__ = ["Part", "Surroundings", "part_around", "restricted"]
+__all__ = ["Part", "Surroundings", "part_around", "restricted", "switched_nodes"]
 
 _NONE: Mapping[str, RuntimeStatus] = MappingProxyType({})
 
@@ -44,6 +44,13 @@ def part_around(lab: Slice, node_ids: Collection[str]) -> Part:
     own = {port.device for node_id in node_ids if node_id in nodes for port in nodes[node_id].ports}
     reduced = lab.model_copy(update={"nodes": tuple(nodes.values()), "wires": wires, "plugs": plugs})
     return Part(reduced, frozenset(ends | own))
+
+
+def switched_nodes(before: Slice, after: Slice) -> frozenset[str]:
+    """Nodes at the ends of links that the user has switched off or on."""
+    links = {link.id: link.up for link in (*before.wires, *before.plugs)}
+    switched = (link for link in (*after.wires, *after.plugs) if links.get(link.id, link.up) != link.up)
+    return frozenset(ref.node_id for link in switched for ref in link.ends)
 
 
 def _device(nodes: Mapping[str, NodeIntent], ref: PortRef) -> str | None:

@@ -14,7 +14,7 @@ from wireloom.model.state import RuntimePhase
 if TYPE_CHECKING:
     from wireloom.planning.plan import Observed
 
-__all__ = ["ALIVE", "Cabling", "is_shut"]
+__all__ = ["ALIVE", "Cabling", "is_let_go", "is_shut"]
 
 #: A node in one of these phases holds its ends of cables up.
 ALIVE: Final = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
@@ -26,6 +26,11 @@ def is_shut(port: HostPort) -> bool:
     Only the host side of a veth tells, and only while it is up itself: what we hold down ourselves tells nothing.
     """
     return port.kind == "veth" and port.up and not port.carrier
+
+
+def is_let_go(port: HostPort) -> bool:
+    """No hypervisor holds the tap: its machine is not there (any more), whatever its engine says."""
+    return port.kind == "tap" and port.up and not port.carrier
 
 
 @dataclass(frozen=True)

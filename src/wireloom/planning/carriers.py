@@ -1,7 +1,7 @@
 """Whose carrier to raise and whose to drop, so that links behave like cables.
 
 A port has carrier while the user wants its link up, both nodes are alive and the guest at the far end has not shut
-its own port. Where both guests have, both carriers stay up: only a port that is up can tell when its guest comes back,
+its own port, nor its hypervisor let go of it. Where both guests have, both carriers stay up: only a port that is up can tell when its guest comes back,
 so dropping both would blind us to it, and raise and drop them for ever. A node whose engine does not answer may well
 be alive: the carriers of its links stay as they are.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 from wireloom.model.network import HostPort
 from wireloom.model.slice import PortIntent, WireIntent
-from wireloom.planning.cabling import ALIVE, Cabling, is_shut
+from wireloom.planning.cabling import ALIVE, Cabling, is_let_go, is_shut
 
 __all__ = ["plan_carriers"]
 
@@ -74,4 +74,4 @@ def _ends(cabling: Cabling, wire: WireIntent) -> dict[str, bool | None]:
 
 
 def _has_signal(here: HostPort, far: HostPort) -> bool:
-    return not is_shut(far) or is_shut(here)
+    return not (is_shut(far) or is_let_go(far)) or is_shut(here)
