@@ -94,6 +94,19 @@ class Uplinks:
         note = self.note(segment)
         return {address.interface for address in note.addresses} if note else set()
 
+    def astray(self) -> set[str]:
+        """Segments whose NIC was given addresses anew meanwhile, which they are to hold: ``move_in`` sees to it."""
+        moving = [note for note in self.notes().values() if note.uplink.addresses == "move" and not note.uplink.vlan]
+        if not moving:
+            return set()
+        nics = look_up(self._netlink, [note.uplink.device for note in moving])
+        dump = self._netlink.dump(addresses.DUMP_ADDRESSES)
+        return {
+            note.segment
+            for note in moving
+            if (nic := nics.get(note.uplink.device)) and held.addresses_of(dump, nic.index, 0)
+        }
+
     def take(self, plan: SegmentPlan) -> Link:
         """Make the uplink of ``plan`` ready to be joined; what stands already is left as it is.
 

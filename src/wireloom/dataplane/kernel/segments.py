@@ -67,14 +67,15 @@ class Segments:
         """Those of ``found`` that are bridges of this installation.
 
         One that somebody removed while it held something of the host's is shown too, down: what it held is to be
-        given back, or it is to be made again.
+        given back, or it is to be made again. One that does not hold all that it should is shown without its uplink.
         """
         notes = self._uplinks.notes()
+        astray = self._uplinks.astray()
         members = {(link.master, link.name) for link in found if link.master}
         segments: dict[str, Segment] = {}
         for link in found:
             if link.alias and self.is_mine(link):
-                note = notes.get(link.name)
+                note = notes.get(link.name) if link.name not in astray else None
                 uplink = note.member if note and (link.index, note.member) in members else None
                 segments[link.name] = Segment(
                     name=link.name, alias=link.alias, up=link.up, mtu=link.mtu, tagging=link.tagging, uplink=uplink

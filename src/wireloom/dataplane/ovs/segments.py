@@ -74,14 +74,18 @@ class Segments:
                 self._uplinks.move_in(plan)
 
     def observe(self, found: Sequence[Link]) -> dict[str, Segment]:
-        """By name; one whose device ovs-vswitchd does not show, or that only has something of the host's, is down."""
+        """By name; one whose device ovs-vswitchd does not show, or that only has something of the host's, is down.
+
+        One that does not hold all that it should is shown without its uplink.
+        """
         shown = {link.name: link for link in found}
         inside = {(port.bridge, port.device) for port in self._switch.ports().values() if port.uplink}
         notes = self._uplinks.notes()
+        astray = self._uplinks.astray()
         segments: dict[str, Segment] = {}
         for bridge in self._bridges():
             link = shown.get(bridge.name)
-            note = notes.get(bridge.name)
+            note = notes.get(bridge.name) if bridge.name not in astray else None
             segments[bridge.name] = Segment(
                 name=bridge.name,
                 alias=bridge.alias,

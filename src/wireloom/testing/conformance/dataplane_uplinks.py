@@ -109,10 +109,11 @@ class _Talk:
     def __init__(self, outside: World) -> None:
         self._outside = outside
         self._echoed = asyncio.Event()
+        self._echoing: asyncio.Task[None] | None = None
         self.longest = 0.0
 
     async def __aenter__(self) -> _Talk:
-        self._server = await asyncio.start_server(self._echo, self._outside.host, 0)
+        self._server = await asyncio.start_server(self._accept, self._outside.host, 0)
         port = self._server.sockets[0].getsockname()[1]
         opened = await socket_in(self._outside.netns, socket.AF_INET, socket.SOCK_STREAM)
         async with asyncio.timeout(5):
@@ -126,6 +127,8 @@ class _Talk:
         self._talking.cancel()
         await asyncio.gather(self._talking, return_exceptions=True)
         self._writer.close()
+        if self._echoing is not None:
+            await self._echoing
         self._server.close()
 
     async def goes_on(self) -> None:
@@ -133,6 +136,9 @@ class _Talk:
         self._echoed.clear()
         async with asyncio.timeout(5):
             await self._echoed.wait()
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._echoing = asyncio.create_task(self._echo(reader, writer))
 
     @staticmethod
     async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,6 +171,21 @@ async def check_what_a_removed_segment_held_is_given_back(rig: Rig) -> None:
         assert outside.lines() == before
 
 
+async def check_addresses_that_a_nic_gets_anew_move_too(rig: Rig) -> None:
+    """As when a DHCP client renews: it shows, and the next time that the segment is asked for it holds them."""
+    async with world(addressed=True) as outside:
+        plan = segment_plan(rig, uplink=Uplink(device=outside.nic, addresses="move"))
+        await rig.plane.ensure_segment(plan)
+        again = f"{outside.host}/24"
+        await run_command("ip", "address", "add", again, "dev", outside.nic, "valid_lft", "900", "preferred_lft", "900")
+        assert (await rig.plane.observe()).segments[plan.name].uplink is None
+        await rig.plane.ensure_segment(plan)
+        assert (await rig.plane.observe()).segments[plan.name].uplink == outside.nic
+        assert outside.lines() == ([], [])
+        await rig.plane.remove_segment(plan.name)
+        assert sum(again in line for line in outside.lines()[0]) == 1
+
+
 async def check_uplink_changes(rig: Rig) -> None:
     """A segment that gets another uplink, or none, gives the first one back."""
     async with world(addressed=True) as first, world() as second:
@@ -182,7 +203,7 @@ async def check_uplink_changes(rig: Rig) -> None:
         assert (await rig.plane.observe()).segments[plan.name].uplink is None
 
 
-async def check_unfit_uplinks_arerefused(rig: Rig) -> None:
+async def check_unfit_uplinks_are_refused(rig: Rig) -> None:
     """A NIC that is missing, too narrow, or another segment's is refused, and so is a port of a lab."""
     await refused(rig, segment_plan(rig, uplink=Uplink(device="nosuchnic0")), NotFound, "nosuchnic0")
     await refused(rig, segment_plan(rig, uplink=Uplink(device="lo")), Conflict)
@@ -229,7 +250,8 @@ UPLINK_CHECKS: Final[Sequence[Check]] = (
     check_host_keeps_its_address_unless_told,
     check_hosts_address_moves_and_comes_back,
     check_what_a_removed_segment_held_is_given_back,
+    check_addresses_that_a_nic_gets_anew_move_too,
     check_uplink_changes,
-    check_unfit_uplinks_arerefused,
+    check_unfit_uplinks_are_refused,
     check_vlan_of_a_nic_is_an_uplink,
 )
