@@ -14,7 +14,7 @@ from wireloom.devices import DeviceFolder
 from wireloom.fabric.documents import HostFacts
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.runtime import Capabilities
-from wireloom.model.slice import NodeIntent, PlugIntent, Slice, WireIntent
+from wireloom.model.slice import NodeIntent, PlugIntent, SegmentIntent, Slice, WireIntent
 from wireloom.model.state import (
     LinkState,
     NodeState,
@@ -46,6 +46,7 @@ class Host:
     """An agent without a host: it reports every slice as reached, unless a test says otherwise.
 
     :ivar failing: node name → error with which it ends. :ivar slow: nodes that stay ``creating``.
+    :ivar refused: name of a segment → why it cannot be made.
     """
 
     def __init__(self, fabric: MemoryFabric, name: str = "h1", **facts: Any) -> None:
@@ -53,6 +54,7 @@ class Host:
         self.name = name
         self.failing: dict[str, dict[str, Any]] = {}
         self.slow: set[str] = set()
+        self.refused: dict[str, str] = {}
         self.obeys = True
         self.slices: dict[str, Slice] = {}
         self.starts = 0
@@ -94,7 +96,7 @@ class Host:
                 nodes=nodes,
                 wires=tuple(self._wire(lab, wire) for wire in lab.wires),
                 plugs=tuple(self._plug(lab, plug) for plug in lab.plugs),
-                segments=tuple(SegmentStatus(id=segment.id, state=LinkState.UP) for segment in lab.segments),
+                segments=tuple(self._segment(segment) for segment in lab.segments),
             )
         )
 
@@ -131,6 +133,10 @@ class Host:
         segment = lab.segment(plug.segment)
         mtu = segment.mtu if segment else 0
         return PlugStatus(id=plug.id, state=self._state(lab, plug), mtu=mtu, impairment=self._impairment(plug))
+
+    def _segment(self, segment: SegmentIntent) -> SegmentStatus:
+        problem = self.refused.get(segment.name, "")
+        return SegmentStatus(id=segment.id, state=LinkState.FAILED if problem else LinkState.UP, message=problem)
 
     def _state(self, lab: Slice, link: WireIntent | PlugIntent) -> LinkState:
         ends = [lab.node(end.node_id) for end in link.ends]

@@ -141,6 +141,16 @@ async def test_a_link_that_is_not_there_is_named(rig: Rig, a: str, b: str, messa
         await impair(rig, a, b, preset="lte")
 
 
+async def test_a_segment_that_cannot_be_made_fails_its_operation_and_no_other(rig: Rig) -> None:
+    await rig.deploy(LAB)
+    rig.hosts["h1"].refused["office"] = "this host has no network interface eth7"
+    operation = await segment(rig, "add", "office", kind="external", interface="eth7")
+    assert operation.state is OperationState.FAILED
+    assert operation.errors[0]["message"] == "segment office: this host has no network interface eth7"
+    assert rig.controller.lab("lab").segments[1].state == "failed"
+    assert (await link(rig, "add", "a:eth2", "lan")).state is OperationState.DONE
+
+
 async def test_a_port_takes_one_link(rig: Rig) -> None:
     await rig.deploy(LAB)
     with pytest.raises(TopologyInvalid):
@@ -286,18 +296,18 @@ async def test_what_the_host_cannot_impair_is_refused_naming_what_is_missing(una
 
 
 async def test_a_topology_that_its_host_cannot_wire_is_refused_whole_and_planned_with_its_problems(unable: Rig) -> None:
-    text = LAB.replace("- [c:eth1, lan]", "- {endpoints: [c:eth1, lan], vlan: 10, impairment: {delay: 1ms}}")
+    text = LAB.replace("- [c:eth1, lan]", "- {endpoints: [c:eth1, lan], vlan: 10, impairment: {delay: 1ms, loss: 1%}}")
     with pytest.raises(Unsupported, match="segment lan wants VLANs") as caught:
         await unable.deploy(text)
-    codes = [problem["message"].split(",")[0] for problem in caught.value.details["problems"]]
+    codes = [problem["message"].split(": ")[0] for problem in caught.value.details["problems"]]
     assert codes == [
-        "segment lan wants VLANs",
-        "link c:eth1 -- lan wants delay",
-        "link c:eth1 -- lan wants an impairment on the way to its segment",
+        "segment lan wants VLANs, which host h1 cannot do",
+        "link c:eth1 -- lan wants delay and loss, which host h1 cannot do",
+        "link c:eth1 -- lan wants an impairment on the way to its segment, which host h1 cannot do",
     ]
     assert await unable.store.snapshots() == []
     view = await unable.controller.labs.plan(DeployRequest(topology=text))
-    assert [problem["message"].split(",")[0] for problem in view.problems] == codes
+    assert [problem["message"].split(": ")[0] for problem in view.problems] == codes
 
 
 async def test_what_is_deployed_already_is_no_reason_to_refuse_another_change(rig: Rig) -> None:

@@ -18,6 +18,7 @@ from wireloom.controller.intents import (
     intents_by_id,
     keeping_definitions,
     links_by_id,
+    segments_by_id,
     takes_new_runtime,
 )
 from wireloom.controller.live import LiveState
@@ -140,14 +141,14 @@ class Edits:
             goal=goal,
             generation=snapshot.lab.generation,
             targets=targets,
-            total=len(targets.nodes) + len(targets.wires),
+            total=len(targets.nodes) + len(targets.wires) + len(targets.segments),
             created_at=self._clock(),
         )
 
     def running_targets(
         self, nodes: Iterable[NodeRecord], slices: Mapping[str, Slice], before: Mapping[str, Slice]
     ) -> OperationTargets:
-        """All nodes that shall be on and all links; nodes that must be made anew wait for another start."""
+        """All nodes that shall be on, all links and segments; nodes that must be made anew wait for another start."""
         wanted = tuple(node for node in nodes if node.power == "on")
         old, new = intents_by_id(before), intents_by_id(slices)
         anew = frozenset(
@@ -156,7 +157,10 @@ class Edits:
         lab_ids = {node.lab_id for node in wanted}
         started = self.start_times(lab_ids.pop(), anew) if lab_ids else {}
         return OperationTargets(
-            nodes=tuple(node.id for node in wanted), wires=tuple(links_by_id(slices)), started=started
+            nodes=tuple(node.id for node in wanted),
+            wires=tuple(links_by_id(slices)),
+            segments=tuple(segments_by_id(slices)),
+            started=started,
         )
 
     def start_times(self, lab_id: str, node_ids: Iterable[str]) -> dict[str, float | None]:

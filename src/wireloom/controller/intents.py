@@ -11,15 +11,18 @@ from collections.abc import Collection, Mapping
 from typing import Final
 
 from wireloom.controller.store.records import Definitions
-from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, Slice, WireIntent
+from wireloom.model.base import Value
+from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, SegmentIntent, Slice, WireIntent
 
 __all__ = [
     "changed_links",
+    "changed_segments",
     "definitions_of",
     "intents_by_id",
     "keeping_definitions",
     "links_at",
     "links_by_id",
+    "segments_by_id",
     "takes_new_runtime",
 ]
 
@@ -46,10 +49,23 @@ def links_at(slices: Mapping[str, Slice], node_ids: Collection[str]) -> tuple[st
     return tuple(link.id for link in links_by_id(slices).values() if any(end.node_id in wanted for end in link.ends))
 
 
+def segments_by_id(slices: Mapping[str, Slice]) -> dict[str, SegmentIntent]:
+    """Segments of all hosts by id."""
+    return {segment.id: segment for document in slices.values() for segment in document.segments}
+
+
 def changed_links(before: Mapping[str, Slice], after: Mapping[str, Slice]) -> tuple[str, ...]:
     """Ids of links that came, went or changed."""
-    old, new = links_by_id(before), links_by_id(after)
-    return tuple(link_id for link_id in old | new if old.get(link_id) != new.get(link_id))
+    return _changed(links_by_id(before), links_by_id(after))
+
+
+def changed_segments(before: Mapping[str, Slice], after: Mapping[str, Slice]) -> tuple[str, ...]:
+    """Ids of segments that came, went or changed."""
+    return _changed(segments_by_id(before), segments_by_id(after))
+
+
+def _changed(old: Mapping[str, Value], new: Mapping[str, Value]) -> tuple[str, ...]:
+    return tuple(key for key in {**old, **new} if old.get(key) != new.get(key))
 
 
 def links_by_id(slices: Mapping[str, Slice]) -> dict[str, WireIntent | PlugIntent]:

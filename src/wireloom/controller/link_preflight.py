@@ -6,7 +6,8 @@ is found here refuses the whole edit.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from wireloom.errors import Unsupported
@@ -20,7 +21,17 @@ __all__ = ["link_problems", "refuse_new_problems"]
 _OTHER_HOST: Final = "use another host, or another data plane on this one; `wireloom hosts` says what each can do"
 
 #: Whom a problem concerns (id of a link or segment) and what of it.
-Key = tuple[str, str]
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Lack:
+    """``subject`` wants ``what``, which ``host`` has not."""
+
+    subject: str
+    what: str
+    host: str
+    reason: str
 
 
 def refuse_new_problems(
@@ -30,12 +41,11 @@ def refuse_new_problems(
     problems = link_problems(before, after, facts)
     if not problems:
         return
-    first = problems[0]
+    first, more = problems[0], len(problems) - 1
     raise Unsupported(
-        first.message if len(problems) == 1 else f"{first.message} (and {len(problems) - 1} more)",
+        f"{first.message} (and {more} more)" if more else first.message,
         hint=first.hint,
-        node=first.node,
-        details={"problems": [problem.to_wire() for problem in problems]},
+        details={"problems": [problem.to_wire() for problem in problems]} if more else {},
     )
 
 
@@ -46,26 +56,33 @@ def link_problems(
 
     :param facts: of hosts that live; of others nothing is known, and their agents will tell.
     """
-    known = _problems(before, facts)
-    return tuple(problem for key, problem in _problems(after, facts).items() if key not in known)
+    known = _lacks(before, facts)
+    grouped: dict[_Lack, list[str]] = {}
+    for key, lack in _lacks(after, facts).items():
+        if key not in known:
+            grouped.setdefault(replace(lack, what=""), []).append(lack.what)
+    return tuple(_problem(lack, whats) for lack, whats in grouped.items())
 
 
-def _problems(slices: Mapping[str, Slice], facts: Mapping[str, HostFacts]) -> dict[Key, Unsupported]:
-    found: dict[Key, Unsupported] = {}
+def _problem(lack: _Lack, whats: Sequence[str]) -> Unsupported:
+    wanted = " and ".join(filter(None, (", ".join(whats[:-1]), whats[-1])))
+    return Unsupported(
+        f"{lack.subject} wants {wanted}, which host {lack.host} cannot do: {lack.reason}", hint=_OTHER_HOST
+    )
+
+
+def _lacks(slices: Mapping[str, Slice], facts: Mapping[str, HostFacts]) -> dict[_Key, _Lack]:
+    found: dict[_Key, _Lack] = {}
     for host, document in slices.items():
         if host not in facts:
             continue
         can = facts[host].dataplane
         for segment in document.segments:
             for what, reason in _segment_lacks(segment, can):
-                found[segment.id, what] = Unsupported(
-                    f"segment {segment.name} wants {what}, and host {host} cannot have it: {reason}", hint=_OTHER_HOST
-                )
+                found[segment.id, what] = _Lack(f"segment {segment.name}", what, host, reason)
         for subject, link_id, impairment, on_plug in _impaired(document):
             for what, reason in _impairment_lacks(impairment, can, on_plug=on_plug):
-                found[link_id, what] = Unsupported(
-                    f"link {subject} wants {what}, and host {host} cannot make it: {reason}", hint=_OTHER_HOST
-                )
+                found[link_id, what] = _Lack(f"link {subject}", what, host, reason)
     return found
 
 

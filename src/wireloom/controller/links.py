@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from wireloom.controller.board import Board
 from wireloom.controller.edits import Edits
-from wireloom.controller.intents import changed_links, intents_by_id, links_by_id, takes_new_runtime
+from wireloom.controller.intents import changed_links, changed_segments, intents_by_id, links_by_id, takes_new_runtime
 from wireloom.controller.journal import Journal
 from wireloom.controller.link_ends import FoundLink, LinkFinder
 from wireloom.controller.link_preflight import refuse_new_problems
@@ -189,6 +189,7 @@ class LinkService:
         targets = OperationTargets(
             nodes=tuple(anew),
             wires=changed_links(has, edit.slices),
+            segments=changed_segments(has, edit.slices),
             started=self._edits.start_times(edit.before.lab.id, anew),
         )
         operation = self._edits.operation(edit.after, edit.verb, "linked", targets)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Any
 
-from wireloom.controller.picture import LabPicture, LinkPicture, NodePicture
+from wireloom.controller.picture import LabPicture, LinkPicture, NodePicture, SegmentPicture
 from wireloom.controller.store.records import OperationRecord
 from wireloom.errors import RuntimeFailed
 from wireloom.model.impairment import Impairment, LinkImpairment
@@ -81,6 +81,12 @@ def _verdicts(operation: OperationRecord, picture: LabPicture) -> Iterator[_Verd
             yield _linked(link)
         elif operation.goal == "linked":  # the goal was to remove it, or a later verb did
             yield _unlinked(link_id, picture)
+    for segment_id in operation.targets.segments:
+        segment = picture.segments.get(segment_id)
+        if segment is not None:
+            yield _made(segment)
+        elif operation.goal == "linked":
+            yield _unlinked(segment_id, picture)
 
 
 def _absent(operation: OperationRecord, picture: LabPicture) -> Iterator[_Verdict]:
@@ -154,6 +160,15 @@ def _linked(link: LinkPicture) -> _Verdict:
     return _DONE if link.converged else _GOING
 
 
+def _made(segment: SegmentPicture) -> _Verdict:
+    if not segment.fresh or segment.status is None:
+        return _GOING
+    if segment.status.state is LinkState.FAILED:
+        text = segment.status.message or "it could not be made"
+        return _Standing.FAILED, RuntimeFailed(f"segment {segment.intent.name}: {text}").to_wire()
+    return _DONE if segment.converged or segment.status.state is LinkState.UP else _GOING
+
+
 def _is_impaired_as_wanted(link: LinkPicture) -> bool:
     """Whether the host has made what impairs the link; when its time is over is the host's business."""
     seen = link.status.impairment if link.status else None
@@ -166,11 +181,13 @@ def _directions(impairment: LinkImpairment) -> tuple[Impairment | None, ...]:
     return tuple(direction.or_none() if direction is not None else None for direction in both)
 
 
-def _unlinked(link_id: str, picture: LabPicture) -> _Verdict:
+def _unlinked(own_id: str, picture: LabPicture) -> _Verdict:
+    """Of a link or a segment that is wanted no more."""
     for host in picture.snapshot.hosts:
         status = picture.statuses.get(host)
         if status is None or status.generation < picture.generation or host not in picture.alive:
             return _GOING
-        if link_id in {wire.id for wire in status.wires} | {plug.id for plug in status.plugs}:
+        links = {wire.id for wire in status.wires} | {plug.id for plug in status.plugs}
+        if own_id in links | {segment.id for segment in status.segments}:
             return _GOING
     return _DONE if picture.converged else _GOING

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["register", "show_segments"]
 
 KINDS = ("switch", "external", "nat")
-_IN_COLUMNS = {"mtu", "tagging"}
+#: Told in columns, or of no interest but to machines.
+_IN_COLUMNS = {"mtu", "tagging", "device", "gateway"}
 SegmentArgument = Annotated[
     str, typer.Argument(metavar="SEGMENT", help="Name of the segment.", autocompletion=complete_segment)
 ]

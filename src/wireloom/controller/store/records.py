@@ -77,7 +77,8 @@ class NodeRecord(Value):
 
 
 class OperationTargets(Value):
-    """What an operation waits for: ids of nodes, and of links (``wires``), be they to other nodes or to segments.
+    """What an operation waits for: ids of nodes, of links (``wires``), be they to other nodes or to segments, and of
+    segments.
 
     ``named`` are the names of the nodes that the user gave the verb for, in that order; empty: no single ones.
     ``started`` holds, for nodes that must start anew, when their runtime had started at the time of the verb: the
@@ -86,6 +87,7 @@ class OperationTargets(Value):
 
     nodes: tuple[str, ...] = ()
     wires: tuple[str, ...] = ()
+    segments: tuple[str, ...] = ()
     started: dict[str, float | None] = {}
     named: tuple[str, ...] = ()
 
