@@ -15,7 +15,8 @@ GOOD = Readings(
     root=True,
     sockets={"docker": True, "libvirtd": True, "virtlogd": True},
     tools={
-        name: f"/usr/bin/{name}" for name in ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables")
+        name: f"/usr/bin/{name}"
+        for name in ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables", "tcpdump", "tshark")
     },
     static_busybox="/bin/busybox",
     kvm=True,
@@ -52,6 +53,7 @@ def test_a_good_machine_has_nothing_to_say() -> None:
         ({"sockets": {}}, "virtlogd", Level.FAIL),
         ({"tools": {}}, "qemu-img", Level.FAIL),
         ({"tools": {}}, "nats-server", Level.WARN),
+        ({"tools": {}}, "tshark", Level.WARN),
         ({"static_busybox": None}, "static busybox", Level.FAIL),
         ({"kvm": False}, "kvm", Level.WARN),
         ({"kernel": {}, "kernel_problem": "no unshare"}, "kernel", Level.WARN),

@@ -173,6 +173,8 @@ _TOOLS: Final = {
     "qemu-img": _Tool("qemu-utils", "no disks can be made for virtual machines"),
     "qemu-system-x86_64": _Tool("qemu-system-x86", "no virtual machine can run"),
     "iptables": _Tool("iptables", "nodes cannot reach the world, nor each other past the engine's firewall"),
+    "tcpdump": _Tool("tcpdump", "captures take no filter", Level.WARN),
+    "tshark": _Tool("tshark", "captures cannot be decoded here, only downloaded", Level.WARN),
 }
 
 
