@@ -1,6 +1,7 @@
-"""The provider's connections: one for quick calls and events, a few for those that take seconds.
+"""The provider's connections: one for quick calls and events, one for cables, a few for those that take seconds.
 
-A power-on or power-off of a domain can take seconds; a read must not wait behind it. Each connection has one thread
+A power-on or power-off of a domain can take seconds; a read must not wait behind it. Nor must a cable that is pulled
+wait behind a read, which libvirt holds for seconds while a dead emulator is reaped. Each connection has one thread
 (see ``engine.py``). The quick one carries the events, and a keeper opens it again whenever libvirtd comes back.
 """
 
@@ -58,6 +59,7 @@ class Connections:
         self._on_lost = lost
         self._interrupted = interrupted
         self._quick = Engine(uri, "libvirt-quick", self._connected)
+        self._cables = Engine(uri, "libvirt-cables")
         self._power = [Engine(uri, f"libvirt-power-{number}") for number in range(_POWER_THREADS)]
         self._loop: asyncio.AbstractEventLoop | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -75,6 +77,10 @@ class Connections:
         """A call that takes milliseconds; see :meth:`Engine.call`."""
         self._loop = asyncio.get_running_loop()
         return await self._quick.call(function, timeout_s=timeout_s, undo=undo)
+
+    async def cables(self, function: Callable[[libvirt.virConnect], T]) -> T:
+        """A call that plugs or pulls a cable; nothing else goes before it. See :meth:`Engine.call`."""
+        return await self._cables.call(function, timeout_s=_QUICK_TIMEOUT_S)
 
     async def power(
         self,
@@ -102,7 +108,7 @@ class Connections:
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
-        for engine in (self._quick, *self._power):
+        for engine in (self._quick, self._cables, *self._power):
             await engine.close()
 
     async def _reconnect(self) -> None:

@@ -310,7 +310,7 @@ class LibvirtProvider:
 
     async def set_carrier(self, runtime_id: str, carriers: Mapping[int, bool]) -> None:
         await self._get(runtime_id)
-        await self._connections.quick(partial(domains.set_links, uuid=runtime_id, carriers=carriers))
+        await self._connections.cables(partial(domains.set_links, uuid=runtime_id, carriers=carriers))
 
     # ------------------------------------------------------------------ access
 
