@@ -5,7 +5,7 @@ What concerns one node is planned over this part alone, so that it costs the sam
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
@@ -13,7 +13,7 @@ from wireloom.agent.network import HostNetwork
 from wireloom.agent.world import World, now
 from wireloom.model.network import HostPort
 from wireloom.model.runtime import Capabilities, RuntimeStatus
-from wireloom.model.slice import NodeIntent, PortRef, Slice
+from wireloom.model.slice import NodeIntent, PlugIntent, PortRef, Slice, WireIntent
 from wireloom.planning.plan import Observed
 from wireloom.planning.wires import WirePlans, plan_wires
 
@@ -48,9 +48,14 @@ def part_around(lab: Slice, node_ids: Collection[str]) -> Part:
 
 def switched_nodes(before: Slice, after: Slice) -> frozenset[str]:
     """Nodes at the ends of links that the user has switched off or on."""
-    links = {link.id: link.up for link in (*before.wires, *before.plugs)}
-    switched = (link for link in (*after.wires, *after.plugs) if links.get(link.id, link.up) != link.up)
+    links = {link.id: link.up for link in _links(before)}
+    switched = (link for link in _links(after) if links.get(link.id, link.up) != link.up)
     return frozenset(ref.node_id for link in switched for ref in link.ends)
+
+
+def _links(lab: Slice) -> Iterator[WireIntent | PlugIntent]:
+    yield from lab.wires
+    yield from lab.plugs
 
 
 def _device(nodes: Mapping[str, NodeIntent], ref: PortRef) -> str | None:

@@ -41,12 +41,17 @@ def changes(before: SliceStatus | None, after: SliceStatus) -> Iterator[Change]:
         yield from _node_changes(old_nodes.pop(node.id, None), node)
     for gone in old_nodes.values():
         yield Change("node.removed", "removed from the host", gone.name)
-    old_links = {link.id: link for link in (*before.wires, *before.plugs)} if before else {}
-    for link in (*after.wires, *after.plugs):
+    old_links = {link.id: link for link in _links(before)} if before else {}
+    for link in _links(after):
         yield from _link_changes(old_links.get(link.id), link, after.observed_at)
     old_segments = {segment.id: segment for segment in before.segments} if before else {}
     for segment in after.segments:
         yield from _segment_changes(old_segments.get(segment.id), segment)
+
+
+def _links(status: SliceStatus) -> Iterator[WireStatus | PlugStatus]:
+    yield from status.wires
+    yield from status.plugs
 
 
 def _link_changes(old: WireStatus | PlugStatus | None, new: WireStatus | PlugStatus, now: float) -> Iterator[Change]:
