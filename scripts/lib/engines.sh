@@ -1,13 +1,18 @@
-# Docker and libvirt: started only when they do not answer, by systemd where it rules, by hand elsewhere.
+# Docker, libvirt and Open vSwitch: started only when they do not answer, by systemd where it rules, by hand elsewhere.
 # What was started is remembered with process id and start time, so that `down` ends exactly that.
 # shellcheck shell=bash
 
 ENGINE_STATE=$RUN/bootstrap
 ENGINE_SECONDS=60
-ENGINES=(dockerd virtlogd libvirtd)
+ENGINES=(dockerd virtlogd libvirtd ovs-vswitchd)
 
-declare -A ENGINE_UNIT=([dockerd]=docker [virtlogd]=virtlogd [libvirtd]=libvirtd)
-declare -A ENGINE_PACKAGE=([dockerd]=docker.io [virtlogd]=libvirt-daemon-system [libvirtd]=libvirt-daemon-system)
+declare -A ENGINE_UNIT=(
+	[dockerd]=docker [virtlogd]=virtlogd [libvirtd]=libvirtd [ovs-vswitchd]=openvswitch-switch
+)
+declare -A ENGINE_PACKAGE=(
+	[dockerd]=docker.io [virtlogd]=libvirt-daemon-system [libvirtd]=libvirt-daemon-system
+	[ovs-vswitchd]=openvswitch-switch
+)
 DOCKER_BRIDGE=docker0
 
 has_systemd() { [ -d /run/systemd/system ]; }
@@ -17,11 +22,26 @@ engine_answers() {
 	dockerd) timeout 5 docker version --format '{{.Server.Version}}' ;;
 	virtlogd) timeout 5 virt-admin --connect virtlogd:///system uri ;;
 	libvirtd) timeout 5 virsh --connect qemu:///system uri ;;
+	ovs-vswitchd) timeout 5 ovs-vsctl --timeout=4 list-br && timeout 5 ovs-appctl version ;;
 	esac >/dev/null 2>&1
 }
 
 # process_start PID - when a live process began, in clock ticks since boot; empty for a dead one, reaped or not.
 process_start() { sed -n 's/.*) \([^ZX] .*\)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+# ovs_ctl WORD… - Open vSwitch's own way to start and stop its daemons, the database among them.
+ovs_ctl() { /usr/share/openvswitch/scripts/ovs-ctl "$@"; }
+
+# launch_engine NAME - start a daemon by hand; its process id.
+launch_engine() {
+	if [ "$1" = ovs-vswitchd ]; then
+		ovs_ctl --system-id=random --no-mlockall start >>"$LOGS/$1.log" 2>&1
+		cat /run/openvswitch/ovs-vswitchd.pid
+		return 0
+	fi
+	setsid nohup "$1" >>"$LOGS/$1.log" 2>&1 </dev/null &
+	echo $!
+}
 
 start_engine() {
 	local name=$1 pid
@@ -31,8 +51,7 @@ start_engine() {
 		systemctl start "${ENGINE_UNIT[$name]}"
 		echo systemd >"$ENGINE_STATE/$name"
 	else
-		setsid nohup "$name" >>"$LOGS/$name.log" 2>&1 </dev/null &
-		pid=$!
+		pid=$(launch_engine "$name")
 		echo "$pid $(process_start "$pid")" >"$ENGINE_STATE/$name"
 	fi
 	wait_until "$ENGINE_SECONDS" engine_answers "$name" && return 0
@@ -87,12 +106,22 @@ stop_engine() {
 	if [ "$pid" = systemd ]; then
 		systemctl stop "${ENGINE_UNIT[$name]}.socket" "${ENGINE_UNIT[$name]}.service" || true
 	elif [ -n "$began" ] && [ "$(process_start "$pid")" = "$began" ]; then
-		kill "$pid"
+		end_engine "$name" "$pid"
 		wait_until 30 process_has_ended "$pid" "$began"
 	fi
 	if [ "$name" = dockerd ] && [ -e "$ENGINE_STATE/.bridge" ]; then
 		rm "$ENGINE_STATE/.bridge"
 		ip link delete "$DOCKER_BRIDGE" 2>/dev/null || true
+	fi
+}
+
+# end_engine NAME PID - tell a daemon that we launched to end.
+end_engine() {
+	if [ "$1" = ovs-vswitchd ]; then
+		timeout 30 ovs-appctl exit --cleanup || true
+		ovs_ctl stop
+	else
+		kill "$2"
 	fi
 }
 
@@ -111,6 +140,7 @@ process_has_ended() { [ "$(process_start "$1")" != "$2" ]; }
 engine_is_needed() {
 	case $1 in
 	dockerd) [ -n "$(timeout 10 docker ps -q)" ] ;;
+	ovs-vswitchd) [ -n "$(timeout 10 ovs-vsctl --timeout=9 list-br)" ] ;;
 	*) [ -n "$(timeout 10 virsh --connect qemu:///system list --name | tr -d '\n')" ] ;;
 	esac 2>/dev/null
 }
@@ -118,7 +148,7 @@ engine_is_needed() {
 stop_engines() {
 	local name
 	local -a stopped=() kept=()
-	for name in libvirtd virtlogd dockerd; do
+	for name in libvirtd virtlogd dockerd ovs-vswitchd; do
 		[ -e "$ENGINE_STATE/$name" ] || continue
 		if engine_answers "$name" && engine_is_needed "$name"; then
 			kept+=("$name")

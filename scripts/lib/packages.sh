@@ -3,9 +3,11 @@
 
 PACKAGES=(
 	# engines
-	libvirt-clients libvirt-daemon-system qemu-system-x86 qemu-utils
+	libvirt-clients libvirt-daemon-system openvswitch-switch qemu-system-x86 qemu-utils
 	# what Wireloom runs
 	busybox-static dnsmasq-base iproute2 iptables nats-server
+	# filters of captures, and frames as text; tshark brings wireshark-common, whose question has the answer "no"
+	tcpdump tshark
 	# to build the Python package of libvirt
 	gcc libc6-dev libvirt-dev pkg-config
 	# to build the reference images

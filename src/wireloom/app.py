@@ -13,13 +13,17 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from wireloom.errors import DeadlineExceeded, Unavailable
 from wireloom.settings import Settings
 
-__all__ = ["make_providers", "run_agent", "run_controller", "settings_schemas"]
+if TYPE_CHECKING:
+    from wireloom.dataplane.contract import DataPlane
+
+__all__ = ["make_data_plane", "make_providers", "run_agent", "run_controller", "settings_schemas"]
 
 log = structlog.get_logger(__name__)
 
@@ -128,8 +132,11 @@ async def _introduce(settings: Settings, login: Any, installation: str) -> None:
 # -- agent -----------------------------------------------------------------------------------------------------
 
 
-def make_providers(settings: Settings, installation: str) -> dict[str, Any]:
-    """The providers of this host, by the name that topologies use."""
+def make_providers(settings: Settings, installation: str, *, whole_frames: bool = False) -> dict[str, Any]:
+    """The providers of this host, by the name that topologies use.
+
+    :param whole_frames: guests have to finish their frames themselves, as the data plane says in its abilities.
+    """
     from wireloom.providers.docker import DockerProvider
     from wireloom.providers.libvirt import LibvirtProvider
 
@@ -140,8 +147,35 @@ def make_providers(settings: Settings, installation: str) -> dict[str, Any]:
             uri=settings.libvirt_uri,
             image_folder=settings.data_dir / "images",
             accelerate=settings.acceleration,
+            whole_frames=whole_frames,
         ),
     }
+
+
+async def make_data_plane(settings: Settings, installation: str) -> DataPlane:
+    """The data plane that this host is to use; what the others hold of the installation's ports is given up first.
+
+    One whose daemons do not run holds nothing that frames go through.
+
+    :raises DataPlaneFailed: another data plane cannot let go.
+    """
+    from wireloom.dataplane.kernel import KernelDataPlane
+    from wireloom.dataplane.ovs import OvsDataPlane
+
+    kinds: dict[str, Callable[[str], DataPlane]] = {
+        KernelDataPlane.name: KernelDataPlane,
+        OvsDataPlane.name: OvsDataPlane,
+    }
+    for name, make in kinds.items():
+        if name != settings.dataplane:
+            other = make(installation)
+            try:
+                await other.withdraw()
+            except (DeadlineExceeded, Unavailable) as error:
+                log.warning("the other data plane does not answer", dataplane=name, error=error.message)
+            finally:
+                await other.close()
+    return kinds[settings.dataplane](installation)
 
 
 async def _agent(settings: Settings) -> None:
@@ -152,7 +186,6 @@ async def _agent(settings: Settings) -> None:
     from wireloom.agent.segments import NatSegments
     from wireloom.agent.service import AgentParts, AgentService
     from wireloom.agent.ssh import InstallationKey, SshShell
-    from wireloom.dataplane.kernel import KernelDataPlane
     from wireloom.fabric.connection import Fabric
     from wireloom.providers.libvirt import acceleration
 
@@ -166,7 +199,8 @@ async def _agent(settings: Settings) -> None:
         creates_stores=False,
         timeout_s=_LOGIN_WAIT_S,
     )
-    dataplane = KernelDataPlane(login.installation)
+    dataplane = await make_data_plane(settings, login.installation)
+    abilities = await dataplane.abilities()
     forwarding = Forwarding(settings.run_dir / "forwarding.json")
     bridge = segment_name(login.installation)
     key = await asyncio.to_thread(InstallationKey.ensure, settings.data_dir / "keys")
@@ -177,7 +211,7 @@ async def _agent(settings: Settings) -> None:
         host_boot=_BOOT_ID.read_text().strip(),
         data_dir=settings.data_dir,
         fabric=fabric,
-        providers=make_providers(settings, login.installation),
+        providers=make_providers(settings, login.installation, whole_frames=abilities.whole_frames),
         dataplane=dataplane,
         management=ManagementNetwork(
             login.installation, dataplane, settings.run_dir / "management", forwarding=forwarding

@@ -8,12 +8,13 @@ import pytest
 
 from wireloom.dataplane.contract import DataPlane
 from wireloom.dataplane.kernel import KernelDataPlane
+from wireloom.dataplane.ovs import OvsDataPlane
 from wireloom.testing.conformance.dataplane import CHECKS, Check, Rig
 
 pytestmark = pytest.mark.kernel
 
 
-@pytest.fixture(params=[KernelDataPlane], ids=lambda factory: factory.name)
+@pytest.fixture(params=[KernelDataPlane, OvsDataPlane], ids=lambda factory: factory.name)
 def factory(request: pytest.FixtureRequest) -> Callable[[str], DataPlane]:
     return request.param
 

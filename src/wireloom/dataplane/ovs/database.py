@@ -12,7 +12,7 @@ from typing import Any, Final
 import ovs.poller
 from ovs.db.idl import Idl, SchemaHelper, Transaction
 
-from wireloom.dataplane.ovs.daemon import require_daemon
+from wireloom.dataplane.ovs.daemon import daemon_id, require_daemon
 from wireloom.dataplane.ovs.schema import COLUMNS, SCHEMA
 from wireloom.errors import DataPlaneFailed, DeadlineExceeded, Unavailable
 
@@ -38,6 +38,11 @@ class Database:
     def is_there(self) -> bool:
         """Whether a database server has been started on this host."""
         return self._socket.is_socket()
+
+    @property
+    def is_carried_out(self) -> bool:
+        """Whether ovs-vswitchd runs and does what the database says."""
+        return daemon_id(self.folder) is not None
 
     @property
     def _socket(self) -> Path:

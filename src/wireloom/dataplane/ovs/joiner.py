@@ -48,7 +48,7 @@ class OvsJoiner:
         self._switch.refresh()
         return DataPlaneAbilities(
             name="ovs",
-            qinq=self._switch.why_no_two_tags(),
+            qinq=self._switch.why_no_provider_tags(),
             vlan_devices=why_no_vlan_devices(),
             impair_from_guest="Open vSwitch takes frames from a port before the kernel could impair them",
             whole_frames=self._datapath == "netdev",

@@ -145,8 +145,12 @@ class Switch:
         notes = {_ROLE: "segment", _ALIAS: wanted.alias, _TAGGING: wanted.tagging}
         if wanted.address:
             notes[_ADDRESS] = wanted.address
-        if wanted.tagging == "802.1ad":
-            self._allow_two_tags()
+        if wanted.tagging == "802.1ad" and (reason := self.why_no_provider_tags()):
+            raise Unsupported(
+                f"a switch with tags of providers cannot be made: {reason}",
+                hint="`ovs-vsctl remove Open_vSwitch . other_config vlan-limit`, unless other bridges need it",
+                details={"device": wanted.name},
+            )
         known = self.bridges().get(wanted.name)
         if known is None:
             # With no controller and this mode a bridge is a learning one, also after a restart of ovs-vswitchd.
@@ -171,7 +175,7 @@ class Switch:
         gone = [bridge for name, bridge in bridges.items() if name in names]
         if not gone:
             return
-        with self._database.change("remove bridges"):
+        with self._database.change("remove bridges", wait=self._database.is_carried_out):
             for bridge in gone:
                 self._database.root.delvalue("bridges", bridge.row)
             if len(gone) == len(bridges):
@@ -242,14 +246,17 @@ class Switch:
         }
 
     def drop(self, devices: Iterable[str], *, wait: bool = False) -> None:
-        """Remove ports of ours; the devices stay. The bridge of wires goes with its last port."""
+        """Remove ports of ours; the devices stay. The bridge of wires goes with its last port.
+
+        :param wait: until ovs-vswitchd has let them go, if it runs.
+        """
         known = self.ports()
         gone = [known[device] for device in devices if device in known]
         if not gone:
             return
         last = {port.device for port in known.values() if port.bridge == self.wires} <= {port.device for port in gone}
         rows = {row.name: row for row in self._database.rows("Bridge")}
-        with self._database.change("remove ports", wait=wait):
+        with self._database.change("remove ports", wait=wait and self._database.is_carried_out):
             for port in gone:
                 rows[port.bridge].delvalue("ports", port.row)
         if last:
@@ -285,27 +292,17 @@ class Switch:
         notes = {_OWNER: self._installation}
         return self._insert(transaction, "QoS", type="linux-noop", external_ids=notes)
 
-    # --- two tags -----------------------------------------------------------------------------
+    # --- tags of providers --------------------------------------------------------------------
 
-    def why_no_two_tags(self) -> str:
-        """Empty, or why Open vSwitch would not look behind a first VLAN tag here."""
-        if self._two_tags() or not self.others():
+    def why_no_provider_tags(self) -> str:
+        """Empty, or why tags of customers would not survive here.
+
+        Of the tags that Open vSwitch looks at, it keeps two. One of its own and any number that it takes for payload
+        are fine; where it is told to look at the second one, too, it forgets the customer's own second.
+        """
+        if str(self._database.root.other_config.get("vlan-limit", "1")) == "1":
             return ""
-        return (
-            "Open vSwitch looks at one VLAN tag only, and changing that would concern bridges of others; "
-            "allow it by `ovs-vsctl set Open_vSwitch . other_config:vlan-limit=0`"
-        )
-
-    def _two_tags(self) -> bool:
-        return str(self._database.root.other_config.get("vlan-limit", "1")) != "1"
-
-    def _allow_two_tags(self) -> None:
-        reason = self.why_no_two_tags()
-        if reason:
-            raise Unsupported(reason)
-        if not self._two_tags():
-            with self._database.change("look at two VLAN tags"):
-                self._database.root.setkey("other_config", "vlan-limit", "0")
+        return "Open vSwitch is told to look behind the first VLAN tag of frames (other_config:vlan-limit)"
 
 
 def _bridge(row: Any, notes: Mapping[str, str]) -> Bridge:
