@@ -88,18 +88,32 @@ class KernelWithQueues:
         return (0 if self.forgets else self._change(message)), []
 
     def _change(self, message: Message) -> int:
-        _, index, _, parent, _ = _TCMSG.unpack_from(message.body)
+        _, index, handle, parent, _ = _TCMSG.unpack_from(message.body)
         if message.kind == _DELQDISC:
             gone = [key for key in self.queues if key[0] == index]
             for key in gone:
                 del self.queues[key]
             return 0 if gone else errno.ENOENT
-        if fields(message.body, _TCMSG.size)[1].rstrip(b"\0").decode() in self.lacks:
+        kind = fields(message.body, _TCMSG.size)[1].rstrip(b"\0").decode()
+        if kind in self.lacks:
             return errno.ENOENT
+        there = self.queues.get((index, parent))
+        if there is not None and not _goes_with(there, message.body, handle):
+            return errno.EINVAL
         if parent == _ROOT:  # what is inside another queue goes with it
             self.queues = {key: body for key, body in self.queues.items() if key[0] != index}
         self.queues[index, parent] = told_back(message.body)
         return 0
+
+
+def _goes_with(there: bytes, new: bytes, handle: int) -> bool:
+    """A queue is changed in place by one of its kind; beside another, no netem may double frames."""
+    _, _, known, _, _ = _TCMSG.unpack_from(there)
+    kinds = {fields(body, _TCMSG.size)[1] for body in (there, new)}
+    if known == handle:
+        return len(kinds) == 1
+    doubles = any(struct.unpack_from("=IIIIII", fields(body, _TCMSG.size)[2])[4] for body in (there, new))
+    return kinds != {b"netem\0"} or not doubles
 
 
 def _packed(kind: int, sequence: int, body: bytes) -> bytes:

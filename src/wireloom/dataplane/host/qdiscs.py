@@ -3,8 +3,7 @@
 Two kinds of the kernel's queues serve: *netem*, which can do everything, and *tbf*, which only limits the rate, but is
 there more often, and cuts what a guest's stack sends at once (up to 64 KiB) into frames before it counts them.
 
-All numbers are those of linux/pkt_sched.h. Handles tell our queues from those of others, and remember what their
-options cannot: whether somebody asked for the limit or we chose it.
+All numbers are those of linux/pkt_sched.h. Handles tell our queues from those of others.
 """
 
 from __future__ import annotations
@@ -45,9 +44,10 @@ _KIND, _OPTIONS = 1, 2
 _TBF: Final = 0x57A0 << 16
 _TBF_LIMITED: Final = 0x57A1 << 16
 _FRAMES: Final = 0x57A2 << 16  # the queue of so many frames inside _TBF_LIMITED
+#: One for all, so that it is always changed in place: newer kernels refuse a netem that doubles frames while the device
+#: has another one, be it the one that it is to replace.
 _NETEM: Final = 0x57B0 << 16
-_NETEM_LIMITED: Final = 0x57B1 << 16
-_ROOTS: Final = frozenset({_TBF, _TBF_LIMITED, _NETEM, _NETEM_LIMITED})
+_ROOTS: Final = frozenset({_TBF, _TBF_LIMITED, _NETEM})
 #: The one class of a tbf.
 _INNER: Final = 1
 
@@ -63,6 +63,8 @@ _CORRELATIONS = struct.Struct("=III")
 _PROBABILITY = struct.Struct("=II")
 #: struct tc_netem_rate: rate, overhead of a packet, cell size, overhead of a cell.
 _RATE = struct.Struct("=IiIi")
+#: Overhead of a cell, which means nothing without cells: somebody asked for the limit; else we chose it.
+_LIMIT_ASKED, _LIMIT_CHOSEN = 1, 0
 #: struct tc_ratespec: cell_log, linklayer, overhead, cell_align, mpu, rate.
 _RATE_SPEC = struct.Struct("=BBHhHI")
 #: struct tc_tbf_qopt: two of these, then limit, buffer, mtu.
@@ -138,8 +140,7 @@ def _request(device: str, place: tuple[int, int, int], kind: str, options: bytes
 
 def with_netem(index: int, device: str, wanted: Impairment) -> list[Request]:
     """Have a device's frames impaired by netem; whatever its outermost queue was is replaced or changed in place."""
-    handle = _NETEM_LIMITED if wanted.limit else _NETEM
-    return [_request(device, (index, handle, _ROOT), "netem", _netem_options(wanted))]
+    return [_request(device, (index, _NETEM, _ROOT), "netem", _netem_options(wanted))]
 
 
 def _netem_options(wanted: Impairment) -> bytes:
@@ -155,12 +156,13 @@ def _netem_options(wanted: Impairment) -> bytes:
         _probability(wanted.duplicate),
         min(jitter // _TICK_NS, _U32_MAX),
     )
+    asked = _LIMIT_ASKED if wanted.limit else _LIMIT_CHOSEN
     # All of them each time: what is left out stays as it was.
     attributes = [
         attr(_NETEM_CORR, _CORRELATIONS.pack(0, 0, 0)),
         attr(_NETEM_REORDER, _PROBABILITY.pack(_probability(wanted.reorder), 0)),
         attr(_NETEM_CORRUPT, _PROBABILITY.pack(_probability(wanted.corrupt), 0)),
-        attr(_NETEM_RATE, _RATE.pack(min(rate, _U32_MAX), 0, 0, 0)),
+        attr(_NETEM_RATE, _RATE.pack(min(rate, _U32_MAX), 0, 0, asked)),
         attr(_NETEM_LATENCY64, _S64.pack(delay)),
         attr(_NETEM_JITTER64, _S64.pack(jitter)),
     ]
@@ -243,7 +245,8 @@ def _read_netem(qdisc: Qdisc) -> Impairment | None:
         return None
     latency, limit, loss, _, duplicate, jitter = _NETEM_OPTIONS.unpack_from(qdisc.options)
     found = fields(qdisc.options, _NETEM_OPTIONS.size)
-    rate = _number(_U64, found.get(_NETEM_RATE64)) or _number(_RATE, found.get(_NETEM_RATE)) or 0
+    low_rate, _, _, asked = _RATE.unpack_from(found.get(_NETEM_RATE, b"").ljust(_RATE.size, b"\0"))
+    rate = _number(_U64, found.get(_NETEM_RATE64)) or low_rate
     return _impairment(
         delay_ms=_milliseconds(found.get(_NETEM_LATENCY64), latency),
         jitter_ms=_milliseconds(found.get(_NETEM_JITTER64), jitter),
@@ -252,7 +255,7 @@ def _read_netem(qdisc: Qdisc) -> Impairment | None:
         corrupt=_percent(_number(_PROBABILITY, found.get(_NETEM_CORRUPT)) or 0),
         reorder=_percent(_number(_PROBABILITY, found.get(_NETEM_REORDER)) or 0),
         rate_kbit=0 if rate == _IN_ORDER else rate // _BYTES_PER_KBIT,
-        limit=limit if qdisc.handle == _NETEM_LIMITED else 0,
+        limit=limit if asked == _LIMIT_ASKED else 0,
     )
 
 

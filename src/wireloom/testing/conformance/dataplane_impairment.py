@@ -50,6 +50,9 @@ _EDGES: Final[Sequence[Impairment]] = (
     Impairment(delay_ms=274_877.907, limit=1),  # more than 32 bits of ticks
     Impairment(loss=100),
     Impairment(loss=0.0001, duplicate=100, corrupt=100),
+    Impairment(duplicate=1),
+    Impairment(delay_ms=5, duplicate=1, limit=9),
+    Impairment(delay_ms=5, duplicate=1),
     Impairment(delay_ms=5, jitter_ms=5, reorder=100),
     Impairment(delay_ms=40, jitter_ms=5, loss=1, duplicate=2, corrupt=3, reorder=4, rate_kbit=10_000, limit=500),
     Impairment(delay_ms=40, rate_kbit=34_359_739),
