@@ -101,6 +101,18 @@ async def test_two_guests_that_both_shut_their_ports_keep_the_host_at_rest() -> 
     assert sees_carrier(world, R3)
 
 
+async def test_a_machine_that_lost_its_tap_takes_the_far_carrier() -> None:
+    lab = make_slice(R1, R2, wires=(wire(R1, R2),))
+    world = await at_rest(lab)
+    world.let_go.add(host_port(world, R2).device)
+    await world.converge(1)
+    assert not sees_carrier(world, R1)
+    assert "restart" in wire_status(lab.wires[0], lab, await world.observed()).message
+    world.let_go.clear()
+    await world.converge(1)
+    assert sees_carrier(world, R1)
+
+
 async def test_what_we_hold_down_ourselves_tells_nothing() -> None:
     lab = make_slice(R1, R3, wires=(wire(R1, R3, up=False),))
     world = await at_rest(lab)
@@ -419,7 +431,7 @@ def many_nodes(draw: st.DrawFn) -> tuple[NodeIntent, ...]:
     return tuple(
         make_node(
             f"n{number}",
-            draw(st.sampled_from(["own", "hosted"])),
+            draw(st.sampled_from(["own", "own", "hosted"])),
             PORTS,
             link_down=draw(st.sampled_from(["carrier", "carrier", "cut"])),
         )
@@ -433,6 +445,10 @@ def worlds(draw: st.DrawFn) -> World:
     nodes = draw(many_nodes())
     lab = draw(labs(nodes))
     world = World(lab, {node.id: draw(phases) for node in nodes}, bridges=frozenset({"br0"}))
+    joined = {}
+    for item in lab.wires:
+        here, there = (_device(world, end) for end in (item.a, item.b))
+        joined |= {here: there, there: here}
     bridges = [*(item.device for item in SEGMENTS), "br0", None, None]
     devices = [port.device for node in nodes for port in node.ports]
     for node in nodes:
@@ -445,7 +461,7 @@ def worlds(draw: st.DrawFn) -> World:
                 node,
                 port,
                 up=draw(st.booleans()),
-                peer=draw(st.sampled_from([None, None, *devices])),
+                peer=draw(st.sampled_from([None, joined.get(port.device), *devices])),
                 segment=draw(st.sampled_from(bridges)),
                 vlans=draw(all_vlans),
                 mtu=draw(st.sampled_from([1500, 9000])),
@@ -458,7 +474,7 @@ def worlds(draw: st.DrawFn) -> World:
             mtu, up = draw(st.sampled_from([1500, 9000])), draw(st.booleans())
             found = Segment(name=item.device, alias=alias.text(), up=up, mtu=mtu, uplink=draw(st.sampled_from([None])))
             world.network.segments[item.device] = found
-    world.shut = set(draw(st.lists(st.sampled_from(devices), max_size=6)))
+    world.shut = {device for device in devices if draw(st.booleans())}
     return world
 
 
@@ -478,6 +494,7 @@ def check_rest(world: World) -> None:
         cut = not works and "cut" in {a.link_down, b.link_down}
         ends = [world.network.ports[device] for device in (here, there)]
         assert [end.peer for end in ends] == ([None, None] if cut else [there, here])
+        assert [end.segment for end in ends] == [None, None]
         for end, far, node in ((ends[0], ends[1], a), (ends[1], ends[0], b)):
             _check_carrier(world, node, end, far, works)
     for device, port in world.network.ports.items():
@@ -486,6 +503,9 @@ def check_rest(world: World) -> None:
         _check_plug(world, nodes[item.port.node_id], item)
     wanted = {item.device for item in world.lab.segments if item.name != "office"}
     assert world.network.segments.keys() == wanted
+    for into in world.lab.segments:
+        found = world.network.segments.get(into.device)
+        assert found is None or (found.up, found.mtu, found.tagging) == (True, into.mtu, into.tagging)
 
 
 def _device(world: World, end: PortRef) -> str:

@@ -56,12 +56,14 @@ def port_alias(lab: Slice, node: NodeIntent, port: PortIntent) -> PortAlias:
 class World:
     """One host. ``phases``, ``shut`` (devices whose guest's side is down) and ``now`` are the test's to change.
 
+    :ivar let_go: taps that their hypervisor has let go of.
     :ivar carriers: by node id and port index, of providers that make them.
     """
 
     lab: Slice
     phases: dict[str, RuntimePhase] = field(default_factory=dict)
     shut: set[str] = field(default_factory=set)
+    let_go: set[str] = field(default_factory=set)
     carriers: dict[str, dict[int, bool]] = field(default_factory=dict)
     bridges: frozenset[str] = frozenset()
     now: float = 1_000.0
@@ -155,7 +157,10 @@ class World:
                 if found.kind == "veth" and phase not in {*ALIVE, RuntimePhase.UNKNOWN}:
                     self.network.delete(port.device)
                     continue
-                there = phase in ALIVE if found.kind == "tap" else found.up and port.device not in self.shut
+                if found.kind == "tap":
+                    there = phase in ALIVE and port.device not in self.let_go
+                else:
+                    there = found.up and port.device not in self.shut
                 self.network.ports[port.device] = found.model_copy(update={"carrier": there})
 
     def _runtime(self, node: NodeIntent) -> RuntimeStatus:

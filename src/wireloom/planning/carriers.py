@@ -1,9 +1,9 @@
 """Whose carrier to raise and whose to drop, so that links behave like cables.
 
 A port has carrier while the user wants its link up, both nodes are alive and the guest at the far end has not shut
-its own port, nor its hypervisor let go of it. Where both guests have, both carriers stay up: only a port that is up can tell when its guest comes back,
-so dropping both would blind us to it, and raise and drop them for ever. A node whose engine does not answer may well
-be alive: the carriers of its links stay as they are.
+its own port, nor its hypervisor let go of it. Where both guests have shut theirs, both carriers stay up: only a port
+that is up can tell when its guest comes back, so dropping both would blind us to it, and raise and drop them for ever.
+A node whose engine does not answer may well be alive: the carriers of its links stay as they are.
 """
 
 from __future__ import annotations

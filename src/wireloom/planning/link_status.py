@@ -13,7 +13,7 @@ from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.network import HostPort
 from wireloom.model.slice import PlugIntent, PortRef, SegmentIntent, Slice, WireIntent
 from wireloom.model.state import LinkState, PlugStatus, RuntimePhase, SegmentStatus, WireStatus
-from wireloom.planning.cabling import Cabling, is_shut
+from wireloom.planning.cabling import Cabling, is_let_go, is_shut
 from wireloom.planning.plan import Observed
 from wireloom.planning.segments import plug_vlans
 
@@ -179,16 +179,16 @@ def _end(ref: PortRef, cabling: Cabling) -> _End:
 
 
 def _carrier(ends: tuple[_End, ...]) -> tuple[LinkState, str]:
-    """What the ends of a link that is joined say of its carrier. A guest's own doing comes first: we follow it."""
+    """What the ends of a link that is joined say of its carrier: causes at one end before what follows at the other."""
     shut = next((end for end in ends if is_shut(end.found)), None)
     if shut is not None:
         return LinkState.DOWN, f"{shut.name} is shut down by its guest"
+    loose = next((end for end in ends if is_let_go(end.found)), None)
+    if loose is not None:  # for instance because somebody deleted the tap
+        return LinkState.PENDING, f"{loose.name} is not attached to its guest; restart the node"
     dropped = next((end for end in ends if end.dropped or not end.found.up), None)
     if dropped is not None:
         return LinkState.PENDING, f"the carrier of {dropped.name} is still down"
-    loose = next((end for end in ends if end.found.kind == "tap" and not end.found.carrier), None)
-    if loose is not None:  # its hypervisor let go of the tap, for instance because somebody deleted it
-        return LinkState.PENDING, f"{loose.name} is not attached to its guest; restart the node"
     return LinkState.UP, ""
 
 
