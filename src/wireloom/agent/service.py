@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -81,6 +82,12 @@ class AgentParts:
     resync_s: float = 30.0
 
 
+class _Answers(Protocol):
+    """Handlers of some rows of ``wireloom.fabric.methods``."""
+
+    async def serve(self, fabric: Fabric, host: str) -> None: ...
+
+
 class AgentService:
     """One host's agent. ``run`` returns only by cancellation; nodes and wires outlive it."""
 
@@ -134,6 +141,11 @@ class AgentService:
             busy=self._actions.busy,
         )
         self.reconciler.state.resync_period_s = parts.resync_s
+        self._captures = Captures(self.reconciler.slices, self._tell, most=parts.captures_at_once)
+        self._answering = self._make_answers(runner)
+
+    def _make_answers(self, runner: Runner) -> tuple[_Answers, ...]:
+        """Everybody who answers questions of others."""
         pruner = Pruner(
             world=self.world,
             network=self._network,
@@ -142,19 +154,18 @@ class AgentService:
             intended=self.reconciler.slices.keys,
             is_busy=self._actions.is_busy,
         )
-        self._questions = Questions(
+        questions = Questions(
             reconciler=self.reconciler,
             actions=self._actions,
             channels=self._channels,
             consoles=self._consoles,
             pruner=pruner,
         )
-        self._link_questions = LinkQuestions(
+        links = LinkQuestions(
             reconciler=self.reconciler, actions=self._actions, network=self._network, health=self._health
         )
-        self._captures = Captures(self.reconciler.slices, self._tell, most=parts.captures_at_once)
-        self._image_questions = ImageQuestions(parts.providers)
-        self._config_questions = self._configs.questions(self.reconciler, self._actions)
+        configs = self._configs.questions(self.reconciler, self._actions)
+        return (questions, links, self._captures, configs, ImageQuestions(self._parts.providers))
 
     def _make_runner(self) -> Runner:
         """The runner with its hooks in their order."""
@@ -181,11 +192,8 @@ class AgentService:
         self._folders.load()
         self._configs.load()
         await self.world.resync()
-        await self._questions.serve(self._parts.fabric, self._parts.host)
-        await self._link_questions.serve(self._parts.fabric, self._parts.host)
-        await self._captures.serve(self._parts.fabric, self._parts.host)
-        await self._config_questions.serve(self._parts.fabric, self._parts.host)
-        await self._image_questions.serve(self._parts.fabric, self._parts.host)
+        for answers in self._answering:
+            await answers.serve(self._parts.fabric, self._parts.host)
         self._parts.fabric.on_rebuilt(self._reporter.resend)
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "reconcile": self.reconciler.run,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -51,6 +50,7 @@ from wireloom.providers.libvirt.reboots import Reboots
 from wireloom.providers.libvirt.render import HostFeatures, render_domain
 from wireloom.providers.libvirt.settings import LibvirtSettings, parse_settings
 from wireloom.providers.libvirt.states import Observed, event_kind, interpret
+from wireloom.providers.libvirt.taps import check_taps_exist, lost_taps
 
 __all__ = ["LibvirtProvider"]
 
@@ -227,7 +227,7 @@ class LibvirtProvider:
             if _interpret(domain).phase is not RuntimePhase.EXITED:
                 return
             await self._until_inactive(runtime_id, _SETTLE_TIMEOUT_S)
-        _check_taps_exist(domain)
+        check_taps_exist(domain)
         run = Run(started_at=time.time())
         bootlog.begin_boot(domain.logs, runtime_id, run.started_at)
         try:
@@ -247,7 +247,7 @@ class LibvirtProvider:
             return
         if phase is not RuntimePhase.GATED or domain.run is None:
             raise RuntimeFailed("the virtual machine is not waiting at its gate", details={"phase": phase})
-        lost = await asyncio.to_thread(_lost_taps, domain)
+        lost = await asyncio.to_thread(lost_taps, domain)
         if lost:
             # The emulator holds the old devices; only a new power-on opens those that carry the names now.
             await self._power_off(runtime_id)
@@ -451,25 +451,6 @@ def _refuse_what_cannot_be(spec: RuntimeSpec) -> None:
         raise Unsupported("files cannot be put into a virtual machine; use a medium", node=spec.identity.node)
     if spec.binds:
         raise Unsupported("host folders cannot be shown in a virtual machine", node=spec.identity.node)
-
-
-def _check_taps_exist(domain: Domain) -> None:
-    existing = {name for _index, name in socket.if_nameindex()}
-    missing = sorted(set(domain.devices.values()) - existing)
-    if missing:
-        raise RuntimeFailed(
-            f"host ports do not exist: {', '.join(missing)}",
-            hint="the data plane makes them before a start",
-            details={"devices": missing},
-        )
-
-
-def _lost_taps(domain: Domain) -> frozenset[str]:
-    """Host ports that the emulator no longer holds, because they were deleted or made anew."""
-    pid = process.process_id(domain.name, domain.uuid)
-    if pid is None:
-        return frozenset()
-    return frozenset(domain.devices.values()) - process.held_taps(pid)
 
 
 async def _next_about(uuid: str, events: asyncio.Queue[RuntimeEvent]) -> None:
