@@ -7,10 +7,13 @@ from typing import Final
 
 from wireloom.dataplane.host import links
 from wireloom.dataplane.host.namespaces import enter, new_namespace
+from wireloom.dataplane.host.ports import look_up
 
 __all__ = ["why_no_vlan_devices"]
 
-_LOOPBACK_INDEX: Final = 1
+#: Not the loopback device, which is always there: that takes no VLANs from any kernel.
+_NIC: Final = "nic"
+_MAC: Final = "02:00:00:00:00:01"
 
 
 def why_no_vlan_devices() -> str:
@@ -18,7 +21,9 @@ def why_no_vlan_devices() -> str:
     namespace = new_namespace()
     try:
         with enter(namespace) as netlink:
-            (outcome,) = netlink.batch([links.new_vlan("vlan", _LOOPBACK_INDEX, 2)])
+            netlink.ask(links.new_bridge(_NIC, _MAC))
+            nic = look_up(netlink, [_NIC])[_NIC]
+            (outcome,) = netlink.batch([links.new_vlan("vlan", nic.index, 2)])
     finally:
         os.close(namespace)
     return "this kernel has no devices for VLANs (the module 8021q is missing)" if outcome.error else ""
