@@ -35,7 +35,7 @@ def capture(
     of: Annotated[
         list[str],
         typer.Argument(
-            metavar="NODE:IF|A:IF -- B:IF|SEGMENT",
+            metavar="NODE:IF|A:IF B:IF|SEGMENT",
             help="A port, a link by both of its ends, or a segment.",
             autocompletion=complete_far_end,
             show_default=False,
