@@ -23,7 +23,7 @@ from wireloom.settings import Settings
 if TYPE_CHECKING:
     from wireloom.dataplane.contract import DataPlane
 
-__all__ = ["make_data_plane", "make_providers", "run_agent", "run_controller", "settings_schemas"]
+__all__ = ["data_planes", "make_data_plane", "make_providers", "run_agent", "run_controller", "settings_schemas"]
 
 log = structlog.get_logger(__name__)
 
@@ -152,6 +152,14 @@ def make_providers(settings: Settings, installation: str, *, whole_frames: bool 
     }
 
 
+def data_planes() -> dict[str, Callable[[str], DataPlane]]:
+    """What makes the data plane of an installation, by the name that settings use."""
+    from wireloom.dataplane.kernel import KernelDataPlane
+    from wireloom.dataplane.ovs import OvsDataPlane
+
+    return {KernelDataPlane.name: KernelDataPlane, OvsDataPlane.name: OvsDataPlane}
+
+
 async def make_data_plane(settings: Settings, installation: str) -> DataPlane:
     """The data plane that this host is to use; what the others hold of the installation's ports is given up first.
 
@@ -159,13 +167,7 @@ async def make_data_plane(settings: Settings, installation: str) -> DataPlane:
 
     :raises DataPlaneFailed: another data plane cannot let go.
     """
-    from wireloom.dataplane.kernel import KernelDataPlane
-    from wireloom.dataplane.ovs import OvsDataPlane
-
-    kinds: dict[str, Callable[[str], DataPlane]] = {
-        KernelDataPlane.name: KernelDataPlane,
-        OvsDataPlane.name: OvsDataPlane,
-    }
+    kinds = data_planes()
     for name, make in kinds.items():
         if name != settings.dataplane:
             other = make(installation)

@@ -46,6 +46,6 @@ async def _links(settings: Settings) -> list[Finding]:
 
 def _dataplane(settings: Settings) -> DataPlane:
     """One of an installation of its own, so that it touches nothing of any other."""
-    from wireloom.dataplane.kernel import KernelDataPlane
+    from wireloom.app import data_planes
 
-    return KernelDataPlane(f"doctor-{os.getpid()}")
+    return data_planes()[settings.dataplane](f"doctor-{os.getpid()}")

@@ -17,10 +17,10 @@ from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.dataplane.ovs import OvsDataPlane
 from wireloom.errors import NotFound, Unavailable, Unsupported
 from wireloom.model.attachment import NamespaceAttachment
-from wireloom.model.network import PlugPlan, PortEvent, PortPlan, SegmentAlias, SegmentPlan
+from wireloom.model.network import PlugPlan, PortEvent, PortPlan, SegmentAlias, SegmentPlan, WirePlan
 from wireloom.model.vlans import Vlans
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent, wire
-from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
+from wireloom.testing.conformance.dataplane_rig import NET, Rig
 from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum
 from wireloom.testing.guests import run_command, socket_in
 
@@ -159,7 +159,7 @@ async def test_tcp_between_containers_arrives(rig: Rig) -> None:
         rig.plan(await rig.namespace()).model_copy(update={"addresses": (f"198.51.100.{host}/24",)}) for host in (1, 2)
     ]
     await rig.plane.ensure_ports(plans)
-    await rig.plane.ensure_wires([wire(*(Plug(plan, await rig.guest(plan)) for plan in plans))])
+    await rig.plane.ensure_wires([WirePlan(a=plans[0].device, b=plans[1].device)])
     data = secrets.token_bytes(300_000)
     assert await sent_over_tcp(netns_of(plans[0]), netns_of(plans[1]), "198.51.100.2", data) == data
 
