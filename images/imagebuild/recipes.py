@@ -86,7 +86,7 @@ RECIPES = (
     # Not for labs: a kernel with all that a data plane can use, which runs the test suite that a second disk brings.
     Recipe(
         "dataplane",
-        ("bash", "busybox-static", "dash", "ethtool", "iproute2", "kmod", "openvswitch-switch", "python3"),
+        ("bash", "busybox-static", "coreutils", "dash", "ethtool", "iproute2", "kmod", "openvswitch-switch", "python3"),
         version_of="openvswitch-switch",
         capabilities=(),
         keeps=frozenset({"python3*"}),

@@ -39,7 +39,7 @@ export PYTHONPATH="$here/src:$here/packages" PYTHONDONTWRITEBYTECODE=1 PYTEST_DI
 /usr/share/openvswitch/scripts/ovs-ctl --system-id=random --no-mlockall start
 run_suite() {
 	python3 -m pytest -p pytest_asyncio.plugin -p pytest_timeout -p no:cacheprovider -c "$here/pytest.ini" \\
-		--tb=short --junitxml="/tmp/$1.xml" -v -k "[$1" "$here/suite.py"
+		--tb=short --color=no --junitxml="/tmp/$1.xml" -v -k "[$1" "$here/suite.py"
 }
 case $2 in
 kernel)
@@ -56,7 +56,7 @@ kernel)
 	;;
 esac
 """
-_SETTINGS: Final = "[pytest]\nasyncio_mode = auto\ntimeout = 60\naddopts = --strict-markers\n"
+_SETTINGS: Final = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\ntimeout = 60\naddopts = --strict-markers\n"
 
 
 @dataclass(frozen=True)
@@ -170,6 +170,8 @@ def _outcomes(report: Path) -> Iterator[tuple[str, str]]:
 
 
 async def _run(*command: str | Path) -> None:
-    process = await asyncio.create_subprocess_exec(*map(str, command), stderr=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        *map(str, command), stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE
+    )
     _, said = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, f"{command[0]}: {said.decode(errors='replace')}"
