@@ -7,14 +7,34 @@ from dataclasses import dataclass, field, replace
 from wireloom.dataplane.simulated import SimulatedDataPlane, SimulatedNetwork
 from wireloom.model.attachment import NamespaceAttachment, TapAttachment
 from wireloom.model.identity import device_name, mac_address
+from wireloom.model.impairment import Impairment
 from wireloom.model.network import HostPort, PortAlias, PortPlan
 from wireloom.model.runtime import Capabilities, RuntimeStatus
-from wireloom.model.slice import NodeIntent, PortIntent, Slice
+from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, SegmentIntent, Slice, WireIntent
 from wireloom.model.state import RuntimePhase
 from wireloom.planning.plan import Observed
 from wireloom.planning.wires import WirePlans, plan_wires
 
-__all__ = ["CAPABILITIES", "World", "make_node", "port_alias"]
+__all__ = [
+    "CAPABILITIES",
+    "LAN",
+    "LOSSY",
+    "MANAGEMENT",
+    "ROUNDS",
+    "SLOW",
+    "World",
+    "at_rest",
+    "host_port",
+    "make_node",
+    "make_slice",
+    "plug",
+    "port_alias",
+    "ref",
+    "sees_carrier",
+    "segment",
+    "wire",
+    "with_lab",
+]
 
 #: ``own``: ports in the guest's own namespace; ``hosted``: taps, carriers by the provider.
 CAPABILITIES = {
@@ -23,6 +43,9 @@ CAPABILITIES = {
 }
 ALIVE = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
 MANAGEMENT = "wlmgmt"
+ROUNDS = 5
+SLOW = Impairment(delay_ms=50)
+LOSSY = Impairment(loss=1)
 
 
 def make_node(name: str, provider: str = "own", ports: int = 3, **changes: object) -> NodeIntent:
@@ -196,3 +219,47 @@ def with_lab(world: World, lab: Slice) -> World:
     other.network, other.plane = world.network, world.plane
     other.phases = {node.id: world.phases.get(node.id, RuntimePhase.ABSENT) for node in lab.nodes}
     return other
+
+
+def make_slice(*nodes: NodeIntent, **changes: object) -> Slice:
+    return Slice(installation="inst", lab_id="lab-1", lab="lab", generation=1, nodes=nodes).model_copy(update=changes)
+
+
+def ref(node: NodeIntent, index: int = 1) -> PortRef:
+    return PortRef(node_id=node.id, index=index)
+
+
+def wire(a: NodeIntent, b: NodeIntent, **changes: object) -> WireIntent:
+    return WireIntent(id=f"{a.name}-{b.name}", a=ref(a), b=ref(b)).model_copy(update=changes)
+
+
+def segment(name: str = "lan", kind: str = "switch", **changes: object) -> SegmentIntent:
+    made = SegmentIntent(id=f"id-{name}", name=name, kind="switch", device=device_name("s", name))
+    return made.model_copy(update={"kind": kind, **changes})
+
+
+def plug(node: NodeIntent, into: SegmentIntent, **changes: object) -> PlugIntent:
+    made = PlugIntent(id=f"{node.name}-{into.name}", port=ref(node), segment=into.id)
+    return made.model_copy(update=changes)
+
+
+async def at_rest(lab: Slice, **changes: object) -> World:
+    """A host on which everything of ``lab`` runs and is as it should be."""
+    world = World(lab, {node.id: RuntimePhase.RUNNING for node in lab.nodes}, **changes)  # type: ignore[arg-type]
+    await world.converge(ROUNDS)
+    return world
+
+
+def host_port(world: World, node: NodeIntent, index: int = 1) -> HostPort:
+    found = node.port(index)
+    assert found is not None
+    return world.network.ports[found.device]
+
+
+def sees_carrier(world: World, node: NodeIntent, index: int = 1) -> bool:
+    found = node.port(index)
+    assert found is not None
+    return world.carrier(node, found)
+
+
+LAN = segment()
