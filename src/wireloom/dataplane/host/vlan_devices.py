@@ -8,7 +8,6 @@ from typing import Final
 from wireloom.dataplane.host import links
 from wireloom.dataplane.host.namespaces import enter, new_namespace
 from wireloom.dataplane.host.ports import look_up
-from wireloom.dataplane.host.ports import look_up
 
 __all__ = ["why_no_vlan_devices"]
 
