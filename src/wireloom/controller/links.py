@@ -212,7 +212,7 @@ def _no_nics_left(anew: Iterable[str], before: Mapping[str, Slice], after: Mappi
     old, new = intents_by_id(before), intents_by_id(after)
     nodes = {new[node_id].name: (data_ports(old[node_id]), data_ports(new[node_id])) for node_id in anew}
     names = ", ".join(nodes)
-    has = "; ".join(f"{name} was made with {made} and needs {needed}" for name, (made, needed) in nodes.items())
+    has = ", ".join(f"{name} was made with {made}" for name, (made, _) in nodes.items())
     return Conflict(
         f"there is no NIC left for this link: {has}",
         node=next(iter(nodes)) if len(nodes) == 1 else None,
