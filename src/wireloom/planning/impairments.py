@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.network import ImpairmentPlan
-from wireloom.model.slice import PortRef
 from wireloom.planning.cabling import Cabling
 
 __all__ = ["next_end", "plan_impairments"]
@@ -14,11 +13,11 @@ __all__ = ["next_end", "plan_impairments"]
 
 def plan_impairments(cabling: Cabling, now: float) -> Iterator[ImpairmentPlan]:
     """For each host device that does not do what it should. ``now`` in UNIX seconds."""
-    wanted = {plan.device: plan for plan in _wanted(cabling, now)}
+    wanted = _wanted(cabling, now)
     for device, port in cabling.ports.items():
-        plan = wanted.get(device, ImpairmentPlan(device=device))
-        if (plan.to_guest, plan.from_guest) != (port.to_guest, port.from_guest):
-            yield plan
+        to_guest, from_guest = wanted.get(device, (None, None))
+        if (to_guest, from_guest) != (port.to_guest, port.from_guest):
+            yield ImpairmentPlan(device=device, to_guest=to_guest, from_guest=from_guest)
 
 
 def next_end(cabling: Cabling, now: float) -> float | None:
@@ -28,23 +27,20 @@ def next_end(cabling: Cabling, now: float) -> float | None:
     return min((end for end in ends if end is not None and end > now), default=None)
 
 
-def _wanted(cabling: Cabling, now: float) -> Iterator[ImpairmentPlan]:
+def _wanted(cabling: Cabling, now: float) -> dict[str | None, tuple[Impairment | None, Impairment | None]]:
+    """To the guest and from it, by device, of those that are to impair anything."""
+    wanted: dict[str | None, tuple[Impairment | None, Impairment | None]] = {}
     for wire in cabling.wires:
         forward, backward = _directions(wire.impairment, now)
-        # Each direction is made where its frames leave the host: at the end that they go to.
-        yield from _plan(cabling, wire.a, to_guest=backward)
-        yield from _plan(cabling, wire.b, to_guest=forward)
+        if forward or backward:
+            # Each direction is made where its frames leave the host: at the end that they go to.
+            wanted[cabling.device(wire.a)] = (backward, None)
+            wanted[cabling.device(wire.b)] = (forward, None)
     for plug in cabling.plugs:
         forward, backward = _directions(plug.impairment, now)
-        yield from _plan(cabling, plug.port, to_guest=backward, from_guest=forward)
-
-
-def _plan(
-    cabling: Cabling, ref: PortRef, *, to_guest: Impairment | None, from_guest: Impairment | None = None
-) -> Iterator[ImpairmentPlan]:
-    device = cabling.device(ref)
-    if device is not None:
-        yield ImpairmentPlan(device=device, to_guest=to_guest, from_guest=from_guest)
+        if forward or backward:
+            wanted[cabling.device(plug.port)] = (backward, forward)
+    return wanted
 
 
 def _directions(impairment: LinkImpairment, now: float) -> tuple[Impairment | None, Impairment | None]:
