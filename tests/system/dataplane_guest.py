@@ -56,7 +56,13 @@ kernel)
 	;;
 esac
 """
-_SETTINGS: Final = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\ntimeout = 60\naddopts = --strict-markers\n"
+_SETTINGS: Final = """\
+[pytest]
+asyncio_mode = auto
+asyncio_default_fixture_loop_scope = function
+timeout = 60
+addopts = --strict-markers
+"""
 
 
 @dataclass(frozen=True)
