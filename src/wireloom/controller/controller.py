@@ -73,7 +73,6 @@ class Controller:
             installation=installation, fabric=fabric, store=store, board=self.board, live=self.live, locks=locks
         )
         self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
-        self.questions = Questions(fabric=fabric, board=self.board, live=self.live)
         edits = Edits(
             store=store,
             topologies=topologies,
@@ -94,18 +93,7 @@ class Controller:
             clock=clock,
             privileged_permitted=privileged_permitted,
         )
-        self._link_timer = LinkTimer(store=store, reload=self._reload, clock=clock)
-        self.links = LinkService(
-            edits=edits,
-            topologies=topologies,
-            board=self.board,
-            live=self.live,
-            journal=self.journal,
-            timer=self._link_timer,
-            clock=clock,
-        )
-        self.captures = CaptureQuestions(fabric=fabric, board=self.board, live=self.live, topologies=topologies)
-        self.link_questions = LinkQuestions(fabric=fabric, board=self.board, live=self.live, topologies=topologies)
+        self._make_links(store, fabric, edits, topologies, clock)
         self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
         self._observer = Observer(
             fabric=fabric,
@@ -122,6 +110,28 @@ class Controller:
         self._topologies = topologies
         self._supervisor = Supervisor()
         self._clock = clock
+
+    def _make_links(
+        self,
+        store: Store,
+        fabric: ControllerFabric,
+        edits: Edits,
+        topologies: Topologies,
+        clock: Callable[[], float],
+    ) -> None:
+        self._link_timer = LinkTimer(store=store, reload=self._reload, clock=clock)
+        self.links = LinkService(
+            edits=edits,
+            topologies=topologies,
+            board=self.board,
+            live=self.live,
+            journal=self.journal,
+            timer=self._link_timer,
+            clock=clock,
+        )
+        self.questions = Questions(fabric=fabric, board=self.board, live=self.live)
+        self.captures = CaptureQuestions(fabric=fabric, board=self.board, live=self.live, topologies=topologies)
+        self.link_questions = LinkQuestions(fabric=fabric, board=self.board, live=self.live, topologies=topologies)
 
     def _make_configs(
         self,
