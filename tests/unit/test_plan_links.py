@@ -217,6 +217,14 @@ async def test_a_way_out_has_the_hosts_address() -> None:
     assert (status.state, status.details["dhcp"]) == (LinkState.PENDING, "10.99.4.128 - 10.99.4.254")
 
 
+async def test_a_way_out_that_gets_another_subnet_is_mended() -> None:
+    first, second = (NatIntent(subnet=f"10.99.{n}.0/24", gateway=f"10.99.{n}.1") for n in (1, 2))
+    world = await at_rest(make_slice(segments=(segment("way", "nat", nat=first),)))
+    world = with_lab(world, make_slice(segments=(segment("way", "nat", nat=second),)))
+    assert [plan.address for plan in (await world.plan()).segments] == ["10.99.2.1/24"]
+    assert await world.converge(1) == 1
+
+
 async def test_a_cable_moves_from_a_wire_to_a_switch_and_back_in_one_step() -> None:
     lab = make_slice(R1, R3, segments=(LAN,), wires=(wire(R1, R3),))
     world = await at_rest(lab)

@@ -134,16 +134,21 @@ class ImpairmentPlan(Value):
 
 
 class SegmentAlias(Value):
-    """Whom a segment belongs to; written as ``wireloom segment i=… l=… s=… name=lab/segment``."""
+    """Whom a segment belongs to; written as ``wireloom segment i=… l=… s=… [a=…] name=lab/segment``.
+
+    :ivar address: the host's own in it, so that a segment that should have another one shows.
+    """
 
     installation: str
     lab_id: str = ""  # empty: the host's own, like the management network
     segment_id: str = ""
+    address: str = ""
     name: str = ""
 
     def text(self) -> str:
         """The alias as stored; at most 255 bytes."""
-        head = f"wireloom segment i={self.installation} l={self.lab_id} s={self.segment_id} name="
+        address = f" a={self.address}" if self.address else ""
+        head = f"wireloom segment i={self.installation} l={self.lab_id} s={self.segment_id}{address} name="
         return head + self.name[: 255 - len(head)]
 
     @classmethod
@@ -159,6 +164,7 @@ class SegmentAlias(Value):
             installation=found["i"],
             lab_id=found.get("l", ""),
             segment_id=found.get("s", ""),
+            address=found.get("a", ""),
             name=found.get("name", ""),
         )
 

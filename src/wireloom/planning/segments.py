@@ -66,14 +66,19 @@ def plug_vlans(plug: PlugIntent, segment: SegmentIntent) -> Vlans | None:
 
 
 def _segment_plan(lab: Slice, segment: SegmentIntent) -> SegmentPlan:
-    alias = SegmentAlias(
-        installation=lab.installation, lab_id=lab.lab_id, segment_id=segment.id, name=f"{lab.lab}/{segment.name}"
-    )
     nat = segment.nat
+    address = None if nat is None else f"{nat.gateway}/{ip_network(nat.subnet).prefixlen}"
+    alias = SegmentAlias(
+        installation=lab.installation,
+        lab_id=lab.lab_id,
+        segment_id=segment.id,
+        address=address or "",
+        name=f"{lab.lab}/{segment.name}",
+    )
     return SegmentPlan(
         name=segment.device,
         alias=alias.text(),
-        address=None if nat is None else f"{nat.gateway}/{ip_network(nat.subnet).prefixlen}",
+        address=address,
         mtu=segment.mtu,
         tagging=segment.tagging,
         uplink=segment.uplink,
