@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +14,9 @@ from capture_rig import LAB, Lab, capture_processes, eventually, packets, read_a
 
 from wireloom.agent.capture import filters
 from wireloom.agent.capture.filters import compile_filter
+from wireloom.dataplane.contract import DataPlane
 from wireloom.dataplane.kernel import KernelDataPlane
+from wireloom.dataplane.ovs import OvsDataPlane
 from wireloom.errors import CapacityExceeded, InvalidInput, NotFound, Unsupported
 from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.fabric.documents import EventLevel
@@ -41,16 +43,28 @@ asyncio.run(main())
 """
 
 
+@pytest.fixture(params=[KernelDataPlane, OvsDataPlane], ids=lambda factory: factory.name)
+def factory(request: pytest.FixtureRequest) -> Callable[[str], DataPlane]:
+    return request.param
+
+
 @pytest.fixture
 async def lab() -> AsyncIterator[Lab]:
     async with wired_lab(KernelDataPlane) as made:
         yield made
 
 
-# ---------------------------------------------------------------- which frames
+@pytest.fixture
+async def any_lab(factory: Callable[[str], DataPlane]) -> AsyncIterator[Lab]:
+    async with wired_lab(factory) as made:
+        yield made
 
 
-async def test_each_frame_of_a_wire_is_there_once_with_where_it_came_in(lab: Lab) -> None:
+# ---------------------------------------------------------------- which frames, on every data plane
+
+
+async def test_each_frame_of_a_wire_is_there_once_with_where_it_came_in(any_lab: Lab) -> None:
+    lab = any_lab
     capture = await lab.wire(packets=2 * len(FRAMES))
     sent = [build() for build in FRAMES.values()]
     back = [build() for build in FRAMES.values()]
@@ -60,7 +74,7 @@ async def test_each_frame_of_a_wire_is_there_once_with_where_it_came_in(lab: Lab
     data = await read_all(capture)
     summary = summed(data)
     assert summary.interfaces == ["n0:eth1", "n1:eth1"]
-    assert summary.ended == f"{2 * len(FRAMES)} packets are there"
+    assert summary.ended == "the limit of packets is reached"
     assert sorted(packet.frame for packet in packets(data) if packet.interface == 0) == sorted(sent)
     assert sorted(packet.frame for packet in packets(data) if packet.interface == 1) == sorted(back)
     assert {packet.direction for packet in packets(data)} == {1}
@@ -69,7 +83,8 @@ async def test_each_frame_of_a_wire_is_there_once_with_where_it_came_in(lab: Lab
     ]
 
 
-async def test_a_port_is_captured_both_ways(lab: Lab) -> None:
+async def test_a_port_is_captured_both_ways(any_lab: Lab) -> None:
+    lab = any_lab
     capture = await lab.port(lab.a, packets=2)
     out, back = FRAMES["lldp"](), FRAMES["lacp"]()
     lab.a.guest.send(out)
@@ -79,8 +94,10 @@ async def test_a_port_is_captured_both_ways(lab: Lab) -> None:
     assert [(packet.frame, packet.direction) for packet in found] == [(out, 1), (back, 2)]
 
 
-async def test_frames_of_a_segment_are_there_once_however_many_ports_hear_them() -> None:
-    async with Rig(KernelDataPlane) as rig:
+async def test_frames_of_a_segment_are_there_once_however_many_ports_hear_them(
+    factory: Callable[[str], DataPlane],
+) -> None:
+    async with Rig(factory) as rig:
         name = rig.segment_name()
         alias = SegmentAlias(installation=rig.installation, lab_id=LAB, segment_id="s", name="lab/lan")
         await rig.plane.ensure_segment(SegmentPlan(name=name, alias=alias.text()))
@@ -103,6 +120,9 @@ async def test_frames_of_a_segment_are_there_once_however_many_ports_hear_them()
         await lab.captures.close()
 
 
+# ---------------------------------------------------------------- limits
+
+
 async def test_a_filter_takes_what_it_says_and_a_snap_length_cuts_it(lab: Lab) -> None:
     capture = await lab.wire(filter="arp or vlan 100", snaplen=40, packets=2)
     for frame in (FRAMES["lldp"](), tagged := FRAMES["802.1q"](), FRAMES["ipv4"](), arp := FRAMES["arp"]()):
@@ -120,7 +140,7 @@ async def test_a_time_limit_ends_a_capture_also_while_frames_come(lab: Lab) -> N
         lab.a.guest.send(FRAMES["lldp"]())
         await asyncio.sleep(0.01)
     summary = summed(await reading)
-    assert summary.ended == "0.4 seconds are over"
+    assert summary.ended == "the time is over"
     assert summary.packets > 5
 
 

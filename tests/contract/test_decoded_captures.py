@@ -88,7 +88,7 @@ async def test_every_frame_of_the_zoo_is_a_line_and_the_end_is_told(lab: Lab) ->
         lab.a.guest.send(frame)
     data = await read_all(capture)
     assert [frame.number for frame in frames(data)] == list(range(1, len(FRAMES) + 1))
-    assert messages(data)[-1].end == CaptureEnd(packets=len(FRAMES), reason=f"{len(FRAMES)} packets are there")
+    assert messages(data)[-1].end == CaptureEnd(packets=len(FRAMES), reason="the limit of packets is reached")
     assert [frame.length for frame in frames(data)] == [len(frame) for frame in sent]
     assert {source_of(frame).hex(":") for frame in sent} & {frame.source for frame in frames(data)}
     assert lab.history

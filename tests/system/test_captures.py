@@ -94,7 +94,7 @@ async def test_a_wire_is_piped_to_a_reader_of_pcapng(host: Installation) -> None
     async with capturing(host, "a:eth1", "b:eth1", "--filter", "icmp", "--packets", "4") as process:
         assert await pinged(host, "a", "10.9.0.2", 2)
         data, told = await asyncio.wait_for(process.communicate(), 20)
-    assert told.decode() == "4 packets (4 packets are there)\n"
+    assert told.decode() == "4 packets (the limit of packets is reached)\n"
     file = host.folder / "wire.pcapng"
     file.write_bytes(data)
     shown = await run("tshark", "-n", "-r", str(file), "-T", "fields", "-e", "frame.interface_name", "-e", "icmp.type")
@@ -107,7 +107,7 @@ async def test_a_segment_is_written_to_a_file(host: Installation, tmp_path: Path
     async with capturing(host, "lan", "--filter", "icmp", "--packets", "2", "--out", str(file)) as process:
         assert await pinged(host, "c", "10.8.0.2")
         _, told = await asyncio.wait_for(process.communicate(), 20)
-    assert told.decode() == "2 packets (2 packets are there)\n"
+    assert told.decode() == "2 packets (the limit of packets is reached)\n"
     assert sorted(summed(file.read_bytes()).interfaces) == ["b:eth2", "c:eth1"]
 
 

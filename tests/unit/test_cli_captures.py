@@ -30,7 +30,7 @@ def capture_file(*, dropped: int = 0) -> bytes:
             pcapng.interface_description("r1:eth1", description="", snaplen=96),
             pcapng.enhanced_packet(0, 1, b"frame", 5, Direction.INBOUND),
             pcapng.interface_statistics(
-                0, started_ns=1, ended_ns=2, received=1, dropped=dropped, delivered=1, comment="5 seconds are over"
+                0, started_ns=1, ended_ns=2, received=1, dropped=dropped, delivered=1, comment="the time is over"
             ),
         )
     )
@@ -70,7 +70,7 @@ def test_a_capture_goes_to_standard_output_and_its_end_to_the_other(captures: Fa
     result = wireloom("capture", "demo", "r1:eth1", "--filter", "icmp", "-c", "3", "--seconds", "1.5", "-s", "96")
     assert result.exit_code == 0
     assert result.stdout_bytes == capture_file()
-    assert result.stderr == "1 packets (5 seconds are over)\n"
+    assert result.stderr == "1 packets (the time is over)\n"
     options = CaptureOptions(filter="icmp", packets=3, seconds=1.5, snaplen=96)
     assert captures.asked == [("demo", "r1:eth1", options)]
 

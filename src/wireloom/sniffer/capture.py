@@ -17,6 +17,7 @@ from wireloom.sniffer.ring import BLOCK, BLOCK_AGE_MS, Frame, Ring
 __all__ = ["Capture"]
 
 _NOBODY: Final = 65534
+_NICENESS: Final = 10
 _FEWEST_BLOCKS: Final = 2
 _EMPTY_S: Final = 1.0
 _LINK_GROUP: Final = 1  # RTMGRP_LINK: devices come, go and change
@@ -44,7 +45,7 @@ class Capture:
 
     def run(self) -> None:
         """Capture until a limit is reached or the agent says so. :raises BrokenPipeError: the reader is gone."""
-        _give_up_privileges()
+        _step_back()
         started_ns = time.time_ns()
         deadline = time.monotonic() + self._order.seconds if self._order.seconds else None
         self._attend()
@@ -58,9 +59,9 @@ class Capture:
             self._take()
             full = self._put(self._merge.due(time.time_ns()))
             if full:
-                ended = f"{self._order.packets} packets are there"
+                ended = "the limit of packets is reached"
             elif deadline is not None and time.monotonic() >= deadline:
-                ended = f"{self._order.seconds:g} seconds are over"
+                ended = "the time is over"
             else:
                 ended = asked
         self._empty()
@@ -161,8 +162,10 @@ class Capture:
             rest = rest[os.write(self._output, rest) :]
 
 
-def _give_up_privileges() -> None:
-    """Sockets are open: nothing that comes now needs root."""
+def _step_back() -> None:
+    """The lab goes first: where there is too little time for both, frames miss the capture. And sockets are open:
+    nothing that comes now needs root."""
+    os.nice(_NICENESS)
     if os.geteuid() == 0:
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
