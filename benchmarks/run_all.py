@@ -41,6 +41,7 @@ BENCHMARKS: Final = (
     Benchmark("wires", ("--sizes", "100", "500")),
     Benchmark("throughput", ("--rounds", "4")),
     Benchmark("impairment", ("--ports", "200", "--seconds", "2")),
+    Benchmark("captures", ("--frames", "4000")),
     Benchmark("guests", ("--rounds", "2", "--megabytes", "10")),
     Benchmark("live_link", ("--containers", "20", "--machines", "8", "--commands", "3")),
     Benchmark("machine_start", ("--rounds", "5")),

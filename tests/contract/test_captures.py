@@ -229,7 +229,7 @@ async def test_a_reader_that_leaves_takes_its_process_with_it(lab: Lab) -> None:
     await capture.close()
     await capture.close()
     assert not capture_processes()
-    assert lab.history == [("captured n0:eth1 -- n1:eth1: 1 packets (its reader left)", EventLevel.INFO)]
+    assert lab.history == [("captured n0:eth1 -- n1:eth1: 1 packet (its reader left)", EventLevel.INFO)]
 
 
 async def test_the_process_has_no_rights_once_it_listens(lab: Lab) -> None:

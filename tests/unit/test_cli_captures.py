@@ -70,7 +70,7 @@ def test_a_capture_goes_to_standard_output_and_its_end_to_the_other(captures: Fa
     result = wireloom("capture", "demo", "r1:eth1", "--filter", "icmp", "-c", "3", "--seconds", "1.5", "-s", "96")
     assert result.exit_code == 0
     assert result.stdout_bytes == capture_file()
-    assert result.stderr == "1 packets (the time is over)\n"
+    assert result.stderr == "1 packet (the time is over)\n"
     options = CaptureOptions(filter="icmp", packets=3, seconds=1.5, snaplen=96)
     assert captures.asked == [("demo", "r1:eth1", options)]
 
@@ -102,7 +102,7 @@ def test_ctrl_c_is_the_usual_end(captures: FakeCaptures) -> None:
     captures.pieces, captures.error = [capture_file()[:-108]], KeyboardInterrupt()
     result = wireloom("capture", "demo", "r1:eth1")
     assert result.exit_code == 0
-    assert "1 packets" in result.stderr
+    assert "1 packet (interrupted)" in result.stderr
 
 
 def test_a_terminal_gets_no_bytes(captures: FakeCaptures, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_decoded_frames_are_lines(captures: FakeCaptures) -> None:
     [line] = result.stdout.splitlines()
     assert line.split() == [line.split()[0], "r1:eth1", "10.0.0.1", ">", "10.0.0.2", "ICMP", "98", "x"]
     assert line.split()[0].endswith(".250000")
-    assert result.stderr == "1 packets (enough)\n"
+    assert result.stderr == "1 packet (enough)\n"
 
 
 def test_decoded_frames_are_json_a_line(captures: FakeCaptures) -> None:

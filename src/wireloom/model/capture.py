@@ -1,4 +1,13 @@
-"""Captures of frames: what is asked for, and what is told of them."""
+"""Captures of frames: what is asked for, and what is told of them.
+
+=======  =================================================  ==========================================
+method   path (below ``/api/v1``)                           answer
+=======  =================================================  ==========================================
+GET      /labs/{lab}/capture?of=&filter=&packets=&seconds=  pcapng, as the frames come
+         &snaplen=
+WS       the same                                           CaptureMessage, one a text message
+=======  =================================================  ==========================================
+"""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ class Captures:
         if lab is None:
             return
         level = EventLevel.WARNING if end.dropped else EventLevel.INFO
-        message = f"captured {running.subject.name}: {end.packets} packets"
+        message = f"captured {running.subject.name}: {end.packets} {'packet' if end.packets == 1 else 'packets'}"
         message += f", {end.dropped} more were too many for its reader" if end.dropped else ""
         self._tell(lab.lab, running.subject.node, "capture.ended", f"{message} ({end.reason or 'cut off'})", level)
 

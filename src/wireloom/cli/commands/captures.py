@@ -138,4 +138,5 @@ def _line(frame: "DecodedFrame") -> str:
 
 def _closing(end: "CaptureEnd") -> str:
     lost = f", {end.dropped} more came faster than they were read" if end.dropped else ""
-    return f"{end.packets} packets{lost} ({end.reason or 'interrupted'})"
+    noun = "packet" if end.packets == 1 else "packets"
+    return f"{end.packets} {noun}{lost} ({end.reason or 'interrupted'})"
