@@ -93,7 +93,7 @@ class Controller:
             clock=clock,
             privileged_permitted=privileged_permitted,
         )
-        self._make_links(store, fabric, edits, topologies, clock)
+        self._make_links_and_questions(store, fabric, edits, topologies, clock)
         self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
         self._observer = Observer(
             fabric=fabric,
@@ -111,7 +111,7 @@ class Controller:
         self._supervisor = Supervisor()
         self._clock = clock
 
-    def _make_links(
+    def _make_links_and_questions(
         self,
         store: Store,
         fabric: ControllerFabric,
