@@ -24,6 +24,7 @@ from wireloom.model.network import PortEvent, SegmentPlan, WirePlan
 from wireloom.testing.conformance.dataplane_counters import COUNTER_CHECKS
 from wireloom.testing.conformance.dataplane_frames import both_ways, hears_nothing, one_frame, silent, wire
 from wireloom.testing.conformance.dataplane_impairment import IMPAIRMENT_CHECKS
+from wireloom.testing.conformance.dataplane_paths import PATH_CHECKS
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
 from wireloom.testing.conformance.dataplane_segments import SEGMENT_CHECKS
 from wireloom.testing.conformance.dataplane_uplinks import UPLINK_CHECKS
@@ -476,4 +477,5 @@ CHECKS: Final[Sequence[Check]] = (
     *UPLINK_CHECKS,
     *IMPAIRMENT_CHECKS,
     *COUNTER_CHECKS,
+    *PATH_CHECKS,
 )
