@@ -7,10 +7,10 @@ import asyncio
 import structlog
 
 from wireloom.agent.world import now
-from wireloom.dataplane.contract import DataPlane
+from wireloom.dataplane.contract import SELF_TEST_LAB, DataPlane
 from wireloom.errors import WireloomError
 from wireloom.fabric.link_documents import SelfTestAnswer, SelfTestQuestion
-from wireloom.model.network import DataPlaneAbilities
+from wireloom.model.network import DataPlaneAbilities, SegmentAlias
 
 __all__ = ["DataPlaneHealth"]
 
@@ -46,11 +46,23 @@ class DataPlaneHealth:
     async def run(self) -> None:
         """Test once, beside the agent's work; then wait for ever."""
         try:
+            await self._sweep()
             await self.self_test(SelfTestQuestion())
         except WireloomError as error:
             self._unanswered = f"data plane: it was not tested: {error}"
             log.warning("data plane not tested", error=error.to_wire())
         await asyncio.Event().wait()
+
+    async def _sweep(self) -> None:
+        """An agent that was killed in the middle of a test leaves its ports."""
+        state = await self._dataplane.observe()
+        await self._dataplane.remove_ports(
+            [device for device, port in state.ports.items() if port.alias.lab_id == SELF_TEST_LAB]
+        )
+        for name, segment in state.segments.items():
+            alias = SegmentAlias.parse(segment.alias)
+            if alias is not None and alias.lab_id == SELF_TEST_LAB:
+                await self._dataplane.remove_segment(name)
 
     async def self_test(self, _: SelfTestQuestion) -> SelfTestAnswer:
         """Send a frame over each kind of path, now."""

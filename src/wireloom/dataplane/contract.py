@@ -14,7 +14,7 @@ Implementations share :mod:`wireloom.dataplane.host`, which makes the devices, a
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from wireloom.model.network import (
     DataPlaneAbilities,
@@ -34,6 +34,7 @@ from wireloom.model.network import (
 )
 
 __all__ = [
+    "SELF_TEST_LAB",
     "DataPlane",
     "DataPlaneAbilities",
     "DataPlaneState",
@@ -50,6 +51,10 @@ __all__ = [
     "SegmentPlan",
     "WirePlan",
 ]
+
+
+#: The lab id of the throw-away ports of a self-test.
+SELF_TEST_LAB: Final = "self-test"
 
 
 class DataPlane(Protocol):

@@ -23,8 +23,8 @@ from typing import Any
 
 from wireloom.agent.gateway.firewall import installation_mark
 from wireloom.agent.management import ManagementNetwork
+from wireloom.app import data_planes
 from wireloom.client import Client, Endpoint
-from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import WireloomError
 from wireloom.model.views import DeployRequest, LabView
 
@@ -242,6 +242,7 @@ class Installation:
         return [
             *(f"runtime {node}" for node in self.runtimes()),
             *(f"device {name}" for name in self.devices()),
+            *(f"bridge {name}" for name in self.switches()),
             *(f"folder {path}" for path in (files.iterdir() if files.exists() else ())),
             *(f"rule {line}" for line in run("iptables-save").splitlines() if mark in line),
             *(f"name {line}" for line in Path("/etc/hosts").read_text().splitlines() if self.id in line),
@@ -251,6 +252,14 @@ class Installation:
         """Names of our network devices."""
         links = json.loads(run("ip", "-json", "-details", "link"))
         return [link["ifname"] for link in links if self.id in link.get("ifalias", "")]
+
+    def switches(self) -> list[str]:
+        """Names of our bridges in Open vSwitch; none where it does not run."""
+        owner = f"external_ids:wireloom-installation={self.id}"
+        command = ["ovs-vsctl", "--timeout=5", "--bare", "--columns=name", "find", "Bridge", owner]
+        if not Path("/var/run/openvswitch/db.sock").is_socket():
+            return []
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.split()
 
     def _never_started(self, setting: str) -> bool:
         """Whether the private engine that a setting names has not made its socket yet: then nothing can be on it."""
@@ -316,9 +325,12 @@ async def _scrub(installation: Installation) -> None:
         return
     for name in installation.devices():
         _try("ip", "link", "del", name)
-    dataplane = KernelDataPlane(installation.id)
-    await ManagementNetwork(installation.id, dataplane, installation.folder / "run" / "management").remove()
-    await dataplane.close()
+    for make in data_planes().values():
+        dataplane = make(installation.id)
+        with contextlib.suppress(WireloomError):
+            await ManagementNetwork(installation.id, dataplane, installation.folder / "run" / "management").remove()
+            await dataplane.withdraw()
+        await dataplane.close()
     with contextlib.suppress(subprocess.SubprocessError):
         for runtime in installation.containers():
             _try("docker", *installation.docker_host(), "rm", "-f", runtime)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from wireloom.dataplane.contract import DataPlane
+from wireloom.dataplane.contract import SELF_TEST_LAB, DataPlane
 from wireloom.dataplane.host.namespaces import inside, new_namespace
 from wireloom.dataplane.host.taps import attach_tap
 from wireloom.errors import DataPlaneFailed, WireloomError
@@ -20,10 +20,9 @@ from wireloom.model.identity import device_name, mac_address
 from wireloom.model.network import PathTest, PlugPlan, PortAlias, PortPlan, SegmentAlias, SegmentPlan, WirePlan
 from wireloom.model.vlans import Tagging, Vlans
 
-__all__ = ["LAB_ID", "Stage", "run"]
+__all__ = ["Stage", "run"]
 
 #: The lab that throw-away ports and segments claim to belong to.
-LAB_ID: Final = "self-test"
 
 _ETH_P_ALL: Final = 0x0003
 #: Nearest bridge: the group that every ordinary bridge eats (IEEE 802.1Q, table 8-1).
@@ -141,7 +140,10 @@ class _Run:
         first, second = "c0", "m0"
         await self._have(first, second)
         alias = SegmentAlias(
-            installation=self._installation, lab_id=LAB_ID, segment_id=self._id, name=f"{LAB_ID}/{self._id}"
+            installation=self._installation,
+            lab_id=SELF_TEST_LAB,
+            segment_id=self._id,
+            name=f"{SELF_TEST_LAB}/{self._id}",
         )
         name = device_name("s", self._installation, self._id)
         vlans = None if tagging == "none" else Vlans.access(10)
@@ -184,10 +186,10 @@ class _Run:
             device=self._device(name),
             alias=PortAlias(
                 installation=self._installation,
-                lab_id=LAB_ID,
+                lab_id=SELF_TEST_LAB,
                 node_id=f"{self._id}-{name}",
                 index=1,
-                name=f"{LAB_ID}/{self._id}/{name}",
+                name=f"{SELF_TEST_LAB}/{self._id}/{name}",
             ),
             attachment=attachment,
             guest_name=name,
