@@ -44,6 +44,7 @@ BENCHMARKS: Final = (
     Benchmark("captures", ("--frames", "4000")),
     Benchmark("guests", ("--rounds", "2", "--megabytes", "10")),
     Benchmark("live_link", ("--containers", "20", "--machines", "8", "--commands", "3")),
+    Benchmark("carrier", ("--containers", "3", "--machines", "1")),
     Benchmark("machine_start", ("--rounds", "5")),
     Benchmark("idle", ("--seconds", "20")),
     Benchmark("console_echo", ("--consoles", "10", "--keys", "300")),
