@@ -68,13 +68,14 @@ class Database:
 
     def _settle(self) -> None:
         """Read until nothing is waiting; after a loss of the server, until the replica is whole again."""
-        self._until(
-            lambda: bool(self._idl.state == Idl.IDL_S_MONITORING),
-            _CONNECT_S,
-            "the database of Open vSwitch does not answer",
-        )
+        self._until(self._is_whole, _CONNECT_S, "the database of Open vSwitch does not answer")
         while self._idl.run():
             pass
+
+    def _is_whole(self) -> bool:
+        # The library keeps what it has read when a connection is lost, and has no other way to ask for it.
+        connected = self._idl._session.is_connected()  # noqa: SLF001
+        return bool(connected and self._idl.state == Idl.IDL_S_MONITORING)
 
     def rows(self, table: str) -> list[Any]:
         """All rows of ``table``, as of the last :meth:`refresh` or transaction."""

@@ -88,8 +88,8 @@ SUITES: Final[Mapping[str, Suite]] = {
     ),
     "dataplane": Suite(
         title="Data planes",
-        introduction="Frames go through the host's kernel and are compared byte by byte.",
-        backends=("kernel",),
+        introduction="Frames go through the host's kernel, or through Open vSwitch, and are compared byte by byte.",
+        backends=("kernel", "ovs"),
         ways=("direct",),
         checks={check.__name__.removeprefix("check_"): _sentence(check) for check in dataplane.CHECKS},
     ),
