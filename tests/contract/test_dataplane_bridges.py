@@ -17,11 +17,11 @@ import pytest
 
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import Conflict, Unsupported
-from wireloom.model.network import PlugPlan
+from wireloom.model.network import PlugPlan, Uplink
 from wireloom.model.vlans import Vlans
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent
 from wireloom.testing.conformance.dataplane_rig import Plug, Rig
-from wireloom.testing.conformance.dataplane_segments import plugged, segment_plan
+from wireloom.testing.conformance.dataplane_segments import plugged, refused, segment_plan
 from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum, source_of
 from wireloom.testing.guests import receive, run_command
 
@@ -120,6 +120,14 @@ async def test_port_that_would_change_a_bridge_of_somebody_else_is_refused(rig: 
         assert settings(bridge) == before
         with pytest.raises(Unsupported):
             await into(rig, bridge, "veth", mtu=9000, vlans=Vlans.access(10))
+
+
+async def test_neither_a_bridge_nor_its_port_is_taken_for_a_nic(rig: Rig) -> None:
+    async with bridge_of_somebody_else() as bridge:
+        before = settings(bridge)
+        for device, words in ((bridge, "a switch itself"), (f"nic{bridge[2:]}", f"used by the bridge {bridge}")):
+            await refused(rig, segment_plan(rig, uplink=Uplink(device=device)), Conflict, words)
+        assert settings(bridge) == before
 
 
 @pytest.mark.parametrize("way", ["unplugged", "port removed", "plane withdrawn"])

@@ -42,6 +42,8 @@ __all__ = ["NOTES", "Note", "Uplinks"]
 NOTES: Final = Path("/run/wireloom/uplinks")
 
 _LOOPBACK_INDEX: Final = 1
+#: Kinds of devices that have ports of their own: a bridge in a bridge would be a loop in the making.
+_SWITCHES: Final = frozenset({"bridge", "openvswitch"})
 
 
 class Note(Value):
@@ -118,7 +120,13 @@ class Uplinks:
         if plan.uplink is None:
             raise InternalError(f"the segment {plan.name} has no uplink")
         found = links.parse_links(self._netlink.dump(links.DUMP_LINKS))
-        nic = _nic(found, plan.uplink.device)
+        nic = _nic(found, plan.uplink)
+        if plan.mtu > nic.mtu:
+            raise Conflict(
+                f"{nic.name} has an MTU of {nic.mtu}; the segment's frames of {plan.mtu} do not fit",
+                hint=f"give the segment mtu: {nic.mtu}, or {nic.name} a greater one",
+                details={"device": nic.name},
+            )
         note = self.note(plan.name)
         if note is None:
             note = self._first_note(plan, plan.uplink, nic, found)
@@ -183,12 +191,6 @@ class Uplinks:
     def _first_note(self, plan: SegmentPlan, uplink: Uplink, nic: Link, found: Sequence[Link]) -> Note:
         """:raises Conflict: see :meth:`take`."""
         self._refuse_taken(uplink, plan.name)
-        if plan.mtu > nic.mtu:
-            raise Conflict(
-                f"{nic.name} has an MTU of {nic.mtu}; the segment's frames of {plan.mtu} do not fit",
-                hint=f"give the segment mtu: {nic.mtu}, or {nic.name} a greater one",
-                details={"device": nic.name},
-            )
         raised = not nic.up or any(note.raised and note.uplink.device == nic.name for note in self.notes().values())
         note = Note(
             segment=plan.name,
@@ -213,7 +215,8 @@ class Uplinks:
         """:raises Conflict: the whole NIC cannot be had."""
         master = next((link for link in found if link.index == nic.master), None) if nic.master else None
         if master is not None and master.name != segment:
-            raise _taken(nic.name, f"{master.kind or 'device'} {master.name}", f"name interface: {master.name}")
+            hint = "use another interface" if master.kind == "openvswitch" else f"name interface: {master.name}"
+            raise _taken(nic.name, f"the {master.kind or 'device'} {master.name}", hint)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
         present = held.addresses_of(self._netlink.dump(addresses.DUMP_ADDRESSES), nic.index, now)
         if not present:
@@ -274,8 +277,9 @@ class Uplinks:
             self._folder.rmdir()
 
 
-def _nic(found: Sequence[Link], name: str) -> Link:
+def _nic(found: Sequence[Link], uplink: Uplink) -> Link:
     """:raises NotFound, Conflict: there is none that could be an uplink."""
+    name = uplink.device
     nic = next((link for link in found if link.name == name), None)
     if nic is None:
         raise NotFound(
@@ -287,6 +291,12 @@ def _nic(found: Sequence[Link], name: str) -> Link:
         raise Conflict("the loopback interface leads nowhere", details={"device": name})
     if PortAlias.parse(nic.alias) or SegmentAlias.parse(nic.alias):
         raise _taken(name, "a lab")
+    if nic.kind in _SWITCHES and uplink.vlan is None:
+        raise Conflict(
+            f"{name} is a switch itself, and not of the kind that this host's data plane puts ports into",
+            hint="have the host use the other data plane, or name an interface that is no bridge",
+            details={"device": name},
+        )
     return nic
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from wireloom.dataplane.host import bridges, links, traffic
@@ -97,12 +97,14 @@ class Plugs:
                 requests += traffic.apart(link.index, link.name)
                 requests.append(links.enslave(link.name, 0))
         check(self._netlink.batch(requests))
-        self._forget({link.master for link in found.values()} - {0})
+        self._forget({link.master for link in found.values()}, ())
 
     def leave(self, devices: Sequence[str]) -> None:
         """Devices are about to go."""
-        found = look_up(self._netlink, devices)
-        self._forget({link.master for link in found.values()} - {0}, frozenset(link.index for link in found.values()))
+        going = set(devices)
+        # One dump of all is cheaper than a question about each.
+        found = links.parse_links(self._netlink.dump(links.DUMP_LINKS))
+        self._forget({link.master for link in found if link.name in going}, going)
 
     def refuse_missing(self, name: str) -> None:
         """:raises NotFound: there is no such bridge. :raises Conflict: it is none."""
@@ -161,14 +163,17 @@ class Plugs:
             firewall.accept_our_ports(bridge_name)
         return self._netlink.batch(requests)
 
-    def _forget(self, masters: set[int], going: frozenset[int] = frozenset()) -> None:
-        """Take back what the firewall was told for bridges of others, where no port of ours is left."""
-        if not masters:
+    def _forget(self, left: set[int], going: Collection[str]) -> None:
+        """Take back what the firewall was told for bridges of others that ports left, if they were the last of ours.
+
+        :param left: indexes of bridges, 0 among them for ports that were in none. :param going: ports about to go.
+        """
+        if not left - {0}:
             return
         found = links.parse_links(self._netlink.dump(links.DUMP_LINKS))
-        used = {link.master for link in found if link.index not in going and PortAlias.parse(link.alias)}
+        used = {link.master for link in found if link.name not in going and PortAlias.parse(link.alias)}
         for link in found:
-            if link.index in masters - used and self._segments.is_foreign(link):
+            if link.index in left - used and self._segments.is_foreign(link):
                 firewall.forget(link.name)
 
 
