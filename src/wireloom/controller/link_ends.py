@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from wireloom.controller.intents import intents_by_id, links_by_id
+from wireloom.controller.intents import intents_by_id
 from wireloom.controller.picture import LabPicture
 from wireloom.devices import DeviceCatalogue
 from wireloom.errors import NotFound
@@ -33,15 +33,14 @@ class LinkFinder:
         self._slices: Mapping[str, Slice] = picture.slices
         self._devices = devices
         self._nodes = {node.name: node for node in intents_by_id(picture.slices).values()}
-        self._ends = {link_id: self._ends_of(link) for link_id, link in links_by_id(picture.slices).items()}
+        self._links = dict(_links_by_ends(picture.slices))
 
     def find(self, a: str, b: str) -> FoundLink:
         """The link between ``a`` and ``b``. :raises NotFound:"""
-        named = (self.end(a), self.end(b))
-        links = links_by_id(self._slices)
-        for link_id, ends in self._ends.items():
-            if named in (ends, ends[::-1]):
-                return FoundLink(links[link_id], turned=named != ends)
+        first, second = self.end(a), self.end(b)
+        for ends in ((first, second), (second, first)):
+            if ends in self._links:
+                return FoundLink(self._links[ends], turned=ends != (first, second))
         raise NotFound(
             f"lab {self._lab} has no link {a} -- {b}", hint=f"`wireloom inspect {self._lab}` lists its links"
         )
@@ -76,7 +75,10 @@ class LinkFinder:
             return index
         return next((known.index for known in node.ports if known.name.casefold() == port.casefold()), None)
 
-    def _ends_of(self, link: WireIntent | PlugIntent) -> tuple[_End, _End]:
-        ends: list[_End] = [(end.node_id, end.index) for end in link.ends]
-        ends += [plug.segment for item in self._slices.values() for plug in item.plugs if plug.id == link.id]
-        return ends[0], ends[1]
+
+def _links_by_ends(slices: Mapping[str, Slice]) -> Iterator[tuple[tuple[_End, _End], WireIntent | PlugIntent]]:
+    for document in slices.values():
+        for wire in document.wires:
+            yield ((wire.a.node_id, wire.a.index), (wire.b.node_id, wire.b.index)), wire
+        for plug in document.plugs:
+            yield ((plug.port.node_id, plug.port.index), plug.segment), plug

@@ -258,5 +258,10 @@ def _merged(base: Impairment | None, parts: Parts) -> Impairment | None:
     try:
         return Impairment.model_validate(values).or_none()
     except ValidationError as error:
-        problems = [str(item["msg"]).removeprefix("Value error, ") for item in error.errors()]
+        problems = [_problem(item["loc"], item["msg"]) for item in error.errors()]
         raise InvalidInput(f"the link cannot be impaired so: {'; '.join(problems)}") from error
+
+
+def _problem(where: Iterable[int | str], message: str) -> str:
+    part = "".join(f"{name}: " for name in where)
+    return f"{part}{message.removeprefix('Value error, ')}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from wireloom.model.base import Value
 from wireloom.model.dialogue import Cli
 from wireloom.model.slice import NodeIntent
 
-__all__ = ["read", "write"]
+__all__ = ["PreparedDefinitions", "prepared", "read", "write"]
 
 log = structlog.get_logger(__name__)
 
@@ -28,6 +29,19 @@ V = TypeVar("V", bound=Value)
 _BATCH: Final = 500
 _NODES: Final = (tables.node_definitions, tables.node_definitions.c.node_id)
 _CLIS: Final = (tables.cli_definitions, tables.cli_definitions.c.name)
+
+
+class _Row(NamedTuple):
+    sha256: str
+    definition: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class PreparedDefinitions:
+    """Rows of a lab by node id, and by name of the command line."""
+
+    nodes: Mapping[str, _Row]
+    clis: Mapping[str, _Row]
 
 
 async def read(connection: AsyncConnection) -> dict[str, Definitions]:
@@ -52,26 +66,38 @@ def _validated(kind: type[V], document: Any, **subject: str) -> V | None:
         return None
 
 
-async def write(connection: AsyncConnection, lab_id: str, definitions: Definitions) -> None:
+def prepared(definitions: Definitions) -> PreparedDefinitions:
+    """What :func:`write` stores; takes a while for a large lab, and needs no database."""
+    return PreparedDefinitions(
+        nodes={node_id: _row(node) for node_id, node in definitions.nodes.items()},
+        clis={name: _row(cli) for name, cli in definitions.clis.items()},
+    )
+
+
+def _row(value: Value) -> _Row:
+    document = value.model_dump(mode="json")
+    return _Row(hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest(), document)
+
+
+async def write(connection: AsyncConnection, lab_id: str, definitions: PreparedDefinitions) -> None:
     """Have exactly ``definitions`` stored of a lab; rows that are right already are left alone."""
     await _write(connection, *_NODES, lab_id, definitions.nodes)
     await _write(connection, *_CLIS, lab_id, definitions.clis)
 
 
 async def _write(
-    connection: AsyncConnection, table: Table, key: Column[Any], lab_id: str, wanted: Mapping[str, Value]
+    connection: AsyncConnection, table: Table, key: Column[Any], lab_id: str, wanted: Mapping[str, _Row]
 ) -> None:
     rows = await connection.execute(select(key, table.c.sha256).where(table.c.lab_id == lab_id))
     stored = {row[0]: row.sha256 for row in rows}
-    fresh = []
-    for name, value in wanted.items():
-        document = value.model_dump(mode="json")
-        digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
-        if stored.get(name) != digest:
-            fresh.append({"lab_id": lab_id, key.name: name, "sha256": digest, "definition": document})
-    gone = [name for name in stored if name not in wanted] + [row[key.name] for row in fresh if row[key.name] in stored]
+    gone = [name for name, sha256 in stored.items() if name not in wanted or wanted[name].sha256 != sha256]
     for start in range(0, len(gone), _BATCH):
         batch = gone[start : start + _BATCH]
         await connection.execute(delete(table).where(table.c.lab_id == lab_id, key.in_(batch)))
+    fresh = [
+        {"lab_id": lab_id, key.name: name, **row._asdict()}
+        for name, row in wanted.items()
+        if stored.get(name) != row.sha256
+    ]
     if fresh:
         await connection.execute(insert(table), fresh)

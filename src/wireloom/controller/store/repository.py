@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from secrets import token_hex
@@ -105,6 +106,9 @@ class Store:
         :raises Conflict: another change came first, the lab's name is taken, or a subnet overlaps another one.
         :raises CapacityExceeded: a host has no management address left, or there is no subnet left.
         """
+        deployed = None
+        if edit.definitions is not None:
+            deployed = await asyncio.to_thread(definitions.prepared, edit.definitions)
         try:
             async with self._database.write() as connection:
                 await _write_lab(connection, edit)
@@ -113,8 +117,8 @@ class Store:
                 await _write_nodes(connection, edit)
                 await configs.supersede(connection, edit)
                 await links.write(connection, edit)
-                if edit.definitions is not None:
-                    await definitions.write(connection, edit.lab.id, edit.definitions)
+                if deployed is not None:
+                    await definitions.write(connection, edit.lab.id, deployed)
                 await connection.execute(insert(tables.operations).values(edit.operation.model_dump(mode="json")))
                 row = await connection.execute(select(tables.labs).where(tables.labs.c.id == edit.lab.id))
                 return await _snapshot(connection, row.mappings().one())
