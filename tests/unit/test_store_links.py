@@ -125,7 +125,11 @@ async def test_a_definition_of_another_version_is_left_out_and_the_others_are_re
 
 
 async def test_everything_goes_with_its_lab(store: Store) -> None:
-    more = {"impairments": {"x": LOSSY}, "nat_segments": {"s1": ""}, "definitions": Definitions(nodes={"n1": NODE})}
+    more: dict[str, Any] = {
+        "impairments": {"x": LOSSY},
+        "nat_segments": {"s1": ""},
+        "definitions": Definitions(nodes={"n1": NODE}),
+    }
     await store.apply(edit("one", **more))
     gone = edit("one", 2, **more)
     await store.apply(gone.model_copy(update={"lab": gone.lab.model_copy(update={"removing": True})}))
