@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from wireloom.dataplane.contract import DataPlane
 from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.fabric.documents import EventLevel
 from wireloom.model.capture import CaptureOptions
-from wireloom.model.network import WirePlan
+from wireloom.model.network import Segment, WirePlan
 from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, SegmentIntent, Slice, WireIntent
 from wireloom.pcapng import BlockReader, Summary
 from wireloom.testing.conformance.dataplane_rig import Plug, Rig
@@ -43,12 +43,12 @@ class Lab:
     :ivar history: messages of captures that ended, with their level.
     """
 
-    def __init__(self, rig: Rig, *plugs: Plug, most: int = 4) -> None:
+    def __init__(self, rig: Rig, *plugs: Plug, most: int = 4, segments: Mapping[str, Segment] | None = None) -> None:
         self.rig = rig
         self.ports = plugs
         self.slices: dict[str, Slice] = {}
         self.history: list[tuple[str, EventLevel]] = []
-        self.captures = Captures(self.slices, self._tell, most=most)
+        self.captures = Captures(self.slices, self._tell, most=most, segments=lambda: segments or {})
         self.put()
 
     @property

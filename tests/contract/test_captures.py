@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 from capture_rig import LAB, Lab, capture_processes, eventually, packets, read_all, ref, summed, wired_lab
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from wireloom.agent.capture import filters
 from wireloom.agent.capture.filters import compile_filter
@@ -21,11 +23,12 @@ from wireloom.errors import CapacityExceeded, InvalidInput, NotFound, Unsupporte
 from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.fabric.documents import EventLevel
 from wireloom.model.capture import CaptureOptions
-from wireloom.model.network import PlugPlan, SegmentAlias, SegmentPlan, WirePlan
+from wireloom.model.network import PlugPlan, SegmentAlias, SegmentPlan, Uplink, WirePlan
 from wireloom.model.slice import PlugIntent, SegmentIntent
 from wireloom.testing.conformance.dataplane_rig import Rig
+from wireloom.testing.conformance.dataplane_world import world
 from wireloom.testing.frames import FRAMES, ethernet, source_of
-from wireloom.testing.guests import receive
+from wireloom.testing.guests import Guest, receive
 
 pytestmark = pytest.mark.kernel
 
@@ -120,6 +123,31 @@ async def test_frames_of_a_segment_are_there_once_however_many_ports_hear_them(
         await lab.captures.close()
 
 
+async def test_frames_from_the_world_come_in_by_the_nic_of_their_segment(factory: Callable[[str], DataPlane]) -> None:
+    async with Rig(factory) as rig, world() as outside:
+        name = rig.segment_name()
+        alias = SegmentAlias(installation=rig.installation, lab_id=LAB, segment_id="s", name="lab/office")
+        await rig.plane.ensure_segment(SegmentPlan(name=name, alias=alias.text(), uplink=Uplink(device=outside.nic)))
+        port = await rig.plug("veth")
+        await rig.plane.ensure_plugs([PlugPlan(device=port.device, segment=name)])
+        seen = (await rig.plane.observe()).segments
+        lab = Lab(rig, port, segments=seen)
+        lab.put(
+            segments=(SegmentIntent(id="s", name="office", kind="external", device=name),),
+            plugs=(PlugIntent(id="p", port=ref(port), segment="s"),),
+        )
+        capture = await lab.captures.open(
+            CaptureOpen(lab_id=LAB, kind="segment", id="s", options=CaptureOptions(filter="arp", packets=2))
+        )
+        outside.guest.send(coming := FRAMES["arp"]())
+        assert await receive(port.guest, source_of(coming)) == coming
+        port.guest.send(going := FRAMES["arp"]())
+        data = await read_all(capture)
+        assert summed(data).interfaces == ["n0:eth1", outside.nic, "host"]
+        assert [(packet.interface, packet.frame) for packet in packets(data)] == [(1, coming), (0, going)]
+        await lab.captures.close()
+
+
 # ---------------------------------------------------------------- limits
 
 
@@ -172,6 +200,33 @@ async def test_what_is_no_filter_is_refused_before_anything_is_captured(lab: Lab
 async def test_a_filter_is_one_short_line(lab: Lab, text: str) -> None:
     with pytest.raises(InvalidInput):
         await lab.wire(filter=text)
+
+
+#: What filters are made of, and what people who mean harm would try.
+WORDS = """
+    tcp udp icmp arp ip ip6 vlan mpls host net port portrange src dst and or not ( ) [ ] = < > & | 0 1 10 0xff 80-90
+    10.0.0.1 10.0.0.0/8 ::1 ether len inbound outbound ifname -w -r /etc/passwd $(id) ; `id` ' " \\ % * ! -
+"""
+
+
+def filter_texts() -> st.SearchStrategy[str]:
+    words = st.sampled_from(WORDS.split())
+    return st.one_of(
+        st.lists(words, max_size=12).map(" ".join),
+        st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), max_size=80),
+        st.builds(lambda word, count: word * count, words, st.integers(0, 700)),
+    )
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(text=filter_texts())
+def test_whatever_people_write_becomes_a_program_or_a_refusal(text: str) -> None:
+    program: tuple[filters.Instruction, ...] = ()
+    with contextlib.suppress(InvalidInput):
+        program = asyncio.run(compile_filter(text, 96))
+    assert len(program) <= 4096
+    # It cuts, or refuses: nothing is taken whole.
+    assert {k for code, _, _, k in program if code == 6} <= {0, 96}
 
 
 async def test_a_filter_needs_its_compiler(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,17 +318,27 @@ async def test_a_capture_goes_on_over_a_lost_carrier_and_over_a_port_that_is_mad
     lab.b.guest.send(frames[0])
     await lab.rig.plane.set_carrier({lab.a.device: False})
     await lab.rig.plane.set_carrier({lab.a.device: True})
+    await crossed(lab.a.guest, lab.b.guest)
     lab.a.guest.send(frames[1])
     assert await receive(lab.b.guest, source_of(frames[1])) == frames[1]
     await lab.rig.plane.remove_ports([lab.a.device])
     await lab.rig.plane.ensure_ports([lab.a.plan])
     await lab.rig.plane.ensure_wires([WirePlan(a=lab.a.device, b=lab.b.device)])
     again = await lab.rig.guest(lab.a.plan)
-    await asyncio.sleep(0.1)  # a device that comes is listened on within a moment
+    await crossed(again, lab.b.guest)
     again.send(frames[2])
     assert await receive(lab.b.guest, source_of(frames[2])) == frames[2]
     await capture.ask_to_finish("enough")
-    assert [packet.frame for packet in packets(await read_all(capture))] == frames
+    assert [packet.frame for packet in packets(await read_all(capture)) if packet.frame in frames] == frames
+
+
+async def crossed(sender: Guest, receiver: Guest) -> None:
+    """Frames cross again: the kernel tells a guest of its carrier a moment after it is there."""
+    for _ in range(50):
+        sender.send(frame := FRAMES["arp"]())
+        if await receive(receiver, source_of(frame), 0.1) == frame:
+            return
+    raise AssertionError("no frame crosses")
 
 
 async def test_a_capture_may_wait_for_a_port_that_is_not_there_yet(lab: Lab) -> None:

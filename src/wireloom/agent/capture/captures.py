@@ -22,10 +22,11 @@ from wireloom.fabric.connection import Fabric
 from wireloom.fabric.documents import EventLevel
 from wireloom.fabric.methods import CAPTURE
 from wireloom.model.capture import CaptureEnd
+from wireloom.model.network import Segment
 from wireloom.model.slice import Slice
 from wireloom.sniffer.order import Order
 
-__all__ = ["Captures", "Running", "segment_members"]
+__all__ = ["Captures", "Running"]
 
 log = structlog.get_logger(__name__)
 
@@ -51,10 +52,19 @@ class Captures:
 
     :param slices: intents by lab id. :param most: captures at once.
     :param tell: told of each capture that has ended.
+    :param segments: as the data plane last showed them, by device.
     """
 
-    def __init__(self, slices: Mapping[str, Slice], tell: Tell, *, most: int) -> None:
+    def __init__(
+        self,
+        slices: Mapping[str, Slice],
+        tell: Tell,
+        *,
+        most: int,
+        segments: Callable[[], Mapping[str, Segment]] = dict,
+    ) -> None:
         self._slices = slices
+        self._segments = segments
         self._tell = tell
         self._most = most
         self._opening = 0
@@ -105,7 +115,13 @@ class Captures:
         lab = self._slices.get(wanted.lab_id)
         if lab is None or lab.removed:
             raise NotFound("this host has no such lab")
-        return lab, find_subject(lab, wanted, segment_members)
+        return lab, find_subject(lab, wanted, self._members)
+
+    def _members(self, segment: str) -> tuple[str, ...]:
+        """The devices in a segment: all that a bridge of the kernel has, else the uplink that the data plane knows."""
+        known = self._segments().get(segment)
+        uplink = known.uplink if known is not None else None
+        return tuple(sorted({*_bridged(segment), *filter(None, [uplink])}))
 
     async def _keep_watch(self) -> None:
         """End captures of what is gone, for as long as there are captures."""
@@ -183,10 +199,10 @@ class Running:
             self._ended(self, await self._source.end())
 
 
-def segment_members(bridge: str) -> tuple[str, ...]:
+def _bridged(bridge: str) -> tuple[str, ...]:
     """The devices in a bridge of the kernel; none where it is something else, or not there."""
     try:
-        return tuple(sorted(path.name for path in (_NET / bridge / "brif").iterdir()))
+        return tuple(path.name for path in (_NET / bridge / "brif").iterdir())
     except OSError:
         return ()
 

@@ -86,10 +86,13 @@ class Decoded:
 
     async def _closing_line(self) -> bytes:
         self._over = True
-        end = await self.end()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FINISH_S):
+                await self._decoder.wait()
         if self._decoder.returncode:
+            await self.kill()
             raise Unavailable(f"{DECODER} ended: {self._last_words or f'code {self._decoder.returncode}'}")
-        return _line(CaptureMessage(end=end))
+        return _line(CaptureMessage(end=await self.end()))
 
     async def end(self) -> CaptureEnd:
         """How the capture ended; what has not ended by itself is killed."""

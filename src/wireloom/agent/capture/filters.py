@@ -47,7 +47,8 @@ async def compile_filter(text: str, snaplen: int) -> tuple[Instruction, ...]:
         done = await _compile(text, snaplen)
     except DeadlineExceeded:
         raise InvalidInput(
-            f"the capture filter took more than {_DEADLINE_S:g} s to compile", hint="write addresses in place of names"
+            f"the capture filter took more than {_DEADLINE_S:g} s to compile",
+            hint="write it shorter, and addresses in place of names",
         ) from None
     program = parse_program(done.output) if done.code == 0 else ()
     if program:
