@@ -141,7 +141,12 @@ class AgentService:
             busy=self._actions.busy,
         )
         self.reconciler.state.resync_period_s = parts.resync_s
-        self._captures = Captures(self.reconciler.slices, self._tell, most=parts.captures_at_once)
+        self._captures = Captures(
+            self.reconciler.slices,
+            self._tell,
+            most=parts.captures_at_once,
+            segments=lambda: self._network.state.segments,
+        )
         self._answering = self._make_answers(runner)
 
     def _make_answers(self, runner: Runner) -> tuple[_Answers, ...]:
