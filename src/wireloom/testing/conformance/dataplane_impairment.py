@@ -7,36 +7,37 @@ cannot make is refused by name, with what lacks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Final
 
-from wireloom.errors import DataPlaneFailed, Unsupported, WireloomError
+from wireloom.errors import DataPlaneFailed, WireloomError
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.identity import device_name
 from wireloom.model.impairment import PARTS, Impairment
 from wireloom.model.network import ImpairmentPlan, PlugPlan
 from wireloom.model.presets import PRESETS
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent, wire
+from wireloom.testing.conformance.dataplane_impaired import (
+    EXAMPLES,
+    SLACK_S,
+    Check,
+    arrives_at,
+    has,
+    impair,
+    in_order,
+    lacking,
+    measures_time,
+    refusal,
+    wired,
+)
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
-from wireloom.testing.conformance.dataplane_stream import Arrival, frames, send_stream
+from wireloom.testing.conformance.dataplane_stream import frames, send_stream
 from wireloom.testing.frames import FRAMES, JUMBO_FRAMES, MAXIMUM_MTU, SEGMENT_FRAMES
 from wireloom.testing.guests import run_command
 
 __all__ = ["IMPAIRMENT_CHECKS"]
-
-#: One example of each part, with what it needs beside it.
-_EXAMPLES: Final[Mapping[str, Impairment]] = {
-    "delay": Impairment(delay_ms=10.5),
-    "jitter": Impairment(delay_ms=10, jitter_ms=2.25),
-    "loss": Impairment(loss=12.3456),
-    "duplicate": Impairment(duplicate=0.0001),
-    "corrupt": Impairment(corrupt=33.3333),
-    "reorder": Impairment(delay_ms=10, reorder=25),
-    "rate": Impairment(rate_kbit=5001),
-    "limit": Impairment(rate_kbit=5000, limit=77),
-}
 
 #: Values at the edges of what kernels can keep.
 _EDGES: Final[Sequence[Impairment]] = (
@@ -58,75 +59,8 @@ _EDGES: Final[Sequence[Impairment]] = (
     Impairment(delay_ms=40, rate_kbit=34_359_739),
 )
 
-#: What a busy machine may add to the time of a frame.
-_SLACK_S: Final = 0.04
-#: Frames that wait at once: as many as a switch in user space can send before its socket is full.
-_CROWD: Final = 80
 #: A namespace is gone by then.
 _GONE_S: Final = 10
-#: So much of a rate has to be reached at least (a busy machine reads late), and so much is too much.
-_SLOWEST, _FASTEST = 0.6, 1.1
-
-
-async def _impair(rig: Rig, plug: Plug, wanted: Impairment | None, from_guest: Impairment | None = None) -> None:
-    """Impair a port, and find it so."""
-    await rig.plane.impair([ImpairmentPlan(device=plug.device, to_guest=wanted, from_guest=from_guest)])
-    port = (await rig.plane.observe()).ports[plug.device]
-    assert port.to_guest == wanted, f"set {wanted}, read back {port.to_guest}"
-    assert port.from_guest == from_guest, f"set {from_guest}, read back {port.from_guest}"
-
-
-async def _refusal(rig: Rig, *plans: ImpairmentPlan) -> Unsupported | None:
-    """How plans were refused; ``None``: they were not."""
-    try:
-        await rig.plane.impair(plans)
-    except Unsupported as error:
-        return error
-    return None
-
-
-async def _lacking(rig: Rig, wanted: Impairment) -> str:
-    """Why ``wanted`` cannot be had here, or an empty text."""
-    reasons = (await rig.plane.abilities()).impairments
-    return next((reasons[part] for part in PARTS if part in wanted.parts and part in reasons), "")
-
-
-async def _has(rig: Rig, plug: Plug, wanted: Impairment) -> bool:
-    """Set ``wanted``; or, where the host cannot, see it refused and return ``False``."""
-    reason = await _lacking(rig, wanted)
-    if not reason:
-        await _impair(rig, plug, wanted)
-        return True
-    before = (await rig.plane.observe()).ports[plug.device].to_guest
-    refusal = await _refusal(rig, ImpairmentPlan(device=plug.device, to_guest=wanted))
-    assert refusal is not None, f"{wanted} was taken, though {reason}"
-    assert reason in refusal.message, f"the refusal does not say why: {refusal.message}"
-    assert refusal.details["device"] == plug.device
-    assert (await rig.plane.observe()).ports[plug.device].to_guest == before, "what was refused changed something"
-    return False
-
-
-async def _wired(rig: Rig, kind_a: str = "veth", kind_b: str = "veth", mtu: int = 1500) -> tuple[Plug, Plug]:
-    a, b = await rig.plug(kind_a, mtu=mtu), await rig.plug(kind_b, mtu=mtu)
-    await rig.plane.ensure_wires([wire(a, b, mtu)])
-    return a, b
-
-
-def _in_order(arrivals: Sequence[Arrival]) -> bool:
-    numbers = [arrival.number for arrival in arrivals]
-    return numbers == sorted(numbers)
-
-
-async def _arrives_at(sender: Plug, receiver: Plug, rate_kbit: int) -> list[Arrival]:
-    """What arrives of frames sent at once: all of them, in their order, as fast as ``rate_kbit`` lets them."""
-    arrivals = await send_stream(sender, receiver, frames(_CROWD, 1000))
-    assert len(arrivals) == _CROWD, f"{len(arrivals)} of {_CROWD} frames arrived"
-    assert _in_order(arrivals), "a rate changed the order of frames"
-    # The first one waited for nothing.
-    bits = sum(8 * len(arrival.frame) for arrival in arrivals[1:])
-    share = bits / 1000 / (arrivals[-1].at - arrivals[0].at) / rate_kbit
-    assert _SLOWEST < share < _FASTEST, f"{share:.0%} of {rate_kbit} kbit/s"
-    return arrivals
 
 
 # --- setting, reading back, refusing -----------------------------------------------------------
@@ -134,104 +68,105 @@ async def _arrives_at(sender: Plug, receiver: Plug, rate_kbit: int) -> list[Arri
 
 async def check_each_part_is_made_or_refused(rig: Rig) -> None:
     """Every part can be set, read back and cleared; or it is refused, and the refusal names what lacks."""
-    _, b = await _wired(rig)
+    _, b = await wired(rig)
     for part in PARTS:
-        if await _has(rig, b, _EXAMPLES[part]):
-            await _impair(rig, b, None)
+        if await has(rig, b, EXAMPLES[part]):
+            await impair(rig, b, None)
 
 
 async def check_a_refusal_stops_nothing_else(rig: Rig) -> None:
     """Of plans in one call those that can be carried out are."""
-    a, b = await _wired(rig)
+    a, b = await wired(rig)
     reasons = (await rig.plane.abilities()).impairments
-    impossible = next((_EXAMPLES[part] for part in PARTS if part in reasons), None)
-    possible = _EXAMPLES["rate"]
-    if impossible is None or await _lacking(rig, possible):
+    impossible = next((EXAMPLES[part] for part in PARTS if part in reasons), None)
+    possible = EXAMPLES["rate"]
+    if impossible is None or await lacking(rig, possible):
         return
-    refusal = await _refusal(
+    refused = await refusal(
         rig,
         ImpairmentPlan(device=a.device, to_guest=impossible),
         ImpairmentPlan(device=b.device, to_guest=possible),
     )
-    assert refusal is not None
-    assert [failure["device"] for failure in refusal.details["failures"]] == [a.device]
+    assert refused is not None
+    assert [failure["device"] for failure in refused.details["failures"]] == [a.device]
     ports = (await rig.plane.observe()).ports
     assert (ports[a.device].to_guest, ports[b.device].to_guest) == (None, possible)
 
 
 async def check_what_is_set_is_read_back(rig: Rig) -> None:
     """Also values at the edge of what kernels can keep, one after another, and by a new instance."""
-    _, b = await _wired(rig)
+    _, b = await wired(rig)
     for wanted in (*_EDGES, *(preset.forward for preset in PRESETS.values())):
-        await _has(rig, b, wanted)
+        await has(rig, b, wanted)
     last = (await rig.plane.observe()).ports[b.device].to_guest
     await rig.restart()
     assert (await rig.plane.observe()).ports[b.device].to_guest == last
-    await _impair(rig, b, None)
+    await impair(rig, b, None)
 
 
 async def check_impairing_is_idempotent(rig: Rig) -> None:
     """Setting the same again changes nothing; a device that went meanwhile is no error."""
-    _, b = await _wired(rig)
-    if not await _has(rig, b, _EXAMPLES["rate"]):
+    _, b = await wired(rig)
+    if not await has(rig, b, EXAMPLES["rate"]):
         return
-    await _impair(rig, b, _EXAMPLES["rate"])
+    await impair(rig, b, EXAMPLES["rate"])
     await rig.plane.impair([ImpairmentPlan(device=device_name("p", rig.installation, "gone"), to_guest=Impairment())])
-    await _impair(rig, b, None)
-    await _impair(rig, b, None)
+    await impair(rig, b, None)
+    await impair(rig, b, None)
 
 
 async def check_an_impaired_wire_is_transparent(rig: Rig) -> None:
     """Every kind of frame crosses a wire that is held up both ways, unchanged, between all kinds of ports."""
     for kind_a, kind_b in (("veth", "veth"), ("veth", "tap"), ("tap", "tap")):
-        a, b = await _wired(rig, kind_a, kind_b)
+        a, b = await wired(rig, kind_a, kind_b)
         for wanted in (Impairment(rate_kbit=20_000), Impairment(delay_ms=2, jitter_ms=1, rate_kbit=20_000)):
             for plug in (a, b):
-                await _has(rig, plug, wanted)
+                await has(rig, plug, wanted)
             await both_ways(a, b, FRAMES)
 
 
 async def check_a_rate_lets_jumbo_frames_pass(rig: Rig) -> None:
     """However slow it is; and a wire whose MTU grows is seen to need its impairment anew."""
-    a, b = await _wired(rig, mtu=MAXIMUM_MTU)
+    a, b = await wired(rig, mtu=MAXIMUM_MTU)
     wanted = Impairment(rate_kbit=2000)
-    if not await _has(rig, b, wanted):
+    if not await has(rig, b, wanted):
         return
     await both_ways(a, b, JUMBO_FRAMES)
-    c, d = await _wired(rig)
-    await _impair(rig, d, wanted)
+    c, d = await wired(rig)
+    await impair(rig, d, wanted)
     await rig.plane.ensure_wires([wire(c, d, MAXIMUM_MTU)])
     if (await rig.plane.observe()).ports[d.device].to_guest != wanted:
-        await _impair(rig, d, wanted)
+        await impair(rig, d, wanted)
     await both_ways(c, d, JUMBO_FRAMES)
     await rig.plane.ensure_wires([wire(c, d)])
-    await _impair(rig, d, None)
-    await _impair(rig, d, wanted)
+    await impair(rig, d, None)
+    await impair(rig, d, wanted)
     await rig.plane.ensure_wires([wire(c, d, MAXIMUM_MTU)])
-    await _impair(rig, d, None)
+    await impair(rig, d, None)
     await both_ways(c, d, JUMBO_FRAMES)
 
 
 # --- what frames feel --------------------------------------------------------------------------
 
 
+@measures_time
 async def check_a_rate_is_kept(rig: Rig) -> None:
     """Frames arrive as fast as they may, in their order, and none is lost that may wait; the other way is free."""
     for kind_a, kind_b in (("veth", "veth"), ("veth", "tap")):
-        a, b = await _wired(rig, kind_a, kind_b)
+        a, b = await wired(rig, kind_a, kind_b)
         for sender, receiver in ((a, b), (b, a)):
-            if not await _has(rig, receiver, Impairment(rate_kbit=1000, limit=100)):
+            if not await has(rig, receiver, Impairment(rate_kbit=1000, limit=100)):
                 continue
-            await _arrives_at(sender, receiver, 1000)
-            back = await send_stream(receiver, sender, frames(50, 1000))
-            assert median(arrival.seconds for arrival in back) < _SLACK_S, "the other direction is slow too"
-            await _impair(rig, receiver, None)
+            await arrives_at(sender, receiver, 1000)
+            back = await send_stream(receiver, sender, frames(50, 1000), enough=50)
+            assert median(arrival.seconds for arrival in back) < SLACK_S, "the other direction is slow too"
+            await impair(rig, receiver, None)
 
 
 async def check_a_limit_drops_what_is_too_much(rig: Rig) -> None:
     """No more frames wait than may; the rest is dropped, and those behind it pass again later."""
-    a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(rate_kbit=500, limit=5)):
+    a, b = await wired(rig)
+    if not await has(rig, b, Impairment(rate_kbit=500, limit=5)):
         return
     arrivals = await send_stream(a, b, frames(100, 1000))
     # One or two fit into the burst, and some leave while the others come.
@@ -239,91 +174,96 @@ async def check_a_limit_drops_what_is_too_much(rig: Rig) -> None:
     await both_ways(a, b, one_frame())
 
 
+@measures_time
 async def check_clearing_clears(rig: Rig) -> None:
     """Nothing of an impairment is left when it is cleared."""
-    a, b = await _wired(rig)
+    a, b = await wired(rig)
     for wanted in (Impairment(rate_kbit=64), Impairment(delay_ms=500, loss=50)):
-        if not await _has(rig, b, wanted):
+        if not await has(rig, b, wanted):
             continue
-        await _impair(rig, b, None)
-        arrivals = await send_stream(a, b, frames(200))
+        await impair(rig, b, None)
+        arrivals = await send_stream(a, b, frames(200), enough=200)
         assert len(arrivals) == 200, "frames are still lost"
-        assert median(arrival.seconds for arrival in arrivals) < _SLACK_S, "frames are still held up"
+        assert median(arrival.seconds for arrival in arrivals) < SLACK_S, "frames are still held up"
 
 
+@measures_time
 async def check_a_change_takes_effect_at_once(rig: Rig) -> None:
     """A new value takes the place of the old one; what was not asked for again is gone."""
-    a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(rate_kbit=500)):
+    a, b = await wired(rig)
+    if not await has(rig, b, Impairment(rate_kbit=500)):
         return
-    await _impair(rig, b, Impairment(rate_kbit=1500, limit=100))
-    await _arrives_at(a, b, 1500)
-    if await _has(rig, b, Impairment(delay_ms=5, loss=100, corrupt=50, reorder=50, rate_kbit=8000)):
-        await _impair(rig, b, Impairment(delay_ms=5))
+    await impair(rig, b, Impairment(rate_kbit=1500, limit=100))
+    await arrives_at(a, b, 1500)
+    if await has(rig, b, Impairment(delay_ms=5, loss=100, corrupt=50, reorder=50, rate_kbit=8000)):
+        await impair(rig, b, Impairment(delay_ms=5))
         await both_ways(a, b, FRAMES)
 
 
+@measures_time
 async def check_an_impairment_outlasts_its_link(rig: Rig) -> None:
     """A link that went down and came up again is impaired as before, and so is one that moved."""
-    a, b = await _wired(rig)
+    a, b = await wired(rig)
     wanted = Impairment(rate_kbit=1000, limit=100)
-    if not await _has(rig, b, wanted):
+    if not await has(rig, b, wanted):
         return
     await rig.plane.set_carrier({a.device: False, b.device: False})
     await rig.plane.set_carrier({a.device: True, b.device: True})
     c = await rig.plug("veth")
     await rig.plane.ensure_wires([wire(c, b)])
     assert (await rig.plane.observe()).ports[b.device].to_guest == wanted
-    await _arrives_at(c, b, 1000)
+    await arrives_at(c, b, 1000)
 
 
+@measures_time
 async def check_a_delay_is_kept(rig: Rig) -> None:
     """Each frame takes so much longer in one direction, no longer in the other, and none is overtaken."""
     for kind in ("veth", "tap"):
-        a, b = await _wired(rig, "veth", kind)
-        if not await _has(rig, b, Impairment(delay_ms=50)):
+        a, b = await wired(rig, "veth", kind)
+        if not await has(rig, b, Impairment(delay_ms=50)):
             return
-        arrivals = await send_stream(a, b, frames(100), pace_s=0.002)
+        arrivals = await send_stream(a, b, frames(100), pace_s=0.002, enough=100)
         assert len(arrivals) == 100
-        assert _in_order(arrivals)
+        assert in_order(arrivals)
         assert min(arrival.seconds for arrival in arrivals) >= 0.0499
-        assert median(arrival.seconds for arrival in arrivals) < 0.05 + _SLACK_S
-        back = await send_stream(b, a, frames(50), pace_s=0.002)
-        assert median(arrival.seconds for arrival in back) < _SLACK_S
+        assert median(arrival.seconds for arrival in arrivals) < 0.05 + SLACK_S
+        back = await send_stream(b, a, frames(50), pace_s=0.002, enough=50)
+        assert median(arrival.seconds for arrival in back) < SLACK_S
 
 
+@measures_time
 async def check_jitter_spreads_and_keeps_the_order(rig: Rig) -> None:
     """Delays differ within their bounds, and no frame overtakes another."""
-    a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(delay_ms=50, jitter_ms=20)):
+    a, b = await wired(rig)
+    if not await has(rig, b, Impairment(delay_ms=50, jitter_ms=20)):
         return
-    arrivals = await send_stream(a, b, frames(200), pace_s=0.002)
+    arrivals = await send_stream(a, b, frames(200), pace_s=0.002, enough=200)
     taken = [arrival.seconds for arrival in arrivals]
     assert len(arrivals) == 200
-    assert _in_order(arrivals), "jitter changed the order of frames"
+    assert in_order(arrivals), "jitter changed the order of frames"
     assert min(taken) >= 0.0299
-    assert median(taken) < 0.07 + _SLACK_S
+    assert median(taken) < 0.07 + SLACK_S
     # Further apart than the frames, each alone: not held in order by what is ahead of it.
-    alone = [arrival.seconds for arrival in await send_stream(a, b, frames(30), pace_s=0.045)]
+    alone = [arrival.seconds for arrival in await send_stream(a, b, frames(30), pace_s=0.045, enough=30)]
     assert max(alone) - min(alone) > 0.015, "all frames take the same time"
 
 
 async def check_loss_is_kept(rig: Rig) -> None:
     """So many frames get lost as they should, give or take five standard deviations."""
-    a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(loss=20)):
+    a, b = await wired(rig)
+    if not await has(rig, b, Impairment(loss=20)):
         return
     arrivals = await send_stream(a, b, frames(2000))
     assert 1511 <= len(arrivals) <= 1689, f"{len(arrivals)} of 2000 frames arrived"
-    assert _in_order(arrivals)
-    await _impair(rig, b, Impairment(loss=100))
+    assert in_order(arrivals)
+    await impair(rig, b, Impairment(loss=100))
     await silent(a, b)
 
 
 async def check_duplicates_arrive_twice(rig: Rig) -> None:
     """So many frames arrive twice as they should."""
-    a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(duplicate=30)):
+    a, b = await wired(rig)
+    if not await has(rig, b, Impairment(duplicate=30)):
         return
     arrivals = await send_stream(a, b, frames(1000))
     assert {arrival.number for arrival in arrivals} == set(range(1000))
@@ -332,8 +272,8 @@ async def check_duplicates_arrive_twice(rig: Rig) -> None:
 
 async def check_corruption_changes_one_bit(rig: Rig) -> None:
     """So many frames arrive with one wrong bit as they should, the others unchanged."""
-    a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(corrupt=30)):
+    a, b = await wired(rig)
+    if not await has(rig, b, Impairment(corrupt=30)):
         return
     stream = frames(1000)
     arrivals = await send_stream(a, b, stream)
@@ -347,26 +287,28 @@ async def check_corruption_changes_one_bit(rig: Rig) -> None:
     assert 228 <= sum(wrong_bits) <= 372, f"{sum(wrong_bits)} of 1000 frames were corrupted"
 
 
+@measures_time
 async def check_reordered_frames_go_ahead(rig: Rig) -> None:
     """So many frames overtake those that wait as they should, without any delay; the others stay in their order."""
-    a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(delay_ms=100, reorder=25)):
+    a, b = await wired(rig)
+    if not await has(rig, b, Impairment(delay_ms=100, reorder=25)):
         return
-    arrivals = await send_stream(a, b, frames(400), pace_s=0.001)
+    arrivals = await send_stream(a, b, frames(400), pace_s=0.001, enough=400)
     assert {arrival.number for arrival in arrivals} == set(range(400))
     ahead = [arrival for arrival in arrivals if arrival.seconds < 0.09]
     assert 57 <= len(ahead) <= 143, f"{len(ahead)} of 400 frames went ahead"
-    assert mean(arrival.seconds for arrival in ahead) < _SLACK_S
-    assert _in_order([arrival for arrival in arrivals if arrival.seconds >= 0.09])
+    assert mean(arrival.seconds for arrival in ahead) < SLACK_S
+    assert in_order([arrival for arrival in arrivals if arrival.seconds >= 0.09])
 
 
+@measures_time
 async def check_a_delay_and_a_rate_go_together(rig: Rig) -> None:
     """Frames come as late as they should, and as fast as they may."""
-    a, b = await _wired(rig)
-    if not await _has(rig, b, Impairment(delay_ms=50, jitter_ms=5, rate_kbit=1000, limit=100)):
+    a, b = await wired(rig)
+    if not await has(rig, b, Impairment(delay_ms=50, jitter_ms=5, rate_kbit=1000, limit=100)):
         return
-    arrivals = await _arrives_at(a, b, 1000)
-    assert 0.0449 <= arrivals[0].seconds < 0.06 + _SLACK_S
+    arrivals = await arrives_at(a, b, 1000)
+    assert 0.0449 <= arrivals[0].seconds < 0.06 + SLACK_S
 
 
 # --- segments ----------------------------------------------------------------------------------
@@ -376,31 +318,32 @@ async def _in_segment(rig: Rig) -> tuple[Plug, Plug, bool]:
     """Two ports of a segment, and whether what comes from the first can be impaired; if not, it is refused."""
     segment = await rig.segment()
     a, b = await rig.plug("veth", segment=segment), await rig.plug("tap", segment=segment)
-    reason = (await rig.plane.abilities()).impair_from_guest or await _lacking(rig, _EXAMPLES["rate"])
+    reason = (await rig.plane.abilities()).impair_from_guest or await lacking(rig, EXAMPLES["rate"])
     if not reason:
         return a, b, True
-    refusal = await _refusal(rig, ImpairmentPlan(device=a.device, from_guest=_EXAMPLES["rate"]))
-    assert refusal is not None, f"frames from a guest to a segment are impaired, though {reason}"
-    assert reason in refusal.message
+    refused = await refusal(rig, ImpairmentPlan(device=a.device, from_guest=EXAMPLES["rate"]))
+    assert refused is not None, f"frames from a guest to a segment are impaired, though {reason}"
+    assert reason in refused.message
     return a, b, False
 
 
+@measures_time
 async def check_frames_from_a_guest_to_a_segment_are_impaired(rig: Rig) -> None:
     """Both directions of a plug, each on its own; what the segment carries is unchanged."""
     a, b, able = await _in_segment(rig)
     if not able:
         return
     to_guest, from_guest = Impairment(rate_kbit=1500, limit=100), Impairment(rate_kbit=1000, limit=100)
-    await _impair(rig, a, to_guest, from_guest)
-    await _arrives_at(a, b, 1000)
-    await _arrives_at(b, a, 1500)
+    await impair(rig, a, to_guest, from_guest)
+    await arrives_at(a, b, 1000)
+    await arrives_at(b, a, 1500)
     await both_ways(a, b, SEGMENT_FRAMES)
     await rig.restart()
     port = (await rig.plane.observe()).ports[a.device]
     assert (port.to_guest, port.from_guest) == (to_guest, from_guest)
-    await _impair(rig, a, None)
-    arrivals = await send_stream(a, b, frames(100, 1000))
-    assert median(arrival.seconds for arrival in arrivals) < _SLACK_S, "frames are still held up"
+    await impair(rig, a, None)
+    arrivals = await send_stream(a, b, frames(100, 1000), enough=100)
+    assert median(arrival.seconds for arrival in arrivals) < SLACK_S, "frames are still held up"
 
 
 async def check_an_impaired_plug_leaves_nothing_behind(rig: Rig) -> None:
@@ -411,19 +354,19 @@ async def check_an_impaired_plug_leaves_nothing_behind(rig: Rig) -> None:
     wanted = Impairment(rate_kbit=4000, limit=100)
     helper = NET / device_name("i", a.device)
     segment = (await rig.plane.observe()).ports[a.device].segment or ""
-    await _impair(rig, a, None, wanted)
+    await impair(rig, a, None, wanted)
     await rig.plane.remove_plugs([a.device])
     await _expect_whole(rig, a)
     await silent(a, b)
     await _expect_refused_outside_of_segments(rig, a)
     await rig.plane.ensure_plugs([PlugPlan(device=a.device, segment=segment)])
-    await _impair(rig, a, None, wanted)
+    await impair(rig, a, None, wanted)
     c = await rig.plug("veth")
     await rig.plane.ensure_wires([wire(a, c)])
     await _expect_whole(rig, a)
     await both_ways(a, c, FRAMES)
     await rig.plane.ensure_plugs([PlugPlan(device=a.device, segment=segment)])
-    await _impair(rig, a, None, wanted)
+    await impair(rig, a, None, wanted)
     await both_ways(a, b, SEGMENT_FRAMES)
     await rig.plane.remove_segment(segment)
     await _expect_whole(rig, a)
@@ -454,13 +397,13 @@ async def _expect_refused_outside_of_segments(rig: Rig, plug: Plug) -> None:
     """What comes from a guest would go on into the host; what goes to it is impaired all the same."""
     to_guest = Impairment(rate_kbit=3000)
     plan = ImpairmentPlan(device=plug.device, to_guest=to_guest, from_guest=to_guest)
-    refusal: WireloomError | None = None
+    refused: WireloomError | None = None
     try:
         await rig.plane.impair([plan])
     except DataPlaneFailed as error:
-        refusal = error
-    assert refusal is not None
-    assert (refusal.details["errno"], refusal.details["device"]) == ("ENOTCONN", plug.device)
+        refused = error
+    assert refused is not None
+    assert (refused.details["errno"], refused.details["device"]) == ("ENOTCONN", plug.device)
     port = (await rig.plane.observe()).ports[plug.device]
     assert (port.to_guest, port.from_guest) == (to_guest, None)
 
@@ -469,7 +412,7 @@ async def _expect_whole(rig: Rig, plug: Plug) -> None:
     assert (await rig.plane.observe()).ports[plug.device].from_guest is None
 
 
-IMPAIRMENT_CHECKS: Final[Sequence[Callable[[Rig], Awaitable[None]]]] = (
+IMPAIRMENT_CHECKS: Final[Sequence[Check]] = (
     check_each_part_is_made_or_refused,
     check_a_refusal_stops_nothing_else,
     check_what_is_set_is_read_back,

@@ -21,6 +21,8 @@ _NUMBER = struct.Struct("!I")
 _NUMBER_AT: Final = 12 + len(_HEAD)
 #: Frames sent before the receiver gets its turn: fewer than its socket has room for.
 _AT_ONCE: Final = 20
+#: Longer than any frame of a stream waits behind the one before it.
+_QUIET_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,12 @@ def frames(count: int, size: int = 200) -> list[bytes]:
 
 
 async def send_stream(
-    sender: Plug, receiver: Plug, stream: Sequence[bytes], *, pace_s: float = 0, quiet_s: float = 0.5
+    sender: Plug, receiver: Plug, stream: Sequence[bytes], *, pace_s: float = 0, enough: int | None = None
 ) -> list[Arrival]:
-    """Send all of ``stream``, and collect what arrives until nothing has for ``quiet_s`` seconds after the last.
+    """Send all of ``stream``, and collect what arrives until nothing more does.
 
     :param pace_s: pause behind each frame; 0: as fast as the receiver can be given its turn.
+    :param enough: so many frames are waited for and no longer, where the next one would tell nothing.
     """
     arrivals: list[tuple[float, bytes]] = []
     heard = asyncio.Event()
@@ -63,10 +66,10 @@ async def send_stream(
     loop.add_reader(receiver.guest.fileno(), read)
     try:
         sent = await _send(sender, stream, pace_s)
-        while True:
+        while enough is None or len(arrivals) < enough:
             heard.clear()
             try:
-                async with asyncio.timeout(quiet_s):
+                async with asyncio.timeout(_QUIET_S):
                     await heard.wait()
             except TimeoutError:
                 break
