@@ -25,12 +25,12 @@ CASES: Final[Mapping[str, Check]] = {
 }
 
 
-@pytest.fixture(params=PLANES.values(), ids=PLANES)
+@pytest.fixture(params=PLANES.values(), ids=list(PLANES))
 def plane(request: pytest.FixtureRequest) -> Callable[[str], DataPlane]:
     return request.param
 
 
-@pytest.mark.parametrize("check", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("check", CASES.values(), ids=list(CASES))
 async def test_data_plane(plane: Callable[[str], DataPlane], check: Check) -> None:
     async with Rig(plane) as rig:
         await check(rig)
