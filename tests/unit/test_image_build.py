@@ -16,6 +16,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "images"))
 from imagebuild.apt import Package, kernel_packages, parse_show, resolve
 from imagebuild.kernel import ModuleIndex
 from imagebuild.process import BuildError, run
+from imagebuild.recipes import RECIPES
+from imagebuild.rootfs import compile_python
 from imagebuild.store import Artefact, ImageStore, build_key
 
 SHOWN = """\
@@ -213,3 +215,21 @@ def test_a_missing_tool_and_a_failing_one_are_build_errors() -> None:
         run(["wl-no-such-tool"])
     with pytest.raises(BuildError, match="exited 3"):
         run(["sh", "-c", "exit 3"])
+
+
+def test_python_is_compiled_ahead_where_it_is_of_our_version(tmp_path: Path) -> None:
+    ours = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for version in (ours, "python3.1"):
+        library = tmp_path / "usr/lib" / version
+        library.mkdir(parents=True)
+        (library / "module.py").write_text("ANSWER = 42\n")
+    compile_python(tmp_path)
+    compiled = {path.relative_to(tmp_path / "usr/lib").parts[0] for path in tmp_path.rglob("*.pyc")}
+    assert compiled == {ours}
+
+
+def test_every_image_is_built_as_something_and_has_its_guest_files() -> None:
+    guest = Path(__file__).resolve().parents[2] / "images/guest"
+    for recipe in RECIPES:
+        assert recipe.kinds
+        assert (guest / recipe.name).is_dir()
