@@ -20,7 +20,7 @@ from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.network import PlugPlan, PortEvent, PortPlan, SegmentAlias, SegmentPlan, WirePlan
 from wireloom.model.vlans import Vlans
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent, wire
-from wireloom.testing.conformance.dataplane_rig import NET, Rig
+from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
 from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum
 from wireloom.testing.guests import run_command, socket_in
 
@@ -76,6 +76,16 @@ async def until_gone(device: str) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError("a device outlives the namespace of its guest")
+
+
+async def test_only_port_is_made_anew_for_a_container_that_was_restarted(rig: Rig) -> None:
+    """Its old device has gone, and nobody has looked since."""
+    plug = await rig.plug("veth")
+    await run_command("ip", "link", "del", plug.device)
+    await rig.plane.ensure_ports([plug.plan])
+    other = await rig.plug("tap")
+    await rig.plane.ensure_wires([wire(plug, other)])
+    await both_ways(Plug(plug.plan, await rig.guest(plug.plan)), other, one_frame())
 
 
 async def test_last_port_takes_everything_of_ours_along(rig: Rig) -> None:

@@ -220,8 +220,7 @@ class Switch:
         """
         known = self.ports()
         stale = [place.device for place in places if place.device in known and known[place.device].index != place.index]
-        if stale:
-            self.drop(stale, wait=True)
+        if self._drop_ports(stale, wait=True):
             known = self.ports()
         numbers = self._numbers(places, known)
         with self._database.change("place ports") as transaction:
@@ -250,17 +249,22 @@ class Switch:
 
         :param wait: until ovs-vswitchd has let them go, if it runs.
         """
+        if self._drop_ports(devices, wait=wait) and not any(
+            port.bridge == self.wires for port in self.ports().values()
+        ):
+            self.drop_bridges({self.wires})
+
+    def _drop_ports(self, devices: Iterable[str], *, wait: bool) -> bool:
+        """Whether there was any."""
         known = self.ports()
         gone = [known[device] for device in devices if device in known]
         if not gone:
-            return
-        last = {port.device for port in known.values() if port.bridge == self.wires} <= {port.device for port in gone}
+            return False
         rows = {row.name: row for row in self._database.rows("Bridge")}
         with self._database.change("remove ports", wait=wait and self._database.is_carried_out):
             for port in gone:
                 rows[port.bridge].delvalue("ports", port.row)
-        if last:
-            self.drop_bridges({self.wires})
+        return True
 
     def _numbers(self, places: Sequence[Place], known: Mapping[str, SwitchPort]) -> Mapping[str, int]:
         """Numbers for the ports that come into the bridge of wires; no flow is left at any of them."""
