@@ -20,7 +20,9 @@ from typing import Final
 
 from common import Result, compared, measured, median, parser, report
 
+from wireloom.dataplane.host.plane import HostDataPlane
 from wireloom.dataplane.kernel import KernelDataPlane
+from wireloom.dataplane.ovs import OvsDataPlane
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.identity import device_name, mac_address
 from wireloom.model.network import PortAlias, PortPlan, WirePlan
@@ -29,6 +31,7 @@ from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireInt
 from wireloom.model.state import RuntimePhase
 from wireloom.testing.guests import namespace
 
+PLANES: Final[dict[str, Callable[[str], HostDataPlane]]] = {"kernel": KernelDataPlane, "ovs": OvsDataPlane}
 INSTALLATION: Final = "benchmark-wires"
 BATCH: Final = 100
 ROUNDS: Final = 5
@@ -92,7 +95,7 @@ async def _seconds(verb: Callable[[Sequence[WirePlan]], Awaitable[None]], wires:
     return time.perf_counter() - started
 
 
-async def _latency(plane: KernelDataPlane, wires: Sequence[WirePlan]) -> list[float]:
+async def _latency(plane: HostDataPlane, wires: Sequence[WirePlan]) -> list[float]:
     """Milliseconds of each single wire, made while nothing else happens."""
     taken: list[float] = []
     for wire in wires:
@@ -103,7 +106,7 @@ async def _latency(plane: KernelDataPlane, wires: Sequence[WirePlan]) -> list[fl
     return taken
 
 
-def _restarts(lab: Slice) -> list[float]:
+def _restarts(lab: Slice, dataplane: str) -> list[float]:
     """Seconds from the start of a new agent's process until it has found nothing to do."""
     taken: list[float] = []
     with tempfile.NamedTemporaryFile("w", suffix=".json") as intent:
@@ -111,19 +114,20 @@ def _restarts(lab: Slice) -> list[float]:
         intent.flush()
         for _ in range(RESTARTS):
             started = time.perf_counter()
-            subprocess.run([sys.executable, __file__, "--restarted", intent.name], check=True, timeout=60)
+            command = [sys.executable, __file__, "--restarted", intent.name, "--dataplane", dataplane]
+            subprocess.run(command, check=True, timeout=60)
             taken.append(time.perf_counter() - started)
     return taken
 
 
-async def _restarted(intent: Path) -> None:
+async def _restarted(intent: Path, dataplane: str) -> None:
     """What a new agent does with the intent, as far as wires are concerned."""
     import wireloom.agent.service  # noqa: F401 - all that an agent loads
     from wireloom.agent.network import HostNetwork
     from wireloom.planning.plan import NodeRecord, Observed, plan
 
     lab = Slice.model_validate_json(intent.read_bytes())
-    network = HostNetwork(KernelDataPlane(INSTALLATION))
+    network = HostNetwork(PLANES[dataplane](INSTALLATION))
     await network.refresh()
     observed = Observed(
         runtimes={node.id: _running(lab, node) for node in lab.nodes},
@@ -147,9 +151,9 @@ def _running(lab: Slice, node: NodeIntent) -> RuntimeStatus:
     )
 
 
-async def _measure(count: int) -> tuple[list[Result], float, float]:
+async def _measure(count: int, dataplane: str) -> tuple[list[Result], float, float]:
     """Results; and the milliseconds that one of ``count`` wires took to be made, and to be removed."""
-    plane = KernelDataPlane(INSTALLATION)
+    plane = PLANES[dataplane](INSTALLATION)
     lab = _intent(count)
     made: list[float] = []
     removed: list[float] = []
@@ -170,7 +174,7 @@ async def _measure(count: int) -> tuple[list[Result], float, float]:
                 removed.append(await _seconds(plane.remove_wires, wires))
             single = await _latency(plane, wires)
             await plane.ensure_wires(wires)
-            restarted = await asyncio.to_thread(_restarts, lab)
+            restarted = await asyncio.to_thread(_restarts, lab, dataplane)
         finally:
             started = time.perf_counter()
             await plane.remove_ports([port.device for port in ports])
@@ -203,16 +207,17 @@ def _growth(name: str, costs: Sequence[tuple[int, float]]) -> Result:
 async def main() -> None:
     options = parser(__doc__)
     options.add_argument("--sizes", type=int, nargs="+", default=[100, 500, 1000, WIRES], metavar="WIRES")
+    options.add_argument("--dataplane", choices=PLANES, default="kernel")
     options.add_argument("--restarted", type=Path, help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.restarted is not None:
-        await _restarted(arguments.restarted)
+        await _restarted(arguments.restarted, arguments.dataplane)
         return
     results: list[Result] = []
     making: list[tuple[int, float]] = []
     removing: list[tuple[int, float]] = []
     for size in arguments.sizes:
-        found, made_ms, removed_ms = await _measure(size)
+        found, made_ms, removed_ms = await _measure(size, arguments.dataplane)
         results += found
         making.append((size, made_ms))
         removing.append((size, removed_ms))
