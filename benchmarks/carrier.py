@@ -8,6 +8,9 @@ whether it has told the guest. The clock starts
 * with the end of the container's process, where a node is stopped: until then it may well use the link,
 * with the command, where a guest shuts its own port.
 
+libvirt answers nothing about other machines either until process 1 has reaped an emulator that was killed. Where that
+takes long, as in some containers, a machine that watches a machine is shown for information.
+
 A whole private installation is measured. Needs root, Docker, libvirt and the reference images.
 """
 
@@ -18,11 +21,13 @@ import contextlib
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import libvirt
@@ -38,6 +43,7 @@ LIMIT_MS: Final = 200
 SUBNET: Final = "172.30.118.0/24"
 PERIOD_S: Final = 0.0005
 LONGEST_S: Final = 20.0
+REAPED_AT_ONCE_S: Final = 0.1
 LAB: Final = json.dumps(
     {
         "name": "lab",
@@ -175,6 +181,18 @@ def _set_inside(namespace: int, port: str, up: bool) -> float:
     return began
 
 
+def reaping_s() -> float:
+    """How long process 1 takes to reap a child that it inherited."""
+    command = "sleep 60 >/dev/null 2>&1 & echo $!"
+    pid = int(subprocess.run(["sh", "-c", command], check=True, capture_output=True, text=True, timeout=10).stdout)
+    time.sleep(0.1)
+    os.kill(pid, signal.SIGKILL)
+    began = time.monotonic()
+    while Path(f"/proc/{pid}").exists() and time.monotonic() - began < LONGEST_S:
+        time.sleep(0.005)
+    return time.monotonic() - began
+
+
 async def _there_and_back(
     bench: Bench, name: str, peer: Peer, rounds: int, act: Callable[..., Awaitable[float]]
 ) -> list[Result]:
@@ -187,24 +205,31 @@ async def _there_and_back(
 
 
 async def _one_way(
-    bench: Bench, name: str, peer: Peer, rounds: int, act: Callable[[Peer], Awaitable[float]]
+    bench: Bench,
+    name: str,
+    peer: Peer,
+    rounds: int,
+    act: Callable[[Peer], Awaitable[float]],
+    *,
+    limited: bool = True,
 ) -> list[Result]:
     falls = []
     for _ in range(rounds):
         falls.append(await bench.seen(peer, partial(act, peer)))
         await bench.whole()
-    return _results(f"{name}: carrier falls", falls)
+    return _results(f"{name}: carrier falls", falls, limited=limited)
 
 
-def _results(name: str, values: Sequence[float]) -> list[Result]:
+def _results(name: str, values: Sequence[float], *, limited: bool = True) -> list[Result]:
     return [
         measured(f"{name}, half within", median(values), "ms"),
-        measured(f"{name}, all within", max(values), "ms", at_most=LIMIT_MS),
+        measured(f"{name}, all within", max(values), "ms", at_most=LIMIT_MS if limited else None),
     ]
 
 
 async def measure(containers: int, machines: int, dataplane: str) -> list[Result]:
-    results: list[Result] = []
+    reaping = reaping_s()
+    results = [measured("a dead process is reaped within", 1000 * reaping, "ms")]
     environment = {"WIRELOOM_MANAGEMENT_SUBNET": SUBNET, "WIRELOOM_DATAPLANE": dataplane}
     with own_folder() as folder:
         async with installed(folder, **environment) as host:
@@ -225,7 +250,9 @@ async def measure(containers: int, machines: int, dataplane: str) -> list[Result
             for peer in TO_MACHINE:
                 seen_by = f"seen by a {KINDS[peer.name]}"
                 print(seen_by, file=sys.stderr)
-                results += await _one_way(bench, f"machine killed, {seen_by}", peer, machines, bench.kill)
+                killed = f"machine killed, {seen_by}"
+                limited = peer.name != "v" or reaping < REAPED_AT_ONCE_S
+                results += await _one_way(bench, killed, peer, machines, bench.kill, limited=limited)
                 results += await _one_way(bench, f"machine stopped, {seen_by}", peer, machines, bench.stop)
     return results
 

@@ -86,6 +86,8 @@ class Reflexes:
 
     async def _react(self, lab: Slice, node_ids: set[str]) -> None:
         plans = self._surroundings.plan(lab, node_ids, busy=self._busy(lab.lab_id))
+        if plans.runtime_carriers or plans.device_carriers:
+            log.debug("reflex", nodes=sorted(node_ids), on=plans.device_carriers, through=plans.runtime_carriers)
         for node_id, carriers in plans.runtime_carriers.items():
             self._set_on_runtime(lab, node_id, carriers)
         if plans.device_carriers:
@@ -115,6 +117,7 @@ class Reflexes:
         try:
             async with asyncio.timeout(_RUNTIME_S):
                 await control.set_carrier(runtime.runtime_id, carriers)
+                log.debug("carriers set", node=node_id, carriers=dict(carriers))
                 await self._world.look(name, node_id, runtime.runtime_id)
         except (WireloomError, TimeoutError) as error:
             log.info("carrier not set at once", node=node_id, error=str(error))
