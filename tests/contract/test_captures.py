@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -25,22 +26,22 @@ from wireloom.fabric.documents import EventLevel
 from wireloom.model.capture import CaptureOptions
 from wireloom.model.network import PlugPlan, SegmentAlias, SegmentPlan, Uplink, WirePlan
 from wireloom.model.slice import PlugIntent, SegmentIntent
-from wireloom.testing.conformance.dataplane_rig import Rig
+from wireloom.testing.conformance.dataplane_rig import Plug, Rig
 from wireloom.testing.conformance.dataplane_world import world
 from wireloom.testing.frames import FRAMES, ethernet, source_of
 from wireloom.testing.guests import Guest, receive
 
 pytestmark = pytest.mark.kernel
 
-#: Starts a capture on the loopback device, says its process's id, and waits for ever.
+#: Starts a capture on the loopback device, says so, and waits for ever.
 LONELY = """
 import asyncio
-from wireloom.agent.capture.process import Sniffer
+from wireloom.agent.capture.{module} import {source}
 from wireloom.sniffer.order import Order, Point
 async def main():
     order = Order(points=(Point("lo", "lo"),), program=((6, 0, 0, 64),), comment="", writer="")
-    sniffer = await Sniffer.start(order)
-    print(sniffer._process.pid, flush=True)
+    source = await {source}.start(order)
+    print("it captures", flush=True)
     await asyncio.Event().wait()
 asyncio.run(main())
 """
@@ -293,16 +294,20 @@ async def test_the_process_has_no_rights_once_it_listens(lab: Lab) -> None:
     fields = dict(line.split(":\t", 1) for line in status if ":\t" in line)
     assert set(fields["Uid"].split()) == set(fields["Gid"].split()) == {"65534"}
     assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == 0
+    assert Path(f"/proc/{capture_processes()[0]}/environ").read_bytes() == b""
 
 
-async def test_a_capture_dies_with_its_agent() -> None:
-    agent = await asyncio.create_subprocess_exec(sys.executable, "-c", LONELY, stdout=asyncio.subprocess.PIPE)
+@pytest.mark.parametrize(("module", "source", "count"), [("process", "Sniffer", 1), ("decode", "Decoded", 2)])
+async def test_a_capture_dies_with_its_agent(module: str, source: str, count: int) -> None:
+    program = LONELY.format(module=module, source=source)
+    agent = await asyncio.create_subprocess_exec(sys.executable, "-c", program, stdout=asyncio.subprocess.PIPE)
     assert agent.stdout is not None
-    capturing = int(await agent.stdout.readline())
-    assert capture_processes(agent.pid) == [capturing]
+    assert await agent.stdout.readline() == b"it captures\n"
+    processes = capture_processes(agent.pid)
+    assert len(processes) == count
     agent.kill()
     await agent.wait()
-    await eventually(lambda: not _lives(capturing))
+    await eventually(lambda: not any(_lives(pid) for pid in processes))
 
 
 def _lives(pid: int) -> bool:
@@ -326,10 +331,17 @@ async def test_a_capture_goes_on_over_a_lost_carrier_and_over_a_port_that_is_mad
     await lab.rig.plane.ensure_wires([WirePlan(a=lab.a.device, b=lab.b.device)])
     again = await lab.rig.guest(lab.a.plan)
     await crossed(again, lab.b.guest)
+    await eventually(lambda: listened_to(lab.a))
     again.send(frames[2])
     assert await receive(lab.b.guest, source_of(frames[2])) == frames[2]
     await capture.ask_to_finish("enough")
     assert [packet.frame for packet in packets(await read_all(capture)) if packet.frame in frames] == frames
+
+
+def listened_to(plug: Plug) -> bool:
+    """Whether somebody has a packet socket on the host's side of the port (see packet(7))."""
+    index = str(socket.if_nametoindex(plug.device))
+    return any(line.split()[4] == index for line in Path("/proc/net/packet").read_text().splitlines()[1:])
 
 
 async def crossed(sender: Guest, receiver: Guest) -> None:
@@ -346,7 +358,7 @@ async def test_a_capture_may_wait_for_a_port_that_is_not_there_yet(lab: Lab) -> 
     capture = await lab.port(lab.a, packets=1)
     await lab.rig.plane.ensure_ports([lab.a.plan])
     guest = await lab.rig.guest(lab.a.plan)
-    await asyncio.sleep(0.1)
+    await eventually(lambda: listened_to(lab.a))
     guest.send(frame := FRAMES["lldp"]())
     assert [packet.frame for packet in packets(await read_all(capture))] == [frame]
 

@@ -6,6 +6,7 @@ text: it may take for ever, so it has a deadline, little memory and no rights bu
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import Final
 
@@ -26,6 +27,7 @@ _RETURN: Final = 6  # BPF_RET | BPF_K: accept so many bytes
 #: tags are found elsewhere on one than in a file.
 _DEVICE: Final = "lo"
 _CAGE: Final = (
+    "env", "-i", f"PATH={os.environ.get('PATH', os.defpath)}",  # the agent's environment may hold secrets
     "prlimit", "--as=268435456", "--cpu=5", "--core=0",
     "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs",
     "--inh-caps=-all,+net_raw", "--ambient-caps=-all,+net_raw", "--bounding-set=-all,+net_raw",

@@ -43,8 +43,9 @@ class Sniffer:
         :param output: a descriptor to write to, instead of a pipe to :meth:`read`.
         :raises DataPlaneFailed: the kernel refuses. :raises DeadlineExceeded: it does not start.
         """
+        # The agent's environment may hold secrets.
         process = await asyncio.create_subprocess_exec(
-            *_PROGRAM, stdin=PIPE, stdout=output, stderr=PIPE, limit=READ, start_new_session=True
+            *_PROGRAM, stdin=PIPE, stdout=output, stderr=PIPE, limit=READ, env={}, start_new_session=True
         )
         sniffer = cls(process)
         try:
