@@ -152,7 +152,7 @@ def _linked(link: LinkPicture) -> _Verdict:
         return _GOING
     wanted = LinkState.UP if link.intent.up else LinkState.DOWN
     if link.status.state is wanted:
-        return _DONE if link.converged or _is_impaired_as_wanted(link) else _GOING
+        return _DONE if link.converged or not link.intent.up or _is_impaired_as_wanted(link) else _GOING
     if link.status.state is LinkState.FAILED:
         text = link.status.message or "the link could not be made"
         return _Standing.FAILED, RuntimeFailed(f"{link.a} to {link.b}: {text}").to_wire()
