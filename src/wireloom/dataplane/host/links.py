@@ -237,7 +237,7 @@ def quieten(device: str, *, ipv6: bool) -> Request:
 
 
 def hear(device: str) -> Request:
-    """Have the host answer to ARP on a device that :func:`quieten` took it off, as its settings for all devices say."""
+    """Have the host answer to ARP, and to its neighbours in IPv6, on a device that :func:`quieten` took it off."""
     inet = nested(socket.AF_INET, nested(_INET_CONF, u32(_DEVCONF_ARP_IGNORE, 0)))
     inet6 = nested(socket.AF_INET6, u8(_INET6_ADDR_GEN_MODE, _ADDR_GEN_EUI64))
     body = _addressed(device) + nested(_AF_SPEC, inet, inet6)

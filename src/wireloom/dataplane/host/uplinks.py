@@ -30,6 +30,7 @@ from wireloom.dataplane.host.held import HeldAddress, HeldRoute
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink, check
 from wireloom.dataplane.host.ports import disable_ipv6, look_up
+from wireloom.dataplane.host.presence import let_speak, write_setting
 from wireloom.dataplane.host.protocol import Request
 from wireloom.errors import Conflict, InternalError, NotFound
 from wireloom.model.base import Value
@@ -155,8 +156,10 @@ class Uplinks:
         if not note.addresses:
             return
         self._write(note)
-        _let_speak(segment.name, nic.name, note)
-        requests = [links.hear(segment.name)]
+        # What was learnt from routers moves too, and more would be learnt twice.
+        write_setting("ipv6", segment.name, "accept_ra", "0")
+        ipv6 = any(one.interface.version == 6 for one in note.addresses)
+        requests = [let_speak(segment.name, ipv6=ipv6, like=nic.name)]
         if segment.address != nic.address:
             # The same hardware address as before: no neighbour has to learn, and no lease is for another.
             requests.append(links.set_address(segment.name, nic.address))
@@ -326,19 +329,3 @@ def _strip(note: Note, link: Link) -> list[Request]:
     requests = [held.drop_route(one, link.index, link.name) for one in reversed(note.routes)]
     given = reversed(held.in_order_of_giving(note.addresses))
     return requests + [held.drop_address(one, link.index, link.name) for one in given]
-
-
-def _let_speak(segment: str, nic: str, note: Note) -> None:
-    """Have the host's own IP stack speak on a segment as it did on a NIC."""
-    if any(one.interface.version == 6 for one in note.addresses):
-        _set("ipv6", segment, "accept_ra", "0")  # what was learnt has moved; more would be learnt twice
-        _set("ipv6", segment, "disable_ipv6", "0")
-    with suppress(OSError):
-        forwarding = Path(f"/proc/sys/net/ipv4/conf/{nic}/forwarding").read_text()
-        _set("ipv4", segment, "forwarding", forwarding)
-
-
-def _set(family: str, device: str, key: str, value: str) -> None:
-    # Missing where the kernel has no IPv6 or the device has gone.
-    with suppress(OSError):
-        Path(f"/proc/sys/net/{family}/conf/{device}/{key}").write_text(value)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import socket
 from collections.abc import Mapping, Sequence
 
-from wireloom.dataplane.host import addresses, bridges, links, traffic
+from wireloom.dataplane.host import bridges, links, traffic
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink, check
-from wireloom.dataplane.host.ports import disable_ipv6, look_up
+from wireloom.dataplane.host.ports import look_up
+from wireloom.dataplane.host.presence import settle_presence
 from wireloom.dataplane.host.protocol import Request, failure
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.model.identity import mac_address
@@ -105,31 +105,15 @@ class Segments:
         return mac_address("segment", self._installation, name)
 
     def _settle(self, plan: SegmentPlan, tagging: str) -> None:
-        wanted = ipaddress.ip_interface(plan.address) if plan.address else None
-        moved = self._uplinks.moved(plan.name)
-        speaks = moved | ({wanted} if wanted else set())
-        if not any(address.version == 6 for address in speaks):
-            disable_ipv6(plan.name)
         index = socket.if_nametoindex(plan.name)
-        requests: list[Request] = []
-        if not speaks:
-            requests.append(links.quieten(plan.name, ipv6=True))
+        moved = self._uplinks.moved(plan.name)
+        requests = settle_presence(self._netlink, plan.name, index, plan.address, moved)
         if tagging != plan.tagging:
             requests.append(bridges.set_tagging(plan.name, plan.tagging))
         requests.append(links.set_link(plan.name, alias=plan.alias, mtu=plan.mtu, up=True))
-        if plan.tagging != "none" and (speaks or plan.uplink is not None):
+        if plan.tagging != "none" and (self.host_speaks(plan) or plan.uplink is not None):
             requests.append(bridges.admit_host(index, plan.name))
-        requests += self._address_changes(plan.name, index, wanted, moved)
         check(self._netlink.batch(requests))
-
-    def _address_changes(
-        self, name: str, index: int, wanted: addresses.Interface | None, moved: set[addresses.Interface]
-    ) -> list[Request]:
-        present = addresses.parse_addresses(self._netlink.dump(addresses.DUMP_ADDRESSES), index)
-        keep = moved | {wanted}
-        stale = [addresses.delete_address(index, address, name) for address in sorted(present - keep, key=str)]
-        new = [addresses.add_address(index, wanted, name)] if wanted and wanted not in present else []
-        return stale + new
 
     def _settle_uplink(self, plan: SegmentPlan) -> None:
         note = self._uplinks.note(plan.name)

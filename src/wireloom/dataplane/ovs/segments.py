@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 from collections.abc import Sequence
 
-from wireloom.dataplane.host import addresses, links
+from wireloom.dataplane.host import links
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink, check, raise_together
-from wireloom.dataplane.host.ports import disable_ipv6, look_up
-from wireloom.dataplane.host.protocol import Request, failure
+from wireloom.dataplane.host.ports import look_up
+from wireloom.dataplane.host.presence import settle_presence
+from wireloom.dataplane.host.protocol import failure
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.dataplane.ovs.admission import Admissions
 from wireloom.dataplane.ovs.switch import Bridge, Place, Switch
@@ -103,24 +103,12 @@ class Segments:
 
     def _settle(self, bridge: Bridge) -> None:
         """What ovs-vswitchd leaves to others: the label, the address and the state of the host's device."""
-        wanted = ipaddress.ip_interface(bridge.address) if bridge.address else None
-        moved = self._uplinks.moved(bridge.name)
-        speaks = moved | ({wanted} if wanted else set())
-        if not any(address.version == 6 for address in speaks):
-            disable_ipv6(bridge.name)
         link = look_up(self._netlink, [bridge.name]).get(bridge.name)
         if link is None:
             raise failure(errno.ENODEV, "set up the segment", bridge.name)
-        requests: list[Request] = []
-        if not speaks:
-            requests.append(links.quieten(bridge.name, ipv6=True))
-        requests.append(links.set_link(bridge.name, alias=bridge.alias, up=True))
-        present = addresses.parse_addresses(self._netlink.dump(addresses.DUMP_ADDRESSES), link.index)
-        stale = sorted(present - moved - {wanted}, key=str)
-        requests += [addresses.delete_address(link.index, address, bridge.name) for address in stale]
-        if wanted and wanted not in present:
-            requests.append(addresses.add_address(link.index, wanted, bridge.name))
-        check(self._netlink.batch(requests))
+        moved = self._uplinks.moved(bridge.name)
+        requests = settle_presence(self._netlink, bridge.name, link.index, bridge.address, moved)
+        check(self._netlink.batch([*requests, links.set_link(bridge.name, alias=bridge.alias, up=True)]))
 
     def _settle_uplink(self, plan: SegmentPlan) -> None:
         note = self._uplinks.note(plan.name)

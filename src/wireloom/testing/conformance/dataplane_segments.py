@@ -5,6 +5,8 @@ What a host cannot do it says in its abilities; then the check asserts that it r
 
 from __future__ import annotations
 
+import secrets
+import socket
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -14,7 +16,7 @@ from wireloom.model.vlans import Tagging, Vlans
 from wireloom.testing.conformance.dataplane_frames import Speaker, both_ways, one_frame, silent, wire
 from wireloom.testing.conformance.dataplane_rig import Plug, Rig
 from wireloom.testing.conformance.dataplane_world import world
-from wireloom.testing.frames import MAXIMUM_MTU, SEGMENT_FRAMES, ethernet, source_of
+from wireloom.testing.frames import MAXIMUM_MTU, SEGMENT_FRAMES, ethernet, source_address, source_of
 from wireloom.testing.guests import receive
 
 __all__ = [
@@ -160,6 +162,31 @@ async def check_plug_sets_its_mtu_on_all_sides(rig: Rig) -> None:
     await both_ways(a, b, {"jumbo": lambda: ethernet(_UNICAST, bytes.fromhex("88b5") + bytes(MAXIMUM_MTU))})
 
 
+async def check_host_speaks_where_it_has_an_address_alone(rig: Rig) -> None:
+    """The host answers in a segment while it has an address there, also when it gets one later, and not afterwards."""
+    plan = segment_plan(rig)
+    await rig.plane.ensure_segment(plan)
+    plug = await plugged(rig, plan)
+    # Of its own: the host answers for whatever address it has, whichever device that is on.
+    net = f"100.{64 + secrets.randbelow(64)}.{secrets.randbelow(256)}"
+    for turn, present in enumerate((None, 1, 2, None)):
+        address = None if present is None else f"{net}.{present}/24"
+        await rig.plane.ensure_segment(plan.model_copy(update={"address": address}))
+        for asked in (1, 2):
+            # Another neighbour each time: what was answered once may be remembered.
+            plug.guest.send(_who_has(f"{net}.{asked}", f"{net}.{100 + turn}"))
+            answer = await receive(plug.guest, None, 2.0 if asked == present else _NOISE_S)
+            heard = answer is not None and answer[12:14] == b"\x08\x06"
+            assert heard == (asked == present), f"the host, at {address}, was asked for {net}.{asked}"
+
+
+def _who_has(address: str, neighbour: str) -> bytes:
+    """A request over ARP."""
+    source = source_address()
+    body = bytes.fromhex("08060001080006040001") + source + socket.inet_aton(neighbour)
+    return ethernet("ffffffffffff", body + bytes(6) + socket.inet_aton(address), source)
+
+
 async def check_withdrawn_data_plane_joins_nothing(rig: Rig) -> None:
     """After it withdrew, the ports stand alone: no wire, no segment; it can begin anew."""
     async with world() as outside:
@@ -297,6 +324,7 @@ SEGMENT_CHECKS: Final[Sequence[Check]] = (
     check_unplugged_port_reaches_nobody,
     check_ports_of_a_removed_segment_reach_nobody,
     check_plug_sets_its_mtu_on_all_sides,
+    check_host_speaks_where_it_has_an_address_alone,
     check_withdrawn_data_plane_joins_nothing,
     check_access_ports_are_in_their_vlan_alone,
     check_trunk_carries_its_vlans_with_tags,
