@@ -38,10 +38,11 @@ links:
 """
 
 
-@pytest.fixture
-async def host() -> AsyncIterator[Installation]:
+@pytest.fixture(params=["kernel", "ovs"])
+async def host(request: pytest.FixtureRequest) -> AsyncIterator[Installation]:
+    environment = {"WIRELOOM_MANAGEMENT_SUBNET": SUBNET, "WIRELOOM_DATAPLANE": request.param}
     with own_folder() as folder:
-        async with installed(folder, WIRELOOM_MANAGEMENT_SUBNET=SUBNET) as installation:
+        async with installed(folder, **environment) as installation:
             await installation.deploy(LAB)
             await installation.wired(within_s=120)
             async with installation.client() as client:
