@@ -79,8 +79,8 @@ async def capturing(host: Installation, *arguments: str) -> AsyncIterator[Proces
 
 
 async def sniffers(host: Installation) -> set[int]:
-    """The capturing processes of its agent."""
-    found = await run("pgrep", "-P", str(host.processes["agent"].pid), "-f", "wireloom.sniffer")
+    """The capturing processes of its agent that listen: they have given up root just before."""
+    found = await run("pgrep", "-u", "65534", "-P", str(host.processes["agent"].pid), "-f", "wireloom.sniffer")
     return {int(line) for line in found.output.split()}
 
 
