@@ -32,27 +32,27 @@ process_start() { sed -n 's/.*) \([^ZX] .*\)/\1/p' "/proc/$1/stat" 2>/dev/null |
 # ovs_ctl WORD… - Open vSwitch's own way to start and stop its daemons, the database among them.
 ovs_ctl() { /usr/share/openvswitch/scripts/ovs-ctl "$@"; }
 
-# launch_engine NAME - start a daemon by hand; its process id.
+# launch_engine NAME - start a daemon by hand; sets `launched`, its process id.
 launch_engine() {
 	if [ "$1" = ovs-vswitchd ]; then
 		ovs_ctl --system-id=random --no-mlockall start >>"$LOGS/$1.log" 2>&1
-		cat /run/openvswitch/ovs-vswitchd.pid
+		launched=$(cat /run/openvswitch/ovs-vswitchd.pid)
 		return 0
 	fi
 	setsid nohup "$1" >>"$LOGS/$1.log" 2>&1 </dev/null &
-	echo $!
+	launched=$!
 }
 
 start_engine() {
-	local name=$1 pid
+	local name=$1 launched
 	mkdir -p "$ENGINE_STATE" "$LOGS"
 	[ "$name" != dockerd ] || ip link show "$DOCKER_BRIDGE" >/dev/null 2>&1 || touch "$ENGINE_STATE/.bridge"
 	if has_systemd; then
 		systemctl start "${ENGINE_UNIT[$name]}"
 		echo systemd >"$ENGINE_STATE/$name"
 	else
-		pid=$(launch_engine "$name")
-		echo "$pid $(process_start "$pid")" >"$ENGINE_STATE/$name"
+		launch_engine "$name"
+		echo "$launched $(process_start "$launched")" >"$ENGINE_STATE/$name"
 	fi
 	wait_until "$ENGINE_SECONDS" engine_answers "$name" && return 0
 	echo "$name does not answer; its last words:"

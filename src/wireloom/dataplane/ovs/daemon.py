@@ -16,6 +16,7 @@ __all__ = ["daemon_id", "require_daemon", "restarts", "run_folder"]
 
 #: How often we look for a new daemon while there is none; a running one is watched, not asked.
 _LOOK_S: Final = 0.2
+_PROGRAM: Final = "ovs-vswitchd"
 _HINT: Final = "start Open vSwitch: `systemctl start openvswitch-switch`, or `ovs-ctl start`"
 
 
@@ -27,11 +28,12 @@ def run_folder() -> Path:
 def daemon_id(folder: Path) -> int | None:
     """Process id of the ovs-vswitchd that runs, by its own file."""
     try:
-        process = int((folder / "ovs-vswitchd.pid").read_text())
-        os.kill(process, 0)
+        process = int((folder / f"{_PROGRAM}.pid").read_text())
+        name = Path(f"/proc/{process}/comm").read_text().strip()
     except (OSError, ValueError):
         return None
-    return process
+    # After a crash the number may be somebody else's.
+    return process if name == _PROGRAM else None
 
 
 def require_daemon(folder: Path) -> int:
