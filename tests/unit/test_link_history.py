@@ -26,7 +26,7 @@ def status(
 
 
 def wire(impairment: LinkImpairment | None = None, state: LinkState = LinkState.UP) -> WireStatus:
-    return WireStatus(id="w", state=state, mtu=1500, impairment=impairment or LinkImpairment())
+    return WireStatus(id="w", state=state, mtu=1500, impairment=impairment or LinkImpairment(), name="a:e1 - b:e1")
 
 
 def only(before: SliceStatus | None, after: SliceStatus) -> Change:
@@ -37,7 +37,7 @@ def only(before: SliceStatus | None, after: SliceStatus) -> Change:
 def test_an_impairment_is_told_with_what_it_does_each_way() -> None:
     change = only(status(wire()), status(wire(SLOW)))
     assert change.kind == "link.impaired"
-    assert change.message == "forward delay 50 ms, loss 0.5 %, rate 10000000 kbit/s, backward whole"
+    assert change.message == "a:e1 - b:e1: forward delay 50 ms, loss 0.5 %, rate 10000000 kbit/s; backward whole"
     assert change.details == {"link": "w"}
 
 

@@ -106,13 +106,14 @@ class NodeStatus(Value):
 
 
 class WireStatus(Value):
-    """What an agent observed of one wire. ``impairment`` is read back from the kernel."""
+    """What an agent observed of one wire. ``name``: of its ends; ``impairment`` is read back from the kernel."""
 
     id: str
     state: LinkState
     mtu: int
     message: str = ""
     impairment: LinkImpairment = LinkImpairment()
+    name: str = ""
 
 
 class PlugStatus(Value):
@@ -123,6 +124,7 @@ class PlugStatus(Value):
     mtu: int
     message: str = ""
     impairment: LinkImpairment = LinkImpairment()
+    name: str = ""
 
 
 class SegmentStatus(Value):
@@ -132,6 +134,7 @@ class SegmentStatus(Value):
     state: LinkState
     message: str = ""
     details: dict[str, str] = {}
+    name: str = ""
 
 
 class SliceStatus(Value):

@@ -79,6 +79,11 @@ class Cabling:
         """``None`` for an end that is not in the slice."""
         return self._by_ref.get((ref.node_id, ref.index))
 
+    def port_name(self, ref: PortRef) -> str:
+        """``node:port`` for people; ``?`` for an end that is not in the slice."""
+        node, port = self.nodes.get(ref.node_id), self.port(ref)
+        return f"{node.name}:{port.name}" if node is not None and port is not None else "?"
+
     def device(self, ref: PortRef) -> str | None:
         """Name of the host device of ``ref``, whether it is there or not."""
         port = self.port(ref)

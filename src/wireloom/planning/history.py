@@ -57,25 +57,27 @@ def _links(status: SliceStatus) -> Iterator[WireStatus | PlugStatus]:
 def _link_changes(old: WireStatus | PlugStatus | None, new: WireStatus | PlugStatus, now: float) -> Iterator[Change]:
     if old is None:
         return
-    details = {"link": new.id}
+    details, name = {"link": new.id}, new.name or "a link"
     if old.state is not new.state:
-        message = new.message or f"the link is {new.state}"
+        message = f"{name}: {new.message or new.state}"
         yield Change(f"link.{new.state}", message, level=_level(new.state), details=details)
     before = (old.impairment.forward, old.impairment.backward)
     after = (new.impairment.forward, new.impairment.backward)
     if before == after:
         return
     if any(after):
-        yield Change("link.impaired", f"forward {_words(after[0])}, backward {_words(after[1])}", details=details)
+        message = f"{name}: forward {_words(after[0])}; backward {_words(after[1])}"
+        yield Change("link.impaired", message, details=details)
     elif old.impairment.until is not None and old.impairment.until <= now:
-        yield Change("link.impairment-ended", "the time set for its impairment is over", details=details)
+        message = f"{name}: the time set for its impairment is over"
+        yield Change("link.impairment-ended", message, details=details)
     else:
-        yield Change("link.impairment-cleared", "the link is impaired no more", details=details)
+        yield Change("link.impairment-cleared", f"{name}: impaired no more", details=details)
 
 
 def _segment_changes(old: SegmentStatus | None, new: SegmentStatus) -> Iterator[Change]:
     if old is not None and old.state is not new.state:
-        message = new.message or f"the segment is {new.state}"
+        message = f"{new.name or 'a segment'}: {new.message or new.state}"
         yield Change(f"segment.{new.state}", message, level=_level(new.state), details={"segment": new.id})
 
 

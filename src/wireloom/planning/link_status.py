@@ -72,6 +72,7 @@ def _wire_status(wire: WireIntent, cabling: Cabling, problems: Mapping[str, str]
         mtu=min(here.mtu, there.mtu) if here and there and state is LinkState.UP else wire.mtu,
         message=message,
         impairment=_read_back(wire.impairment, there.to_guest if there else None, here.to_guest if here else None),
+        name=" - ".join(cabling.port_name(ref) for ref in wire.ends),
     )
 
 
@@ -86,6 +87,7 @@ def _plug_status(plug: PlugIntent, cabling: Cabling, problems: Mapping[str, str]
         mtu=port.mtu if port is not None and state is LinkState.UP else mtu,
         message=message,
         impairment=_read_back(plug.impairment, port.from_guest if port else None, port.to_guest if port else None),
+        name=f"{cabling.port_name(plug.port)} - {segment.name if segment is not None else '?'}",
     )
 
 
@@ -98,7 +100,9 @@ def _segment_status(segment: SegmentIntent, cabling: Cabling, problems: Mapping[
         state, message = LinkState.PENDING, "not made yet"
     elif not cabling.is_foreign(segment) and not cabling.observed.network.segments[name].up:
         state, message = LinkState.PENDING, "not up yet"
-    return SegmentStatus(id=segment.id, state=state, message=message, details=_details(segment, cabling))
+    return SegmentStatus(
+        id=segment.id, state=state, message=message, details=_details(segment, cabling), name=segment.name
+    )
 
 
 def _details(segment: SegmentIntent, cabling: Cabling) -> dict[str, str]:
