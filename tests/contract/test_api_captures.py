@@ -167,8 +167,8 @@ async def test_over_a_real_fabric_frames_arrive_and_a_slow_reader_is_told_what_i
     async with rig(tmp_path / "nats") as fabric, wired_lab(KernelDataPlane) as lab:
         agent = await fabric.agent("h1")
         await lab.captures.serve(agent, "h1")
-        stream = await fabric.controller.open_stream("h1", CAPTURE, lab.of_wire(packets=5000))
-        for number in range(6000):
+        stream = await fabric.controller.open_stream("h1", CAPTURE, lab.of_wire())
+        for number in range(12_000):
             lab.a.guest.send(ethernet("020000000001", b"\x88\xb5" + number.to_bytes(4) + bytes(1400)))
             while lab.b.guest.read() is not None:
                 pass
@@ -178,7 +178,7 @@ async def test_over_a_real_fabric_frames_arrive_and_a_slow_reader_is_told_what_i
         summary = summed(data)
         assert summary.packets == len(packets(data))
         assert summary.dropped > 0
-        assert summary.packets + summary.dropped == 6000
+        assert summary.packets + summary.dropped == 12_000
         assert summary.ended == "n0:eth1 -- n1:eth1 is gone"
         await eventually(lambda: not capture_processes())
 

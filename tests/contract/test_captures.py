@@ -253,10 +253,25 @@ async def test_no_more_captures_than_may_run_and_an_ended_one_makes_room(lab: La
     assert len(capture_processes()) == 3
 
 
+async def test_a_pause_of_the_reader_costs_nothing_while_little_comes(lab: Lab) -> None:
+    capture = await lab.wire()
+    many = [ethernet("020000000001", b"\x88\xb5" + bytes(1400)) for _ in range(400)]  # more than the pipes take
+    few = [FRAMES["lldp"]() for _ in range(50)]
+    for frame in many:
+        lab.a.guest.send(frame)
+    for frame in few:
+        lab.a.guest.send(frame)
+        await asyncio.sleep(0.05)  # longer than a block of the ring stays open, and more often than it has blocks
+    await capture.ask_to_finish("enough")
+    data = await read_all(capture)
+    assert [packet.frame for packet in packets(data)] == [*many, *few]
+    assert summed(data).dropped == 0
+
+
 async def test_a_slow_reader_costs_frames_of_the_capture_and_none_of_the_lab(lab: Lab) -> None:
     capture = await lab.wire()
     arrived = 0
-    for number in range(6000):
+    for number in range(12_000):
         frame = ethernet("020000000001", b"\x88\xb5" + number.to_bytes(4) + bytes(1400))
         lab.a.guest.send(frame)
         if number % 50 == 49:
@@ -265,12 +280,12 @@ async def test_a_slow_reader_costs_frames_of_the_capture_and_none_of_the_lab(lab
     await eventually(lambda: lab.b.guest.read() is None)
     while lab.b.guest.read() is not None:
         arrived += 1
-    assert arrived == 6000
+    assert arrived == 12_000
     await capture.ask_to_finish("enough")
     summary = summed(await read_all(capture))
     assert summary.ended == "enough"
     assert summary.dropped > 0
-    assert summary.packets + summary.dropped == 6000
+    assert summary.packets + summary.dropped == 12_000
     assert lab.history[0][0].endswith(f"{summary.dropped} more were too many for its reader (enough)")
     assert lab.history[0][1] is EventLevel.WARNING
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import struct
 
 import pytest
@@ -20,6 +22,7 @@ from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, Se
 from wireloom.pcapng import BlockReader, Direction
 from wireloom.sniffer.merge import HOLD_NS, Merge
 from wireloom.sniffer.order import Order, Point, Report
+from wireloom.sniffer.outlet import Outlet
 from wireloom.sniffer.ring import Frame
 
 NAMES = st.text(max_size=40)
@@ -119,6 +122,42 @@ def test_little_is_held_while_much_comes() -> None:
     merge.add([frame(number, size=65000) for number in range(20)])
     assert len(merge.due(0)) == 20
     assert merge.rest() == []
+
+
+# ---------------------------------------------------------------- a reader that is slow
+
+
+def test_what_its_reader_does_not_take_waits_up_to_a_bound() -> None:
+    reading, writing = os.pipe()
+    try:
+        outlet = Outlet(writing, most=1 << 20)
+        pieces = [bytes([number % 251]) * 70_000 for number in range(20)]
+        for piece in pieces:
+            outlet.put(piece)
+        assert outlet.full
+        taken = bytearray()
+        while outlet.waiting:
+            taken += os.read(reading, 1 << 16)
+            outlet.push()
+        assert not outlet.full
+        os.set_blocking(reading, False)
+        with contextlib.suppress(BlockingIOError):
+            while piece := os.read(reading, 1 << 16):
+                taken += piece
+        assert bytes(taken) == b"".join(pieces)
+    finally:
+        os.close(reading)
+        os.close(writing)
+
+
+def test_a_reader_that_has_gone_is_noticed() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        with pytest.raises(BrokenPipeError):
+            Outlet(writing, most=10).put(b"x")
+    finally:
+        os.close(writing)
 
 
 # ---------------------------------------------------------------- between agent and process

@@ -12,14 +12,17 @@ from typing import Final
 from wireloom import pcapng
 from wireloom.sniffer.merge import Merge
 from wireloom.sniffer.order import Order, Report
+from wireloom.sniffer.outlet import Outlet
 from wireloom.sniffer.ring import BLOCK, BLOCK_AGE_MS, Frame, Ring
 
 __all__ = ["Capture"]
 
 _NOBODY: Final = 65534
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 _FEWEST_BLOCKS: Final = 2
 _EMPTY_S: Final = 1.0
+#: Bytes that may wait for the reader here, beside those in the kernel.
+_WAITING_MOST: Final = 4 << 20
 _LINK_GROUP: Final = 1  # RTMGRP_LINK: devices come, go and change
 
 
@@ -31,6 +34,8 @@ class Capture:
         self._order = order
         self._control = control
         self._output = output
+        self._outlet = Outlet(output, _WAITING_MOST)
+        self._listening = True
         self._reports = reports
         blocks = max(_FEWEST_BLOCKS, order.buffer // BLOCK // len(order.points))
         self._rings = [Ring(point, number, order.program, blocks) for number, point in enumerate(order.points)]
@@ -50,35 +55,48 @@ class Capture:
         deadline = time.monotonic() + self._order.seconds if self._order.seconds else None
         self._attend()
         os.write(self._reports, Report().line())
-        self._write(self._head())
+        self._outlet.put(self._head())
         ended = ""
         while not ended:
             asked = self._wait(deadline)
             if asked is None:
                 return
-            self._take()
-            full = self._put(self._merge.due(time.time_ns()))
-            if full:
+            if self._listening:
+                self._take()
+            if self._put(self._merge.due(time.time_ns())):
                 ended = "the limit of packets is reached"
             elif deadline is not None and time.monotonic() >= deadline:
                 ended = "the time is over"
             else:
                 ended = asked
         self._empty()
-        self._write(self._tail(started_ns, ended))
+        self._outlet.put(self._tail(started_ns, ended))
+        self._outlet.finish()
         dropped = sum(ring.dropped for ring in self._rings)
         os.write(self._reports, Report(ended=ended, packets=self._delivered, dropped=dropped).line())
 
     def _wait(self, deadline: float | None) -> str | None:
-        """Wait for frames or for the end; why the agent asks to finish, if it does; ``None``: it is gone."""
+        """Wait for frames or for the end; why the agent asks to finish, if it does; ``None``: nobody is there."""
+        self._heed()
         waits = [self._merge.wait_ms(time.time_ns())]
         waits.append(None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000)
         events = dict(self._poll.poll(min((wait for wait in waits if wait is not None), default=None)))
-        if any(flags & ~select.POLLIN for flags in events.values()) or self._links.fileno() in events:
+        if any(flags & select.POLLERR for flags in events.values()) or self._links.fileno() in events:
             self._attend()
+        if events.get(self._output, 0) & (select.POLLERR | select.POLLHUP):
+            return None
         if self._control not in events:
             return ""
         return os.read(self._control, 4096).decode(errors="replace").strip() or None
+
+    def _heed(self) -> None:
+        """Let the poll look at what matters: at the rings while there is room, at the reader while something waits."""
+        self._poll.register(self._output, select.POLLOUT if self._outlet.waiting else 0)
+        listening = not self._outlet.full
+        if listening != self._listening:
+            self._listening = listening
+            for ring in self._rings:
+                self._poll.modify(ring.fileno(), select.POLLIN if listening else 0)
 
     def _empty(self) -> None:
         """Take what came before the end; the kernel holds young blocks back for a moment."""
@@ -110,7 +128,7 @@ class Capture:
         for frame in frames:
             self._rings[frame.interface].delivered += 1
         self._delivered += len(frames)
-        self._write(
+        self._outlet.put(
             b"".join(
                 [
                     pcapng.enhanced_packet(frame.interface, frame.time_ns, frame.data, frame.length, frame.direction)
@@ -154,12 +172,6 @@ class Capture:
                 )
             )
         return b"".join(blocks)
-
-    def _write(self, data: bytes) -> None:
-        """Write it all, however long the reader takes. :raises BrokenPipeError: it is gone."""
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._output, rest) :]
 
 
 def _step_back() -> None:
