@@ -124,17 +124,17 @@ def test_a_segments_alias_names_its_installation(alias: str, installation: str |
 def test_watching_tells_news_of_our_devices_once() -> None:
     news = Filter("i1")
     up = message(links.RTM_NEWLINK, link_body(alias=ALIAS.text()))
-    assert news.events(up + up) == [PortEvent(device="wlp1")]
+    assert news.events(up + up) == [PortEvent(device="wlp1", up=True, carrier=False)]
     assert news.events(up) == []
     assert news.events(message(links.RTM_NEWLINK, link_body(alias=ALIAS.text(), flags=0x1002))) == [
-        PortEvent(device="wlp1")
+        PortEvent(device="wlp1", up=False, carrier=False)
     ]
     assert news.events(message(links.RTM_DELLINK, link_body(alias=ALIAS.text()))) == [
         PortEvent(device="wlp1", removed=True)
     ]
     news.events(up)
     news.forget()
-    assert news.events(up) == [PortEvent(device="wlp1")]
+    assert news.events(up) == [PortEvent(device="wlp1", up=True, carrier=False)]
 
 
 def test_watching_says_when_messages_were_lost() -> None:
@@ -148,7 +148,7 @@ def test_watching_says_when_messages_were_lost() -> None:
                 raise answer
             return answer
 
-    assert list(drain(Socket(), Filter("i1"))) == [PortEvent(device="wlp1"), PortEvent()]
+    assert list(drain(Socket(), Filter("i1"))) == [PortEvent(device="wlp1", up=True, carrier=False), PortEvent()]
 
 
 def test_watching_ignores_devices_of_others() -> None:
@@ -156,4 +156,4 @@ def test_watching_ignores_devices_of_others() -> None:
     for alias in ("", "eth uplink", other, "wireloom segment i=i2 name=x"):
         assert Filter("i1").events(message(links.RTM_NEWLINK, link_body(alias=alias))) == []
     segment = message(links.RTM_NEWLINK, link_body("wlb1", alias="wireloom segment i=i1 name=x"))
-    assert Filter("i1").events(segment) == [PortEvent(device="wlb1")]
+    assert Filter("i1").events(segment) == [PortEvent(device="wlb1", up=True, carrier=False)]
