@@ -268,6 +268,19 @@ async def test_an_impairment_outlives_the_controller_and_goes_with_its_link(rig:
     assert (await rig.store.snapshots())[0].impairments == {}
 
 
+async def test_a_moved_link_stays_as_it_was_seen_from_the_end_that_stays(rig: Rig) -> None:
+    await rig.deploy(LAB)
+    await impair(rig, "a:eth1", "b:eth1", parts=Parts(loss=1), direction="forward")
+    await impair(rig, "a:eth1", "b:eth1", parts=Parts(loss=2), direction="backward")
+    await link(rig, "move", "b:eth1", "a:eth1", to="lan")
+    configured = shown(rig)["b:eth1 lan"].impairment.configured
+    assert configured == LinkImpairment(forward=Impairment(loss=2), backward=Impairment(loss=1))
+    await link(rig, "move", "b:eth1", "lan", to="c:eth2")
+    [found] = [link for name, link in shown(rig).items() if "c:eth2" in name]
+    seen = found.impairment.configured if found.a == "b:eth1" else found.impairment.configured.turned()
+    assert seen == configured
+
+
 # -------------------------------------------------------------------- what a host cannot do
 
 

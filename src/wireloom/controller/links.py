@@ -20,6 +20,7 @@ from wireloom.controller.link_ends import FoundLink, LinkFinder
 from wireloom.controller.link_preflight import refuse_new_problems
 from wireloom.controller.link_timer import LinkTimer
 from wireloom.controller.live import LiveState
+from wireloom.controller.picture import LabPicture
 from wireloom.controller.store import LabSnapshot, OperationTargets
 from wireloom.controller.topologies import Topologies
 from wireloom.errors import Conflict, InvalidInput, NotFound
@@ -89,9 +90,9 @@ class LinkService:
             text = await asyncio.to_thread(self._topologies.rewrite_link, before.revision, request)
             after = self._edits.next(before, before.nodes, text=text)
             slices = await self._edits.render_kept(before, after)
-            if request.verb == "move":
-                after = self._with_moved_impairment(before, after, slices, request)
-                slices = await self._edits.render_kept(before, after)
+            moved = self._with_moved_impairment(before, after, slices, request) if request.verb == "move" else after
+            if moved is not after:
+                after, slices = moved, await self._edits.render_kept(before, moved)
             end = f" to {request.to}" if request.to else ""
             edit = _Edit(before, after, slices, f"link-{request.verb}", f"{request.a} -- {request.b}{end}")
             return await self._apply(edit, restart=request.restart)
@@ -170,13 +171,17 @@ class LinkService:
     def _with_moved_impairment(
         self, before: LabSnapshot, after: LabSnapshot, slices: Mapping[str, Slice], request: LinkRequest
     ) -> LabSnapshot:
-        """``after`` with what impaired the link before on the one that took its place."""
-        old = self._find(before, request).intent.id
-        came = links_by_id(slices).keys() - links_by_id(self._edits.slices_of(before)).keys()
-        if old not in before.impairments or len(came) != 1:
+        """``after`` with what impaired the link before on the one that took its place, as seen from the end that stays.
+
+        The topology may write the two links in different directions.
+        """
+        old = self._find(before, request)
+        impairment = before.impairments.get(old.intent.id)
+        if impairment is None:
             return after
-        impairments = {**before.impairments, came.pop(): before.impairments[old]}
-        return after.model_copy(update={"impairments": impairments})
+        new = LinkFinder(LabPicture(after, slices), self._topologies.devices).find(request.a, request.to)
+        seen = impairment if old.turned == new.turned else impairment.turned()
+        return after.model_copy(update={"impairments": {**before.impairments, new.intent.id: seen}})
 
     async def _apply(self, edit: _Edit, *, restart: bool = False) -> OperationView:
         """Refuse what cannot be, or write it."""
