@@ -16,14 +16,14 @@ from dataplane_guest import Report, run_suite
 pytestmark = [pytest.mark.kernel, pytest.mark.timeout(500)]
 
 TESTS = [
-    *(f"test_data_plane[{plane}-{case}]" for plane in guest_suite.PLANES for case in guest_suite.CASES),
+    *(f"test_data_plane[{plane}-{check}]" for plane, check in guest_suite.CASES),
     *(f"test_nothing_is_refused[{plane}]" for plane in guest_suite.PLANES),
 ]
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return asyncio.run(run_suite(Path(guest_suite.__file__), tmp_path_factory.mktemp("guest")))
+    return asyncio.run(run_suite(Path(str(guest_suite.__file__)), tmp_path_factory.mktemp("guest")))
 
 
 @pytest.mark.parametrize("test", TESTS)
