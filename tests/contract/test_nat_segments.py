@@ -282,3 +282,13 @@ async def test_a_network_that_the_host_routes_elsewhere_is_refused(stage: Stage)
         await stage.segments.admit(PLAN.model_copy(update={"address": f"{WORLD}.1/24"}))
     assert WORLD in refused.value.message
     await stage.segments.admit(PLAN)
+
+
+async def test_nothing_is_done_to_packets_of_a_network_that_is_somebody_elses(stage: Stage) -> None:
+    await stage.world()
+    nat = NatIntent(subnet=f"{WORLD}.0/24", gateway=f"{WORLD}.1")
+    await stage.segments.update(lab("a", nat=nat))
+    assert WORLD in stage.segments.problems[SEGMENT]
+    _, listing = await run("iptables", "-w", "10", "-t", "nat", "-S")
+    assert SEGMENT not in listing
+    assert Dnsmasq(stage.folder / "segments" / SEGMENT).process is None

@@ -12,6 +12,7 @@ from agent_rig import Agent, Host, make_lab, make_node, settled
 
 from wireloom.agent.pace import Pace
 from wireloom.agent.surroundings import part_around, restricted
+from wireloom.errors import Conflict
 from wireloom.model.identity import device_name
 from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.network import ImpairmentPlan, PlugPlan, SegmentPlan, WirePlan
@@ -178,6 +179,24 @@ async def test_a_segment_goes_with_its_last_wish(host: Host) -> None:
         await agent.until(lambda status: status.converged and status.generation == 2)
     assert host.network.segments == {}
     assert host.network.ports[a.ports[1].device].segment is None
+
+
+async def test_a_port_whose_segment_is_refused_waits_without_haste(host: Host) -> None:
+    a = make_node("a")
+    refused = Conflict("the NIC is in use")
+    host.network.fail("ensure_segment", refused, times=10_000)
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", with_segment(make_lab(a), PortRef(node_id=a.id, index=1)))
+        status = await agent.until(lambda status: bool(status.plugs) and status.plugs[0].state is LinkState.FAILED)
+        assert "the NIC is in use" in status.plugs[0].message
+        assert status.segments[0].state is LinkState.FAILED
+        await agent.until(lambda status: status.nodes[0].ready == "yes")
+        await asyncio.sleep(0.1)
+        before = host.network.calls["observe"]
+        await asyncio.sleep(0.5)
+        assert host.network.calls["observe"] <= before + 2
+        host.network.faults.clear()
+        await agent.until(lambda status: status.converged)
 
 
 def test_the_part_around_a_node_holds_its_links_and_far_ends_and_no_more() -> None:

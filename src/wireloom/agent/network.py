@@ -166,7 +166,9 @@ class HostNetwork:
         :attr:`problems`."""
         await self._each(self._make_segments, plans.segments, lambda plan: (plan.name,))
         await self._each(self.unplug, plans.unplug, _alone)
-        await self._each(self.attach, plans.attach, lambda plug: (plug.device,))
+        # What waits for its segment is no change: one would have us look at the host again and again.
+        attach = [plug for plug in plans.attach if self._has_segment(plug.segment)]
+        await self._each(self.attach, attach, lambda plug: (plug.device,))
         await self._each(self.join, plans.join, lambda wire: (wire.a, wire.b))
         await self._each(self.detach, plans.detach, _alone)
         await self._each(self.cut, plans.cut, lambda wire: (wire.a, wire.b))
@@ -251,8 +253,10 @@ class HostNetwork:
         with self._changing():
             await self.dataplane.ensure_plugs(plugs)
         for plug in plugs:
-            if plug.segment in self._state.segments or plug.segment in self._state.bridges:
-                self._enter(plug.device, segment=plug.segment, vlans=plug.vlans, mtu=plug.mtu, peer=None)
+            self._enter(plug.device, segment=plug.segment, vlans=plug.vlans, mtu=plug.mtu, peer=None)
+
+    def _has_segment(self, name: str) -> bool:
+        return name in self._state.segments or name in self._state.bridges
 
     async def detach(self, devices: Sequence[str]) -> None:
         """Take ports out of their segments."""

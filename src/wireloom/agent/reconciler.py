@@ -265,7 +265,7 @@ class Reconciler:
         try:
             self.state.management_problem = await self._problem_of(self._update_network())
             self.state.segments_problem = await self._problem_of(self._segments.update(dict(self.slices)))
-            if self.state.management_problem or self.state.segments_problem or self._segments.problems:
+            if self.state.management_problem or self.state.segments_problem:
                 self._management_due = True
                 await asyncio.sleep(_MANAGEMENT_RETRY_S)
         finally:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -86,12 +86,7 @@ class NatSegments(SegmentServices):
         """:raises Conflict: its network overlaps with a route of the host."""
         if plan.address is None:
             return
-        await refuse_clash(
-            str(ipaddress.IPv4Interface(plan.address).network),
-            plan.name,
-            what="the segment's network",
-            hint="give the segment another `subnet`, or leave it out",
-        )
+        await _refuse_clash(str(ipaddress.IPv4Interface(plan.address).network), plan.name)
 
     async def update(self, slices: Mapping[str, Slice]) -> None:
         async with self._lock:
@@ -119,13 +114,25 @@ class NatSegments(SegmentServices):
             await self._forwarding.release(_USER)
             return
         self._forwarding.hold(_USER)
-        await firewall.ensure_rules([rule for each in wanted.values() for rule in self._rules(each)], self._mark)
-        for device, segment in wanted.items():
-            try:
-                await Dnsmasq(self._state_dir / device).serve(partial(nat_config, segment))
-            except WireloomError as error:
-                log.warning("segment without services", device=device, error=error.to_wire())
-                self._problems[device] = str(error)
+        admitted = [segment for segment in wanted.values() if await self._works(segment.device, self._check(segment))]
+        await firewall.ensure_rules([rule for segment in admitted for rule in self._rules(segment)], self._mark)
+        for segment in admitted:
+            daemon = Dnsmasq(self._state_dir / segment.device)
+            await self._works(segment.device, daemon.serve(partial(nat_config, segment)))
+
+    async def _check(self, segment: NatSegment) -> None:
+        """Rules for a network that is somebody else's would be about his packets."""
+        await _refuse_clash(segment.nat.subnet, segment.device)
+
+    async def _works(self, device: str, step: Awaitable[None]) -> bool:
+        """Whether a step towards the services of a segment was done; else what kept it is a problem of the segment."""
+        try:
+            await step
+        except WireloomError as error:
+            log.warning("segment without services", device=device, error=error.to_wire())
+            self._problems[device] = str(error)
+            return False
+        return True
 
     def _rules(self, segment: NatSegment) -> tuple[firewall.Rule, ...]:
         network = (self._mark, segment.device, segment.nat.subnet)
@@ -147,3 +154,9 @@ class NatSegments(SegmentServices):
                     await self._assert(self._wanted or {})
                 except WireloomError as error:
                     log.warning("segments not mended", error=str(error))
+
+
+async def _refuse_clash(subnet: str, device: str) -> None:
+    await refuse_clash(
+        subnet, device, what="the segment's network", hint="give the segment another `subnet`, or leave it out"
+    )
