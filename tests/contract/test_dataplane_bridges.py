@@ -14,14 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from wiring_world import CAPABILITIES, make_node, make_slice, port_alias
 
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import Conflict, Unsupported
 from wireloom.model.network import PlugPlan, Uplink
+from wireloom.model.runtime import RuntimeStatus
+from wireloom.model.slice import PlugIntent, PortRef, SegmentIntent, Slice
+from wireloom.model.state import RuntimePhase
 from wireloom.model.vlans import Vlans
+from wireloom.planning.plan import Observed
+from wireloom.planning.wires import WirePlans, plan_wires
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent
 from wireloom.testing.conformance.dataplane_rig import Plug, Rig
 from wireloom.testing.conformance.dataplane_segments import plugged, refused, segment_plan
+from wireloom.testing.conformance.dataplane_world import world
 from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum, source_of
 from wireloom.testing.guests import receive, run_command
 
@@ -183,6 +190,60 @@ async def test_rules_of_bridges_that_somebody_removed_are_swept(rig: Rig) -> Non
         assert rules(bridge)
     await rig.plane.remove_segment(await rig.segment())
     assert rules(bridge) == []
+
+
+async def test_planned_ways_out_leave_nothing_to_plan(rig: Rig) -> None:
+    """What the planner asks for and what is observed then are the same thing, for every kind of external segment."""
+    node = make_node("r1", ports=4)
+    netns = await rig.namespace()
+    async with world() as free, world(addressed=True) as used, bridge_of_somebody_else() as bridge:
+        before = used.lines()
+        uplinks = (Uplink(device=free.nic), Uplink(device=used.nic, addresses="move"), Uplink(device=bridge))
+        segments = tuple(
+            SegmentIntent(id=f"s{i}", name=f"s{i}", kind="external", device=rig.segment_name(), uplink=uplink)
+            for i, uplink in enumerate(uplinks, 1)
+        )
+        plugs = tuple(
+            PlugIntent(id=f"p{i}", port=PortRef(node_id=node.id, index=i), segment=f"s{i}") for i in (1, 2, 3)
+        )
+        lab = make_slice(node, segments=segments, plugs=plugs).model_copy(update={"installation": rig.installation})
+        ports = [rig.plan(netns).model_copy(update={"alias": port_alias(lab, node, port)}) for port in node.ports]
+        made = tuple(
+            port.model_copy(update={"device": plan.device}) for port, plan in zip(node.ports, ports, strict=True)
+        )
+        lab = lab.model_copy(update={"nodes": (node.model_copy(update={"ports": made}),)})
+        await rig.plane.ensure_ports(ports)
+        for wanted in (lab, lab, lab.model_copy(update={"segments": (), "plugs": ()})):
+            await carry_out(rig, await planned(rig, wanted))
+            again = await planned(rig, wanted)
+            assert again.empty, again
+        assert (used.lines(), free.link().get("master")) == (before, None)
+
+
+async def planned(rig: Rig, lab: Slice) -> WirePlans:
+    runtimes = {
+        node.id: RuntimeStatus(
+            runtime_id="rt",
+            name=node.name,
+            identity=lab.identity(node),
+            incarnation=node.incarnation,
+            spec_hash="",
+            phase=RuntimePhase.RUNNING,
+        )
+        for node in lab.nodes
+    }
+    observed = Observed(runtimes=runtimes, network=await rig.plane.observe(), capabilities=CAPABILITIES)
+    return plan_wires(lab, observed, frozenset(), 1000.0)
+
+
+async def carry_out(rig: Rig, plans: WirePlans) -> None:
+    for segment in plans.segments:
+        await rig.plane.ensure_segment(segment)
+    await rig.plane.ensure_plugs(plans.attach)
+    await rig.plane.remove_plugs(plans.detach)
+    await rig.plane.set_carrier(dict(plans.device_carriers))
+    for name in plans.drop_segments:
+        await rig.plane.remove_segment(name)
 
 
 async def test_port_that_was_left_fenced_in_its_segment_is_opened(rig: Rig) -> None:
