@@ -17,10 +17,11 @@ from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.dataplane.ovs import OvsDataPlane
 from wireloom.errors import NotFound, Unavailable, Unsupported
 from wireloom.model.attachment import NamespaceAttachment
-from wireloom.model.network import PlugPlan, PortEvent, PortPlan, SegmentAlias, SegmentPlan, WirePlan
+from wireloom.model.network import PlugPlan, PortEvent, PortPlan, SegmentAlias, SegmentPlan, Uplink, WirePlan
 from wireloom.model.vlans import Vlans
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent, wire
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
+from wireloom.testing.conformance.dataplane_world import world
 from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum
 from wireloom.testing.guests import run_command, socket_in
 
@@ -314,6 +315,22 @@ async def test_segment_is_mended_when_the_daemons_were_restarted(ovs: PrivateOvs
         assert "198.51.100.1/24" in (await run("ip", "-o", "address", "show", "dev", name)).output
         plain = {key: make for key, make in SEGMENT_FRAMES.items() if key not in {"802.1q", "q-in-q"}}
         await both_ways(plugs[0], plugs[1], plain)
+
+
+async def test_hosts_address_is_back_when_the_daemons_were_restarted(ovs: PrivateOvs) -> None:
+    """The device that held it meanwhile is made anew by them, without it."""
+    async with Rig(ovs.plane) as rig, world(addressed=True) as outside:
+        name = rig.segment_name()
+        alias = SegmentAlias(installation=rig.installation, name="lab/office")
+        uplink = Uplink(device=outside.nic, addresses="move")
+        await rig.plane.ensure_segment(SegmentPlan(name=name, alias=alias.text(), uplink=uplink))
+        before = outside.lines(name)
+        assert any(outside.host in line for line in before[0])
+        await ovs.stop()
+        await ovs.start()
+        await rig.plane.observe()
+        assert outside.lines(name) == before
+        assert (await rig.plane.observe()).segments[name].uplink == outside.nic
 
 
 async def test_host_without_daemons_says_so_and_has_nothing_to_give_up(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ class Database:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._idl: Any = None
+        self._met: int | None = None
 
     @property
     def is_there(self) -> bool:
@@ -65,6 +66,15 @@ class Database:
         self._settle()
         if not self.rows("Open_vSwitch"):
             raise Unavailable("the database of Open vSwitch is empty", hint=_HINT)
+        self._meet_daemon()
+
+    def _meet_daemon(self) -> None:
+        """One that has just been started makes all bridges and ports before it carries out a change: wait for that."""
+        process = daemon_id(self.folder)
+        if process is not None and process != self._met:
+            with self.change("meet ovs-vswitchd"):
+                pass
+            self._met = process
 
     def _settle(self) -> None:
         """Read until nothing is waiting; after a loss of the server, until the replica is whole again."""

@@ -63,9 +63,10 @@ class Segments:
     def mend(self, found: Sequence[Link]) -> None:
         """A new ovs-vswitchd makes the host's device in a segment anew, without what we have set on it."""
         shown = {link.name: link for link in found}
-        for bridge in self._bridges():
-            link = shown.get(bridge.name)
-            if link is None or (link.up and link.alias == bridge.alias):
+        wrong = [bridge for bridge in self._bridges() if not _is_whole(bridge, shown.get(bridge.name))]
+        present = look_up(self._netlink, [bridge.name for bridge in wrong])
+        for bridge in wrong:
+            if _is_whole(bridge, present.get(bridge.name)) or bridge.name not in present:
                 continue
             self._settle(bridge)
             note = self._uplinks.note(bridge.name)
@@ -141,3 +142,7 @@ class Segments:
         self._uplinks.give_back(name)
         if name in self._switch.bridges():
             self._switch.set_address(name)
+
+
+def _is_whole(bridge: Bridge, link: Link | None) -> bool:
+    return link is not None and link.up and link.alias == bridge.alias
