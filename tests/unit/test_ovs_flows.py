@@ -14,6 +14,8 @@ from wireloom.dataplane.ovs.flows import (
     free_numbers,
     join,
     parse_outputs,
+    send,
+    take,
 )
 
 DUMP = """\
@@ -26,6 +28,12 @@ DUMP = """\
 
 def test_flow_sends_all_frames_of_a_port_to_another() -> None:
     assert join(3, 4, 0x574C000000000001) == "add cookie=0x574c000000000001,priority=100,in_port=3,actions=output:4"
+
+
+def test_wire_to_another_host_is_a_tunnel_there_and_back() -> None:
+    there = "set_field:7->tun_id,set_field:192.0.2.2->tun_dst,output:65000"
+    assert send(3, 7, "192.0.2.2", 1) == f"add cookie=0x1,priority=100,in_port=3,actions={there}"
+    assert take(7, 3, 1) == "add cookie=0x1,priority=100,in_port=65000,tun_id=7,actions=output:3"
 
 
 def test_cut_takes_away_exactly_the_flow_of_a_wire() -> None:
