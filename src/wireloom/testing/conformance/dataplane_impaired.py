@@ -50,7 +50,7 @@ _SLOWEST, _FASTEST = 0.6, 1.1
 
 
 def measures_time(check: Check) -> Check:
-    """Gives a check three tries: a busy machine spoils one of them, and a wrong queue all."""
+    """Gives a check three tries: a busy machine is late, or drops frames, in one of them, and a wrong queue in all."""
 
     @wraps(check)
     async def patiently(rig: Rig) -> None:

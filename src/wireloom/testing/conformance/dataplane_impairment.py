@@ -248,6 +248,7 @@ async def check_jitter_spreads_and_keeps_the_order(rig: Rig) -> None:
     assert max(alone) - min(alone) > 0.015, "all frames take the same time"
 
 
+@measures_time
 async def check_loss_is_kept(rig: Rig) -> None:
     """So many frames get lost as they should, give or take five standard deviations."""
     a, b = await wired(rig)
@@ -260,6 +261,7 @@ async def check_loss_is_kept(rig: Rig) -> None:
     await silent(a, b)
 
 
+@measures_time
 async def check_duplicates_arrive_twice(rig: Rig) -> None:
     """So many frames arrive twice as they should."""
     a, b = await wired(rig)
@@ -270,6 +272,7 @@ async def check_duplicates_arrive_twice(rig: Rig) -> None:
     assert 1228 <= len(arrivals) <= 1372, f"{len(arrivals) - 1000} of 1000 frames arrived twice"
 
 
+@measures_time
 async def check_corruption_changes_one_bit(rig: Rig) -> None:
     """So many frames arrive with one wrong bit as they should, the others unchanged."""
     a, b = await wired(rig)
