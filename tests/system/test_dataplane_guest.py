@@ -13,7 +13,7 @@ import guest_suite
 import pytest
 from dataplane_guest import Report, run_suite
 
-pytestmark = [pytest.mark.kernel, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.kernel, pytest.mark.timeout(550)]
 
 TESTS = [
     *(f"test_data_plane[{plane}-{check}]" for plane, check in guest_suite.CASES),
