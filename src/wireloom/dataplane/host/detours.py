@@ -111,9 +111,6 @@ class Detours:
             ports = look_up(self._netlink, known).values()
             self.leave([port.name for port in ports if port.master == segment.index])
 
-    def leave_all(self) -> None:
-        self.leave(list(self._devices()))
-
     def sweep(self, found: Sequence[Link]) -> None:
         """Remove ifbs whose port went with its namespace; ``found`` are all devices of the host."""
         names = {link.name for link in found}

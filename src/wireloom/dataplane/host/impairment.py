@@ -172,10 +172,6 @@ class Impairments:
         """A segment is about to go, and its ports are out of it then."""
         self._detours.leave_segment(name)
 
-    def withdraw(self) -> None:
-        """No port is in a segment any more."""
-        self._detours.leave_all()
-
     def _set(self, plans: Sequence[ImpairmentPlan], ports: Mapping[str, Link]) -> list[DataPlaneFailed]:
         wanted = [plan.device for plan in plans if _none(plan.from_guest)]
         # Outside of a segment a detour would end in the host's own stack.

@@ -74,7 +74,8 @@ class _Host:
         self.joiner.remove_plugs(devices)
 
     def withdraw(self) -> None:
-        self.impairments.withdraw()
+        # Only what this one has joined: another data plane may have the rest already.
+        self.impairments.leave_segments(self.joiner.plugged())
         self.joiner.withdraw()
 
     def impair(self, plans: Sequence[ImpairmentPlan]) -> None:

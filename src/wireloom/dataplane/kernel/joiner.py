@@ -81,12 +81,18 @@ class KernelJoiner:
     def remove_plugs(self, devices: Sequence[str]) -> None:
         self._plugs.remove(devices)
 
+    def plugged(self) -> Sequence[str]:
+        return self._plugged(links.parse_links(self._netlink.dump(links.DUMP_LINKS)))
+
+    def _plugged(self, found: Sequence[Link]) -> list[str]:
+        # A device of Open vSwitch is a master, too.
+        masters = {link.index for link in found if link.kind == "bridge"}
+        return [link.name for link in found if link.master in masters and self._is_my_port(link)]
+
     def withdraw(self) -> None:
         found = links.parse_links(self._netlink.dump(links.DUMP_LINKS))
         ports = [link for link in found if self._is_my_port(link)]
-        # A device of Open vSwitch is a master, too.
-        masters = {link.index for link in found if link.kind == "bridge"}
-        self._plugs.remove([link.name for link in ports if link.master in masters])
+        self._plugs.remove(self._plugged(found))
         targets = read_targets(self._netlink, {link.index: link.name for link in ports})
         requests: list[Request] = []
         # A port without a wire is left as it is: it may be another data plane's already.

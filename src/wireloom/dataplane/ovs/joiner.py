@@ -187,6 +187,13 @@ class OvsJoiner:
         places = [Place(port.device, port.index, self._switch.wires) for port in leaving if not port.uplink]
         _raise((), self._admissions.bring(places))
 
+    def plugged(self) -> Sequence[str]:
+        if not self._database.is_there:
+            return ()
+        self._switch.refresh()
+        ports = self._switch.ports().values()
+        return [port.device for port in ports if port.bridge != self._switch.wires and not port.uplink]
+
     def withdraw(self) -> None:
         if not self._database.is_there:
             return
