@@ -238,6 +238,8 @@ async def measure(containers: int, machines: int, dataplane: str) -> list[Result
             async with host.client() as client:
                 await client.wait_ready("lab", timeout_s=180)
             bench = Bench(host)
+            for up in (False, True):  # the first call opens database and connections
+                await bench.seen(TO_CONTAINER[0], partial(bench.pull, TO_CONTAINER[0], up=up), wanted=up)
             for peer in TO_CONTAINER:
                 seen_by = f"seen by a {KINDS[peer.name]}"
                 print(seen_by, file=sys.stderr)
