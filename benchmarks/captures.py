@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
-from common import Result, measured, parser, report
+from common import Result, compared, measured, parser, report
 
 from wireloom.agent.capture import Captures
 from wireloom.agent.capture.captures import Running
@@ -32,6 +32,7 @@ from wireloom.testing.frames import ethernet
 
 #: Frames between two looks of the far guest, well below what its socket holds.
 BURST = 50
+ROUNDS = 5
 PAYLOAD = 400
 #: MiB. The agent's own buffers are a pipe and two pieces for each capture.
 AGENT_MIB, PROCESS_MIB = 32.0, 16.0
@@ -87,6 +88,12 @@ async def _send(a: Plug, b: Plug, frames: int) -> tuple[int, float]:
     return arrived + _drain(b), elapsed
 
 
+async def _best(a: Plug, b: Plug, frames: int) -> tuple[int, float]:
+    """The least that arrived, and the shortest time, of some rounds: the machine has other things to do, too."""
+    rounds = [await _send(a, b, frames) for _ in range(ROUNDS)]
+    return min(arrived for arrived, _ in rounds), min(elapsed for _, elapsed in rounds)
+
+
 def _drain(plug: Plug) -> int:
     count = 0
     while plug.guest.read() is not None:
@@ -124,7 +131,7 @@ def _packet_sockets(*plugs: Plug) -> int:
 
 async def _many(rig: Rig, a: Plug, b: Plug, count: int, frames: int) -> Sequence[Result]:
     captures = Captures({"lab-1": _slice(rig, a, b)}, untold, most=count)
-    quiet_arrived, quiet_s = await _send(a, b, frames)
+    quiet_arrived, quiet_s = await _best(a, b, frames)
     memory = _status("self", "VmRSS")
     started = time.monotonic()
     opened = await asyncio.gather(*(captures.open(OF_WIRE) for _ in range(count)))
@@ -136,6 +143,7 @@ async def _many(rig: Rig, a: Plug, b: Plug, count: int, frames: int) -> Sequence
     await asyncio.gather(*(capture.ask_to_finish("enough") for capture in opened))
     ends = await asyncio.gather(*reading, *(_read(capture) for capture in opened[count // 2 :]))
     await captures.close()
+    _, after_s = await _best(a, b, frames)
     unaccounted = sum(abs(frames - end.packets - end.dropped) for end in ends)
     return [
         measured("frames that the lab lost, no capture", frames - quiet_arrived, "frames", at_most=0),
@@ -144,7 +152,7 @@ async def _many(rig: Rig, a: Plug, b: Plug, count: int, frames: int) -> Sequence
         measured("memory of the agent", grown, "MiB", at_most=AGENT_MIB),
         measured("memory of a capturing process", sum(processes) / len(processes), "MiB", at_most=PROCESS_MIB),
         measured(f"{count} captures opened", open_s, "s"),
-        measured("frames sent, no capture", frames / quiet_s, "frames/s"),
+        compared("frames sent when all captures are over", frames / after_s, frames / quiet_s, "frames/s"),
         measured(f"frames sent, {count} captures", frames / busy_s, "frames/s"),
         measured("frames captured of those sent, readers that read", _share(ends[: count // 2], frames), ""),
         measured("packet sockets left afterwards", _packet_sockets(a, b), "", at_most=0),

@@ -20,7 +20,7 @@ from wireloom.agent.capture.filters import compile_filter
 from wireloom.dataplane.contract import DataPlane
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.dataplane.ovs import OvsDataPlane
-from wireloom.errors import CapacityExceeded, InvalidInput, NotFound, Unsupported
+from wireloom.errors import CapacityExceeded, InvalidInput, NotFound, Unavailable, Unsupported
 from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.fabric.documents import EventLevel
 from wireloom.model.capture import CaptureOptions
@@ -397,12 +397,18 @@ async def test_what_a_lab_does_not_have_is_not_found(lab: Lab) -> None:
             await lab.captures.open(wanted)
 
 
-async def test_a_stopped_agent_leaves_no_capture(lab: Lab) -> None:
-    captures = [await lab.wire(), await lab.port(lab.a)]
-    await lab.captures.close()
+async def test_a_stopped_agent_leaves_no_capture_whether_read_or_not(lab: Lab) -> None:
+    captures = [await lab.wire(), await lab.port(lab.a), await lab.port(lab.b)]
+    reading = asyncio.create_task(read_all(captures[2]))
+    for _ in range(2000):
+        lab.a.guest.send(ethernet("020000000001", b"\x88\xb5" + bytes(1400)))
+    await asyncio.sleep(0.3)
+    async with asyncio.timeout(10):
+        await lab.captures.close()
     assert not capture_processes()
-    for capture in captures:
-        assert await read_all(capture) is not None
+    for read in (reading, *(read_all(capture) for capture in captures[:2])):
+        with pytest.raises(Unavailable, match="stopping"):
+            await read
 
 
 async def test_fifty_captures_at_once_see_the_same(lab: Lab) -> None:

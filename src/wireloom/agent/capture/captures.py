@@ -162,11 +162,17 @@ class Running:
         self._source = source
         self._ended = ended
         self._over = False
+        self._killed = False
         self.ask_to_finish = source.ask_to_finish
 
     async def read(self) -> bytes:
-        """The next bytes; ``b""`` when a limit is reached, or when what is captured is gone."""
+        """The next bytes; ``b""`` when a limit is reached, or when what is captured is gone.
+
+        :raises Unavailable: the agent is stopping.
+        """
         data = await self._source.read()
+        if self._killed:
+            raise Unavailable("the agent is stopping", hint="begin the capture again when it is back")
         if not data:
             await self._finish()
         return data
@@ -190,6 +196,7 @@ class Running:
 
     async def kill(self) -> None:
         """End it at once; idempotent."""
+        self._killed = True
         await self._source.kill()
         await self._finish()
 

@@ -13,7 +13,7 @@ import shutil
 from asyncio.subprocess import PIPE, Process
 from typing import Final
 
-from wireloom.agent.capture.process import READ, Sniffer, end_process, pipe
+from wireloom.agent.capture.process import READ, Output, Sniffer, end_process, pipe
 from wireloom.errors import Unavailable, Unsupported
 from wireloom.model.capture import CaptureEnd, CaptureMessage, DecodedFrame
 from wireloom.sniffer.order import Order
@@ -46,6 +46,7 @@ class Decoded:
     def __init__(self, sniffer: Sniffer, decoder: Process) -> None:
         self._sniffer = sniffer
         self._decoder = decoder
+        self._output = Output(decoder)
         self._rest = b""
         self._over = False
         self.ask_to_finish = sniffer.ask_to_finish
@@ -66,7 +67,7 @@ class Decoded:
             try:
                 return cls(await Sniffer.start(order, output=writing), decoder)
             except BaseException:
-                await end_process(decoder)
+                await end_process(decoder, Output(decoder))
                 raise
         finally:
             os.close(reading)
@@ -75,7 +76,7 @@ class Decoded:
     async def read(self) -> bytes:
         """The next lines; ``b""`` at the end. :raises Unavailable: the decoder failed."""
         while not self._over:
-            data = await pipe(self._decoder.stdout).read(READ)
+            data = await self._output.read()
             if not data:
                 return await self._closing_line()
             whole, newline, self._rest = (self._rest + data).rpartition(b"\n")
@@ -105,7 +106,7 @@ class Decoded:
 
     async def kill(self) -> None:
         """End both at once; idempotent."""
-        await end_process(self._decoder)
+        await end_process(self._decoder, self._output)
         await self._listening
         await self._sniffer.kill()
 

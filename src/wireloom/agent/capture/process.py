@@ -14,7 +14,7 @@ from wireloom.errors import DataPlaneFailed, DeadlineExceeded, InternalError
 from wireloom.model.capture import CaptureEnd
 from wireloom.sniffer.order import Order, Report
 
-__all__ = ["READ", "Sniffer", "end_process", "pipe"]
+__all__ = ["READ", "Output", "Sniffer", "end_process", "pipe"]
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +32,8 @@ class Sniffer:
 
     def __init__(self, process: Process) -> None:
         self._process = process
+        self._output = Output(process)
+        self.read = self._output.read
         self._told: asyncio.Future[Report] = asyncio.get_running_loop().create_future()
         self._listening = asyncio.Event()
         self._reports = asyncio.get_running_loop().create_task(self._follow_reports())
@@ -63,10 +65,6 @@ class Sniffer:
             raise DataPlaneFailed(f"the kernel refuses to capture: {sniffer._told.result().problem}")
         return sniffer
 
-    async def read(self) -> bytes:
-        """The next bytes of the capture; ``b""`` at its end."""
-        return await pipe(self._process.stdout).read(READ)
-
     async def ask_to_finish(self, reason: str) -> None:
         """Ask it to write what it has and its statistics. Somebody has to go on reading."""
         await self._send(reason.replace("\n", " ").encode() + b"\n")
@@ -82,7 +80,7 @@ class Sniffer:
 
     async def kill(self) -> None:
         """End it at once; idempotent."""
-        await end_process(self._process)
+        await end_process(self._process, self._output)
         await self._reports
 
     async def _send(self, line: bytes) -> None:
@@ -117,9 +115,35 @@ def pipe(stream: S | None) -> S:
     return stream
 
 
-async def end_process(process: Process) -> None:
+class Output:
+    """What a process writes to its standard output, for one reader."""
+
+    def __init__(self, process: Process) -> None:
+        self._stream = process.stdout
+        self._reading = False
+        self._abandoned = False
+
+    async def read(self) -> bytes:
+        """The next bytes; ``b""`` at the end."""
+        if self._abandoned:
+            return b""
+        self._reading = True
+        try:
+            return await pipe(self._stream).read(READ)
+        finally:
+            self._reading = False
+
+    async def abandon(self) -> None:
+        """Throw away what is left. A process counts as ended only when its pipes are, and nobody may be reading."""
+        self._abandoned = True
+        while self._stream is not None and not self._reading and await self._stream.read(READ):
+            pass
+
+
+async def end_process(process: Process, output: Output) -> None:
     """Kill it if it lives, and reap it."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+    await output.abandon()
     await process.wait()
