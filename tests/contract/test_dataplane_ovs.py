@@ -71,6 +71,15 @@ async def test_container_that_died_leaves_nothing_in_the_database(rig: Rig) -> N
     assert await rows("Port", rig.installation) == [b.device]
 
 
+async def test_removing_a_port_that_went_by_itself_leaves_nothing_in_the_database(rig: Rig) -> None:
+    plug = await rig.plug("tap")
+    plug.guest.close()
+    await run_command("ip", "link", "del", plug.device)
+    await rig.plane.remove_ports([plug.device])
+    assert await rows("Port", rig.installation) == []
+    assert await rows("Bridge", rig.installation) == []
+
+
 async def until_gone(device: str) -> None:
     for _ in range(500):
         if not (NET / device).exists():

@@ -102,8 +102,10 @@ class Ports:
 
     def remove(self, devices: Sequence[str]) -> None:
         """Remove host ports of this installation, and with them their guests' ends."""
-        mine = [name for name, link in look_up(self._netlink, devices).items() if self._is_mine(link)]
-        self._joiner.release(mine)
+        found = look_up(self._netlink, devices)
+        mine = [name for name, link in found.items() if self._is_mine(link)]
+        # Of those that went by themselves the joiner may still know.
+        self._joiner.release([*mine, *(device for device in devices if device not in found)])
         check(self._netlink.batch(links.delete_together(mine)))
 
     def _is_mine(self, link: Link) -> bool:
