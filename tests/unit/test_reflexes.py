@@ -113,6 +113,21 @@ async def test_a_node_that_is_stopped_takes_its_peers_carrier_before_the_action_
         done.set()
 
 
+async def test_nothing_is_concluded_from_ports_that_were_not_read_yet(host: Host) -> None:
+    a, b = make_node("a", "beta"), make_node("b", "beta")
+    async with Agent(host).alive() as agent:
+        agent.reconciler.set_slice("lab-1", make_lab(a, b))
+        await agent.until(settled())
+    before = host.worlds["beta"].calls["set_carrier"]
+    host.network.delays["observe"] = 0.2
+    async with Agent(host).alive() as heir:
+        heir.reconciler.set_slice("lab-1", make_lab(a, b))
+        heir.reflexes.node_changed("lab-1", a.id)
+        await heir.until(settled())
+    assert host.worlds["beta"].calls["set_carrier"] == before
+    assert host.worlds["beta"].by_node("a").carriers[1]
+
+
 def with_segment(lab: Slice, *ports: PortRef, vlan: int | None = None) -> Slice:
     segment = SegmentIntent(
         id="lan", name="lan", kind="switch", device=SEGMENT, mtu=9000, tagging="802.1q" if vlan else "none"

@@ -61,6 +61,7 @@ class HostNetwork:
         self._unimpaired = Refusals()
         self._expected: frozenset[str] = frozenset()
         self._dirty = True
+        self._known = False
         self._lock = asyncio.Lock()
         self._segment_there = asyncio.Event()
 
@@ -92,6 +93,11 @@ class HostNetwork:
     @property
     def state(self) -> DataPlaneState:
         return self._state.model_copy(update={"ports": self._ports})
+
+    @property
+    def known(self) -> bool:
+        """Whether the kernel was read at all: before that nothing is missing, it is just not known."""
+        return self._known
 
     @property
     def settled(self) -> bool:
@@ -152,6 +158,7 @@ class HostNetwork:
             except WireloomError:
                 self._dirty = True
                 raise
+            self._known = True
             # Of what changed while the kernel was read, our own word and its events are newer.
             own = {device: port for device, port in self._ports.items() if device in self._changed}
             seen = {device: port for device, port in self._state.ports.items() if device not in self._changed}

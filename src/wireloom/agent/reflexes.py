@@ -67,7 +67,7 @@ class Reflexes:
 
     def node_changed(self, lab_id: str, node_id: str) -> None:
         """A node came, ended, or was shut off from a link."""
-        if lab_id in self._slices:
+        if lab_id in self._slices and self._network.known:
             self._due.setdefault(lab_id, set()).add(node_id)
             self._wake.set()
 
