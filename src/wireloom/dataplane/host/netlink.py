@@ -39,7 +39,8 @@ _DATAGRAM: Final = 128 * 1024
 #: Requests per send: enough to make the system call cheap, few enough not to hog the kernel's networking lock.
 _CHUNK: Final = 256
 _CHUNK_BYTES: Final = 96 * 1024
-_DUMP_TRIES: Final = 10
+_DUMP_TRIES: Final = 15
+_DUMP_PAUSE_S: Final = 0.01
 
 
 class Transport(Protocol):
@@ -100,10 +101,11 @@ class Netlink:
 
         :raises DataPlaneFailed: the kernel refused, or changes never paused (``EINTR``).
         """
-        for _ in range(_DUMP_TRIES):
+        for attempt in range(_DUMP_TRIES):
             bodies = self._dump_once(request)
             if bodies is not None:
                 return bodies
+            time.sleep(_DUMP_PAUSE_S * attempt)  # the more others change, the longer they get to come to an end
         raise failure(errno.EINTR, request.operation, request.device, "interrupted by changes each time")
 
     def _next(self) -> int:
