@@ -31,11 +31,13 @@ class OpenFlow:
     def _socket(self) -> Path:
         return self._folder / f"{self._name}.mgmt"
 
-    def apply(self, commands: Sequence[str]) -> None:
+    def apply(self, commands: Sequence[str], *, gently: bool) -> None:
         """Carry out all of ``commands`` in one step: no frame meets half of them.
 
-        When this returns, no frame takes its former way any more.
+        When this returns, no frame takes its former way any more: the datapath keeps for a while what it has decided.
 
+        :param gently: wait until it has looked at all of that again, some half a second; else it forgets everything at
+            once, that of bridges of others, too, which then is decided anew frame by frame.
         :raises DataPlaneFailed: ovs-vswitchd refused; then nothing was changed.
         :raises Unavailable: it does not run, or does not have the bridge.
         """
@@ -44,9 +46,9 @@ class OpenFlow:
         text = "\n".join(commands) + "\n"
         process = self._await_bridge()
         self._run("change flows", "ovs-ofctl", "--bundle", "add-flows", f"unix:{self._socket}", "-", stdin=text)
-        # The datapath keeps for a while what it has decided; wait until it has looked at all of that again.
         control = self._folder / f"ovs-vswitchd.{process}.ctl"
-        self._run("settle flows", "ovs-appctl", "-t", str(control), "revalidator/wait")
+        verb = "wait" if gently else "purge"
+        self._run("settle flows", "ovs-appctl", "-t", str(control), f"revalidator/{verb}")
 
     def dump(self) -> str:
         """All flows, as ``ovs-ofctl`` prints them. :raises Unavailable: as :meth:`apply`."""

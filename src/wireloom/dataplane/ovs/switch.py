@@ -130,6 +130,10 @@ class Switch:
     def _row(self, bridge: str) -> Any:
         return next(row for row in self._database.rows("Bridge") if row.name == bridge)
 
+    def change_flows(self, commands: Sequence[str]) -> None:
+        """Change flows of the bridge of wires, in one step; see :meth:`OpenFlow.apply`."""
+        self.openflow.apply(commands, gently=bool(self.others()))
+
     # --- bridges ------------------------------------------------------------------------------
 
     def ensure_wires_bridge(self) -> None:
@@ -274,7 +278,7 @@ class Switch:
         if len(numbers) < len(coming):
             raise Unsupported("Open vSwitch has no more port numbers: too many wires on this host")
         if numbers:
-            self.openflow.apply([command for number in numbers.values() for command in forget(number)])
+            self.change_flows([command for number in numbers.values() for command in forget(number)])
         return numbers
 
     def _new_port(self, transaction: Any, place: Place, number: Any, quiet: Any) -> Any:

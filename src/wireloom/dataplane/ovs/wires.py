@@ -42,7 +42,7 @@ class Wires:
         former = {outputs[source] for source in changed if source in outputs} - goals.keys()
         commands = [cut(peer) for peer in sorted(former) if outputs.get(peer) in goals]
         commands += [join(source, goals[source], cookies[source]) for source in changed]
-        self._switch.openflow.apply(commands)
+        self._switch.change_flows(commands)
 
     def remove(self, plans: Sequence[WirePlan]) -> None:
         """Cut each pair that is joined; an end that is joined to another device by now is left alone."""
@@ -59,7 +59,7 @@ class Wires:
                 # A number that nobody has: the peer has gone, and with it the reason for the flow.
                 if outputs[source] == numbers.get(other) or outputs[source] not in known:
                     commands.append(cut(source))
-        self._switch.openflow.apply(commands)
+        self._switch.change_flows(commands)
 
     def _outputs(self, ports: Mapping[str, SwitchPort]) -> dict[int, int]:
         return parse_outputs(self._switch.openflow.dump()) if self._here(ports) else {}
