@@ -12,12 +12,13 @@ from typing import Final
 from wireloom.errors import Unavailable
 from wireloom.model.network import PortEvent
 
-__all__ = ["daemon_id", "require_daemon", "restarts", "run_folder"]
+__all__ = ["START_HINT", "daemon_id", "require_daemon", "restarts", "run_folder"]
 
 #: How often we look for a new daemon while there is none; a running one is watched, not asked.
 _LOOK_S: Final = 0.2
 _PROGRAM: Final = "ovs-vswitchd"
-_HINT: Final = "start Open vSwitch: `systemctl start openvswitch-switch`, or `ovs-ctl start`"
+#: What a user can do about daemons that do not run.
+START_HINT: Final = "start Open vSwitch: `systemctl start openvswitch-switch`, or `ovs-ctl start`"
 
 
 def run_folder() -> Path:
@@ -40,7 +41,7 @@ def require_daemon(folder: Path) -> int:
     """The process id of ovs-vswitchd. :raises Unavailable: it does not run."""
     process = daemon_id(folder)
     if process is None:
-        raise Unavailable("ovs-vswitchd does not run", hint=_HINT)
+        raise Unavailable("ovs-vswitchd does not run", hint=START_HINT)
     return process
 
 

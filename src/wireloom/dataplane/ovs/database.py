@@ -12,7 +12,7 @@ from typing import Any, Final
 import ovs.poller
 from ovs.db.idl import Idl, SchemaHelper, Transaction
 
-from wireloom.dataplane.ovs.daemon import daemon_id, require_daemon
+from wireloom.dataplane.ovs.daemon import START_HINT, daemon_id, require_daemon
 from wireloom.dataplane.ovs.schema import COLUMNS, SCHEMA
 from wireloom.errors import DataPlaneFailed, DeadlineExceeded, Unavailable
 
@@ -21,7 +21,6 @@ __all__ = ["Database"]
 #: Adding a port takes the userspace datapath some milliseconds.
 _DEADLINE_S: Final = 45.0
 _CONNECT_S: Final = 5.0
-_HINT: Final = "start Open vSwitch: `ovs-ctl start`, or `systemctl start openvswitch-switch`"
 
 
 class Database:
@@ -41,7 +40,7 @@ class Database:
         return self._socket.is_socket()
 
     @property
-    def is_carried_out(self) -> bool:
+    def daemon_runs(self) -> bool:
         """Whether ovs-vswitchd runs and does what the database says."""
         return daemon_id(self.folder) is not None
 
@@ -57,7 +56,7 @@ class Database:
     def refresh(self) -> None:
         """Take in what others have changed. :raises Unavailable: the server does not run."""
         if not self.is_there:
-            raise Unavailable("the database of Open vSwitch does not run", hint=_HINT)
+            raise Unavailable("the database of Open vSwitch does not run", hint=START_HINT)
         if self._idl is None:
             helper = SchemaHelper(schema_json=copy.deepcopy(SCHEMA))
             for table, columns in COLUMNS.items():
@@ -65,7 +64,7 @@ class Database:
             self._idl = Idl(f"unix:{self._socket}", helper, probe_interval=0)
         self._settle()
         if not self.rows("Open_vSwitch"):
-            raise Unavailable("the database of Open vSwitch is empty", hint=_HINT)
+            raise Unavailable("the database of Open vSwitch is empty", hint=START_HINT)
         self._meet_daemon()
 
     def _meet_daemon(self) -> None:
@@ -158,7 +157,7 @@ class Database:
                 return
             left = deadline - time.monotonic()
             if left <= 0:
-                raise DeadlineExceeded(f"{complaint} in {limit_s:g} s", hint=_HINT)
+                raise DeadlineExceeded(f"{complaint} in {limit_s:g} s", hint=START_HINT)
             poller = ovs.poller.Poller()
             self._idl.wait(poller)
             poller.timer_wait(max(1, int(left * 1000)))

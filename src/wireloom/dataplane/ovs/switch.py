@@ -179,7 +179,7 @@ class Switch:
         gone = [bridge for name, bridge in bridges.items() if name in names]
         if not gone:
             return
-        with self._database.change("remove bridges", wait=self._database.is_carried_out):
+        with self._database.change("remove bridges", wait=self._database.daemon_runs):
             for bridge in gone:
                 self._database.root.delvalue("bridges", bridge.row)
             if len(gone) == len(bridges):
@@ -265,7 +265,7 @@ class Switch:
         if not gone:
             return False
         rows = {row.name: row for row in self._database.rows("Bridge")}
-        with self._database.change("remove ports", wait=wait and self._database.is_carried_out):
+        with self._database.change("remove ports", wait=wait and self._database.daemon_runs):
             for port in gone:
                 rows[port.bridge].delvalue("ports", port.row)
         return True
