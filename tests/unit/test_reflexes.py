@@ -252,3 +252,17 @@ def test_a_restricted_plan_touches_the_named_devices_only() -> None:
         impair=plans.impair[:1],
         wake_at=None,
     )
+
+
+async def test_a_port_that_was_just_raised_is_not_taken_for_one_that_its_guest_has_shut(host: Host) -> None:
+    a, b = make_node("a"), make_node("b")
+    agent = Agent(host)
+    async with agent.alive():
+        agent.reconciler.set_slice("lab-1", make_lab(a, b))
+        await agent.until(settled())
+        network, device = agent.network, a.ports[1].device
+        # What the kernel shows of a veth whose host side is down.
+        host.network.ports[device] = host.network.ports[device].model_copy(update={"up": False, "carrier": False})
+        await network.refresh(force=True)
+        await network.set_carriers({device: True})
+        assert network.ports[device].carrier

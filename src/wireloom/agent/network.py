@@ -285,7 +285,11 @@ class HostNetwork:
         with self._changing():
             await self.dataplane.set_carrier(dict(carriers))
         for device, up in carriers.items():
-            self._enter(device, up=up)
+            known = self._ports.get(device)
+            # A port that was down told nothing of its guest's side. Its own event does, a moment later; until then it
+            # is not to be taken for one that its guest has shut, which would take the far carrier away again.
+            raised = up and known is not None and not known.up
+            self._enter(device, up=up, **({"carrier": True} if raised else {}))
 
     async def _make_segments(self, plans: Sequence[SegmentPlan]) -> None:
         for plan in plans:
