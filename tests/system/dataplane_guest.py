@@ -69,6 +69,7 @@ _SETTINGS: Final = """\
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
 timeout = 60
+faulthandler_timeout = 70
 addopts = --strict-markers
 """
 
