@@ -74,18 +74,22 @@ async def carrier(host: Installation, name: str, port: str, wanted: str) -> bool
 
 @contextlib.asynccontextmanager
 async def states_of(host: Installation, *names: str) -> AsyncIterator[list[set[str]]]:
-    """Every state that each of the nodes has meanwhile, in the order of ``names``."""
+    """Every state that each of the nodes has from now on, in the order of ``names``."""
     seen: list[set[str]] = [set() for _ in names]
+    looked = asyncio.Event()
 
     async def look() -> None:
         while True:
             view = await host.lab()
             for states, name in zip(seen, names, strict=True):
                 states.add(node(view, name).state)
+            looked.set()
             await asyncio.sleep(0.02)
 
     looking = asyncio.create_task(look())
     try:
+        async with asyncio.timeout(30):
+            await looked.wait()
         yield seen
     finally:
         looking.cancel()

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +51,7 @@ class Installation:
     extra_environment: dict[str, str] = field(default_factory=dict)
     wrapper: tuple[str, ...] = ()
     processes: dict[str, asyncio.subprocess.Process] = field(default_factory=dict)
+    started_at: dict[str, float] = field(default_factory=dict)  # by name of the process, UNIX seconds
     id: str = ""
 
     @property
@@ -81,6 +83,7 @@ class Installation:
 
     async def start(self, name: str) -> None:
         """Start a program of ours; its log is kept beside the data."""
+        self.started_at[name] = time.time()
         log = (self.folder / f"{name}.log").open("ab")
         with log:
             self.processes[name] = await asyncio.create_subprocess_exec(
@@ -113,13 +116,14 @@ class Installation:
         await self.answering()
 
     async def answering(self) -> None:
-        """Wait until the controller answers and sees the host."""
+        """Wait until the controller answers and has heard of the host's present agent."""
 
         async def seen() -> bool:
             async with self.client() as client:
                 status = await client.status()
                 self.id = status.installation
-                return any(host.alive and host.facts for host in status.hosts)
+                since = self.started_at.get("agent", 0.0)
+                return any(host.alive and host.facts and host.facts["time"] >= since for host in status.hosts)
 
         await until(seen, "the installation did not come up", within_s=40)
 
