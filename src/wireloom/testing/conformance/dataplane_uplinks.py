@@ -13,7 +13,7 @@ from typing import Final
 from wireloom.errors import Conflict, NotFound, Unsupported
 from wireloom.model.network import Uplink
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent
-from wireloom.testing.conformance.dataplane_rig import NET, Rig
+from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
 from wireloom.testing.conformance.dataplane_segments import (
     Check,
     crosses,
@@ -25,13 +25,15 @@ from wireloom.testing.conformance.dataplane_segments import (
     tagged,
 )
 from wireloom.testing.conformance.dataplane_world import World, world
-from wireloom.testing.frames import SEGMENT_FRAMES
-from wireloom.testing.guests import run_command, socket_in
+from wireloom.testing.frames import SEGMENT_FRAMES, source_of
+from wireloom.testing.guests import receive, run_command, socket_in
 
 __all__ = ["UPLINK_CHECKS"]
 
 #: How long the host may be away while its address moves; a connection over TCP does not notice less than a second.
 _CUT_S: Final = 0.9
+#: Tries, ten a second.
+_OPEN_TRIES: Final = 50
 
 
 async def check_uplink_leads_to_the_world(rig: Rig) -> None:
@@ -60,6 +62,16 @@ async def _until_carrier(device: str) -> None:
             return
         await asyncio.sleep(0.01)
     raise AssertionError(f"{device} has no carrier")
+
+
+async def _until_open(sender: Plug, receiver: World) -> None:
+    """A switch learns in its own time that a device has come up, and drops what comes before."""
+    for _ in range(_OPEN_TRIES):
+        frame = frame_with()
+        sender.guest.send(frame)
+        if await receive(receiver.guest, source_of(frame), 0.1) is not None:
+            return
+    raise AssertionError("no frame leaves by the uplink")
 
 
 async def check_host_keeps_its_address_unless_told(rig: Rig) -> None:
@@ -227,6 +239,7 @@ async def check_vlan_of_a_nic_is_an_uplink(rig: Rig) -> None:
         before = outside.lines()
         await rig.plane.ensure_segment(plan)
         plug = await plugged(rig, plan)
+        await _until_open(plug, outside)
         for make in (frame_with, SEGMENT_FRAMES["lldp"]):
             frame = make()
             await crosses(plug, frame, outside, tagged(frame, "81000014"))
