@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,14 +14,17 @@ import pytest
 from ovs_rig import PrivateOvs, private_ovs
 
 from wireloom.commands import run
+from wireloom.dataplane.host.uplinks import NOTES
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.dataplane.ovs import OvsDataPlane
 from wireloom.errors import NotFound, Unavailable, Unsupported
 from wireloom.model.attachment import NamespaceAttachment
+from wireloom.model.identity import short_hash
 from wireloom.model.network import PlugPlan, PortEvent, PortPlan, SegmentAlias, SegmentPlan, Uplink, WirePlan
 from wireloom.model.vlans import Vlans
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent, wire
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
+from wireloom.testing.conformance.dataplane_segments import plugged, segment_plan
 from wireloom.testing.conformance.dataplane_world import world
 from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum
 from wireloom.testing.guests import run_command, socket_in
@@ -340,6 +344,29 @@ async def test_hosts_address_is_back_when_the_daemons_were_restarted(ovs: Privat
         await rig.plane.observe()
         assert outside.lines(name) == before
         assert (await rig.plane.observe()).segments[name].uplink == outside.nic
+
+
+@pytest.mark.parametrize("again", ["observed", "asked for"])
+async def test_nic_that_the_database_holds_from_an_earlier_boot_is_taken_anew(ovs: PrivateOvs, again: str) -> None:
+    """A boot takes our notes and the filters at the NIC along; ovs-vswitchd takes the NIC at its start all the same."""
+    async with Rig(ovs.plane) as rig, world() as outside:
+        plan = segment_plan(rig, uplink=Uplink(device=outside.nic))
+        await rig.plane.ensure_segment(plan)
+        await ovs.stop()
+        shutil.rmtree(NOTES / short_hash("uplinks", rig.installation))
+        await run_command("tc", "qdisc", "del", "dev", outside.nic, "clsact")
+        await ovs.start()
+        await rig.restart()
+        if again == "observed":
+            state = await rig.plane.observe()
+            assert state.segments[plan.name].uplink is None
+            assert outside.nic not in await ovs.vsctl("list-ports", plan.name)
+        await rig.plane.ensure_segment(plan)
+        assert (await rig.plane.observe()).segments[plan.name].uplink == outside.nic
+        assert "clsact" in (await run("tc", "qdisc", "show", "dev", outside.nic)).output, "the host hears the NIC"
+        await both_ways(await plugged(rig, plan), outside, one_frame())
+        await rig.plane.remove_segment(plan.name)
+        assert outside.nic not in await ovs.vsctl("--bare", "--columns=name", "list", "Port")
 
 
 async def test_host_without_daemons_says_so_and_has_nothing_to_give_up(tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ class OvsJoiner:
         self._switch.refresh()
         indexes = {link.name: link.index for link in found}
         self._switch.drop([device for device in self._switch.ports() if device not in indexes])
+        self._segments.let_go_of_strays()
         self._segments.mend(found)
         known = self._switch.ports()
         mine = {link.name: known[link.name] for link in ports if link.name in known}
@@ -133,6 +134,8 @@ class OvsJoiner:
                 f"VLAN {segment.uplink.vlan} of {segment.uplink.device} cannot be had: {reason}",
                 details={"device": segment.uplink.device},
             )
+        # Whoever was here in an earlier boot may have had the NIC in another segment.
+        self._segments.let_go_of_strays()
         self._segments.ensure(segment)
 
     def _refuse_unfit(self, name: str) -> None:

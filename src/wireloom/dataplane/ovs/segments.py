@@ -60,6 +60,17 @@ class Segments:
         """Segments that are Open vSwitch's; notes of uplinks tell of those of other data planes, too."""
         return sorted(bridge.name for bridge in self._bridges())
 
+    def let_go_of_strays(self) -> None:
+        """Give the host the NICs that Open vSwitch holds from an earlier boot: its database outlives what we note.
+
+        Nothing that we note tells how they were, and the datapath in user space has no fence at them any more.
+        """
+        held = {(note.segment, note.member) for note in self._uplinks.notes().values()}
+        ports = [port for port in self._switch.ports().values() if port.uplink]
+        strays = [port.device for port in ports if (port.bridge, port.device) not in held]
+        if strays:
+            self._admissions.let_go(strays, fenced=False)
+
     def mend(self, found: Sequence[Link]) -> None:
         """A new ovs-vswitchd makes the host's device in a segment anew, without what we have set on it."""
         shown = {link.name: link for link in found}
@@ -114,7 +125,7 @@ class Segments:
     def _settle_uplink(self, plan: SegmentPlan) -> None:
         note = self._uplinks.note(plan.name)
         wanted = plan.uplink.member(self._installation) if plan.uplink else None
-        if note is not None and note.member != wanted:
+        if note is None or note.member != wanted:
             self._release_uplink(plan.name)
             note = None
         if plan.uplink is None:
@@ -136,9 +147,10 @@ class Segments:
     def _release_uplink(self, name: str) -> None:
         """Take the uplink out and give back what it was, if ``name`` has one."""
         note = self._uplinks.note(name)
-        if note is None:
+        inside = {port.device for port in self._switch.ports().values() if port.uplink and port.bridge == name}
+        if note is None and not inside:
             return
-        self._admissions.let_go([note.member], fenced=False)
+        self._admissions.let_go(sorted(inside | ({note.member} if note else set())), fenced=False)
         self._uplinks.give_back(name)
         if name in self._switch.bridges():
             self._switch.set_address(name)
