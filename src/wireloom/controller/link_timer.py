@@ -37,6 +37,8 @@ class LinkTimer:
         self._reload = reload
         self._clock = clock
         self._awake = asyncio.Event()
+        #: Labs of which something was forgotten, and whose hosts may not have been told yet.
+        self._untold: set[str] = set()
 
     def start(self, supervisor: Supervisor) -> None:
         """Forget for ever."""
@@ -62,10 +64,18 @@ class LinkTimer:
             self._awake.clear()
 
     async def end_due(self) -> None:
-        """Forget impairments whose time is over."""
-        for lab_id in await self._store.end_impairments(self._clock()):
-            await self._reload(lab_id)
+        """Forget impairments whose time is over. A lab whose hosts cannot be told is tried again with the next call."""
+        self._untold.update(await self._store.end_impairments(self._clock()))
+        for lab_id in sorted(self._untold):
+            try:
+                await self._reload(lab_id)
+            except WireloomError as error:
+                log.warning("impairments ended, and hosts not told", lab_id=lab_id, error=str(error))
+            else:
+                self._untold.discard(lab_id)
 
     async def _pause(self) -> float:
+        if self._untold:
+            return RETRY_S
         following = await self._store.next_end()
         return LONGEST_SLEEP_S if following is None else min(max(following - self._clock(), 0.0), LONGEST_SLEEP_S)
