@@ -67,7 +67,7 @@ async def test_an_impairment_is_set_found_and_cleared(api: Api) -> None:
     [link] = await links.find("pair", "b:ETH1", "a:eth1")
     wan = PRESETS["wan"].forward.model_copy(update={"loss": 2})
     assert (link.a, link.impairment.configured.forward, link.impairment.origin) == ("a:eth1", wan, "user")
-    assert link.impairment.configured.until is not None
+    assert link.impairment.configured.forward_until is not None
     assert link.impairment.operational is not None
     assert link.impairment.operational.backward == wan
     await done(api, await links.clear("pair"))

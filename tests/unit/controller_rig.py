@@ -146,7 +146,7 @@ class Host:
     def _impairment(self, link: WireIntent | PlugIntent) -> LinkImpairment:
         """What the host reads back, which knows of no end in time."""
         now = link.impairment.at(asyncio.get_running_loop().time())
-        return now.model_copy(update={"until": None})
+        return now.model_copy(update={"forward_until": None, "backward_until": None})
 
 
 class Rig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from cli_rig import HOST, LAB, LINK, MTU, FakeClient, wireloom
@@ -101,6 +102,16 @@ def test_impairment_shows_configured_and_operational_side_by_side(client: FakeCl
     assert len(lines) == 3
     documents = json.loads(wireloom("link", "impairment", "demo", "--json").stdout)
     assert documents[0]["impairment"]["operational"]["forward"]["delay_ms"] == 50
+
+
+def test_each_direction_says_when_it_ends(client: FakeClient) -> None:
+    configured = LinkImpairment(
+        forward=Impairment(loss=1), backward=Impairment(loss=2), backward_until=time.time() + 7300
+    )
+    view = ImpairmentView(configured=configured, origin="user")
+    client.view = LAB.model_copy(update={"links": (LINK.model_copy(update={"impairment": view}),)})
+    rows = [line.split() for line in wireloom("link", "impairment", "demo").stdout.splitlines()]
+    assert [row[-1] for row in rows[1:]] == ["-", "2h01m"]
 
 
 def test_what_a_host_has_not_told_is_unknown(client: FakeClient) -> None:

@@ -42,10 +42,17 @@ def test_an_impairment_is_told_with_what_it_does_each_way() -> None:
 
 
 def test_an_impairment_that_ends_by_time_is_told_apart_from_one_that_was_cleared() -> None:
-    timed = SLOW.model_copy(update={"until": 200.0})
+    timed = SLOW.model_copy(update={"forward_until": 200.0})
     assert only(status(wire(timed)), status(wire(), at=200)).kind == "link.impairment-ended"
     assert only(status(wire(timed)), status(wire(), at=150)).kind == "link.impairment-cleared"
     assert only(status(wire(SLOW)), status(wire(), at=200)).kind == "link.impairment-cleared"
+
+
+def test_one_direction_that_ends_by_time_leaves_the_other_as_it_is() -> None:
+    timed = LinkImpairment(forward=Impairment(loss=1), backward=Impairment(loss=2), backward_until=200.0)
+    change = only(status(wire(timed)), status(wire(LinkImpairment(forward=Impairment(loss=1))), at=200))
+    assert change.kind == "link.impairment-ended"
+    assert change.message.endswith("is over; left: forward loss 1 %, backward whole")
 
 
 def test_links_to_segments_and_segments_have_their_lines() -> None:

@@ -279,8 +279,8 @@ async def test_a_link_into_a_segment_is_impaired_at_its_one_port() -> None:
 
 
 async def test_an_impairment_ends_when_its_time_is_over() -> None:
-    impairment = LinkImpairment(forward=SLOW, until=1_500.0)
-    later = LinkImpairment(forward=SLOW, until=1_800.0)
+    impairment = LinkImpairment(forward=SLOW, forward_until=1_500.0)
+    later = LinkImpairment(forward=SLOW, forward_until=1_800.0)
     lab = make_slice(
         R1, R3, segments=(LAN,), wires=(wire(R1, R3, impairment=impairment),),
         plugs=(PlugIntent(id="p", port=ref(R1, 2), segment=LAN.id, impairment=later),),
@@ -300,8 +300,24 @@ async def test_an_impairment_ends_when_its_time_is_over() -> None:
     assert host_port(world, R1, 2).from_guest is None
 
 
+async def test_each_direction_ends_at_its_own_time() -> None:
+    impairment = LinkImpairment(forward=SLOW, backward=LOSSY, forward_until=1_500.0, backward_until=1_800.0)
+    lab = make_slice(R1, R3, wires=(wire(R1, R3, impairment=impairment),))
+    world = await at_rest(lab)
+    assert (await world.plan()).wake_at == 1_500.0
+    world.now = 1_600.0
+    await world.converge(1)
+    assert (host_port(world, R3).to_guest, host_port(world, R1).to_guest) == (None, LOSSY)
+    read = wire_status(lab.wires[0], lab, await world.observed()).impairment
+    assert read == LinkImpairment(backward=LOSSY, backward_until=1_800.0)
+    assert (await world.plan()).wake_at == 1_800.0
+    world.now = 1_800.0
+    await world.converge(1)
+    assert host_port(world, R1).to_guest is None
+
+
 async def test_an_impairment_of_nothing_is_none() -> None:
-    nothing = LinkImpairment(forward=Impairment(), backward=Impairment(), until=2_000.0)
+    nothing = LinkImpairment(forward=Impairment(), backward=Impairment(), forward_until=2_000.0)
     world = await at_rest(make_slice(R1, R3, wires=(wire(R1, R3, impairment=nothing),)))
     assert (await world.plan()).empty
 

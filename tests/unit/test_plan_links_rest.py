@@ -22,7 +22,8 @@ impairments = st.builds(
     LinkImpairment,
     forward=st.sampled_from([None, SLOW, LOSSY, Impairment()]),
     backward=st.sampled_from([None, SLOW]),
-    until=st.sampled_from([None, 900.0, 1_200.0]),
+    forward_until=st.sampled_from([None, 900.0, 1_200.0]),
+    backward_until=st.sampled_from([None, 1_100.0]),
 )
 SEGMENTS = (
     LAN,

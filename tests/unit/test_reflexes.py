@@ -172,7 +172,7 @@ async def test_an_impairment_ends_by_itself_with_a_line_in_the_history(host: Hos
     async with Agent(host).alive() as agent:
         agent.reconciler.set_slice("lab-1", lab)
         status = await agent.until(settled())
-        timed = LinkImpairment(forward=Impairment(delay_ms=10), until=status.observed_at + 1.0)
+        timed = LinkImpairment(forward=Impairment(delay_ms=10), forward_until=status.observed_at + 1.0)
         wires = (lab.wires[0].model_copy(update={"impairment": timed}),)
         agent.reconciler.set_slice("lab-1", lab.model_copy(update={"wires": wires, "generation": 2}))
         await agent.until(lambda status: status.wires[0].impairment.forward == timed.forward)

@@ -50,7 +50,7 @@ def edit(lab: str, generation: int = 1, **more: Any) -> LabEdit:
 
 
 async def test_impairments_are_those_of_the_last_edit(store: Store) -> None:
-    timed = LOSSY.model_copy(update={"until": 7.0})
+    timed = LOSSY.model_copy(update={"forward_until": 7.0})
     assert (await store.apply(edit("one", impairments={"x": LOSSY, "y": timed}))).impairments == {
         "x": LOSSY,
         "y": timed,
@@ -60,7 +60,7 @@ async def test_impairments_are_those_of_the_last_edit(store: Store) -> None:
 
 
 async def test_impairments_end_in_their_order(store: Store) -> None:
-    at = {name: LOSSY.model_copy(update={"until": moment}) for name, moment in {"x": 5.0, "y": 9.0}.items()}
+    at = {name: LOSSY.model_copy(update={"forward_until": moment}) for name, moment in {"x": 5.0, "y": 9.0}.items()}
     await store.apply(edit("one", impairments={**at, "z": LOSSY}))
     assert await store.next_end() == 5.0
     assert await store.end_impairments(4.9) == []
@@ -69,6 +69,31 @@ async def test_impairments_end_in_their_order(store: Store) -> None:
     assert await store.end_impairments(99.0) == ["one"]
     assert await store.next_end() is None
     assert (await store.snapshots())[0].impairments == {"z": LOSSY}
+
+
+async def test_each_direction_ends_at_its_own_time(store: Store) -> None:
+    both = LinkImpairment(
+        forward=Impairment(loss=5), backward=Impairment(loss=6), forward_until=9.0, backward_until=5.0
+    )
+    await store.apply(edit("one", impairments={"x": both}))
+    assert await store.next_end() == 5.0
+    assert await store.end_impairments(5.0) == ["one"]
+    assert (await store.snapshots())[0].impairments == {"x": LOSSY.model_copy(update={"forward_until": 9.0})}
+    assert await store.next_end() == 9.0
+    assert await store.end_impairments(9.0) == ["one"]
+    assert (await store.snapshots())[0].impairments == {}
+
+
+async def test_what_was_stored_with_one_end_for_both_directions_is_still_read(store: Store) -> None:
+    await store.apply(edit("one", impairments={"x": LOSSY}))
+    older = {"forward": {"loss": 5.0}, "backward": None, "until": 7.0}
+    async with store._database.write() as connection:
+        await connection.execute(update(tables.link_impairments).values(impairment=older, until=7.0))
+    found = (await store.snapshots())[0].impairments["x"]
+    assert (found.forward, found.forward_until, found.backward_until) == (LOSSY.forward, 7.0, 7.0)
+    assert found.backward == Impairment()  # it took the topology's place in both directions
+    assert await store.end_impairments(7.0) == ["one"]
+    assert (await store.snapshots())[0].impairments == {}
 
 
 async def test_a_lease_stays_with_its_segment_and_goes_with_it(store: Store) -> None:

@@ -291,11 +291,12 @@ def test_what_users_set_by_verbs_wins_over_the_file() -> None:
     before = expanded()
     wire, plug = before.wires[1], before.plugs[0]
     assert wire.id == link_id(wire.b, wire.a)
-    other = LinkImpairment(forward=Impairment(loss=5), until=9.0)
-    after = expanded(
-        impairments={wire.id: LinkImpairment(), plug.id: other}, link_overrides={wire.id: False, plug.id: False}
-    )
-    assert (after.wires[1].impairment, after.plugs[0].impairment) == (LinkImpairment(), other)
+    other = LinkImpairment(forward=Impairment(loss=5), forward_until=9.0)
+    half = LinkImpairment(backward=Impairment())
+    after = expanded(impairments={wire.id: half, plug.id: other}, link_overrides={wire.id: False, plug.id: False})
+    assert after.plugs[0].impairment == other
+    # Of a direction that they say nothing of, the file goes on to be right.
+    assert after.wires[1].impairment == LinkImpairment(forward=before.wires[1].impairment.forward)
     assert (after.wires[1].up, after.plugs[0].up) == (False, False)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from wireloom.model.link_views import ImpairmentView, LinkView
     from wireloom.model.vlans import Vlans
 
-__all__ = ["bits", "directions", "impairment_words", "is_impaired", "link_remark", "time_left", "vlan_words"]
+__all__ = ["bits", "directions", "impairment_words", "is_impaired", "link_remark", "times_left", "vlan_words"]
 
 
 def impairment_words(impairment: Impairment | None) -> str:
@@ -57,10 +57,12 @@ def is_impaired(view: ImpairmentView) -> bool:
     return any(way is not None and way.parts for way in ways)
 
 
-def time_left(view: ImpairmentView) -> str:
-    """How long it still holds; empty without an end."""
-    until = view.configured.until
-    return "" if until is None else duration(until - time.time())
+def times_left(view: ImpairmentView) -> tuple[str, str]:
+    """How long what impairs each direction, forward and backward, still holds; empty without an end."""
+    now, configured = time.time(), view.configured
+    ends = (configured.forward_until, configured.backward_until)
+    forward, backward = ("" if end is None else duration(end - now) for end in ends)
+    return forward, backward
 
 
 def vlan_words(vlans: Vlans | None) -> str:

@@ -118,7 +118,8 @@ class LinkService:
         async with self._edits.hold(lab):
             before = await self._edits.existing(lab)
             found = self._find(before, request)
-            wanted = _impaired(found, request, self._clock())
+            held = before.impairments.get(found.intent.id, LinkImpairment())
+            wanted = _impaired(found, held, request, self._clock())
             view = await self._set_impairments(before, {found.intent.id: wanted}, "link-impair", _name(request))
             self._timer.wake()
             return view
@@ -148,11 +149,7 @@ class LinkService:
         """What to store so that nothing impairs ``links``: nothing, or the word that the topology does not hold."""
         bare = before.model_copy(update={"impairments": {}})
         by_topology = links_by_id(await self._edits.render(bare))
-        return {
-            link_id: LinkImpairment() if by_topology[link_id].impairment != LinkImpairment() else None
-            for link_id in links
-            if link_id in by_topology
-        }
+        return {link_id: _whole_over(by_topology[link_id].impairment) for link_id in links if link_id in by_topology}
 
     async def _set_impairments(
         self, before: LabSnapshot, changes: Mapping[str, LinkImpairment | None], verb: str, told: str
@@ -230,24 +227,34 @@ def _name(ends: LinkEnds) -> str:
     return f"{ends.a} -- {ends.b}"
 
 
-def _impaired(found: FoundLink, request: ImpairRequest, now: float) -> LinkImpairment:
-    """What shall hold for the link, turned as its topology writes it."""
-    present = found.intent.impairment.at(now)
-    if found.turned:
-        present = present.turned()
-    forward, backward = _both_ways(request)
-    if request.direction == "backward":
-        forward = present.forward
-    if request.direction == "forward":
-        backward = present.backward
+def _impaired(found: FoundLink, held: LinkImpairment, request: ImpairRequest, now: float) -> LinkImpairment:
+    """What shall hold beside the topology, turned as this writes the link.
+
+    :param held: what holds now. The direction that is not asked for keeps it, and with it its own end in time.
+    """
+    present = held.at(now).turned() if found.turned else held.at(now)
+    asked = _both_ways(request)
     until = None if request.for_s is None else now + request.for_s
-    wanted = LinkImpairment(forward=forward, backward=backward, until=until)
+    update: dict[str, Impairment | float | None] = {}
+    if request.direction in ("forward", "both"):
+        update |= {"forward": asked.forward, "forward_until": until}
+    if request.direction in ("backward", "both"):
+        update |= {"backward": asked.backward, "backward_until": until}
+    wanted = present.model_copy(update=update)
     return wanted.turned() if found.turned else wanted
 
 
-def _both_ways(request: ImpairRequest) -> tuple[Impairment | None, Impairment | None]:
+def _whole_over(declared: LinkImpairment) -> LinkImpairment | None:
+    """What makes a link whole that its topology impairs; ``None``: it does not."""
+    whole = LinkImpairment(
+        forward=Impairment() if declared.forward else None, backward=Impairment() if declared.backward else None
+    )
+    return None if whole == LinkImpairment() else whole
+
+
+def _both_ways(request: ImpairRequest) -> LinkImpairment:
     base = _preset(request.preset).impairment if request.preset else LinkImpairment()
-    return _merged(base.forward, request.parts), _merged(base.backward, request.parts)
+    return LinkImpairment(forward=_merged(base.forward, request.parts), backward=_merged(base.backward, request.parts))
 
 
 def _preset(name: str) -> Preset:
@@ -257,11 +264,11 @@ def _preset(name: str) -> Preset:
     return found
 
 
-def _merged(base: Impairment | None, parts: Parts) -> Impairment | None:
+def _merged(base: Impairment | None, parts: Parts) -> Impairment:
     """``base`` with ``parts`` in the place of its own. :raises InvalidInput: they do not go together."""
     values = (base or Impairment()).model_dump() | parts.model_dump(exclude_none=True)
     try:
-        return Impairment.model_validate(values).or_none()
+        return Impairment.model_validate(values)
     except ValidationError as error:
         problems = [_problem(item["loc"], item["msg"]) for item in error.errors()]
         raise InvalidInput(f"the link cannot be impaired so: {'; '.join(problems)}") from error

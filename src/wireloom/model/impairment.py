@@ -71,18 +71,54 @@ class LinkImpairment(Value):
     """Both directions of a link.
 
     :ivar forward: of frames from the link's first end to its second (to the segment, where that is the second end);
-        ``backward``: the other way.
-    :ivar until: UNIX seconds from when on the link is whole again; ``None``: until somebody clears it.
+        ``backward``: the other way. ``None``: nothing is said of it. An impairment without parts leaves it whole.
+    :ivar forward_until: UNIX seconds from when on nothing is said of ``forward``; ``None``: until somebody clears it.
     """
 
     forward: Impairment | None = None
     backward: Impairment | None = None
-    until: float | None = None
+    forward_until: float | None = None
+    backward_until: float | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _reads_one_end_for_both(cls, data: object) -> object:
+        """An earlier form of this document had one end in time for both directions, ``until``."""
+        if not isinstance(data, dict) or "until" not in data:
+            return data
+        end = data["until"]
+        rest = {name: value for name, value in data.items() if name != "until"}
+        return {"forward_until": end, "backward_until": end, **rest}
 
     def at(self, now: float) -> LinkImpairment:
-        """What holds at ``now``."""
-        return self if self.until is None or now < self.until else LinkImpairment()
+        """What is still said at ``now``."""
+        ended = {
+            field: None
+            for way, end in (("forward", self.forward_until), ("backward", self.backward_until))
+            if end is not None and end <= now
+            for field in (way, f"{way}_until")
+        }
+        return self.model_copy(update=ended) if ended else self
+
+    def over(self, declared: LinkImpairment) -> LinkImpairment:
+        """``declared`` with the directions that something is said of here in the place of its own."""
+        said: dict[str, Impairment | float | None] = {}
+        if self.forward is not None:
+            said |= {"forward": self.forward.or_none(), "forward_until": self.forward_until}
+        if self.backward is not None:
+            said |= {"backward": self.backward.or_none(), "backward_until": self.backward_until}
+        return declared.model_copy(update=said)
 
     def turned(self) -> LinkImpairment:
         """The same, seen from the other end."""
-        return self.model_copy(update={"forward": self.backward, "backward": self.forward})
+        return LinkImpairment(
+            forward=self.backward,
+            backward=self.forward,
+            forward_until=self.backward_until,
+            backward_until=self.forward_until,
+        )
+
+    @property
+    def ends(self) -> tuple[float, ...]:
+        """When something of it ends by itself, in UNIX seconds; the first comes first."""
+        return tuple(sorted(end for end in (self.forward_until, self.backward_until) if end is not None))

@@ -92,7 +92,7 @@ class ImpairRequest(LinkEnds):
     """Impair a link. What was set of a direction before is replaced; the other direction stays as it is.
 
     :ivar preset: name of a preset that ``parts`` are added to, or replaced in.
-    :ivar for_s: seconds until it is cleared by itself.
+    :ivar for_s: seconds until what this sets is cleared by itself.
     """
 
     direction: Direction = "both"

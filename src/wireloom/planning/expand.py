@@ -61,7 +61,8 @@ class Expansion:
     :ivar ids: node name → node id. :ivar host_of: node name → host; a node without one is left out.
     :ivar mgmt: host → its management network; ``mgmt_ipv4``: node name → address in it.
     :ivar link_overrides: link or plug id → whether the user wants it up, where that differs from the topology.
-    :ivar impairments: link or plug id → what the user set by a verb; it takes the place of the topology's, whole.
+    :ivar impairments: link or plug id → what the user set by a verb; each direction that it says something of takes
+        the place of the topology's.
     :ivar nat_subnets: segment id → the subnet leased to it, where the topology names none. Without a lease one is
         chosen that depends on nothing but the segment and what else this lab uses.
     :ivar spare_providers: providers whose ports are fixed at creation (``Capabilities.ports_fixed``).

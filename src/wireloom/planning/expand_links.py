@@ -136,7 +136,7 @@ def _plug(plug: PlugSpec, known: Expansion) -> PlugIntent:
 
 
 def _impairment(own_id: str, declared: LinkImpairment, known: Expansion) -> LinkImpairment:
-    return known.impairments.get(own_id, declared)
+    return known.impairments.get(own_id, LinkImpairment()).over(declared)
 
 
 def _segment(topology: Topology, segment: SegmentSpec, known: Expansion, subnets: Mapping[str, str]) -> SegmentIntent:

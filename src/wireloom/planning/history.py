@@ -65,12 +65,14 @@ def _link_changes(old: WireStatus | PlugStatus | None, new: WireStatus | PlugSta
     after = (new.impairment.forward, new.impairment.backward)
     if before == after:
         return
-    if any(after):
+    left = old.impairment.at(now)
+    if after == (left.forward, left.backward):
+        rest = f"; left: forward {_words(after[0])}, backward {_words(after[1])}" if any(after) else ""
+        message = f"{name}: the time set for its impairment is over{rest}"
+        yield Change("link.impairment-ended", message, details=details)
+    elif any(after):
         message = f"{name}: forward {_words(after[0])}; backward {_words(after[1])}"
         yield Change("link.impaired", message, details=details)
-    elif old.impairment.until is not None and old.impairment.until <= now:
-        message = f"{name}: the time set for its impairment is over"
-        yield Change("link.impairment-ended", message, details=details)
     else:
         yield Change("link.impairment-cleared", f"{name}: impaired no more", details=details)
 

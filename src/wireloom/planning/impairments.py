@@ -23,8 +23,13 @@ def plan_impairments(cabling: Cabling, now: float) -> Iterator[ImpairmentPlan]:
 def next_end(cabling: Cabling, now: float) -> float | None:
     """When the next impairment ends by itself; ``None``: none does."""
     impairments = [*(wire.impairment for wire in cabling.wires), *(plug.impairment for plug in cabling.plugs)]
-    ends = [item.until for item in impairments if item.forward or item.backward]
-    return min((end for end in ends if end is not None and end > now), default=None)
+    ends = [
+        end
+        for item in impairments
+        for part, end in ((item.forward, item.forward_until), (item.backward, item.backward_until))
+        if part and part.parts and end is not None and end > now
+    ]
+    return min(ends, default=None)
 
 
 def _wanted(cabling: Cabling, now: float) -> dict[str | None, tuple[Impairment | None, Impairment | None]]:

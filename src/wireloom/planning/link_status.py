@@ -94,7 +94,9 @@ def _plug_status(plug: PlugIntent, cabling: Cabling, problems: Mapping[str, str]
 def _segment_status(segment: SegmentIntent, cabling: Cabling, problems: Mapping[str, str]) -> SegmentStatus:
     name = cabling.bridge(segment)
     state, message = LinkState.UP, ""
-    if name in problems:
+    if cabling.observed.outage:
+        state, message = _unknown(cabling)
+    elif name in problems:
         state, message = LinkState.FAILED, problems[name]
     elif not cabling.has_segment(segment):
         state, message = LinkState.PENDING, "not made yet"
@@ -123,6 +125,8 @@ def _details(segment: SegmentIntent, cabling: Cabling) -> dict[str, str]:
 def _wire_state(wire: WireIntent, cabling: Cabling, problems: Mapping[str, str]) -> tuple[LinkState, str]:
     if not wire.up:
         return LinkState.DOWN, _SWITCHED_OFF
+    if cabling.observed.outage:
+        return _unknown(cabling)
     ends = (_end(wire.a, cabling), _end(wire.b, cabling))
     if problem := ends[0].problem or ends[1].problem:
         return LinkState.PENDING, problem
@@ -139,6 +143,8 @@ def _plug_state(
 ) -> tuple[LinkState, str]:
     if not plug.up:
         return LinkState.DOWN, _SWITCHED_OFF
+    if cabling.observed.outage:
+        return _unknown(cabling)
     if segment is None:
         return LinkState.PENDING, "its segment is not in the lab"
     end = _end(plug.port, cabling)
@@ -152,6 +158,10 @@ def _plug_state(
     if (port.segment, port.vlans) != (name, plug_vlans(plug, segment)):
         return LinkState.PENDING, f"not plugged into {segment.name} yet"
     return _carrier((end,))
+
+
+def _unknown(cabling: Cabling) -> tuple[LinkState, str]:
+    return LinkState.PENDING, f"not known: {cabling.observed.outage}"
 
 
 @dataclass(frozen=True)
@@ -197,5 +207,10 @@ def _carrier(ends: tuple[_End, ...]) -> tuple[LinkState, str]:
 
 
 def _read_back(wanted: LinkImpairment, forward: Impairment | None, backward: Impairment | None) -> LinkImpairment:
-    """What the kernel does, with the end that the intent gives it: a kernel knows of none."""
-    return LinkImpairment(forward=forward, backward=backward, until=wanted.until if forward or backward else None)
+    """What the kernel does, with the ends that the intent gives it: a kernel knows of none."""
+    return LinkImpairment(
+        forward=forward,
+        backward=backward,
+        forward_until=wanted.forward_until if forward else None,
+        backward_until=wanted.backward_until if backward else None,
+    )

@@ -9,7 +9,7 @@ from wireloom.cli.commands.labs import LabArgument, finish_operation
 from wireloom.cli.commands.link_arguments import EndA, EndB, TimeoutOption
 from wireloom.cli.completion import complete_end, complete_far_end, complete_preset
 from wireloom.cli.intervals import seconds
-from wireloom.cli.link_words import directions, impairment_words, is_impaired, time_left
+from wireloom.cli.link_words import directions, impairment_words, is_impaired, times_left
 from wireloom.cli.output import as_data
 from wireloom.cli.state import CliState, JsonFlag, state_of
 from wireloom.errors import InvalidInput
@@ -141,8 +141,8 @@ def impairment(
 def _show_impairments(state: CliState, links: "list[LinkView]") -> None:
     rows = []
     for link in links:
-        left, origin = time_left(link.impairment), link.impairment.origin
-        for source, target, wanted, seen in directions(link):
+        origin = link.impairment.origin
+        for (source, target, wanted, seen), left in zip(directions(link), times_left(link.impairment), strict=True):
             known = link.impairment.operational is not None
             operational = impairment_words(seen) or "-" if known else "unknown"
             rows.append((source, target, impairment_words(wanted), operational, origin, left))

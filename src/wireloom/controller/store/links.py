@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import delete, func, insert, select
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wireloom.controller.addresses import overlapping
 from wireloom.controller.store import tables
 from wireloom.controller.store.records import LabEdit
 from wireloom.errors import Conflict
-from wireloom.model.impairment import LinkImpairment
+from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.planning.nat import choose_subnet
 
 __all__ = ["end_impairments", "impairments", "nat_subnets", "next_end", "write"]
@@ -21,7 +22,22 @@ async def impairments(connection: AsyncConnection, lab_id: str) -> dict[str, Lin
     """What users set by verbs, by id of the link."""
     table = tables.link_impairments
     rows = await connection.execute(select(table.c.link_id, table.c.impairment).where(table.c.lab_id == lab_id))
-    return {row.link_id: LinkImpairment.model_validate(row.impairment) for row in rows}
+    return {row.link_id: _read(row.impairment) for row in rows}
+
+
+def _read(stored: dict[str, Any]) -> LinkImpairment:
+    """What a row says. An earlier form, which has ``until``, took the place of the topology's impairment as a whole."""
+    found = LinkImpairment.model_validate(stored)
+    if "until" not in stored:
+        return found
+    return found.model_copy(
+        update={"forward": found.forward or Impairment(), "backward": found.backward or Impairment()}
+    )
+
+
+def _values(value: LinkImpairment) -> dict[str, Any]:
+    """The reverse of :func:`_read`, with the moment from when on it is not true any more."""
+    return {"impairment": value.model_dump(mode="json"), "until": min(value.ends, default=None)}
 
 
 async def nat_subnets(connection: AsyncConnection, lab_id: str) -> dict[str, str]:
@@ -38,12 +54,17 @@ async def next_end(connection: AsyncConnection) -> float | None:
 
 
 async def end_impairments(connection: AsyncConnection, now: float) -> list[str]:
-    """Delete impairments whose time is over; ids of the labs that had any."""
+    """Forget directions of impairments whose time is over; ids of the labs that had any."""
     table = tables.link_impairments
-    over = table.c.until <= now
-    labs = list(await connection.scalars(select(table.c.lab_id).where(over).distinct()))
-    await connection.execute(delete(table).where(over))
-    return labs
+    rows = (await connection.execute(select(table).where(table.c.until <= now))).all()
+    for row in rows:
+        own = (table.c.lab_id == row.lab_id) & (table.c.link_id == row.link_id)
+        left = _read(row.impairment).at(now)
+        if left == LinkImpairment():
+            await connection.execute(delete(table).where(own))
+        else:
+            await connection.execute(update(table).where(own).values(_values(left)))
+    return sorted({row.lab_id for row in rows})
 
 
 async def write(connection: AsyncConnection, edit: LabEdit) -> None:
@@ -58,8 +79,7 @@ async def _write_impairments(connection: AsyncConnection, edit: LabEdit) -> None
     table = tables.link_impairments
     await connection.execute(delete(table).where(table.c.lab_id == edit.lab.id))
     rows = [
-        {"lab_id": edit.lab.id, "link_id": link_id, "impairment": value.model_dump(mode="json"), "until": value.until}
-        for link_id, value in edit.impairments.items()
+        {"lab_id": edit.lab.id, "link_id": link_id, **_values(value)} for link_id, value in edit.impairments.items()
     ]
     if rows:
         await connection.execute(insert(table), rows)

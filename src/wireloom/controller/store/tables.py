@@ -198,7 +198,8 @@ config_policies = Table(
     Column("keep_days", Float, nullable=True),
 )
 
-#: What users set by verbs beside the topology; ``link_id`` is that of a link or of a plug.
+#: What users set by verbs beside the topology; ``link_id`` is that of a link or of a plug. ``until``: when the first
+#: direction of it ends.
 link_impairments = Table(
     "link_impairments",
     metadata,
