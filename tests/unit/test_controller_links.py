@@ -256,6 +256,51 @@ async def test_an_impairment_ends_by_itself_and_the_topology_holds_again(rig: Ri
     assert (await rig.store.snapshots())[0].impairments == {}
 
 
+async def test_a_time_for_one_direction_is_its_own(rig: Rig) -> None:
+    await rig.deploy(LAB)
+    await impair(rig, "b:eth1", "a:eth1", parts=Parts(loss=1), direction="forward", for_s=900)
+    await impair(rig, "a:eth1", "b:eth1", parts=Parts(rate_kbit=1000), direction="forward")
+    configured = shown(rig)["a:eth1 b:eth1"].impairment.configured
+    assert (configured.forward, configured.forward_until) == (Impairment(rate_kbit=1000), None)
+    assert configured.backward == Impairment(loss=1)
+    assert configured.backward_until is not None
+
+
+async def test_of_a_direction_that_ends_the_topology_holds_again_and_the_other_stays(rig: Rig) -> None:
+    await rig.deploy(LAB.replace("- [c:eth1, lan]", "- {endpoints: [c:eth1, lan], impairment: {rate: 1mbit}}"))
+    await impair(rig, "c:eth1", "lan", parts=Parts(loss=9), direction="forward", for_s=0.05)
+    await impair(rig, "c:eth1", "lan", parts=Parts(loss=8), direction="backward")
+    wanted = LinkImpairment(forward=Impairment(rate_kbit=1000), backward=Impairment(loss=8))
+    await until(lambda: told(rig).plugs[0].impairment == wanted)
+    assert list((await rig.store.snapshots())[0].impairments.values()) == [LinkImpairment(backward=Impairment(loss=8))]
+
+
+async def test_a_topology_that_says_something_new_of_a_link_ends_what_was_set_for_it(rig: Rig) -> None:
+    slow = "- {endpoints: [c:eth1, lan], impairment: {rate: 1mbit}}"
+    text = LAB.replace("- [c:eth1, lan]", slow)
+    await rig.deploy(text)
+    await clear(rig, "c:eth1", "lan")
+    await impair(rig, "a:eth1", "b:eth1", parts=Parts(loss=1))
+    faster = text.replace("1mbit", "5mbit")
+    plan = await rig.controller.labs.plan(DeployRequest(topology=faster))
+    assert plan.warnings == (
+        "link c:eth1 -- lan: its impairment has changed in the topology, which ends what was set or cleared for it by"
+        " a verb",
+    )
+    await rig.deploy(faster)
+    links = shown(rig)
+    assert links["c:eth1 lan"].impairment.configured.forward == Impairment(rate_kbit=5000)
+    assert links["c:eth1 lan"].impairment.origin == "topology"
+    assert links["a:eth1 b:eth1"].impairment.configured.forward == Impairment(loss=1)
+
+
+async def test_what_was_set_of_a_link_stays_as_it_was_when_its_ends_change_places_in_the_file(rig: Rig) -> None:
+    await rig.deploy(LAB)
+    await impair(rig, "a:eth1", "b:eth1", parts=Parts(loss=1), direction="forward")
+    await rig.deploy(LAB.replace("[a:eth1, b:eth1]", "[b:eth1, a:eth1]"))
+    assert shown(rig)["b:eth1 a:eth1"].impairment.configured == LinkImpairment(backward=Impairment(loss=1))
+
+
 async def test_an_impairment_outlives_the_controller_and_goes_with_its_link(rig: Rig) -> None:
     await rig.deploy(LAB)
     await impair(rig, "a:eth1", "b:eth1", preset="lossy")
@@ -300,8 +345,9 @@ async def unable(tmp_path: Path) -> AsyncIterator[Rig]:
 
 async def test_what_the_host_cannot_impair_is_refused_naming_what_is_missing(unable: Rig) -> None:
     await unable.deploy(LAB)
-    with pytest.raises(Unsupported, match="sch_netem"):
+    with pytest.raises(Unsupported, match="sch_netem") as caught:
         await impair(unable, "a:eth1", "b:eth1", preset="lte")
+    assert (caught.value.hint or "").startswith("load the module sch_netem on h1, or use another host;")
     with pytest.raises(Unsupported, match="ifb"):
         await impair(unable, "c:eth1", "lan", parts=Parts(rate_kbit=1000), direction="forward")
     assert (await impair(unable, "a:eth1", "b:eth1", parts=Parts(rate_kbit=1000))).state is OperationState.DONE
@@ -317,6 +363,12 @@ async def test_a_topology_that_its_host_cannot_wire_is_refused_whole_and_planned
         "segment lan wants VLANs, which host h1 cannot do",
         "link c:eth1 -- lan wants delay and loss, which host h1 cannot do",
         "link c:eth1 -- lan wants an impairment on the way to its segment, which host h1 cannot do",
+    ]
+    hints = [problem["hint"].split(" on h1")[0] for problem in caught.value.details["problems"]]
+    assert hints == [
+        "use another host, or another data plane",
+        "load the module sch_netem",
+        "it takes the data plane kernel and the module ifb",
     ]
     assert await unable.store.snapshots() == []
     view = await unable.controller.labs.plan(DeployRequest(topology=text))

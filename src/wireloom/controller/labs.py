@@ -15,6 +15,7 @@ from wireloom.controller.edits import Edits, no_lab
 from wireloom.controller.images import ImageCheck
 from wireloom.controller.intents import links_at
 from wireloom.controller.journal import Journal
+from wireloom.controller.link_overrides import KeptOverrides, keep_overrides
 from wireloom.controller.link_preflight import link_problems, refuse_new_problems
 from wireloom.controller.live import LiveState
 from wireloom.controller.preflight import Findings
@@ -181,11 +182,20 @@ class LabService:
             nodes=tuple(placed),
             hosts=tuple(sorted(hosts)),
             configs=kept_configs(before, superseded),
-            impairments=before.impairments if before else {},
             nat_subnets=before.nat_subnets if before else {},
         )
         slices = await self._edits.render(after)
+        if before is not None and before.impairments:
+            overrides = await self._kept_overrides(before, slices)
+            findings.warnings += overrides.warnings
+            after = after.model_copy(update={"impairments": dict(overrides.kept)})
+            slices = await self._edits.render(after)
         return _Draft(before=before, after=after, slices=slices, findings=findings, superseded=superseded)
+
+    async def _kept_overrides(self, before: LabSnapshot, after: Mapping[str, Slice]) -> KeptOverrides:
+        """What users set of links and goes on to hold. ``after``: slices that know nothing of it."""
+        bare = await self._edits.render(before.model_copy(update={"impairments": {}}))
+        return keep_overrides(before.impairments, bare, after)
 
     def _superseded(
         self, topology: Topology, before: LabSnapshot | None, nodes: Iterable[NodeRecord]

@@ -16,9 +16,13 @@ from wireloom.model.impairment import PARTS, Impairment, LinkImpairment
 from wireloom.model.network import DataPlaneAbilities
 from wireloom.model.slice import PortRef, SegmentIntent, Slice
 
-__all__ = ["link_problems", "refuse_new_problems"]
+__all__ = ["link_names", "link_problems", "refuse_new_problems"]
 
-_OTHER_HOST: Final = "use another host, or another data plane on this one; `wireloom hosts` says what each can do"
+#: What helps, by what is lacking; ``{host}`` is the host that lacks it.
+_OTHER_PLANE: Final = "use another host, or another data plane on {host}; `wireloom hosts` says what each can do"
+_MODULE: Final = "load the module %s on {host}, or use another host; `wireloom hosts` says what each can do"
+_FROM_GUEST: Final = "it takes the data plane kernel and the module ifb on {host}, or another host that has both"
+_QUEUES: Final = {"rate": "sch_tbf", "limit": "sch_tbf"}
 
 #: Whom a problem concerns (id of a link or segment) and what of it.
 _Key = tuple[str, str]
@@ -26,12 +30,13 @@ _Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class _Lack:
-    """``subject`` wants ``what``, which ``host`` has not."""
+    """``subject`` wants ``what``, which ``host`` has not. ``advice``: what helps."""
 
     subject: str
     what: str
     host: str
     reason: str
+    advice: str
 
 
 def refuse_new_problems(
@@ -67,7 +72,8 @@ def link_problems(
 def _problem(lack: _Lack, whats: Sequence[str]) -> Unsupported:
     wanted = " and ".join(filter(None, (", ".join(whats[:-1]), whats[-1])))
     return Unsupported(
-        f"{lack.subject} wants {wanted}, which host {lack.host} cannot do: {lack.reason}", hint=_OTHER_HOST
+        f"{lack.subject} wants {wanted}, which host {lack.host} cannot do: {lack.reason}",
+        hint=lack.advice.format(host=lack.host),
     )
 
 
@@ -78,21 +84,22 @@ def _lacks(slices: Mapping[str, Slice], facts: Mapping[str, HostFacts]) -> dict[
             continue
         can = facts[host].dataplane
         for segment in document.segments:
-            for what, reason in _segment_lacks(segment, can):
-                found[segment.id, what] = _Lack(f"segment {segment.name}", what, host, reason)
+            for what, reason, advice in _segment_lacks(segment, can):
+                found[segment.id, what] = _Lack(f"segment {segment.name}", what, host, reason, advice)
         for subject, link_id, impairment, on_plug in _impaired(document):
-            for what, reason in _impairment_lacks(impairment, can, on_plug=on_plug):
-                found[link_id, what] = _Lack(f"link {subject}", what, host, reason)
+            for what, reason, advice in _impairment_lacks(impairment, can, on_plug=on_plug):
+                found[link_id, what] = _Lack(f"link {subject}", what, host, reason, advice)
     return found
 
 
-def _segment_lacks(segment: SegmentIntent, can: DataPlaneAbilities) -> Iterator[tuple[str, str]]:
+def _segment_lacks(segment: SegmentIntent, can: DataPlaneAbilities) -> Iterator[tuple[str, str, str]]:
+    """What, why not, and what helps."""
     if segment.tagging == "802.1q" and can.vlans:
-        yield "VLANs", can.vlans
+        yield "VLANs", can.vlans, _OTHER_PLANE
     if segment.tagging == "802.1ad" and (can.qinq or can.vlans):
-        yield "tags of a provider (qinq)", can.qinq or can.vlans
+        yield "tags of a provider (qinq)", can.qinq or can.vlans, _OTHER_PLANE
     if segment.uplink is not None and segment.uplink.vlan is not None and can.vlan_devices:
-        yield f"VLAN {segment.uplink.vlan} of {segment.uplink.device}", can.vlan_devices
+        yield f"VLAN {segment.uplink.vlan} of {segment.uplink.device}", can.vlan_devices, _MODULE % "8021q"
 
 
 def _impaired(document: Slice) -> Iterator[tuple[str, str, LinkImpairment, bool]]:
@@ -104,6 +111,11 @@ def _impaired(document: Slice) -> Iterator[tuple[str, str, LinkImpairment, bool]
         yield f"{_end(document, plug.port)} -- {segment.name if segment else ''}", plug.id, plug.impairment, True
 
 
+def link_names(slices: Mapping[str, Slice]) -> dict[str, str]:
+    """Links as people name them, by id: ``r1:eth1 -- r2:eth1``."""
+    return {link_id: name for document in slices.values() for name, link_id, _, _ in _impaired(document)}
+
+
 def _end(document: Slice, ref: PortRef) -> str:
     node = document.node(ref.node_id)
     port = node.port(ref.index) if node else None
@@ -112,13 +124,13 @@ def _end(document: Slice, ref: PortRef) -> str:
 
 def _impairment_lacks(
     impairment: LinkImpairment, can: DataPlaneAbilities, *, on_plug: bool
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[tuple[str, str, str]]:
     wanted = _parts(impairment.forward) | _parts(impairment.backward)
     for part in PARTS:
         if part in wanted and can.impairments.get(part):
-            yield part, can.impairments[part]
+            yield part, can.impairments[part], _MODULE % _QUEUES.get(part, "sch_netem")
     if on_plug and _parts(impairment.forward) and can.impair_from_guest:
-        yield "an impairment on the way to its segment", can.impair_from_guest
+        yield "an impairment on the way to its segment", can.impair_from_guest, _FROM_GUEST
 
 
 def _parts(impairment: Impairment | None) -> frozenset[str]:
