@@ -23,7 +23,7 @@ from wireloom.settings import Settings
 if TYPE_CHECKING:
     from wireloom.dataplane.contract import DataPlane
 
-__all__ = ["data_planes", "make_data_plane", "make_providers", "run_agent", "run_controller", "settings_schemas"]
+__all__ = ["data_planes", "make_providers", "run_agent", "run_controller", "settings_schemas", "withdraw_others"]
 
 log = structlog.get_logger(__name__)
 
@@ -132,10 +132,12 @@ async def _introduce(settings: Settings, login: Any, installation: str) -> None:
 # -- agent -----------------------------------------------------------------------------------------------------
 
 
-def make_providers(settings: Settings, installation: str, *, whole_frames: bool = False) -> dict[str, Any]:
+def make_providers(
+    settings: Settings, installation: str, *, whole_frames: Callable[[], bool] = lambda: False
+) -> dict[str, Any]:
     """The providers of this host, by the name that topologies use.
 
-    :param whole_frames: guests have to finish their frames themselves, as the data plane says in its abilities.
+    :param whole_frames: whether guests have to finish their frames themselves, as the data plane says in its abilities.
     """
     from wireloom.providers.docker import DockerProvider
     from wireloom.providers.libvirt import LibvirtProvider
@@ -160,15 +162,14 @@ def data_planes() -> dict[str, Callable[[str], DataPlane]]:
     return {KernelDataPlane.name: KernelDataPlane, OvsDataPlane.name: OvsDataPlane}
 
 
-async def make_data_plane(settings: Settings, installation: str) -> DataPlane:
-    """The data plane that this host is to use; what the others hold of the installation's ports is given up first.
+async def withdraw_others(settings: Settings, installation: str) -> None:
+    """Have the data planes that this host is not to use give up what they hold of the installation's ports.
 
     One whose daemons do not run holds nothing that frames go through.
 
-    :raises DataPlaneFailed: another data plane cannot let go.
+    :raises WireloomError: another data plane cannot let go.
     """
-    kinds = data_planes()
-    for name, make in kinds.items():
+    for name, make in data_planes().items():
         if name != settings.dataplane:
             other = make(installation)
             try:
@@ -177,10 +178,10 @@ async def make_data_plane(settings: Settings, installation: str) -> DataPlane:
                 log.warning("the other data plane does not answer", dataplane=name, error=error.message)
             finally:
                 await other.close()
-    return kinds[settings.dataplane](installation)
 
 
 async def _agent(settings: Settings) -> None:
+    from wireloom.agent.dataplane_health import DataPlaneHealth
     from wireloom.agent.facts import host_facts
     from wireloom.agent.gateway.forwarding import Forwarding
     from wireloom.agent.login import AgentLogin
@@ -201,8 +202,8 @@ async def _agent(settings: Settings) -> None:
         creates_stores=False,
         timeout_s=_LOGIN_WAIT_S,
     )
-    dataplane = await make_data_plane(settings, login.installation)
-    abilities = await dataplane.abilities()
+    dataplane = data_planes()[settings.dataplane](login.installation)
+    health = DataPlaneHealth(dataplane, look_s=settings.resync_s)
     forwarding = Forwarding(settings.run_dir / "forwarding.json")
     bridge = segment_name(login.installation)
     key = await asyncio.to_thread(InstallationKey.ensure, settings.data_dir / "keys")
@@ -213,8 +214,10 @@ async def _agent(settings: Settings) -> None:
         host_boot=_BOOT_ID.read_text().strip(),
         data_dir=settings.data_dir,
         fabric=fabric,
-        providers=make_providers(settings, login.installation, whole_frames=abilities.whole_frames),
+        providers=make_providers(settings, login.installation, whole_frames=lambda: health.whole_frames),
         dataplane=dataplane,
+        health=health,
+        hand_over=partial(withdraw_others, settings, login.installation),
         management=ManagementNetwork(
             login.installation, dataplane, settings.run_dir / "management", forwarding=forwarding
         ),

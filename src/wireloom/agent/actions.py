@@ -36,7 +36,7 @@ from wireloom.model.runtime import Capabilities, RuntimeStatus
 from wireloom.model.slice import NodeIntent, RestartPolicy, Slice
 from wireloom.model.state import NodeStep, RuntimePhase
 from wireloom.planning.failures import after_failure
-from wireloom.planning.plan import LIVE_PHASES, NodeAction, NodeRecord, Verb
+from wireloom.planning.plan import LIVE_PHASES, WIRED_VERBS, NodeAction, NodeRecord, Verb
 from wireloom.planning.wires import WirePlans
 from wireloom.providers.contract import Provider
 
@@ -246,6 +246,8 @@ class Actions:
             await self.world.resync_provider(name)
             if not self._capabilities(name).available:
                 return  # the engine's fault, not the node's: planning waits for the engine
+            if action.verb in WIRED_VERBS and await self._network_is_away():
+                return  # likewise
         with contextlib.suppress(OSError):  # a full disk must not keep the failure from being counted
             if node is not None:
                 self._folders.ensure(lab.identity(node))
@@ -253,6 +255,11 @@ class Actions:
         if vanished and isinstance(error, NotFound):
             error = GuestFailed("its runtime was removed by somebody else", node=error.node)
         self._record_failure(node_id, action.verb, error, node.attention if node else None)
+
+    async def _network_is_away(self) -> bool:
+        with contextlib.suppress(WireloomError):
+            await self._network.refresh(force=True)
+        return bool(self._network.outage)
 
     async def _observe_after_failure(self, name: str, node_id: str) -> bool:
         """Look at the node; whether the runtime that it had is there no more."""

@@ -17,7 +17,7 @@ import structlog
 
 from wireloom.agent.refusals import Refusals
 from wireloom.dataplane.contract import DataPlane
-from wireloom.errors import Conflict, DataPlaneFailed, NotFound, Unavailable, Unsupported, WireloomError
+from wireloom.errors import DeadlineExceeded, Unavailable, WireloomError
 from wireloom.model.network import (
     DataPlaneState,
     HostPort,
@@ -31,7 +31,7 @@ from wireloom.model.network import (
 )
 from wireloom.planning.wires import WirePlans
 
-__all__ = ["AdmitSegment", "HostNetwork"]
+__all__ = ["AdmitSegment", "HandOver", "HostNetwork", "nobody_hands_over"]
 
 log = structlog.get_logger(__name__)
 
@@ -42,17 +42,32 @@ _SEGMENT_S = 30.0
 #: Asked before a segment is made; raises :class:`~wireloom.errors.Conflict` where it must not be.
 AdmitSegment = Callable[[SegmentPlan], Awaitable[None]]
 
+#: Has the host's other data planes give up what they hold; raises where one cannot.
+HandOver = Callable[[], Awaitable[None]]
+
 
 async def _admit_all(_: SegmentPlan) -> None:
     """No segment is refused."""
 
 
-class HostNetwork:
-    """The data plane with a cache in front. All calls are safe at the same time."""
+async def nobody_hands_over() -> None:
+    """There is no other data plane."""
 
-    def __init__(self, dataplane: DataPlane, admit: AdmitSegment = _admit_all) -> None:
+
+class HostNetwork:
+    """The data plane with a cache in front. All calls are safe at the same time.
+
+    :param hand_over: done once, before anything is read.
+    """
+
+    def __init__(
+        self, dataplane: DataPlane, admit: AdmitSegment = _admit_all, hand_over: HandOver = nobody_hands_over
+    ) -> None:
         self.dataplane = dataplane
         self._admit = admit
+        self._hand_over = hand_over
+        self._handed_over = False
+        self._outage = ""
         self._ports: dict[str, HostPort] = {}
         self._state = DataPlaneState()
         self._changed: set[str] = set()
@@ -105,6 +120,11 @@ class HostNetwork:
         return not self._dirty
 
     @property
+    def outage(self) -> str:
+        """Why nobody knows what the host has of ports and links now, nor can change it; empty: it answers."""
+        return self._outage
+
+    @property
     def problems(self) -> Mapping[str, str]:
         """What was refused, by host device: a port's or a segment's."""
         return {**self._unimpaired.messages, **self._refused.messages}
@@ -147,18 +167,22 @@ class HostNetwork:
         return known if event.up and event.carrier != known.carrier else None
 
     async def refresh(self, *, force: bool = False) -> None:
-        """Read the kernel when something changed since the last time."""
+        """Read the kernel when something changed since the last time.
+
+        :raises WireloomError: it cannot be read, see :attr:`outage`; what was known stays.
+        """
         if not (self._dirty or force):
             return
         async with self._lock:
             self._dirty = False
             self._changed.clear()
             try:
-                self._state = await self.dataplane.observe()
-            except WireloomError:
-                self._dirty = True
+                self._state = await self._read()
+            except WireloomError as error:
+                self._note_outage(error)
                 raise
             self._known = True
+            self._outage = ""
             # Of what changed while the kernel was read, our own word and its events are newer.
             own = {device: port for device, port in self._ports.items() if device in self._changed}
             seen = {device: port for device, port in self._state.ports.items() if device not in self._changed}
@@ -166,11 +190,30 @@ class HostNetwork:
             self._refused.keep(self._ports.keys() | self._expected)
             self._unimpaired.keep(self._ports)
 
+    async def _read(self) -> DataPlaneState:
+        if not self._handed_over:
+            await self._hand_over()
+            self._handed_over = True
+        return await self.dataplane.observe()
+
+    def _note_outage(self, error: WireloomError) -> None:
+        if str(error) != self._outage:
+            log.warning("the host's networking does not answer", error=error.to_wire())
+        self._outage = str(error)
+        self._dirty = True
+
     # -- changes -------------------------------------------------------------------------------------------
 
     async def change(self, plans: WirePlans) -> None:
         """Carry out what a plan says of ports and links; what is refused holds up nothing else, and is found in
-        :attr:`problems`."""
+        :attr:`problems`. Where the host's networking does not answer at all the rest is left, see :attr:`outage`.
+        """
+        try:
+            await self._carry_out(plans)
+        except (Unavailable, DeadlineExceeded) as error:
+            self._note_outage(error)
+
+    async def _carry_out(self, plans: WirePlans) -> None:
         await self._each(self._make_segments, plans.segments, lambda plan: (plan.name,))
         await self._each(self.unplug, plans.unplug, _alone)
         # What waits for its segment is no change: one would have us look at the host again and again.
@@ -191,7 +234,10 @@ class HostNetwork:
         devices: Callable[[T], Sequence[str]],
         refusals: Refusals | None = None,
     ) -> None:
-        """One call for all; when that is refused, one by one, to find out for whom. Calls are idempotent."""
+        """One call for all; when that is refused, one by one, to find out for whom. Calls are idempotent.
+
+        :raises Unavailable, DeadlineExceeded: whoever should do it does not answer; nothing is refused to anybody.
+        """
         refusals = refusals or self._refused
         moment = time.time()
         due = [item for item in items if not refusals.pause(devices(item), moment)]
@@ -200,7 +246,9 @@ class HostNetwork:
         concerned = [device for item in due for device in devices(item)]
         try:
             await call(due)
-        except (DataPlaneFailed, Conflict, NotFound, Unsupported) as error:
+        except (Unavailable, DeadlineExceeded):
+            raise
+        except WireloomError as error:
             if len(due) > 1:
                 for item in due:
                     await self._each(call, (item,), devices, refusals)

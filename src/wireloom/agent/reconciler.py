@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 _RESYNC_S = 30.0
 _MANAGEMENT_RETRY_S = 1.0
 _CLOSE_S = 10.0
+#: How soon networking that did not answer is asked again.
+_OUTAGE_RETRY_S = 1.0
 
 
 class ManagementPlane:
@@ -210,10 +212,18 @@ class Reconciler:
         await self._segments.close()
 
     async def resync(self) -> None:
-        """Observe everything anew."""
+        """Observe everything anew. Networking that does not answer is asked again by each pass."""
         await self.world.resync()
-        await self.network.refresh(force=True)
-        self.state.last_resync = now()
+        if await self._read_network(force=True):
+            self.state.last_resync = now()
+
+    async def _read_network(self, *, force: bool = False) -> bool:
+        """Whether it is known what the host has of ports and links; where not, nodes go on as far as they can."""
+        try:
+            await self.network.refresh(force=force)
+        except WireloomError:
+            return False
+        return True
 
     async def _resync_now_and_then(self) -> None:
         """The safety net, beside the loop: an engine that is slow to answer holds up nobody."""
@@ -244,7 +254,7 @@ class Reconciler:
         return wake_at
 
     async def _pass(self) -> float | None:
-        await self.network.refresh()
+        await self._read_network()
         self._update_management()
         wake_times = []
         for lab in list(self.slices.values()):
@@ -252,6 +262,8 @@ class Reconciler:
         again = self.network.retry_at(now())
         if again is not None:
             wake_times.append(again)
+        if self.network.outage:
+            wake_times.append(now() + _OUTAGE_RETRY_S)
         return min(wake_times, default=None)
 
     def _update_management(self) -> None:
@@ -302,7 +314,7 @@ class Reconciler:
             self._actions.start(lab, action, self.world.runtimes.get(action.node_id), self._action_done)
         await self._actions.wire(lab, decided.wires, self.world)
         after = self.observe(lab)
-        if not self.network.settled:
+        if not self.network.settled and not self.network.outage:
             self.wake()
         self._reporter.status(self._status(lab, after, decided))
         return [] if decided.wake_at is None else [decided.wake_at]
@@ -319,6 +331,7 @@ class Reconciler:
             ready=self.readiness,
             busy=self._actions.busy(lab.lab_id),
             network=self.network.state,
+            outage=self.network.outage,
             capabilities=self.world.capabilities,
             host_boot=self._host_boot,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,7 @@ from wireloom.agent.hooks.ports import PortsHook
 from wireloom.agent.hooks.wiring import WiringHook
 from wireloom.agent.images import ImageQuestions
 from wireloom.agent.link_questions import LinkQuestions
-from wireloom.agent.network import HostNetwork
+from wireloom.agent.network import HandOver, HostNetwork, nobody_hands_over
 from wireloom.agent.prune import Pruner
 from wireloom.agent.questions import Questions
 from wireloom.agent.readiness import ReadinessWatch
@@ -39,7 +40,6 @@ from wireloom.dataplane.contract import DataPlane
 from wireloom.errors import WireloomError
 from wireloom.fabric.connection import Fabric
 from wireloom.fabric.documents import EventLevel, HostFacts, LoopHealth
-from wireloom.model.network import DataPlaneAbilities
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent
 from wireloom.model.state import Readiness
@@ -50,6 +50,7 @@ __all__ = ["AgentParts", "AgentService"]
 log = structlog.get_logger(__name__)
 
 _RESTART_LOOP_S = 1.0
+_FIRST_LOOK_S = 5.0
 
 FactsReader = Callable[[], HostFacts]
 
@@ -61,6 +62,8 @@ class AgentParts:
     :ivar host_boot: the host's boot id, which changes when the host is rebooted.
     :ivar facts: reads what the host is; called off the loop before each heartbeat.
     :ivar segment: name of the management segment, into which management ports are plugged.
+    :ivar health: of the data plane, where others want to know what it can do, too.
+    :ivar hand_over: has other data planes of this host give up what they hold, before this one begins.
     :ivar authorized_keys: lines that let the agent log in to guests.
     """
 
@@ -76,6 +79,8 @@ class AgentParts:
     shell: KeptShell
     authorized_keys: str
     facts: FactsReader
+    health: DataPlaneHealth | None = None
+    hand_over: HandOver = nobody_hands_over
     segments: SegmentServices = field(default_factory=SegmentServices)
     captures_at_once: int = 64
     heartbeat_s: float = 2.0
@@ -94,8 +99,8 @@ class AgentService:
     def __init__(self, parts: AgentParts) -> None:
         self._parts = parts
         self._folders = FolderStore(parts.data_dir / "nodes", parts.installation)
-        self._network = HostNetwork(parts.dataplane, parts.segments.admit)
-        self._health = DataPlaneHealth(parts.dataplane)
+        self._network = HostNetwork(parts.dataplane, parts.segments.admit, parts.hand_over)
+        self._health = parts.health or DataPlaneHealth(parts.dataplane, look_s=parts.resync_s)
         self._consoles = Consoles()
         self._channels = Channels(parts.shell, self._consoles, PARSERS)
         self._reporter = Reporter(parts.host, parts.fabric)
@@ -197,6 +202,9 @@ class AgentService:
         self._folders.load()
         self._configs.load()
         await self.world.resync()
+        with contextlib.suppress(TimeoutError):  # who asks for our facts first should find what the host can do
+            async with asyncio.timeout(_FIRST_LOOK_S):
+                await self._health.look()
         for answers in self._answering:
             await answers.serve(self._parts.fabric, self._parts.host)
         self._parts.fabric.on_rebuilt(self._reporter.resend)
@@ -208,6 +216,7 @@ class AgentService:
             "reports": self._reporter.run,
             "heartbeat": self._heartbeat,
             "self-test": self._health.run,
+            "abilities": self._health.follow_abilities,
         }
         for name in self._parts.providers:
             loops[f"events-{name}"] = lambda name=name: self.world.watch(name)  # type: ignore[misc]
@@ -268,15 +277,17 @@ class AgentService:
         self._network.invalidate()
         async for event in self._parts.dataplane.watch():
             self._reflexes.port_event(event)
+            if not event.device:
+                self._health.interrupted()
             self.reconciler.wake()
 
     async def _heartbeat(self) -> None:
         while True:
             facts = await asyncio.to_thread(self._parts.facts)
-            await self._parts.fabric.put_host(self._complete(facts, await self._health.abilities()))
+            await self._parts.fabric.put_host(self._complete(facts))
             await asyncio.sleep(self._parts.heartbeat_s)
 
-    def _complete(self, facts: HostFacts, abilities: DataPlaneAbilities) -> HostFacts:
+    def _complete(self, facts: HostFacts) -> HostFacts:
         state = self.reconciler.state
         stale = state.resync_period_s * 2
         loops = (
@@ -292,12 +303,12 @@ class AgentService:
             update={
                 "time": now(),
                 "providers": tuple(capabilities for _, capabilities in sorted(self.world.capabilities.items())),
-                "dataplane": abilities,
+                "dataplane": self._health.abilities,
                 "loops": loops,
                 "problems": (
                     *facts.problems,
                     *missing,
-                    *filter(None, [state.management_problem, state.segments_problem]),
+                    *filter(None, [self._network.outage, state.management_problem, state.segments_problem]),
                     *self._health.problems,
                     *state.problems,
                 ),

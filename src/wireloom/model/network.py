@@ -49,6 +49,11 @@ class DataPlaneAbilities(Value):
     impair_from_guest: str = ""
     whole_frames: bool = False
 
+    @property
+    def lacks(self) -> bool:
+        """Whether anything is missing that a host may have."""
+        return any((self.vlans, self.qinq, self.vlan_devices, self.impair_from_guest, *self.impairments.values()))
+
 
 class PortAlias(Value):
     """Who a host device belongs to; written as the link alias ``wireloom i=… l=… n=… p=… name=lab/node/port``."""

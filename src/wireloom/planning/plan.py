@@ -20,7 +20,7 @@ from wireloom.model.slice import Condition, NodeIntent, RestartPolicy, Slice
 from wireloom.model.state import Readiness, RuntimePhase
 from wireloom.planning.wires import WirePlans, plan_wires
 
-__all__ = ["LIVE_PHASES", "NodeAction", "NodeRecord", "Observed", "Plan", "Verb", "Waiting", "plan"]
+__all__ = ["LIVE_PHASES", "WIRED_VERBS", "NodeAction", "NodeRecord", "Observed", "Plan", "Verb", "Waiting", "plan"]
 
 LIVE_PHASES = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
 
@@ -34,6 +34,10 @@ class Verb(StrEnum):
     RECREATE = "recreate"  # destroy the runtime, keep its storage; UP follows
     WIPE = "wipe"  # destroy the runtime and its storage; UP follows
     REMOVE = "remove"  # destroy the runtime and everything the node has on the host
+
+
+#: What is not begun while the host's networking does not answer: the node could not be brought up (again).
+WIRED_VERBS = frozenset({Verb.UP, Verb.RESTART, Verb.RECREATE, Verb.WIPE})
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,7 @@ class Observed:
     :ivar records: by node id; every node that has a folder has a record.
     :ivar ready: readiness by node id; absent means unknown.
     :ivar busy: nodes with an action in flight.
+    :ivar outage: why the host's networking does not answer; ``network`` is what was known before. Empty: it does.
     :ivar capabilities: by provider name.
     """
 
@@ -86,6 +91,7 @@ class Observed:
     ready: Mapping[str, Readiness] = field(default_factory=dict)
     busy: frozenset[str] = frozenset()
     network: DataPlaneState = field(default_factory=DataPlaneState)
+    outage: str = ""
     capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
     host_boot: str = ""
 
@@ -131,7 +137,9 @@ def plan(wanted: Slice, observed: Observed, now: float) -> Plan:
     actions: list[NodeAction] = []
     waiting: list[Waiting] = []
     nodes = {} if wanted.removed else {node.id: node for node in wanted.nodes}
-    decisions = [decision for decision in _decisions(nodes, observed, now) if decision is not None]
+    decisions = [
+        _without_network(decision, observed) for decision in _decisions(nodes, observed, now) if decision is not None
+    ]
     going_down = {item.node_id for item in decisions if isinstance(item, NodeAction) and item.verb is not Verb.UP}
     for decision in decisions:
         held = _held_back(decision, nodes, going_down)
@@ -140,7 +148,9 @@ def plan(wanted: Slice, observed: Observed, now: float) -> Plan:
         else:
             waiting.append(held)
     touched = observed.busy | {action.node_id for action in actions}
-    return Plan(tuple(actions), plan_wires(wanted, observed, touched, now), tuple(waiting))
+    # What is not known is left as it is.
+    wires = WirePlans() if observed.outage else plan_wires(wanted, observed, touched, now)
+    return Plan(tuple(actions), wires, tuple(waiting))
 
 
 def _decisions(
@@ -152,6 +162,12 @@ def _decisions(
     for node in nodes.values():
         if node.id not in observed.busy:
             yield _decide(node, nodes, observed, now)
+
+
+def _without_network(decision: NodeAction | Waiting, observed: Observed) -> NodeAction | Waiting:
+    if observed.outage and isinstance(decision, NodeAction) and decision.verb in WIRED_VERBS:
+        return Waiting(decision.node_id, f"waits for the host's networking: {observed.outage}")
+    return decision
 
 
 def _held_back(

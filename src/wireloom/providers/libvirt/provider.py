@@ -76,7 +76,8 @@ class LibvirtProvider:
     :param installation: only domains that carry its label are seen and touched.
     :param image_folder: where images lie under their names.
     :param accelerate: ``auto`` decides by the CPU; see ``acceleration.py``.
-    :param whole_frames: guests get NICs that leave no checksum to others, as what joins them would not compute it.
+    :param whole_frames: whether guests get NICs that leave no checksum to others, as what joins them would not compute
+        it; asked whenever a domain is made.
     """
 
     name = "libvirt"
@@ -88,7 +89,7 @@ class LibvirtProvider:
         uri: str = "qemu:///system",
         image_folder: Path,
         accelerate: AccelerationWish = "auto",
-        whole_frames: bool = False,
+        whole_frames: Callable[[], bool] = lambda: False,
     ) -> None:
         self._installation = installation
         self._whole_frames = whole_frames
@@ -218,7 +219,7 @@ class LibvirtProvider:
             acceleration=self._acceleration,
             libvirt_version=version,
             direct_io=direct,
-            whole_frames=self._whole_frames,
+            whole_frames=self._whole_frames(),
         )
 
     async def start(self, runtime_id: str) -> None:
