@@ -9,16 +9,18 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from wiring_world import CAPABILITIES, make_node, make_slice, port_alias
 
+from wireloom.dataplane.host.netlink import Netlink, open_transport
+from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.dataplane.kernel import KernelDataPlane
-from wireloom.errors import Conflict, Unsupported
-from wireloom.model.network import PlugPlan, Uplink
+from wireloom.errors import Conflict, DataPlaneFailed, Unsupported
+from wireloom.model.network import PlugPlan, SegmentPlan, Uplink
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import PlugIntent, PortRef, SegmentIntent, Slice
 from wireloom.model.state import RuntimePhase
@@ -190,6 +192,55 @@ async def test_rules_of_bridges_that_somebody_removed_are_swept(rig: Rig) -> Non
         assert rules(bridge)
     await rig.plane.remove_segment(await rig.segment())
     assert rules(bridge) == []
+
+
+async def test_rules_that_a_firewall_lost_are_put_back(rig: Rig) -> None:
+    """As a reload of the host's firewall loses them, for our switches and for our ports of a bridge of others."""
+    segment = await rig.segment()
+    async with bridge_of_somebody_else() as bridge:
+        inside = [await rig.plug("veth", segment=segment), await rig.plug("tap", segment=segment)]
+        outside = [await into(rig, bridge, "veth"), await into(rig, bridge, "tap")]
+        before = rules(segment), rules(bridge)
+        for program in ("iptables", "ip6tables"):
+            for line in output(program, "-w", "-S", "FORWARD").splitlines():
+                if segment in line or bridge in line:
+                    await run_command(program, "-w", *line.replace("-A", "-D", 1).split())
+        assert (rules(segment), rules(bridge)) == ([], [])
+        for a, b in (inside, outside):
+            a.guest.send(frame := FRAMES["ipv4"]())
+            assert await receive(b.guest, source_of(frame), 0.2) is None
+        await rig.plane.mend()
+        for a, b in (inside, outside):
+            await both_ways(a, b, {"ipv4": FRAMES["ipv4"]})
+        assert (rules(segment), rules(bridge)) == before
+
+
+async def test_mending_keeps_the_host_in_the_segments_where_it_speaks(rig: Rig) -> None:
+    """Whether its packets are tracked there does not depend on who looks."""
+    quiet, spoken = await rig.segment(), await rig.segment("198.51.100.1/24")
+    for _ in range(2):
+        untracked = output("iptables", "-w", "-t", "raw", "-S", "PREROUTING")
+        assert quiet in untracked
+        assert spoken not in untracked
+        await rig.plane.mend()
+
+
+async def test_nic_and_a_vlan_of_it_are_not_taken_by_two_segments(tmp_path: Path) -> None:
+    """The one would get the other's frames, or keep them from it."""
+    uplinks = Uplinks(Netlink(open_transport()), "two-segments", tmp_path)
+    async with world() as outside:
+        plans = [
+            SegmentPlan(name=f"wls{vlan}", alias="", uplink=Uplink(device=outside.nic, vlan=vlan))
+            for vlan in (None, 20, 21)
+        ]
+        for first, others in ((plans[0], plans[1:]), (plans[1], plans[:1])):
+            # A kernel without devices for VLANs refuses only once it is noted who has which.
+            with suppress(DataPlaneFailed):
+                uplinks.take(first)
+            for other in others:
+                with pytest.raises(Conflict, match=f"{outside.nic} is used by"):
+                    uplinks.take(other)
+            uplinks.give_back(first.name)
 
 
 async def test_planned_ways_out_leave_nothing_to_plan(rig: Rig) -> None:

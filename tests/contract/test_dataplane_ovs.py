@@ -17,14 +17,14 @@ from wireloom.commands import run
 from wireloom.dataplane.host.uplinks import NOTES
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.dataplane.ovs import OvsDataPlane
-from wireloom.errors import NotFound, Unavailable, Unsupported
+from wireloom.errors import Conflict, NotFound, Unavailable, Unsupported
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.identity import short_hash
 from wireloom.model.network import PlugPlan, PortEvent, PortPlan, SegmentAlias, SegmentPlan, Uplink, WirePlan
 from wireloom.model.vlans import Vlans
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent, wire
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
-from wireloom.testing.conformance.dataplane_segments import plugged, segment_plan
+from wireloom.testing.conformance.dataplane_segments import plugged, refused, segment_plan
 from wireloom.testing.conformance.dataplane_world import world
 from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum
 from wireloom.testing.guests import run_command, socket_in
@@ -172,6 +172,40 @@ async def test_ports_are_plugged_into_a_bridge_of_others_and_leave_it_as_it_was(
 async def test_missing_bridge_of_others_is_refused(rig: Rig) -> None:
     with pytest.raises(NotFound):
         await rig.plane.ensure_segment(SegmentPlan(name="nosuchbridge", alias="", foreign=True))
+
+
+async def test_nic_with_filters_of_others_is_refused(rig: Rig) -> None:
+    async with world() as outside:
+        await filter_frames(outside.nic, "ingress")
+        before = await filters(outside.nic)
+        await refused(rig, segment_plan(rig, uplink=Uplink(device=outside.nic)), Conflict, "filters")
+        assert before
+        assert await filters(outside.nic) == before
+
+
+async def test_filters_that_others_give_a_nic_meanwhile_stay(rig: Rig) -> None:
+    async with world() as outside:
+        plan = segment_plan(rig, uplink=Uplink(device=outside.nic))
+        for filtered in (True, False):
+            await rig.plane.ensure_segment(plan)
+            if filtered:
+                await filter_frames(outside.nic, "clsact")
+            await rig.plane.remove_segment(plan.name)
+            left = await filters(outside.nic)
+            assert ("pref 7 " in left, "pref 200" in left) == (filtered, False)
+            await run("tc", "qdisc", "del", "dev", outside.nic, "clsact")
+        assert "clsact" not in (await run("tc", "qdisc", "show", "dev", outside.nic)).output
+
+
+async def filter_frames(nic: str, hook: str) -> None:
+    """A filter of somebody else's that lets everything pass."""
+    await run("tc", "qdisc", "add", "dev", nic, hook)
+    program = ("bpf", "bytecode", "1,6 0 0 4294967295,")
+    await run_command("tc", "filter", "add", "dev", nic, "ingress", "pref", "7", *program)
+
+
+async def filters(nic: str) -> str:
+    return (await run("tc", "filter", "show", "dev", nic, "ingress")).output
 
 
 # --- what the guests' frames do -------------------------------------------------------------------

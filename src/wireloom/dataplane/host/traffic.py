@@ -12,19 +12,22 @@ from __future__ import annotations
 import errno
 import socket
 import struct
-from typing import Final
+from typing import Final, Literal
 
 from wireloom.dataplane.host.attributes import attr, fields, nested, text, u16, u32
 from wireloom.dataplane.host.protocol import GONE, NLM_F_CREATE, NLM_F_EXCL, Request
 
 __all__ = [
+    "Hook",
     "apart",
     "clear_detour",
     "clear_fence",
     "clear_redirect",
     "detour",
+    "dump_filters",
     "fence",
     "get_detour",
+    "get_fence",
     "get_redirect",
     "ingress",
     "no_ingress",
@@ -40,6 +43,9 @@ _RTM_NEWTFILTER, _RTM_DELTFILTER, _RTM_GETTFILTER = 44, 45, 46
 _TCMSG = struct.Struct("=BxxxiIII")
 _INGRESS_PARENT = 0xFFFFFFF1
 _INGRESS_HANDLE = 0xFFFF0000
+#: What filters of frames that arrive hang at, under either kind of hook; and of frames that leave.
+_ARRIVING: Final = 0xFFFFFFF2
+_LEAVING: Final = 0xFFFFFFF3
 _ETH_P_ALL = 0x0003
 #: Lower is asked first; the gap is room for filters that look at frames before they leave.
 _DETOUR_PREFERENCE: Final = 50
@@ -69,7 +75,10 @@ _BPF_DROP = struct.pack("=HBBI", 0x06, 0, 0, 2)
 _BPF_MATCH = struct.pack("=HBBI", 0x06, 0, 0, 0xFFFFFFFF)
 
 
-#: The fence stands already, or this kernel has no BPF classifier.
+#: The kernel's hooks for filters of frames that arrive; ``clsact`` has one for those that leave, too.
+Hook = Literal["ingress", "clsact"]
+
+#: The fence stands already, or this kernel has no BPF classifier (which abilities tell of).
 _FENCED: Final = frozenset({errno.EEXIST, errno.ENOENT, errno.EOPNOTSUPP})
 #: No such filter; and no ingress hook that could have one.
 _ABSENT: Final = frozenset({errno.ENOENT, errno.EINVAL})
@@ -80,9 +89,9 @@ def _header(index: int, handle: int, parent: int, preference: int = 0) -> bytes:
     return _TCMSG.pack(socket.AF_UNSPEC, index, handle, parent, info)
 
 
-def ingress(index: int, device: str) -> Request:
+def ingress(index: int, device: str, hook: Hook = "ingress") -> Request:
     """Make the hook for frames that arrive on a device, if it has none."""
-    body = _header(index, _INGRESS_HANDLE, _INGRESS_PARENT) + text(_KIND, "ingress") + nested(_OPTIONS)
+    body = _header(index, _INGRESS_HANDLE, _INGRESS_PARENT) + text(_KIND, hook) + nested(_OPTIONS)
     return Request(
         _RTM_NEWQDISC, body, NLM_F_CREATE | NLM_F_EXCL, device, "make the ingress hook of", GONE | {errno.EEXIST}
     )
@@ -129,14 +138,28 @@ def get_detour(index: int, device: str) -> Request:
 def fence(index: int, device: str) -> Request:
     """Drop what no redirection took, where the kernel has the classifier for it."""
     options = nested(_OPTIONS, u16(_BPF_OPS_LEN, 1), attr(_BPF_OPS, _BPF_DROP), u32(_BPF_FLAGS, _BPF_ACT_DIRECT))
-    body = _header(index, _FENCE_HANDLE, _INGRESS_HANDLE, _FENCE_PREFERENCE) + text(_KIND, "bpf") + options
+    body = _header(index, _FENCE_HANDLE, _ARRIVING, _FENCE_PREFERENCE) + text(_KIND, "bpf") + options
     return Request(_RTM_NEWTFILTER, body, NLM_F_CREATE | NLM_F_EXCL, device, "fence", GONE | _FENCED)
 
 
 def clear_fence(index: int, device: str) -> Request:
     """Take a device's fence away, if it has one, and leave what else the hook does."""
-    body = _header(index, _FENCE_HANDLE, _INGRESS_HANDLE, _FENCE_PREFERENCE) + text(_KIND, "bpf")
+    body = _header(index, _FENCE_HANDLE, _ARRIVING, _FENCE_PREFERENCE) + text(_KIND, "bpf")
     return Request(_RTM_DELTFILTER, body, device=device, operation="open", fine=GONE | _ABSENT)
+
+
+def get_fence(index: int, device: str) -> Request:
+    """Ask for a device's fence; no reply when it has none."""
+    body = _header(index, _FENCE_HANDLE, _ARRIVING, _FENCE_PREFERENCE) + text(_KIND, "bpf")
+    return Request(_RTM_GETTFILTER, body, device=device, operation="read the fence of", fine=GONE | _ABSENT)
+
+
+def dump_filters(index: int, device: str) -> list[Request]:
+    """Ask for all filters of a device, whosever: dumps for those of frames that arrive, and that leave."""
+    return [
+        Request(_RTM_GETTFILTER, _header(index, 0, parent), device=device, operation="list the filters of")
+        for parent in (_ARRIVING, _LEAVING)
+    ]
 
 
 def apart(index: int, device: str) -> list[Request]:
@@ -144,9 +167,9 @@ def apart(index: int, device: str) -> list[Request]:
     return [ingress(index, device), fence(index, device)]
 
 
-def no_ingress(index: int, device: str) -> Request:
+def no_ingress(index: int, device: str, hook: Hook = "ingress") -> Request:
     """Take away the hook with all that it does, the fence included: what arrives goes on to the device's bridge."""
-    body = _header(index, _INGRESS_HANDLE, _INGRESS_PARENT) + text(_KIND, "ingress")
+    body = _header(index, _INGRESS_HANDLE, _INGRESS_PARENT) + text(_KIND, hook)
     return Request(_RTM_DELQDISC, body, device=device, operation="open", fine=GONE | _ABSENT)
 
 

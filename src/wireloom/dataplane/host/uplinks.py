@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -69,12 +69,20 @@ class Uplinks:
     """Uplinks of one installation.
 
     :param folder: where the notes of all installations are.
+    :param refuse: raises a Conflict for a NIC that this data plane must not take as a whole.
     """
 
-    def __init__(self, netlink: Netlink, installation: str, folder: Path = NOTES) -> None:
+    def __init__(
+        self,
+        netlink: Netlink,
+        installation: str,
+        folder: Path = NOTES,
+        refuse: Callable[[Link], None] = lambda _: None,
+    ) -> None:
         self._netlink = netlink
         self._installation = installation
         self._folder = folder / short_hash("uplinks", installation)
+        self._refuse = refuse
 
     def note(self, segment: str) -> Note | None:
         """What ``segment`` has taken, if anything."""
@@ -209,10 +217,15 @@ class Uplinks:
         return note
 
     def _refuse_taken(self, uplink: Uplink, segment: str) -> None:
+        """:raises Conflict: another segment has the same, or all of the NIC, or a part of what is asked for."""
         for note in self.notes().values():
-            if note.segment != segment and (note.uplink.device, note.uplink.vlan) == (uplink.device, uplink.vlan):
-                owner = SegmentAlias.parse(note.alias)
-                raise _taken(uplink.device, f"the segment {owner.name if owner else note.segment}")
+            other = note.uplink
+            apart = other.vlan != uplink.vlan and None not in {other.vlan, uplink.vlan}
+            if note.segment == segment or other.device != uplink.device or apart:
+                continue
+            owner = SegmentAlias.parse(note.alias)
+            what = uplink.device if other.vlan is None else f"VLAN {other.vlan} of {uplink.device}"
+            raise _taken(what, f"the segment {owner.name if owner else note.segment}")
 
     def _refuse_used(self, uplink: Uplink, segment: str, nic: Link, found: Sequence[Link]) -> None:
         """:raises Conflict: the whole NIC cannot be had."""
@@ -221,16 +234,19 @@ class Uplinks:
             hint = "use another interface" if master.kind == "openvswitch" else f"name interface: {master.name}"
             raise _taken(nic.name, f"the {master.kind or 'device'} {master.name}", hint)
         now = time.clock_gettime(time.CLOCK_BOOTTIME)
-        present = held.addresses_of(self._netlink.dump(addresses.DUMP_ADDRESSES), nic.index, now)
-        if not present:
-            return
-        if uplink.addresses == "refuse":
+        dump = self._netlink.dump(addresses.DUMP_ADDRESSES)
+        present = held.addresses_of(dump, nic.index, now)
+        if present and uplink.addresses == "refuse":
             texts = ", ".join(one.text for one in present)
             raise Conflict(
                 f"{nic.name} is how others reach this host: it has {texts}",
                 hint="set move-addresses: true to have the segment hold them meanwhile, or use another interface",
                 details={"device": nic.name, "addresses": [one.text for one in present]},
             )
+        _refuse_cut_off(nic, found, dump)
+        self._refuse(nic)
+        if not present:
+            return
         if shared := held.shared_routes(self._netlink.dump(held.DUMP_ROUTES), nic.index):
             raise Conflict(
                 f"the route {shared[0]} uses {nic.name} together with others and cannot move",
@@ -307,8 +323,35 @@ def _taken(device: str, owner: str, hint: str = "use another interface") -> Conf
     return Conflict(f"{device} is used by {owner}", hint=hint, details={"device": device})
 
 
+def _refuse_cut_off(nic: Link, found: Sequence[Link], dump: Sequence[bytes]) -> None:
+    """:raises Conflict: other devices of the host live on the frames of the NIC: VLANs, tunnels, macvlan and the like.
+
+    Whether they would get any more depends on the data plane, and the segment would lack those that they get.
+
+    :param dump: of addresses.
+    """
+    # The two ends of a veth pair name each other so.
+    above = [link for link in found if link.link == nic.index and link.link_nsid is None and link.kind != "veth"]
+    if not above:
+        return
+    texts = {link.name: [one.text for one in held.addresses_of(dump, link.index, 0)] for link in above}
+    names = ", ".join(f"{name} ({', '.join(own)})" if own else name for name, own in texts.items())
+    raise Conflict(
+        f"{nic.name} as a whole cannot be had: {names} would lose the frames that come in by it",
+        hint="name a VLAN of it that the host does not use, or another interface",
+        details={
+            "device": nic.name,
+            "devices": list(texts),
+            "addresses": [one for own in texts.values() for one in own],
+        },
+    )
+
+
 def _refuse_used_vlan(note: Note, nic: Link, found: Sequence[Link]) -> None:
-    """:raises Conflict: the host uses this VLAN itself."""
+    """:raises Conflict: the host uses this VLAN itself, or another installation all of the NIC."""
+    master = next((link for link in found if link.index == nic.master), None) if nic.master else None
+    if master is not None and SegmentAlias.parse(master.alias):
+        raise _taken(nic.name, "a lab")
     for link in found:
         if link.vlan == note.uplink.vlan and link.link == nic.index and link.name != note.member:
             raise _taken(f"VLAN {link.vlan} of {nic.name}", f"the host as {link.name}", f"name interface: {link.name}")

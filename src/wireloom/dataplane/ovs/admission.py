@@ -12,7 +12,7 @@ from wireloom.dataplane.host.netlink import Netlink, check
 from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.protocol import Request
 from wireloom.dataplane.ovs.datapath import Datapath
-from wireloom.dataplane.ovs.fence import fence, unfence
+from wireloom.dataplane.ovs.fence import fence, open_nic, unfence
 from wireloom.dataplane.ovs.offloads import leave_checksums_to_guests
 from wireloom.dataplane.ovs.switch import Place, Switch, SwitchPort
 from wireloom.errors import DataPlaneFailed
@@ -52,7 +52,10 @@ class Admissions:
         self._switch.drop(leaving, wait=True)
         requests: list[Request] = []
         for link in found:
-            requests.append(unfence(link.index, link.name))
+            if known[link.name].uplink:
+                open_nic(self._netlink, link)
+            else:
+                requests.append(unfence(link.index, link.name))
             if fenced:
                 requests += traffic.apart(link.index, link.name)
         check(self._netlink.batch(requests))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from functools import partial
 
 from wireloom.dataplane.host import links
 from wireloom.dataplane.host.links import Link
@@ -13,6 +14,7 @@ from wireloom.dataplane.host.presence import settle_presence
 from wireloom.dataplane.host.protocol import failure
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.dataplane.ovs.admission import Admissions
+from wireloom.dataplane.ovs.fence import refuse_filtered
 from wireloom.dataplane.ovs.switch import Bridge, Place, Switch
 from wireloom.dataplane.ovs.vlans import uplink_mode
 from wireloom.model.network import Segment, SegmentPlan
@@ -28,7 +30,7 @@ class Segments:
         self._admissions = admissions
         self._netlink = netlink
         self._installation = installation
-        self._uplinks = Uplinks(netlink, installation)
+        self._uplinks = Uplinks(netlink, installation, refuse=partial(refuse_filtered, netlink))
 
     def ensure(self, plan: SegmentPlan) -> None:
         """Make or mend a segment with its uplink.

@@ -6,6 +6,7 @@ NICs of the host are veth pairs here, with a neighbour in a namespace.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import socket
 from collections.abc import Sequence
 from typing import Final
@@ -229,6 +230,21 @@ async def check_unfit_uplinks_are_refused(rig: Rig) -> None:
         await rig.plane.remove_segment(fitting.name)
 
 
+async def check_nic_that_other_devices_live_on_is_refused(rig: Rig) -> None:
+    """A NIC under a device that the host uses is not taken as a whole; the refusal names device and address."""
+    async with world() as outside:
+        above = f"up{secrets.token_hex(4)}"
+        await run_command("ip", "link", "add", above, "link", outside.nic, "type", "macvlan")
+        await run_command("ip", "address", "add", "198.51.100.77/32", "dev", above)
+        plan = segment_plan(rig, uplink=Uplink(device=outside.nic, addresses="move"))
+        error = await refused(rig, plan, Conflict, f"{above} (198.51.100.77/32)")
+        assert error.hint, "the refusal does not say what to do"
+        assert outside.link().get("master") is None
+        await run_command("ip", "link", "del", above)
+        await rig.plane.ensure_segment(plan)
+        assert (await rig.plane.observe()).segments[plan.name].uplink == outside.nic
+
+
 async def check_vlan_of_a_nic_is_an_uplink(rig: Rig) -> None:
     """A VLAN of a NIC reaches the world with a tag, beside the host's own use of the NIC."""
     async with world(addressed=True) as outside, _Talk(outside) as talk:
@@ -252,6 +268,8 @@ async def check_vlan_of_a_nic_is_an_uplink(rig: Rig) -> None:
         uplink = Uplink(device=outside.nic, vlan=20).member(rig.installation)
         assert (await rig.plane.observe()).segments[plan.name].uplink == uplink
         await refused(rig, segment_plan(rig, uplink=Uplink(device=outside.nic, vlan=20)), Conflict)
+        whole = Uplink(device=outside.nic, addresses="move")
+        await refused(rig, segment_plan(rig, uplink=whole), Conflict, f"VLAN 20 of {outside.nic}")
         await rig.plane.remove_segment(plan.name)
         await stays_away(outside, frame_with("81000014"), plug)
         assert not (NET / uplink).exists()
@@ -266,5 +284,6 @@ UPLINK_CHECKS: Final[Sequence[Check]] = (
     check_addresses_that_a_nic_gets_anew_move_too,
     check_uplink_changes,
     check_unfit_uplinks_are_refused,
+    check_nic_that_other_devices_live_on_is_refused,
     check_vlan_of_a_nic_is_an_uplink,
 )
