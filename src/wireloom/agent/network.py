@@ -74,6 +74,8 @@ class HostNetwork:
         self._refused = Refusals()
         # Apart from the others: frames pass over a link that cannot be impaired, and its carriers go on as ever.
         self._unimpaired = Refusals()
+        # Likewise: what frames must not pass any more is ended, whatever else waits for a pause to be over.
+        self._unended = Refusals()
         self._expected: frozenset[str] = frozenset()
         self._dirty = True
         self._known = False
@@ -127,11 +129,11 @@ class HostNetwork:
     @property
     def problems(self) -> Mapping[str, str]:
         """What was refused, by host device: a port's or a segment's."""
-        return {**self._unimpaired.messages, **self._refused.messages}
+        return {**self._unimpaired.messages, **self._unended.messages, **self._refused.messages}
 
     def retry_at(self, now: float) -> float | None:
         """When something that was refused is to be tried again, in UNIX seconds."""
-        times = (self._refused.retry_at(now), self._unimpaired.retry_at(now))
+        times = (refusals.retry_at(now) for refusals in (self._refused, self._unimpaired, self._unended))
         return min((moment for moment in times if moment is not None), default=None)
 
     def expect_segments(self, devices: Collection[str]) -> None:
@@ -189,6 +191,7 @@ class HostNetwork:
             self._ports = seen | own
             self._refused.keep(self._ports.keys() | self._expected)
             self._unimpaired.keep(self._ports)
+            self._unended.keep(self._ports)
 
     async def _read(self) -> DataPlaneState:
         if not self._handed_over:
@@ -215,17 +218,42 @@ class HostNetwork:
 
     async def _carry_out(self, plans: WirePlans) -> None:
         await self._each(self._make_segments, plans.segments, lambda plan: (plan.name,))
-        await self._each(self.unplug, plans.unplug, _alone)
+        await self._each(self.unplug, plans.unplug, _alone, self._unended)
         # What waits for its segment is no change: one would have us look at the host again and again.
         attach = [plug for plug in plans.attach if self._has_segment(plug.segment)]
         await self._each(self.attach, attach, lambda plug: (plug.device,))
         await self._each(self.join, plans.join, lambda wire: (wire.a, wire.b))
-        await self._each(self.detach, plans.detach, _alone)
-        await self._each(self.cut, plans.cut, lambda wire: (wire.a, wire.b))
+        await self._each(self.detach, [*plans.detach, *self._stayed_in_segments(plans)], _alone, self._unended)
+        cut = [*plans.cut, *self._stayed_wired(plans)]
+        await self._each(self.cut, cut, lambda wire: (wire.a, wire.b), self._unended)
         await self._each(self.impair, plans.impair, lambda plan: (plan.device,), self._unimpaired)
         carriers = list(plans.device_carriers.items())
         await self._each(lambda some: self.set_carriers(dict(some)), carriers, lambda carrier: (carrier[0],))
         await self._each(self._drop_segments, plans.drop_segments, _alone)
+
+    def _stayed_wired(self, plans: WirePlans) -> Iterator[WirePlan]:
+        """Former wires of ports whose move was refused: nobody declares them, and the move has not ended them."""
+        wanted = {device: peer for wire in plans.join for device, peer in ((wire.a, wire.b), (wire.b, wire.a))}
+        for device in self._not_moved(plans):
+            port = self._ports.get(device)
+            if port is not None and port.peer not in {None, wanted.get(device)}:
+                yield WirePlan(a=device, b=port.peer, mtu=port.mtu)
+
+    def _stayed_in_segments(self, plans: WirePlans) -> Iterator[str]:
+        """Ports that are in a segment still, or in VLANs of it, that they should have left by a move."""
+        wanted = {plug.device: (plug.segment, plug.vlans) for plug in plans.attach}
+        for device in self._not_moved(plans):
+            port = self._ports.get(device)
+            if port is not None and port.segment and (port.segment, port.vlans) != wanted.get(device):
+                yield device
+
+    def _not_moved(self, plans: WirePlans) -> Iterator[str]:
+        """Ports that a plan moves, and that are where they were: it was refused, or there is nowhere to move to."""
+        refused = self._refused.messages
+        yield from (device for wire in plans.join for device in (wire.a, wire.b) if device in refused)
+        yield from (
+            plug.device for plug in plans.attach if plug.device in refused or not self._has_segment(plug.segment)
+        )
 
     async def _each(
         self,
