@@ -16,11 +16,12 @@ from typing import Any
 import pytest
 from wiring_world import CAPABILITIES, make_node, make_slice, port_alias
 
+from wireloom.agent.network import HostNetwork
 from wireloom.dataplane.host.netlink import Netlink, open_transport
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import Conflict, DataPlaneFailed, Unsupported
-from wireloom.model.network import PlugPlan, SegmentPlan, Uplink
+from wireloom.model.network import DataPlaneState, PlugPlan, SegmentPlan, Uplink
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import PlugIntent, PortRef, SegmentIntent, Slice
 from wireloom.model.state import RuntimePhase
@@ -271,7 +272,7 @@ async def test_planned_ways_out_leave_nothing_to_plan(rig: Rig) -> None:
         assert (used.lines(), free.link().get("master")) == (before, None)
 
 
-async def planned(rig: Rig, lab: Slice) -> WirePlans:
+async def planned(rig: Rig, lab: Slice, state: DataPlaneState | None = None) -> WirePlans:
     runtimes = {
         node.id: RuntimeStatus(
             runtime_id="rt",
@@ -283,7 +284,7 @@ async def planned(rig: Rig, lab: Slice) -> WirePlans:
         )
         for node in lab.nodes
     }
-    observed = Observed(runtimes=runtimes, network=await rig.plane.observe(), capabilities=CAPABILITIES)
+    observed = Observed(runtimes=runtimes, network=state or await rig.plane.observe(), capabilities=CAPABILITIES)
     return plan_wires(lab, observed, frozenset(), 1000.0)
 
 
@@ -297,16 +298,38 @@ async def carry_out(rig: Rig, plans: WirePlans) -> None:
         await rig.plane.remove_segment(name)
 
 
-async def test_port_that_was_left_fenced_in_its_segment_is_opened(rig: Rig) -> None:
-    """As after a crash between putting it in and opening it."""
-    segment = await rig.segment()
-    a, b = await rig.plug("veth", segment=segment), await rig.plug("tap", segment=segment)
+@pytest.mark.parametrize("wanted", [True, False])
+async def test_port_that_was_left_shut_in_its_segment_goes_where_it_should_be(rig: Rig, wanted: bool) -> None:
+    """As after a crash between putting it in and opening it, or between shutting it and taking it out."""
+    node = make_node("r1", ports=1)
+    segment = SegmentIntent(id="s1", name="lan", kind="switch", device=rig.segment_name())
+    plugs = (PlugIntent(id="p1", port=PortRef(node_id=node.id, index=1), segment="s1"),)
+    owner = {"installation": rig.installation, "lab_id": "lab-2"}
+    lab = make_slice(node, segments=(segment,), plugs=plugs).model_copy(update=owner)
+    shut = rig.plan(await rig.namespace()).model_copy(update={"alias": port_alias(lab, node, node.ports[1])})
+    ports = (node.ports[0], node.ports[1].model_copy(update={"device": shut.device}))
+    lab = lab.model_copy(update={"nodes": (node.model_copy(update={"ports": ports}),)})
+    await rig.plane.ensure_ports([shut])
+    network = HostNetwork(rig.plane)
+    await change(network, rig, lab)
+    a, b = Plug(shut, await rig.guest(shut)), await rig.plug("tap", segment=segment.device)
+    await both_ways(a, b, one_frame())
     fence = ("bpf", "bytecode", "1,6 0 0 2", "da")
     await run_command("tc", "qdisc", "add", "dev", a.device, "ingress")
     await run_command("tc", "filter", "add", "dev", a.device, "parent", "ffff:", "pref", "200", "handle", "1", *fence)
     await silent(a, b)
-    await rig.plane.ensure_plugs([PlugPlan(device=a.device, segment=segment)])
-    await both_ways(a, b, one_frame())
+    network.invalidate()
+    await change(network, rig, lab if wanted else lab.model_copy(update={"plugs": ()}))
+    if wanted:
+        await both_ways(a, b, one_frame())
+    else:
+        await silent(b, a)
+
+
+async def change(network: HostNetwork, rig: Rig, lab: Slice) -> None:
+    """What an agent does for links."""
+    await network.refresh()
+    await network.change(await planned(rig, lab, network.state))
 
 
 async def test_abilities_name_what_this_kernel_lacks(rig: Rig) -> None:

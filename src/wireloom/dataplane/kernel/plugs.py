@@ -35,9 +35,13 @@ class Plugs:
         self._wires = wires
 
     def observe(self, found: Sequence[Link], ports: Sequence[Link]) -> dict[str, tuple[str, Vlans | None]]:
-        """Which of ``ports`` are in which bridge of ``found``, and as which port of it."""
+        """Which of ``ports`` are in which bridge of ``found``, and as which port of it.
+
+        One that is shut up there is taken out: whoever put it in or took it out was killed on the way.
+        """
         masters = {link.index: link for link in found}
-        inside = [(link, masters[link.master]) for link in ports if link.master in masters]
+        halfway = self._take_out_halfway([link for link in ports if link.master in masters])
+        inside = [(link, masters[link.master]) for link in ports if link.master in masters and link.name not in halfway]
         filtering = any(bridge.tagging != "none" for _, bridge in inside)
         vlans = read_vlans(self._netlink) if filtering else {}
         return {
@@ -99,6 +103,19 @@ class Plugs:
         check(self._netlink.batch(requests))
         self._forget({link.master for link in found.values()}, ())
 
+    def _take_out_halfway(self, inside: Sequence[Link]) -> set[str]:
+        """Those of the ports in bridges that have a fence or a wire all the same, out of their bridges now."""
+        asked = [
+            question(link.index, link.name) for link in inside for question in (traffic.get_fence, traffic.get_redirect)
+        ]
+        outcomes = self._netlink.batch(asked)
+        check(outcomes)
+        halfway = {outcome.request.device for outcome in outcomes if outcome.replies}
+        leaving = [link for link in inside if link.name in halfway]
+        check(self._netlink.batch([traffic.clear_redirect(link.index, link.name) for link in leaving]))
+        self.remove([link.name for link in leaving])
+        return halfway
+
     def leave(self, devices: Sequence[str]) -> None:
         """Devices are about to go."""
         going = set(devices)
@@ -153,7 +170,7 @@ class Plugs:
                 continue
             if vlans is not None:
                 requests += bridges.set_vlans(device.index, device.name, present.get(device.index, ()), vlans)
-            # Whoever put it in may have been killed before it was opened; its other filters stay.
+            # Whoever put it in may have been killed before it was opened; its detour stays.
             requests += [
                 links.forward_groups(device.index, device.name),
                 traffic.clear_redirect(device.index, device.name),
