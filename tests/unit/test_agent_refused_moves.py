@@ -50,29 +50,28 @@ def refused(status: SliceStatus) -> bool:
     return status.generation == 2 and any(link.state is LinkState.FAILED for link in links)
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "call"),
-    [
-        ((A1, B1), (A1, C1), "ensure_wires"),
-        ((A1, B1), (A1, LAN), "ensure_plugs"),
-        ((A1, B1), (A1, LAN), "ensure_segment"),
-        ((A1, LAN), (A1, B1), "ensure_wires"),
-        ((A1, LAN), (A1, OTHER), "ensure_plugs"),
-        ((A1, LAN), (A1, OTHER), "ensure_segment"),
-    ],
-)
-async def test_refused_move_ends_what_was(
-    host: Host, before: tuple[PortRef, PortRef], after: tuple[PortRef, PortRef], call: str
-) -> None:
+Links = tuple[tuple[PortRef, PortRef | SegmentIntent], ...]
+
+MOVES: dict[str, tuple[Links, Links, str]] = {
+    "both ends to other wires": (((A1, B1),), ((A1, C1), (B1, C2)), "ensure_wires"),
+    "both ends to a segment": (((A1, B1),), ((A1, LAN), (B1, LAN)), "ensure_plugs"),
+    "to a segment that is not made": (((A1, B1),), ((A1, LAN), (B1, LAN)), "ensure_segment"),
+    "from a segment to a wire": (((A1, LAN), (C2, LAN)), ((A1, B1), (C2, LAN)), "ensure_wires"),
+    "to another segment": (((A1, LAN), (C2, LAN)), ((A1, OTHER), (C2, LAN)), "ensure_plugs"),
+    "to another segment that is not made": (((A1, LAN), (C2, LAN)), ((A1, OTHER), (C2, LAN)), "ensure_segment"),
+}
+
+
+@pytest.mark.parametrize("move", MOVES)
+async def test_refused_move_ends_what_was(host: Host, move: str) -> None:
+    before, after, call = MOVES[move]
     async with Agent(host).alive() as agent:
-        bystander = (B2, C2)
-        agent.reconciler.set_slice("lab-1", lab(before, bystander))
+        agent.reconciler.set_slice("lab-1", lab(*before, (A2, B2)))
         await agent.until(settled())
-        whom = OTHER.device if OTHER in after else LAN.device
-        host.network.fail(call, REFUSED, device=whom if call == "ensure_segment" else device(A1), times=FOR_EVER)
-        agent.reconciler.set_slice("lab-1", lab(after, bystander, generation=2))
+        host.network.fail(call, REFUSED, times=FOR_EVER)
+        agent.reconciler.set_slice("lab-1", lab(*after, (A2, B2), generation=2))
         await agent.until(lambda status: refused(status) and no_link(host, A1) and no_link(host, B1))
-        assert host.network.ports[device(B2)].peer == device(C2)
+        assert host.network.ports[device(A2)].peer == device(B2)
         host.network.faults.clear()
         await agent.until(settled(2))
 
