@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import secrets
 import socket
@@ -17,6 +18,7 @@ import pytest
 from wiring_world import CAPABILITIES, make_node, make_slice, port_alias
 
 from wireloom.agent.network import HostNetwork
+from wireloom.dataplane.host import traffic
 from wireloom.dataplane.host.netlink import Netlink, open_transport
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.dataplane.kernel import KernelDataPlane
@@ -330,6 +332,15 @@ async def change(network: HostNetwork, rig: Rig, lab: Slice) -> None:
     """What an agent does for links."""
     await network.refresh()
     await network.change(await planned(rig, lab, network.state))
+
+
+async def test_abilities_tell_of_a_kernel_that_cannot_fence(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (await rig.plane.abilities()).fence == ""
+    whole = traffic.fence(1, "lo")
+    unknown = dataclasses.replace(whole, body=whole.body.replace(b"bpf\0", b"xyz\0"))
+    monkeypatch.setattr(traffic, "fence", lambda *_: unknown)
+    await rig.restart()
+    assert "cls_bpf" in (await rig.plane.abilities()).fence
 
 
 async def test_abilities_name_what_this_kernel_lacks(rig: Rig) -> None:

@@ -21,6 +21,12 @@ def test_each_path_that_fails_is_a_failure_of_its_own() -> None:
     assert (finding.name, finding.level, finding.advice) == ("segment", Level.FAIL, "load the module bridge")
 
 
+def test_host_that_does_not_keep_nodes_apart_is_told_which_module_does() -> None:
+    finding, apart = judge_links(DataPlaneAbilities(fence="no module cls_bpf"), PASSED)
+    assert (finding.level, apart.level) == (Level.OK, Level.WARN)
+    assert (apart.name, apart.finding) == ("nodes apart from the host", "no module cls_bpf")
+
+
 def test_what_links_cannot_have_is_said_once_with_each_reason_once() -> None:
     reason = "this host's kernel lacks the module sch_netem"
     abilities = DataPlaneAbilities(vlans="no filtering", impairments={"delay": reason, "loss": reason})

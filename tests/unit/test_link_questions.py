@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 from agent_rig import Agent, Host, make_lab, make_node, settled
 
+from wireloom.agent import dataplane_health
 from wireloom.agent.dataplane_health import DataPlaneHealth
 from wireloom.agent.link_questions import LinkQuestions
 from wireloom.errors import Conflict, DataPlaneFailed, NotFound
 from wireloom.fabric.link_documents import CountersOpen, MtuQuestion, SelfTestQuestion
 from wireloom.model.counters import CountersSample, rates
 from wireloom.model.identity import device_name
-from wireloom.model.network import PathTest, PortCounters
+from wireloom.model.network import DataPlaneAbilities, PathTest, PortCounters
 from wireloom.model.slice import PlugIntent, PortRef, SegmentIntent
 
 A, B, V = make_node("a"), make_node("b"), make_node("v", "beta")
@@ -117,6 +118,19 @@ async def test_the_self_test_is_remembered_as_the_hosts_problem(agent: Agent, mo
     assert health.problems == ("data plane: segment: nothing arrives (pray)",)
 
 
+async def test_nodes_that_are_not_kept_from_the_host_are_a_problem(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    health = DataPlaneHealth(agent.network.dataplane)
+
+    async def without_fence() -> DataPlaneAbilities:
+        return DataPlaneAbilities(fence="no module cls_bpf")
+
+    monkeypatch.setattr(agent.network.dataplane, "abilities", without_fence)
+    await health.look()
+    assert health.problems == ("data plane: nodes are not kept apart from the host: no module cls_bpf",)
+
+
 async def test_a_self_test_that_cannot_be_done_is_a_problem_too(agent: Agent) -> None:
     health = DataPlaneHealth(agent.network.dataplane)
     agent.host.network.fail("self_test", DataPlaneFailed("no namespaces"))
@@ -130,3 +144,43 @@ async def test_a_self_test_that_cannot_be_done_is_a_problem_too(agent: Agent) ->
 def test_a_counter_that_went_back_counts_from_nothing() -> None:
     assert rates(PortCounters(tx_packets=100), PortCounters(tx_packets=30), 2).tx_packets == 15
     assert rates(PortCounters(), PortCounters(tx_packets=30), 0).tx_packets == 0
+
+
+# --- the self-test, again -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dataplane_health, "_PAUSE_FACTOR", 0.01)
+
+
+async def soon(check: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not check():  # noqa: ASYNC110 - simulated worlds tell nobody of their counters
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("quick")
+async def test_the_self_test_is_repeated_until_nothing_is_wrong(agent: Agent) -> None:
+    health = DataPlaneHealth(agent.network.dataplane)
+    agent.host.network.fail("self_test", DataPlaneFailed("no namespaces"), times=3)
+    testing = asyncio.create_task(health.run())
+    await soon(lambda: bool(health.problems))
+    await soon(lambda: not health.problems)
+    assert agent.host.network.calls["self_test"] == 4
+    await asyncio.sleep(0.1)
+    assert agent.host.network.calls["self_test"] == 4, "all is well"
+    testing.cancel()
+
+
+async def test_the_self_test_is_repeated_when_the_data_plane_was_interrupted(agent: Agent) -> None:
+    health = DataPlaneHealth(agent.network.dataplane, settle_s=0.01)
+    testing = asyncio.create_task(health.run())
+    await soon(lambda: agent.host.network.calls["self_test"] == 1)
+    agent.host.network.fail("self_test", DataPlaneFailed("it has lost its memory"))
+    for _ in range(10):
+        health.interrupted()
+    await soon(lambda: bool(health.problems))
+    await asyncio.sleep(0.05)
+    assert agent.host.network.calls["self_test"] == 2, "events that belong together are one"
+    testing.cancel()

@@ -45,7 +45,14 @@ class DataPlaneHealth:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What the last test found wrong, for people."""
+        """What is wrong, for people."""
+        fence = self.abilities.fence
+        apart = (f"data plane: nodes are not kept apart from the host: {fence}",) if fence else ()
+        return self._failures + apart
+
+    @property
+    def _failures(self) -> tuple[str, ...]:
+        """What the last test found wrong."""
         failed = tuple(
             f"data plane: {path.path}: {path.problem}" + (f" ({path.hint})" if path.hint else "")
             for path in self._last.paths
@@ -91,7 +98,7 @@ class DataPlaneHealth:
         while True:
             self._interrupted.clear()
             await self._test()
-            failures = failures + 1 if self.problems else 0
+            failures = failures + 1 if self._failures else 0
             pause = backoff_s(failures) * _PAUSE_FACTOR if failures else None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):

@@ -38,6 +38,14 @@ def judge_links(abilities: DataPlaneAbilities, paths: Sequence[PathTest]) -> Ite
     if not failed:
         finding = f"a frame passed on each of {len(paths)} kinds of path ({abilities.name})"
         yield Finding(name=_NAME, level=Level.OK, finding=finding)
+    if abilities.fence:
+        yield Finding(
+            name="nodes apart from the host",
+            level=Level.WARN,
+            finding=abilities.fence,
+            meaning="what a node sends may reach the host's own IP stack where no link takes it",
+            advice="load that module, and have it loaded at boot",
+        )
     lacks = dict(_lacks(abilities))
     if lacks:
         yield Finding(

@@ -38,6 +38,7 @@ class DataPlaneAbilities(Value):
     :ivar vlan_devices: empty, or why a VLAN of a NIC cannot be had beside the host's own use of the NIC.
     :ivar impairments: names of :data:`wireloom.model.impairment.PARTS` → why they cannot be made.
     :ivar impair_from_guest: empty, or why frames from a node to a segment cannot be impaired.
+    :ivar fence: empty, or why what guests send may reach the host's own IP stack where no link takes it.
     :ivar whole_frames: guests have to finish their frames themselves, with all checksums and in the size of the MTU.
     """
 
@@ -47,12 +48,14 @@ class DataPlaneAbilities(Value):
     vlan_devices: str = ""
     impairments: Mapping[str, str] = {}
     impair_from_guest: str = ""
+    fence: str = ""
     whole_frames: bool = False
 
     @property
     def lacks(self) -> bool:
         """Whether anything is missing that a host may have."""
-        return any((self.vlans, self.qinq, self.vlan_devices, self.impair_from_guest, *self.impairments.values()))
+        links = (self.vlans, self.qinq, self.vlan_devices, self.impair_from_guest, *self.impairments.values())
+        return any((*links, self.fence))
 
 
 class PortAlias(Value):

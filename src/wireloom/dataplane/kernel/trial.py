@@ -7,6 +7,7 @@ import socket
 from collections.abc import Sequence
 
 from wireloom.dataplane.host import bridges, links
+from wireloom.dataplane.host.fence_trial import why_no_fence
 from wireloom.dataplane.host.namespaces import enter, inside, new_namespace
 from wireloom.dataplane.host.netlink import Netlink
 from wireloom.dataplane.host.ports import look_up
@@ -34,6 +35,7 @@ def try_out() -> DataPlaneAbilities:
                 vlans="" if filters else _NO_FILTERING,
                 qinq="" if filters and _filters(netlink, namespace, "802.1ad") else _reason_without_qinq(filters),
                 vlan_devices=why_no_vlan_devices(),
+                fence=why_no_fence(),
             )
     finally:
         os.close(namespace)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wireloom.dataplane.host import links
+from wireloom.dataplane.host.fence_trial import why_no_fence
 from wireloom.dataplane.host.joiner import Admission, Joins
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.mtu import mend_mtu
@@ -51,6 +52,8 @@ class OvsJoiner:
             qinq=self._switch.why_no_provider_tags(),
             vlan_devices=why_no_vlan_devices(),
             impair_from_guest="Open vSwitch takes frames from a port before the kernel could impair them",
+            # In the kernel's datapath frames do not pass by the host's stack in the first place.
+            fence=why_no_fence() if self._datapath == "netdev" else "",
             whole_frames=self._datapath == "netdev",
         )
 
