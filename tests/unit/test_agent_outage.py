@@ -161,3 +161,16 @@ async def test_data_plane_that_does_not_answer_is_asked_again_for_its_abilities(
     await soon(lambda: health.abilities.vlans == "none")
     assert not health.whole_frames
     following.cancel()
+
+
+async def test_what_was_missing_is_looked_for_again(host: Host) -> None:
+    host.network.abilities = DataPlaneAbilities(name="simulated", impairments={"delay": "no module"})
+    health = DataPlaneHealth(SimulatedDataPlane("test", host.network), look_s=0.01)
+    await health.look()
+    following = asyncio.create_task(health.follow_abilities())
+    host.network.abilities = DataPlaneAbilities(name="simulated")
+    await soon(lambda: not health.abilities.lacks)
+    calls = host.network.calls["abilities"]
+    await asyncio.sleep(0.1)
+    assert host.network.calls["abilities"] == calls, "nothing is missing"
+    following.cancel()
