@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import struct
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -17,12 +18,24 @@ from wireloom.dataplane.contract import DataPlane
 from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.fabric.documents import EventLevel
 from wireloom.model.capture import CaptureOptions
-from wireloom.model.network import Segment, WirePlan
+from wireloom.model.network import DataPlaneState, WirePlan
 from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, SegmentIntent, Slice, WireIntent
 from wireloom.pcapng import BlockReader, Summary
 from wireloom.testing.conformance.dataplane_rig import Plug, Rig
 
-__all__ = ["LAB", "Lab", "Packet", "capture_processes", "eventually", "packets", "read_all", "summed", "wired_lab"]
+__all__ = [
+    "LAB",
+    "Lab",
+    "Packet",
+    "capture_processes",
+    "eventually",
+    "listened_to",
+    "packets",
+    "read_all",
+    "ref",
+    "summed",
+    "wired_lab",
+]
 
 LAB = "lab-1"
 
@@ -43,12 +56,12 @@ class Lab:
     :ivar history: messages of captures that ended, with their level.
     """
 
-    def __init__(self, rig: Rig, *plugs: Plug, most: int = 4, segments: Mapping[str, Segment] | None = None) -> None:
+    def __init__(self, rig: Rig, *plugs: Plug, most: int = 4, seen: DataPlaneState | None = None) -> None:
         self.rig = rig
         self.ports = plugs
         self.slices: dict[str, Slice] = {}
         self.history: list[tuple[str, EventLevel]] = []
-        self.captures = Captures(self.slices, self._tell, most=most, segments=lambda: segments or {})
+        self.captures = Captures(self.slices, self._tell, most=most, state=lambda: seen or DataPlaneState())
         self.put()
 
     @property
@@ -154,6 +167,12 @@ async def eventually(check: Callable[[], bool], within_s: float = 5) -> None:
     async with asyncio.timeout(within_s):
         while not check():  # noqa: ASYNC110 - what is waited for is the kernel's doing
             await asyncio.sleep(0.02)
+
+
+def listened_to(plug: Plug) -> bool:
+    """Whether somebody has a packet socket on the host's side of the port (see packet(7))."""
+    index = str(socket.if_nametoindex(plug.device))
+    return any(line.split()[4] == index for line in Path("/proc/net/packet").read_text().splitlines()[1:])
 
 
 def summed(data: bytes) -> Summary:

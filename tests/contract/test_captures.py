@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from capture_rig import LAB, Lab, capture_processes, eventually, packets, read_all, ref, summed, wired_lab
+from capture_rig import LAB, Lab, capture_processes, eventually, listened_to, packets, read_all, summed, wired_lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wireloom.agent.capture import filters
+from wireloom.agent.capture import captures, filters
 from wireloom.agent.capture.filters import compile_filter
 from wireloom.dataplane.contract import DataPlane
 from wireloom.dataplane.kernel import KernelDataPlane
@@ -23,11 +22,7 @@ from wireloom.dataplane.ovs import OvsDataPlane
 from wireloom.errors import CapacityExceeded, InvalidInput, NotFound, Unavailable, Unsupported
 from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.fabric.documents import EventLevel
-from wireloom.model.capture import CaptureOptions
-from wireloom.model.network import PlugPlan, SegmentAlias, SegmentPlan, Uplink, WirePlan
-from wireloom.model.slice import PlugIntent, SegmentIntent
-from wireloom.testing.conformance.dataplane_rig import Plug, Rig
-from wireloom.testing.conformance.dataplane_world import world
+from wireloom.model.network import WirePlan
 from wireloom.testing.frames import FRAMES, ethernet, source_of
 from wireloom.testing.guests import Guest, receive
 
@@ -96,57 +91,6 @@ async def test_a_port_is_captured_both_ways(any_lab: Lab) -> None:
     lab.b.guest.send(back)
     found = packets(await read_all(capture))
     assert [(packet.frame, packet.direction) for packet in found] == [(out, 1), (back, 2)]
-
-
-async def test_frames_of_a_segment_are_there_once_however_many_ports_hear_them(
-    factory: Callable[[str], DataPlane],
-) -> None:
-    async with Rig(factory) as rig:
-        name = rig.segment_name()
-        alias = SegmentAlias(installation=rig.installation, lab_id=LAB, segment_id="s", name="lab/lan")
-        await rig.plane.ensure_segment(SegmentPlan(name=name, alias=alias.text()))
-        ports = [await rig.plug("veth") for _ in range(3)]
-        await rig.plane.ensure_plugs([PlugPlan(device=port.device, segment=name) for port in ports])
-        lab = Lab(rig, *ports)
-        lab.put(
-            segments=(SegmentIntent(id="s", name="lan", kind="switch", device=name),),
-            plugs=tuple(PlugIntent(id=f"p{port.plan.alias.index}", port=ref(port), segment="s") for port in ports),
-        )
-        capture = await lab.captures.open(
-            CaptureOpen(lab_id=LAB, kind="segment", id="s", options=CaptureOptions(packets=3))
-        )
-        frames = [FRAMES["arp"]() for _ in ports]
-        for port, frame in zip(ports, frames, strict=True):
-            port.guest.send(frame)
-        data = await read_all(capture)
-        assert [packet.frame for packet in sorted(packets(data))] == frames
-        assert summed(data).interfaces == ["n0:eth1", "n1:eth1", "n2:eth1"]
-        await lab.captures.close()
-
-
-async def test_frames_from_the_world_come_in_by_the_nic_of_their_segment(factory: Callable[[str], DataPlane]) -> None:
-    async with Rig(factory) as rig, world() as outside:
-        name = rig.segment_name()
-        alias = SegmentAlias(installation=rig.installation, lab_id=LAB, segment_id="s", name="lab/office")
-        await rig.plane.ensure_segment(SegmentPlan(name=name, alias=alias.text(), uplink=Uplink(device=outside.nic)))
-        port = await rig.plug("veth")
-        await rig.plane.ensure_plugs([PlugPlan(device=port.device, segment=name)])
-        seen = (await rig.plane.observe()).segments
-        lab = Lab(rig, port, segments=seen)
-        lab.put(
-            segments=(SegmentIntent(id="s", name="office", kind="external", device=name),),
-            plugs=(PlugIntent(id="p", port=ref(port), segment="s"),),
-        )
-        capture = await lab.captures.open(
-            CaptureOpen(lab_id=LAB, kind="segment", id="s", options=CaptureOptions(filter="arp", packets=2))
-        )
-        outside.guest.send(coming := FRAMES["arp"]())
-        assert await receive(port.guest, source_of(coming)) == coming
-        port.guest.send(going := FRAMES["arp"]())
-        data = await read_all(capture)
-        assert summed(data).interfaces == ["n0:eth1", outside.nic, "host"]
-        assert [(packet.interface, packet.frame) for packet in packets(data)] == [(1, coming), (0, going)]
-        await lab.captures.close()
 
 
 # ---------------------------------------------------------------- limits
@@ -253,6 +197,17 @@ async def test_no_more_captures_than_may_run_and_an_ended_one_makes_room(lab: La
     assert len(capture_processes()) == 3
 
 
+async def test_fewer_captures_are_decoded_than_may_run(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(captures, "_DECODERS_MOST", 1)
+    decoded = await lab.captures.open(lab.of_wire().model_copy(update={"decode": True}))
+    with pytest.raises(CapacityExceeded, match="1 captures are decoded") as caught:
+        await lab.captures.open(lab.of_wire().model_copy(update={"decode": True}))
+    assert "without --decode" in (caught.value.hint or "")
+    await lab.wire()
+    await decoded.close()
+    await lab.captures.open(lab.of_wire().model_copy(update={"decode": True}))
+
+
 async def test_a_pause_of_the_reader_costs_nothing_while_little_comes(lab: Lab) -> None:
     capture = await lab.wire()
     many = [ethernet("020000000001", b"\x88\xb5" + bytes(1400)) for _ in range(400)]  # more than the pipes take
@@ -351,12 +306,6 @@ async def test_a_capture_goes_on_over_a_lost_carrier_and_over_a_port_that_is_mad
     assert await receive(lab.b.guest, source_of(frames[2])) == frames[2]
     await capture.ask_to_finish("enough")
     assert [packet.frame for packet in packets(await read_all(capture)) if packet.frame in frames] == frames
-
-
-def listened_to(plug: Plug) -> bool:
-    """Whether somebody has a packet socket on the host's side of the port (see packet(7))."""
-    index = str(socket.if_nametoindex(plug.device))
-    return any(line.split()[4] == index for line in Path("/proc/net/packet").read_text().splitlines()[1:])
 
 
 async def crossed(sender: Guest, receiver: Guest) -> None:

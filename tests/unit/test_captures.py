@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from wireloom import pcapng
 from wireloom.agent.capture.decode import parse_lines
 from wireloom.agent.capture.filters import parse_program
-from wireloom.agent.capture.points import find_subject
+from wireloom.agent.capture.points import Medium, find_subject
 from wireloom.errors import InvalidInput, NotFound
 from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.model.capture import CaptureOptions
 from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, SegmentIntent, Slice, WireIntent
 from wireloom.pcapng import BlockReader, Direction
 from wireloom.sniffer.merge import HOLD_NS, Merge
-from wireloom.sniffer.order import Order, Point, Report
+from wireloom.sniffer.order import Order, Point, Report, Request
 from wireloom.sniffer.outlet import Outlet
 from wireloom.sniffer.ring import Frame
 
@@ -178,6 +178,14 @@ def test_an_order_is_one_line_and_arrives_as_it_was(name: str, seconds: float, p
     assert Order.parse(line) == order
 
 
+@pytest.mark.parametrize("points", [None, (), (Point("wl1", "a:e1"), Point("eth0", "eth0", "of the host", "both"))])
+@given(reason=NAMES)
+def test_a_request_is_one_line_and_arrives_as_it_was(points: tuple[Point, ...] | None, reason: str) -> None:
+    line = Request(reason, points).line()
+    assert line.count(b"\n") == 1
+    assert Request.parse(line) == Request(reason, points)
+
+
 def test_a_report_arrives_as_it_was_and_a_traceback_is_none() -> None:
     report = Report(ended="enough", packets=3, dropped=1)
     assert Report.parse(report.line()) == report
@@ -209,14 +217,14 @@ def _lab(kind: str = "switch") -> Slice:
 
 
 def _points(wanted: CaptureOpen, kind: str = "switch", members: tuple[str, ...] = ()) -> list[tuple[str, str, str]]:
-    subject = find_subject(_lab(kind), wanted, lambda device: members if device == "wls" else ())
+    subject = find_subject(_lab(kind), wanted, lambda segment: Medium(segment.device, members))
     return [(point.device, point.name, point.take) for point in subject.points]
 
 
 def test_a_wire_is_listened_to_where_frames_come_in_at_both_ends() -> None:
     wanted = CaptureOpen(lab_id="l", kind="wire", id="w")
     assert _points(wanted) == [("wl0", "r0:eth1", "in"), ("wl1", "r1:eth1", "in")]
-    assert find_subject(_lab(), wanted, lambda _: ()).name == "r0:eth1 -- r1:eth1"
+    assert find_subject(_lab(), wanted, lambda _: Medium("")).name == "r0:eth1 -- r1:eth1"
 
 
 def test_a_port_and_a_plug_are_listened_to_both_ways() -> None:
@@ -232,6 +240,15 @@ def test_a_segment_is_listened_to_at_every_way_into_it() -> None:
         *ours,
         ("eth0", "eth0", "in"),
         ("wls", "host", "out"),
+    ]
+
+
+def test_a_segment_on_a_bridge_of_the_host_is_listened_to_there() -> None:
+    wanted = CaptureOpen(lab_id="l", kind="segment", id="s")
+    subject = find_subject(_lab("external"), wanted, lambda _: Medium("br0", ("eth0", "wl2")))
+    assert [(point.device, point.name, point.take) for point in subject.points[2:]] == [
+        ("eth0", "eth0", "in"),
+        ("br0", "host", "out"),
     ]
 
 

@@ -150,7 +150,7 @@ class AgentService:
             self.reconciler.slices,
             self._tell,
             most=parts.captures_at_once,
-            segments=lambda: self._network.state.segments,
+            state=lambda: self._network.state,
         )
         self._answering = self._make_answers(runner)
 

@@ -252,11 +252,13 @@ class DataPlaneState(Value):
     """Everything of this installation that the kernel holds now, by device name.
 
     :ivar bridges: bridges of somebody else's that ports can be plugged into.
+    :ivar members: other devices than ours in them, where the kernel itself does not show that.
     """
 
     ports: dict[str, HostPort] = {}
     segments: dict[str, Segment] = {}
     bridges: frozenset[str] = frozenset()
+    members: dict[str, tuple[str, ...]] = {}
 
 
 class PortCounters(Value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
@@ -14,7 +14,7 @@ from wireloom.model.state import RuntimePhase
 if TYPE_CHECKING:
     from wireloom.planning.plan import Observed
 
-__all__ = ["ALIVE", "Cabling", "is_let_go", "is_shut"]
+__all__ = ["ALIVE", "Cabling", "bridge_of", "is_let_go", "is_shut"]
 
 #: A node in one of these phases holds its ends of cables up.
 ALIVE: Final = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
@@ -31,6 +31,18 @@ def is_shut(port: HostPort) -> bool:
 def is_let_go(port: HostPort) -> bool:
     """No hypervisor holds the tap: its machine is not there (any more), whatever its engine says."""
     return port.kind == "tap" and port.up and not port.carrier
+
+
+def bridge_of(segment: SegmentIntent, bridges: Collection[str]) -> str:
+    """Name of the device that ports of ``segment`` are put into. ``bridges``: those of somebody else's."""
+    return segment.uplink.device if segment.uplink is not None and _is_foreign(segment, bridges) else segment.device
+
+
+def _is_foreign(segment: SegmentIntent, bridges: Collection[str]) -> bool:
+    uplink = segment.uplink
+    if segment.foreign or uplink is None:
+        return segment.foreign
+    return uplink.vlan is None and uplink.device in bridges
 
 
 @dataclass(frozen=True)
@@ -108,14 +120,11 @@ class Cabling:
 
     def bridge(self, segment: SegmentIntent) -> str:
         """Name of the device that ports of ``segment`` are put into."""
-        return segment.uplink.device if segment.uplink is not None and self.is_foreign(segment) else segment.device
+        return bridge_of(segment, self.observed.network.bridges)
 
     def is_foreign(self, segment: SegmentIntent) -> bool:
         """It is a bridge of somebody else's that ports are plugged into."""
-        uplink = segment.uplink
-        if segment.foreign or uplink is None:
-            return segment.foreign
-        return uplink.vlan is None and uplink.device in self.observed.network.bridges
+        return _is_foreign(segment, self.observed.network.bridges)
 
     def has_segment(self, segment: SegmentIntent) -> bool:
         """It is there to plug into."""

@@ -7,13 +7,14 @@ import os
 import select
 import socket
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from wireloom import pcapng
 from wireloom.sniffer.merge import Merge
-from wireloom.sniffer.order import Order, Report
+from wireloom.sniffer.order import Order, Point, Report, Request
 from wireloom.sniffer.outlet import Outlet
-from wireloom.sniffer.ring import BLOCK, BLOCK_AGE_MS, Frame, Ring
+from wireloom.sniffer.ring import BLOCK, BLOCK_AGE_MS, Frame, Ring, open_listener
 
 __all__ = ["Capture"]
 
@@ -23,6 +24,7 @@ _FEWEST_BLOCKS: Final = 2
 _EMPTY_S: Final = 1.0
 #: Bytes that may wait for the reader here, beside those in the kernel.
 _WAITING_MOST: Final = 4 << 20
+_HEARD_AT_ONCE: Final = 1 << 16
 _LINK_GROUP: Final = 1  # RTMGRP_LINK: devices come, go and change
 
 
@@ -37,10 +39,14 @@ class Capture:
         self._outlet = Outlet(output, _WAITING_MOST)
         self._listening = True
         self._reports = reports
-        blocks = max(_FEWEST_BLOCKS, order.buffer // BLOCK // len(order.points))
-        self._rings = [Ring(point, number, order.program, blocks) for number, point in enumerate(order.points)]
+        self._said = b""
+        blocks = max(_FEWEST_BLOCKS, order.buffer // BLOCK // max(1, len(order.points)))
+        self._rings = [
+            Ring(open_listener(), point, number, order.program, blocks) for number, point in enumerate(order.points)
+        ]
+        self._spare = [open_listener() for _ in range(order.spare)]
         self._delivered = 0
-        self._merge = Merge(len(self._rings))
+        self._merge = Merge(len(self._rings) + len(self._spare))
         self._links = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
         self._links.bind((0, _LINK_GROUP))
         self._links.setblocking(False)
@@ -85,9 +91,42 @@ class Capture:
             self._attend()
         if events.get(self._output, 0) & (select.POLLERR | select.POLLHUP):
             return None
-        if self._control not in events:
-            return ""
-        return os.read(self._control, 4096).decode(errors="replace").strip() or None
+        return self._hear() if self._control in events else ""
+
+    def _hear(self) -> str | None:
+        """Do what the agent says; as :meth:`_wait`."""
+        said = os.read(self._control, _HEARD_AT_ONCE)
+        if not said:
+            return None
+        *lines, self._said = (self._said + said).split(b"\n")
+        for request in map(Request.parse, lines):
+            ended = request.finish or (self._listen_at(request.points) if request.points is not None else "")
+            if ended:
+                return ended
+        return ""
+
+    def _listen_at(self, points: Sequence[Point]) -> str:
+        """Listen at ``points`` and nowhere else; why that cannot be, or nothing."""
+        known = {ring.point: ring for ring in self._rings}
+        for point, ring in known.items():
+            if point in points:
+                ring.hear()
+            else:
+                ring.deafen()
+        for point in points:
+            if point in known:
+                continue
+            if not self._spare:
+                return f"too many ports came and went for one capture: {point.name} is one too many"
+            try:
+                ring = Ring(self._spare.pop(), point, len(self._rings), self._order.program, _FEWEST_BLOCKS)
+            except OSError as error:
+                return f"{point.name} cannot be captured: {error.strerror}"
+            ring.attend()
+            self._rings.append(ring)
+            self._poll.register(ring.fileno(), select.POLLIN if self._listening else 0)
+            self._outlet.put(self._description(point))
+        return ""
 
     def _heed(self) -> None:
         """Let the poll look at what matters: at the rings while there is room, at the reader while something waits."""
@@ -143,16 +182,15 @@ class Capture:
         blocks = [
             pcapng.section_header(order.comment, program=order.writer, system=f"{system.sysname} {system.release}")
         ]
-        for point in order.points:
-            blocks.append(
-                pcapng.interface_description(
-                    point.name,
-                    description=point.description,
-                    snaplen=order.snaplen,
-                    capture_filter=order.capture_filter,
-                )
-            )
-        return b"".join(blocks)
+        return b"".join([*blocks, *map(self._description, order.points)])
+
+    def _description(self, point: Point) -> bytes:
+        return pcapng.interface_description(
+            point.name,
+            description=point.description,
+            snaplen=self._order.snaplen,
+            capture_filter=self._order.capture_filter,
+        )
 
     def _tail(self, started_ns: int, ended: str) -> bytes:
         """Statistics of every interface; the last one says why the capture ended."""

@@ -15,7 +15,10 @@ _HOLD_MOST = 1 << 20
 
 
 class Merge:
-    """Holds frames for a moment, so that a request and its answer stand in their order."""
+    """Holds frames for a moment, so that a request and its answer stand in their order.
+
+    :param rings: how many there may be.
+    """
 
     def __init__(self, rings: int) -> None:
         self._alone = rings == 1

@@ -1,8 +1,8 @@
 """What the agent and the capturing process say to each other, in lines.
 
-On its standard input the process gets an :class:`Order`. A second line asks it to finish, and is the reason that it
-gives: statistics are written, then it ends. Where its standard input ends instead, the agent is gone, and the process
-goes at once. On its standard error it says :class:`Report`: one when it listens (or cannot), one when it has finished.
+On its standard input the process gets an :class:`Order`, and then lines of :class:`Request`. Where its standard input
+ends, the agent is gone, and the process goes at once. On its standard error it says :class:`Report`: one when it
+listens (or cannot), one when it has finished.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from typing import Literal, NamedTuple
 
-__all__ = ["Order", "Point", "Report"]
+__all__ = ["Order", "Point", "Report", "Request"]
 
 
 class Point(NamedTuple):
@@ -33,6 +33,7 @@ class Order(NamedTuple):
     :ivar capture_filter: the same as text, for the file.
     :ivar packets: ends after so many frames; 0: does not. :ivar seconds: ends after so long; 0: does not.
     :ivar buffer: bytes that may wait in the kernel, over all points.
+    :ivar spare: points that may come later. Their sockets are opened at once, while the process has the right to.
     """
 
     points: tuple[Point, ...]
@@ -44,6 +45,7 @@ class Order(NamedTuple):
     seconds: float = 0
     snaplen: int = 262144
     buffer: int = 4 << 20
+    spare: int = 0
 
     def line(self) -> bytes:
         """The order as it is sent."""
@@ -54,6 +56,27 @@ class Order(NamedTuple):
         """The reverse of :meth:`line`."""
         points, program, *rest = json.loads(line)
         return cls(tuple(Point(*point) for point in points), tuple(tuple(step) for step in program), *rest)
+
+
+class Request(NamedTuple):
+    """What is asked of a capture that runs.
+
+    :ivar finish: the reason why it is to write its statistics and end; empty: it is to go on.
+    :ivar points: all that it is to listen at from now on; ``None``: as before.
+    """
+
+    finish: str = ""
+    points: tuple[Point, ...] | None = None
+
+    def line(self) -> bytes:
+        """The request as it is sent."""
+        return json.dumps(self).encode() + b"\n"
+
+    @classmethod
+    def parse(cls, line: bytes) -> Request:
+        """The reverse of :meth:`line`."""
+        finish, points = json.loads(line)
+        return cls(finish, None if points is None else tuple(Point(*point) for point in points))
 
 
 class Report(NamedTuple):

@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from wireloom.pcapng import Direction
 from wireloom.sniffer.order import Point
 
-__all__ = ["BLOCK", "BLOCK_AGE_MS", "Frame", "Ring"]
+__all__ = ["BLOCK", "BLOCK_AGE_MS", "Frame", "Ring", "open_listener"]
 
 #: Larger than any frame, so that none is cut: a device hands over at most 64 KiB and its headers.
 BLOCK: Final = 128 << 10
@@ -62,15 +62,33 @@ class Frame(NamedTuple):
     length: int
 
 
+def open_listener() -> socket.socket:
+    """A socket for a :class:`Ring`; opening one is all that takes a right. It hears nothing until it is bound.
+
+    :raises OSError: the kernel refuses.
+    """
+    # Of no protocol until it is bound: not a frame comes before the filter is there.
+    return socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+
+
 class Ring:
-    """Frames of one device, through a filter, from the first one after :meth:`open`.
+    """Frames of one device, through a filter, from when it is first attended to.
 
     The device may go and come back under its name, as it does when its node is restarted.
     """
 
-    def __init__(self, point: Point, interface: int, program: Sequence[tuple[int, int, int, int]], blocks: int) -> None:
-        """:raises OSError: the kernel refuses; nothing is left open."""
-        self._point = point
+    def __init__(
+        self,
+        listener: socket.socket,
+        point: Point,
+        interface: int,
+        program: Sequence[tuple[int, int, int, int]],
+        blocks: int,
+    ) -> None:
+        """:param listener: of :func:`open_listener`; it is taken over. :raises OSError: the kernel refuses; nothing is
+        left open."""
+        self.point = point
+        self._program = program
         self._interface = interface
         self._wanted = _WANTED[point.take]
         self._blocks = blocks
@@ -78,8 +96,7 @@ class Ring:
         self._index = 0
         self.received = self.dropped = self.delivered = self._taken = 0
         with contextlib.ExitStack() as undo:
-            # Of no protocol until it is bound: not a frame comes before the filter is there.
-            self._socket = undo.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+            self._socket = undo.enter_context(listener)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
             if point.take == "in":
                 self._socket.setsockopt(_SOL_PACKET, _PACKET_IGNORE_OUTGOING, 1)
@@ -103,9 +120,9 @@ class Ring:
         """
         self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         try:
-            index = socket.if_nametoindex(self._point.device)
+            index = socket.if_nametoindex(self.point.device)
             if index != self._index:
-                self._socket.bind((self._point.device, _ETH_P_ALL))
+                self._socket.bind((self.point.device, _ETH_P_ALL))
         except OSError:
             self._index = 0
             return False
@@ -135,6 +152,10 @@ class Ring:
         self._taken += count
         _STATUS.pack_into(self._memory, base + _STATUS_AT, 0)
         self._next = (self._next + 1) % self._blocks
+
+    def hear(self) -> None:
+        """Let frames come again after :meth:`deafen`."""
+        _attach(self._socket, self._program)
 
     def deafen(self) -> None:
         """Let no more frames come; those that are there can still be taken."""

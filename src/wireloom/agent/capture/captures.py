@@ -13,7 +13,7 @@ import structlog
 from wireloom import __version__
 from wireloom.agent.capture.decode import Decoded, check_decoder
 from wireloom.agent.capture.filters import compile_filter
-from wireloom.agent.capture.points import Subject, find_subject
+from wireloom.agent.capture.points import Medium, Subject, find_subject
 from wireloom.agent.capture.process import Sniffer
 from wireloom.agent.reporter import Tell
 from wireloom.errors import CapacityExceeded, NotFound, Unavailable
@@ -22,9 +22,10 @@ from wireloom.fabric.connection import Fabric
 from wireloom.fabric.documents import EventLevel
 from wireloom.fabric.methods import CAPTURE
 from wireloom.model.capture import CaptureEnd
-from wireloom.model.network import Segment
-from wireloom.model.slice import Slice
-from wireloom.sniffer.order import Order
+from wireloom.model.network import DataPlaneState
+from wireloom.model.slice import SegmentIntent, Slice
+from wireloom.planning.cabling import bridge_of
+from wireloom.sniffer.order import Order, Point
 
 __all__ = ["Captures", "Running"]
 
@@ -33,6 +34,10 @@ log = structlog.get_logger(__name__)
 _LOOK_S: Final = 1.0
 _DRAIN_S: Final = 2.0
 _NET: Final = Path("/sys/class/net")
+#: Each has a ring in the kernel, of 256 KiB at least.
+_POINTS_MOST: Final = 128
+#: Dissectors take much more memory than captures.
+_DECODERS_MOST: Final = 8
 
 
 class _Source(Protocol):
@@ -41,6 +46,8 @@ class _Source(Protocol):
     async def read(self) -> bytes: ...
 
     async def ask_to_finish(self, reason: str) -> None: ...
+
+    async def listen_at(self, points: tuple[Point, ...]) -> None: ...
 
     async def end(self) -> CaptureEnd: ...
 
@@ -52,7 +59,7 @@ class Captures:
 
     :param slices: intents by lab id. :param most: captures at once.
     :param tell: told of each capture that has ended.
-    :param segments: as the data plane last showed them, by device.
+    :param state: what the data plane last showed.
     """
 
     def __init__(
@@ -61,13 +68,13 @@ class Captures:
         tell: Tell,
         *,
         most: int,
-        segments: Callable[[], Mapping[str, Segment]] = dict,
+        state: Callable[[], DataPlaneState] = DataPlaneState,
     ) -> None:
         self._slices = slices
-        self._segments = segments
+        self._state = state
         self._tell = tell
         self._most = most
-        self._opening = 0
+        self._opening: list[CaptureOpen] = []
         self._running: set[Running] = set()
         self._watch: asyncio.Task[None] | None = None
 
@@ -79,18 +86,15 @@ class Captures:
         """Begin a capture. Devices that are not there yet are captured from when they come.
 
         :raises InvalidInput: the filter is none. :raises NotFound: the lab has no such thing on this host.
-        :raises CapacityExceeded: as many as may run are running. :raises Unsupported: a program is not installed.
+        :raises CapacityExceeded: as many as may run are running, or it is of too many ports.
+        :raises Unsupported: a program is not installed.
         """
         wanted.options.check()
         if wanted.decode:
             check_decoder()
         lab, subject = self._find(wanted)
-        if len(self._running) + self._opening >= self._most:
-            raise CapacityExceeded(
-                f"{self._most} captures run on this host, and no more may",
-                hint="end one of them, or raise the setting captures_at_once",
-            )
-        self._opening += 1
+        self._check_room(wanted, subject)
+        self._opening.append(wanted)
         try:
             program = await compile_filter(wanted.options.filter, wanted.options.snaplen)
             order = _order(lab, subject, wanted, program)
@@ -98,7 +102,7 @@ class Captures:
             running = Running(source, wanted, subject, self._ended)
             self._running.add(running)
         finally:
-            self._opening -= 1
+            self._opening.remove(wanted)
         if self._watch is None or self._watch.done():
             self._watch = asyncio.get_running_loop().create_task(self._keep_watch())
         log.info("capture.started", lab=lab.lab, of=subject.name, running=len(self._running))
@@ -111,33 +115,60 @@ class Captures:
             await asyncio.gather(self._watch, return_exceptions=True)
         await asyncio.gather(*(running.kill() for running in self._running))
 
+    def _check_room(self, wanted: CaptureOpen, subject: Subject) -> None:
+        """:raises CapacityExceeded:"""
+        known = [*self._opening, *(running.wanted for running in self._running)]
+        if len(known) >= self._most:
+            raise CapacityExceeded(
+                f"{self._most} captures run on this host, and no more may",
+                hint="end one of them, or raise the setting captures_at_once",
+            )
+        if wanted.decode and sum(each.decode for each in known) >= _DECODERS_MOST:
+            raise CapacityExceeded(
+                f"{_DECODERS_MOST} captures are decoded on this host, and no more may be",
+                hint="end one of them, or capture without --decode and read the file elsewhere",
+            )
+        if len(subject.points) > _POINTS_MOST:
+            raise CapacityExceeded(
+                f"frames come into {subject.name} at {len(subject.points)} places, and {_POINTS_MOST} are captured at"
+                " most",
+                hint="capture single links into it",
+            )
+
     def _find(self, wanted: CaptureOpen) -> tuple[Slice, Subject]:
         lab = self._slices.get(wanted.lab_id)
         if lab is None or lab.removed:
             raise NotFound("this host has no such lab")
-        return lab, find_subject(lab, wanted, self._members)
+        return lab, find_subject(lab, wanted, self._medium)
 
-    def _members(self, segment: str) -> tuple[str, ...]:
-        """The devices in a segment: all that a bridge of the kernel has, else the uplink that the data plane knows."""
-        known = self._segments().get(segment)
+    def _medium(self, segment: SegmentIntent) -> Medium:
+        """A segment with all that a bridge of the kernel has, and what only the data plane knows."""
+        state = self._state()
+        device = bridge_of(segment, state.bridges)
+        known = state.segments.get(device)
         uplink = known.uplink if known is not None else None
-        return tuple(sorted({*_bridged(segment), *filter(None, [uplink])}))
+        found = {*_bridged(device), *state.members.get(device, ()), *filter(None, [uplink])}
+        return Medium(device, sorted(found))
 
     async def _keep_watch(self) -> None:
-        """End captures of what is gone, for as long as there are captures."""
+        """For as long as there are captures: end those of what is gone, and follow what comes into segments."""
         while self._running:
             await asyncio.sleep(_LOOK_S)
             for running in list(self._running):
-                if not self._still_there(running):
-                    await running.ask_to_finish(f"{running.subject.name} is gone")
+                await self._look_after(running)
 
-    def _still_there(self, running: Running) -> bool:
+    async def _look_after(self, running: Running) -> None:
         try:
             _, subject = self._find(running.wanted)
         except NotFound:
-            return False
-        # Ports may come to a segment and leave it while it is captured.
-        return running.wanted.kind == "segment" or subject.points == running.subject.points
+            subject = None
+        if subject is not None and subject.points == running.subject.points:
+            return
+        if subject is None or running.wanted.kind != "segment":
+            await running.ask_to_finish(f"{running.subject.name} is gone")
+        else:
+            running.subject = subject
+            await running.listen_at(subject.points)
 
     def _ended(self, running: Running, end: CaptureEnd) -> None:
         self._running.discard(running)
@@ -164,6 +195,7 @@ class Running:
         self._over = False
         self._killed = False
         self.ask_to_finish = source.ask_to_finish
+        self.listen_at = source.listen_at
 
     async def read(self) -> bytes:
         """The next bytes; ``b""`` when a limit is reached, or when what is captured is gone.
@@ -225,4 +257,5 @@ def _order(lab: Slice, subject: Subject, wanted: CaptureOpen, program: tuple[tup
         packets=options.packets,
         seconds=options.seconds,
         snaplen=options.snaplen,
+        spare=max(0, _POINTS_MOST - len(subject.points)) if wanted.kind == "segment" else 0,
     )

@@ -23,7 +23,7 @@ __all__ = ["DECODER", "Decoded", "parse_lines"]
 DECODER: Final = "tshark"
 
 _CAGE: Final = (
-    "prlimit", "--as=4294967296", "--core=0",
+    "prlimit", "--as=1073741824", "--core=0",
     "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs",
     "--inh-caps=-all", "--bounding-set=-all",
 )  # fmt: skip
@@ -50,6 +50,7 @@ class Decoded:
         self._rest = b""
         self._over = False
         self.ask_to_finish = sniffer.ask_to_finish
+        self.listen_at = sniffer.listen_at
         self._last_words = ""
         self._listening = asyncio.get_running_loop().create_task(self._listen())
 

@@ -10,10 +10,18 @@ from wireloom.fabric.capture_documents import CaptureOpen
 from wireloom.model.slice import PortRef, SegmentIntent, Slice
 from wireloom.sniffer.order import Point
 
-__all__ = ["Members", "Subject", "find_subject"]
+__all__ = ["Look", "Medium", "Subject", "find_subject"]
 
-#: Devices in a segment as the host shows them, by the segment's own device.
-Members = Callable[[str], Sequence[str]]
+
+@dataclass(frozen=True)
+class Medium:
+    """A segment as the host shows it. ``device``: its bridge, ours or not; ``members``: devices in it, ours or not."""
+
+    device: str
+    members: Sequence[str] = ()
+
+
+Look = Callable[[SegmentIntent], Medium]
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class Subject:
     points: tuple[Point, ...]
 
 
-def find_subject(lab: Slice, wanted: CaptureOpen, members: Members) -> Subject:
+def find_subject(lab: Slice, wanted: CaptureOpen, look: Look) -> Subject:
     """:raises NotFound: the lab has no such thing (any more)."""
     match wanted.kind:
         case "port":
@@ -38,7 +46,7 @@ def find_subject(lab: Slice, wanted: CaptureOpen, members: Members) -> Subject:
                 raise NotFound("this host has no such link")
             return _port(lab, found)
         case "segment":
-            return _segment(lab, wanted.id, members)
+            return _segment(lab, wanted.id, look)
 
 
 def _port(lab: Slice, ref: PortRef) -> Subject:
@@ -55,24 +63,23 @@ def _wire(lab: Slice, wire_id: str) -> Subject:
     return Subject(f"{a.name} -- {b.name}", "", (a, b))
 
 
-def _segment(lab: Slice, segment_id: str, members: Members) -> Subject:
+def _segment(lab: Slice, segment_id: str, look: Look) -> Subject:
     segment = lab.segment(segment_id)
     if segment is None:
         raise NotFound("this host has no such segment")
     ours = [_point(lab, plug.port)[1] for plug in lab.plugs if plug.segment == segment.id]
     known = {point.device for point in ours}
-    others = _others(lab, segment, [device for device in members(segment.device) if device not in known])
+    medium = look(segment)
+    others = _others(lab, segment, medium.device, [device for device in medium.members if device not in known])
     return Subject(segment.name, "", (*ours, *others))
 
 
-def _others(lab: Slice, segment: SegmentIntent, devices: Sequence[str]) -> Iterator[Point]:
+def _others(lab: Slice, segment: SegmentIntent, bridge: str, devices: Sequence[str]) -> Iterator[Point]:
     """How frames come into a segment beside its plugs: through other devices in it, and from the host itself."""
     for device in devices:
         yield Point(device=device, name=device, description=f"{lab.lab}/{segment.name}: {device} of the host")
     if segment.kind != "switch":
-        yield Point(
-            device=segment.device, name="host", description=f"{lab.lab}/{segment.name}: the host itself", take="out"
-        )
+        yield Point(device=bridge, name="host", description=f"{lab.lab}/{segment.name}: the host itself", take="out")
 
 
 def _point(lab: Slice, ref: PortRef) -> tuple[str, Point]:

@@ -12,7 +12,7 @@ import structlog
 
 from wireloom.errors import DataPlaneFailed, DeadlineExceeded, InternalError
 from wireloom.model.capture import CaptureEnd
-from wireloom.sniffer.order import Order, Report
+from wireloom.sniffer.order import Order, Point, Report, Request
 
 __all__ = ["READ", "Output", "Sniffer", "end_process", "pipe"]
 
@@ -67,7 +67,11 @@ class Sniffer:
 
     async def ask_to_finish(self, reason: str) -> None:
         """Ask it to write what it has and its statistics. Somebody has to go on reading."""
-        await self._send(reason.replace("\n", " ").encode() + b"\n")
+        await self._send(Request(finish=reason).line())
+
+    async def listen_at(self, points: tuple[Point, ...]) -> None:
+        """Have it listen at ``points`` from now on; none of them may be more than it has spare ones for."""
+        await self._send(Request(points=points).line())
 
     async def end(self) -> CaptureEnd:
         """How it ended, when all of it has been read; one that has not ended by itself is killed."""

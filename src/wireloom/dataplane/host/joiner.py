@@ -39,12 +39,14 @@ class Joins:
     :ivar plugs: device → (segment, as which port).
     :ivar segments: of this installation, by name.
     :ivar bridges: of somebody else's, that ports can be plugged into.
+    :ivar members: devices of somebody else's in these, by bridge, where the kernel itself does not show them.
     """
 
     peers: Mapping[str, str] = field(default_factory=dict)
     plugs: Mapping[str, tuple[str, Vlans | None]] = field(default_factory=dict)
     segments: Mapping[str, Segment] = field(default_factory=dict)
     bridges: frozenset[str] = frozenset()
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 class Joiner(Protocol):

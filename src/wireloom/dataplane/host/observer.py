@@ -39,7 +39,9 @@ def observe(netlink: Netlink, joiner: Joiner, impairments: Impairments, installa
             to_guest=wrong.to_guest,
             from_guest=wrong.from_guest,
         )
-    return DataPlaneState(ports=ports, segments=dict(joins.segments), bridges=joins.bridges)
+    return DataPlaneState(
+        ports=ports, segments=dict(joins.segments), bridges=joins.bridges, members=dict(joins.members)
+    )
 
 
 def _port_alias(link: Link, installation: str) -> PortAlias | None:

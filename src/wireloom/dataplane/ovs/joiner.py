@@ -72,6 +72,7 @@ class OvsJoiner:
             plugs=self._plugs(present),
             segments=self._segments.observe(found),
             bridges=frozenset(name for name, datapath in self._switch.others().items() if datapath == self._datapath),
+            members=self._switch.members_of_others(),
         )
 
     def _plugs(self, ports: Mapping[str, SwitchPort]) -> dict[str, tuple[str, Vlans | None]]:

@@ -106,6 +106,21 @@ class Switch:
         rows = [row for row in self._database.rows("Bridge") if _OWNER not in row.external_ids]
         return {row.name: row.datapath_type or "system" for row in rows}
 
+    def members_of_others(self) -> dict[str, tuple[str, ...]]:
+        """Devices in bridges of somebody else's that no data plane of this project has put there."""
+        others = self.others()
+        return {
+            bridge.name: tuple(
+                interface.name
+                for port in bridge.ports
+                if _OWNER not in port.external_ids
+                for interface in port.interfaces
+                if interface.name != bridge.name
+            )
+            for bridge in self._database.rows("Bridge")
+            if bridge.name in others
+        }
+
     def ports(self) -> dict[str, SwitchPort]:
         """Ours, by device; in whatever bridge."""
         found: dict[str, SwitchPort] = {}
