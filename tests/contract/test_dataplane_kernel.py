@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from wireloom.dataplane.host.joiner import Joins
+from wireloom.dataplane.host.links import Link
+from wireloom.dataplane.host.plane import HostDataPlane
 from wireloom.dataplane.kernel import KernelDataPlane
+from wireloom.dataplane.kernel.joiner import KernelJoiner
 from wireloom.errors import DataPlaneFailed, InvalidInput, Unavailable
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.network import PortPlan, WirePlan
@@ -241,3 +246,38 @@ async def test_closed_data_plane_says_so(rig: Rig) -> None:
 
 def test_frames_of_the_suite_are_what_they_say() -> None:
     assert internet_checksum(FRAMES["ipv4"]()[14:34]) == 0
+
+
+class _SlowJoiner(KernelJoiner):
+    """Takes as long to look at the host as the test wants."""
+
+    looking, go_on = threading.Event(), threading.Event()
+
+    def observe(self, found: Sequence[Link], ports: Sequence[Link]) -> Joins:
+        self.looking.set()
+        assert self.go_on.wait(20)
+        return super().observe(found, ports)
+
+
+class _SlowPlane(HostDataPlane):
+    name = "slow"
+
+    def __init__(self, installation: str) -> None:
+        super().__init__(installation, _SlowJoiner)
+
+
+async def test_carriers_wait_for_nobody() -> None:
+    """Whoever sees a cable pulled is in a hurry; looking at a large host is not."""
+    async with Rig(_SlowPlane) as rig:
+        plug = await rig.plug("veth")
+        _SlowJoiner.looking.clear()
+        _SlowJoiner.go_on.clear()
+        looking = asyncio.create_task(rig.plane.observe())
+        try:
+            assert await asyncio.to_thread(_SlowJoiner.looking.wait, 10)
+            await asyncio.wait_for(rig.plane.set_carrier({plug.device: False}), 5)
+            assert "state DOWN" in output("ip", "link", "show", plug.device)
+            assert not looking.done()
+        finally:
+            _SlowJoiner.go_on.set()
+        await looking

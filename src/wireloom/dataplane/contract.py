@@ -63,7 +63,7 @@ class DataPlane(Protocol):
     name: str
 
     async def abilities(self) -> DataPlaneAbilities:
-        """What this host can do; found out once, by trying."""
+        """What this host can do; found out by trying, and tried again with each call where something was missing."""
         ...
 
     async def observe(self) -> DataPlaneState: ...

@@ -120,13 +120,14 @@ class Impairments:
 
     @property
     def means(self) -> Means:
-        """What the kernel has; found out once."""
+        """What the kernel has, as last found out."""
         if self._found_means is None:
             self._found_means = self._find_means()
         return self._found_means
 
     def add_to(self, abilities: DataPlaneAbilities) -> DataPlaneAbilities:
-        """``abilities`` of a joiner with what can be impaired here."""
+        """``abilities`` of a joiner with what can be impaired here, found out anew."""
+        self._found_means = self._find_means()
         return abilities.model_copy(
             update={
                 "impairments": self.means.parts,

@@ -53,7 +53,7 @@ class Joiner(Protocol):
     """Wires and segments of one installation."""
 
     def abilities(self) -> DataPlaneAbilities:
-        """What wires and segments can do here; impairments are the host's and filled in by it."""
+        """What wires and segments can do here, found out anew; impairments are the host's and filled in by it."""
         ...
 
     def observe(self, links: Sequence[Link], ports: Sequence[Link]) -> Joins:

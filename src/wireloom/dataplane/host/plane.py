@@ -1,11 +1,10 @@
-"""The verbs of every data plane on a real host, each one job for a single worker thread."""
+"""The verbs of every data plane on a real host, each one job for a worker thread."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from wireloom.dataplane.host import frame_probe, links, selftest, watcher
 from wireloom.dataplane.host.counters import Counters
@@ -14,7 +13,8 @@ from wireloom.dataplane.host.joiner import JoinerFactory
 from wireloom.dataplane.host.netlink import Netlink, check, open_transport
 from wireloom.dataplane.host.observer import observe
 from wireloom.dataplane.host.ports import Ports
-from wireloom.errors import DeadlineExceeded, InvalidInput, Unavailable
+from wireloom.dataplane.host.worker import Worker
+from wireloom.errors import InvalidInput
 from wireloom.model.network import (
     DataPlaneAbilities,
     DataPlaneState,
@@ -33,9 +33,6 @@ __all__ = ["HostDataPlane"]
 
 T = TypeVar("T")
 
-#: The host answers in milliseconds; waiting longer means that its networking lock is stuck.
-_DEADLINE_S: Final = 60.0
-
 
 class _Host:
     """Everything that lives in the worker thread, over one netlink socket of the host's namespace."""
@@ -50,7 +47,12 @@ class _Host:
         self._abilities: DataPlaneAbilities | None = None
 
     def abilities(self) -> DataPlaneAbilities:
-        if self._abilities is None:
+        """As last found out."""
+        return self._abilities or self.look()
+
+    def look(self) -> DataPlaneAbilities:
+        """Find out what the host can do; what it could already it still can."""
+        if self._abilities is None or self._abilities.lacks:
             self._abilities = self.impairments.add_to(self.joiner.abilities())
         return self._abilities
 
@@ -81,9 +83,6 @@ class _Host:
     def impair(self, plans: Sequence[ImpairmentPlan]) -> None:
         self.impairments.set(plans, self.abilities())
 
-    def set_carrier(self, carriers: Mapping[str, bool]) -> None:
-        check(self.netlink.batch([links.set_flags(device, up=up) for device, up in carriers.items()]))
-
     def close(self) -> None:
         self.joiner.close()
         self.netlink.close()
@@ -93,7 +92,8 @@ class HostDataPlane:
     """Ports, wires and segments of one installation, joined by what ``make_joiner`` makes.
 
     Verbs may be called concurrently: they are done one after another, in a thread of their own, so that the
-    event loop never waits for the host. A cancelled call may still take effect; all verbs are idempotent.
+    event loop never waits for the host. Carriers have a thread to themselves, as whoever sees one is in a hurry.
+    A cancelled call may still take effect; all verbs are idempotent.
 
     :param installation: only devices whose alias names it are seen and touched.
     """
@@ -102,13 +102,12 @@ class HostDataPlane:
 
     def __init__(self, installation: str, make_joiner: JoinerFactory) -> None:
         self._installation = installation
-        self._make_joiner = make_joiner
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"wireloom-{self.name}")
-        self._host: _Host | None = None
+        self._worker = Worker(f"wireloom-{self.name}", lambda: _Host(installation, make_joiner))
+        self._carriers = Worker(f"wireloom-{self.name}-carriers", lambda: Netlink(open_transport()))
         self._closed = asyncio.Event()
 
     async def abilities(self) -> DataPlaneAbilities:
-        return await self._do(lambda host: host.abilities())
+        return await self._do(lambda host: host.look())
 
     async def observe(self) -> DataPlaneState:
         return await self._do(lambda host: host.observe())
@@ -127,7 +126,8 @@ class HostDataPlane:
         await self._do(lambda host: host.joiner.remove_wires(wires))
 
     async def set_carrier(self, carriers: dict[str, bool]) -> None:
-        await self._do(lambda host: host.set_carrier(carriers))
+        requests = [links.set_flags(device, up=up) for device, up in carriers.items()]
+        await self._carriers.do(lambda netlink: check(netlink.batch(requests)))
 
     async def ensure_segment(self, segment: SegmentPlan) -> None:
         await self._do(lambda host: host.joiner.ensure_segment(segment))
@@ -169,36 +169,13 @@ class HostDataPlane:
         return watcher.watch(watcher.subscribe(), self._installation, self._closed)
 
     async def close(self) -> None:
-        """Let go of sockets and the thread. Everything in the kernel stays."""
-        if self._closed.is_set():
-            return
+        """Let go of sockets and threads. Everything in the kernel stays."""
         self._closed.set()
-        self._worker.submit(self._release)  # behind the jobs that still run
-        self._worker.shutdown(wait=False)
+        self._worker.close()
+        self._carriers.close()
 
     async def _do(self, job: Callable[[_Host], T]) -> T:
-        """Run ``job`` in the worker thread.
-
-        :raises DeadlineExceeded: the kernel did not answer; the job may still take effect.
-        """
-        if self._closed.is_set():
-            raise Unavailable("the data plane is closed")
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(_DEADLINE_S):
-                return await loop.run_in_executor(self._worker, lambda: job(self._open()))
-        except TimeoutError:
-            raise DeadlineExceeded(f"the host's networking did not answer in {_DEADLINE_S:g} s") from None
-
-    def _release(self) -> None:
-        if self._host is not None:
-            self._host.close()
-
-    def _open(self) -> _Host:
-        """The worker's own state, made in the worker: its socket belongs to the namespace of that thread."""
-        if self._host is None:
-            self._host = _Host(self._installation, self._make_joiner)
-        return self._host
+        return await self._worker.do(job)
 
 
 def _refuse_shared_ends(wires: Sequence[WirePlan]) -> None:

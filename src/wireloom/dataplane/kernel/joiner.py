@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 
 from wireloom.dataplane.host import links, traffic
 from wireloom.dataplane.host.joiner import Admission, Joins
@@ -31,13 +30,11 @@ class KernelJoiner:
         self._wires = Wires(netlink)
         self._segments = Segments(netlink, installation, Uplinks(netlink, installation))
         self._plugs = Plugs(netlink, self._segments, self._wires)
+        self._able: DataPlaneAbilities | None = None
 
     def abilities(self) -> DataPlaneAbilities:
-        return self._abilities
-
-    @cached_property
-    def _abilities(self) -> DataPlaneAbilities:
-        return try_out()
+        self._able = try_out()
+        return self._able
 
     def observe(self, found: Sequence[Link], ports: Sequence[Link]) -> Joins:
         names = {link.index: link.name for link in found}
@@ -113,7 +110,7 @@ class KernelJoiner:
 
     def _refuse_beyond_abilities(self, segment: SegmentPlan) -> None:
         """:raises Unsupported: this kernel lacks what the segment needs."""
-        able = self.abilities()
+        able = self._able or self.abilities()
         if segment.tagging != "none" and (reason := able.qinq if segment.tagging == "802.1ad" else able.vlans):
             raise Unsupported(
                 f"a switch with VLANs cannot be made: {reason}",
