@@ -18,11 +18,12 @@ import pytest
 from wiring_world import CAPABILITIES, make_node, make_slice, port_alias
 
 from wireloom.agent.network import HostNetwork
-from wireloom.dataplane.host import traffic
+from wireloom.dataplane.host import leftovers, traffic
 from wireloom.dataplane.host.netlink import Netlink, open_transport
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import Conflict, DataPlaneFailed, Unsupported
+from wireloom.model.identity import device_name
 from wireloom.model.network import DataPlaneState, PlugPlan, SegmentPlan, Uplink
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import PlugIntent, PortRef, SegmentIntent, Slice
@@ -31,7 +32,7 @@ from wireloom.model.vlans import Vlans
 from wireloom.planning.plan import Observed
 from wireloom.planning.wires import WirePlans, plan_wires
 from wireloom.testing.conformance.dataplane_frames import both_ways, one_frame, silent
-from wireloom.testing.conformance.dataplane_rig import Plug, Rig
+from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
 from wireloom.testing.conformance.dataplane_segments import plugged, refused, segment_plan
 from wireloom.testing.conformance.dataplane_world import world
 from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum, source_of
@@ -132,6 +133,38 @@ async def test_port_that_would_change_a_bridge_of_somebody_else_is_refused(rig: 
         assert settings(bridge) == before
         with pytest.raises(Unsupported):
             await into(rig, bridge, "veth", mtu=9000, vlans=Vlans.access(10))
+
+
+async def test_bridge_that_is_only_named_like_ours_is_somebody_elses(rig: Rig) -> None:
+    name = f"wl{secrets.token_hex(4)}"
+    await run_command("ip", "link", "add", name, "type", "bridge")
+    try:
+        assert name in (await rig.plane.observe()).bridges
+        with pytest.raises(DataPlaneFailed) as caught:
+            await rig.plane.ensure_segment(SegmentPlan(name=name, alias="wireloom segment i=x name=lab/lan"))
+        assert caught.value.details["errno"] == "EEXIST"
+        await rig.plane.remove_segment(name)
+        assert name in (await rig.plane.observe()).bridges
+    finally:
+        await run_command("ip", "link", "del", name)
+
+
+@pytest.mark.parametrize("kind", ["bridge", "ifb"])
+async def test_devices_that_a_killed_agent_did_not_come_to_label_are_swept(
+    rig: Rig, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = device_name("s", secrets.token_hex(4))
+    await run_command("ip", "link", "add", name, "type", kind)
+    try:
+        await rig.plane.observe()
+        await rig.plane.observe()
+        assert (NET / name).exists(), "whoever makes it now was given no time to label it"
+        monkeypatch.setattr(leftovers, "_PATIENCE_S", 0.0)
+        await rig.plane.observe()
+        assert not (NET / name).exists()
+    finally:
+        if (NET / name).exists():
+            await run_command("ip", "link", "del", name)
 
 
 async def test_neither_a_bridge_nor_its_port_is_taken_for_a_nic(rig: Rig) -> None:

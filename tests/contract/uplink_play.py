@@ -20,10 +20,11 @@ from typing import Any
 from wireloom.dataplane.host.netlink import Netlink, Transport, open_transport
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.dataplane.kernel.segments import Segments
+from wireloom.model.identity import device_name
 from wireloom.model.network import SegmentAlias, SegmentPlan, Uplink
 
 INSTALLATION = "uplink-play"
-NIC, SEGMENT = "nic0", "wlsplay"
+NIC, SEGMENT = "nic0", device_name("s", INSTALLATION)
 ALIAS = SegmentAlias(installation=INSTALLATION, lab_id="l", segment_id="s", name="lab/office").text()
 PLAN = SegmentPlan(name=SEGMENT, alias=ALIAS, uplink=Uplink(device=NIC, addresses="move"))
 

@@ -24,6 +24,7 @@ __all__ = [
     "NAME_PATTERN",
     "Identity",
     "device_name",
+    "is_device_name",
     "mac_address",
     "short_hash",
 ]
@@ -42,6 +43,8 @@ DEVICE_NAME_LIMIT: Final = 15
 #: Lab and node names are DNS labels (RFC 1123), because nodes use them as host names.
 NAME_PATTERN: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.IGNORECASE)
 
+_DEVICE_NAME: Final = re.compile(r"wl[a-z][0-9a-f]{12}")
+
 
 def short_hash(*parts: object, length: int = 12) -> str:
     """Lower-case hexadecimal hash of ``parts``, ``length`` digits."""
@@ -54,6 +57,11 @@ def device_name(kind: str, *parts: object) -> str:
     if len(kind) != 1:
         raise ValueError("a device kind is one letter")
     return f"wl{kind}{short_hash(kind, *parts, length=12)}"
+
+
+def is_device_name(name: str) -> bool:
+    """Whether :func:`device_name` could have made ``name``."""
+    return _DEVICE_NAME.fullmatch(name) is not None
 
 
 def mac_address(*parts: object) -> str:

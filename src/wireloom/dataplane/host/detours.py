@@ -15,6 +15,7 @@ from typing import Final
 
 from wireloom.dataplane.host import links, traffic
 from wireloom.dataplane.host.attributes import nested, text
+from wireloom.dataplane.host.leftovers import Leftovers
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink, check
 from wireloom.dataplane.host.ports import disable_ipv6, look_up
@@ -66,6 +67,7 @@ class Detours:
         self._netlink = netlink
         self._installation = installation
         self._known: set[str] | None = None
+        self._leftovers = Leftovers(KIND)
 
     def make(self, ports: Sequence[Link]) -> tuple[dict[str, Link], list[Outcome]]:
         """An ifb for each port, raised; by the port's name, with what the kernel said. No frame goes there yet."""
@@ -112,7 +114,11 @@ class Detours:
             self.leave([port.name for port in ports if port.master == segment.index])
 
     def sweep(self, found: Sequence[Link]) -> None:
-        """Remove ifbs whose port went with its namespace; ``found`` are all devices of the host."""
+        """Remove ifbs whose port went with its namespace, or that were never finished.
+
+        :param found: all devices of the host.
+        """
+        check(self._netlink.batch(links.delete_together(self._leftovers.due(found))))
         names = {link.name for link in found}
         self._known = {label.device for label in self._labels(found)}
         self.leave(sorted(self._known - names))

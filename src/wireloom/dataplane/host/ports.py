@@ -13,6 +13,7 @@ from pathlib import Path
 
 from wireloom.dataplane.host import addresses, links
 from wireloom.dataplane.host.joiner import Admission, Joiner
+from wireloom.dataplane.host.leftovers import is_unlabelled
 from wireloom.dataplane.host.links import Link, VethEnd
 from wireloom.dataplane.host.namespaces import enter, namespace_ids, open_namespace, refuse_own
 from wireloom.dataplane.host.netlink import Netlink, check, raise_together
@@ -109,10 +110,10 @@ class Ports:
         check(self._netlink.batch(links.delete_together(mine)))
 
     def _is_mine(self, link: Link) -> bool:
-        """By its alias; a device without one is a left-over of a crash between making and labelling it."""
+        """By its alias; one without, named as ours are, is a left-over of a crash between making and labelling it."""
         alias = PortAlias.parse(link.alias)
         if alias is None:
-            return not link.alias and link.name.startswith("wl") and link.kind in {"veth", "tun"}
+            return any(is_unlabelled(link, kind) for kind in ("veth", "tun"))
         return alias.installation == self._installation
 
     def _jobs(self, plans: Sequence[PortPlan], stack: ExitStack) -> list[_Job]:

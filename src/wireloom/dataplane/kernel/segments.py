@@ -7,6 +7,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from wireloom.dataplane.host import bridges, links, traffic
+from wireloom.dataplane.host.leftovers import Leftovers, is_unlabelled
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink, check
 from wireloom.dataplane.host.ports import look_up
@@ -31,6 +32,7 @@ class Segments:
         self._netlink = netlink
         self._installation = installation
         self._uplinks = uplinks
+        self._leftovers = Leftovers("bridge")
 
     def ensure(self, plan: SegmentPlan) -> None:
         """Make or mend a bridge with its uplink.
@@ -69,6 +71,7 @@ class Segments:
         One that somebody removed while it held something of the host's is shown too, down: what it held is to be
         given back, or it is to be made again. One that does not hold all that it should is shown without its uplink.
         """
+        check(self._netlink.batch([links.delete_link(name) for name in self._leftovers.due(found)]))
         notes = self._uplinks.notes()
         astray = self._uplinks.astray()
         members = {(link.master, link.name) for link in found if link.master}
@@ -89,11 +92,11 @@ class Segments:
         return plan.address is not None or bool(self._uplinks.moved(plan.name))
 
     def is_mine(self, link: Link) -> bool:
-        """By its alias; a bridge without one is a left-over of a crash between making and labelling it."""
+        """By its alias; one without, named as ours are, is a left-over of a crash between making and labelling it."""
         if link.kind != "bridge":
             return False
         if not link.alias:
-            return link.name.startswith("wl")
+            return is_unlabelled(link, "bridge")
         alias = SegmentAlias.parse(link.alias)
         return alias is not None and alias.installation == self._installation
 
