@@ -101,6 +101,14 @@ class DataPlane(Protocol):
         """Remove a segment of ours; its ports stay, unplugged, and its uplink gets back what was taken from it."""
         ...
 
+    async def mend(self) -> None:
+        """Put back what others took away of it without a word, such as rules of the host's firewall; for calling now
+        and then. What events tell of, or ``observe`` shows, is left to those who look there.
+
+        :raises DataPlaneFailed: the host refuses.
+        """
+        ...
+
     async def ensure_plugs(self, plugs: Sequence[PlugPlan]) -> None:
         """Put each device into its segment, as the port that the plan says; one that was wired leaves its wire.
 

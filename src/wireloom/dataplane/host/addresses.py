@@ -12,7 +12,15 @@ from typing import Final
 from wireloom.dataplane.host.attributes import attr, fields, u32
 from wireloom.dataplane.host.protocol import GONE, NLM_F_CREATE, NLM_F_REPLACE, Request
 
-__all__ = ["DUMP_ADDRESSES", "Interface", "add_address", "default_route", "delete_address", "parse_addresses"]
+__all__ = [
+    "DUMP_ADDRESSES",
+    "Interface",
+    "add_address",
+    "default_route",
+    "delete_address",
+    "parse_addresses",
+    "parse_owners",
+]
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
@@ -63,6 +71,12 @@ def default_route(index: int, gateway: str, device: str) -> Request:
     body = _RTMSG.pack(_family(address), 0, 0, 0, _TABLE_MAIN, _PROTO_STATIC, _SCOPE_UNIVERSE, _UNICAST, 0)
     body += attr(_RTA_GATEWAY, address.packed) + u32(_RTA_OIF, index)
     return Request(_RTM_NEWROUTE, body, NLM_F_CREATE | NLM_F_REPLACE, device, f"set the route by {gateway} on", GONE)
+
+
+def parse_owners(bodies: Sequence[bytes]) -> set[int]:
+    """Indexes of the devices that have addresses, but for those that the kernel gives itself (link scope)."""
+    heads = (_IFADDR.unpack_from(body) for body in bodies)
+    return {index for _, _, _, scope, index in heads if scope != _SCOPE_LINK}
 
 
 def parse_addresses(bodies: Sequence[bytes], index: int) -> set[Interface]:

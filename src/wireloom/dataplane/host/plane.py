@@ -135,6 +135,9 @@ class HostDataPlane:
     async def remove_segment(self, name: str) -> None:
         await self._do(lambda host: host.remove_segment(name))
 
+    async def mend(self) -> None:
+        await self._do(lambda host: host.joiner.mend())
+
     async def ensure_plugs(self, plugs: Sequence[PlugPlan]) -> None:
         await self._do(lambda host: host.joiner.ensure_plugs(plugs))
 

@@ -5,73 +5,97 @@ the host's IP tables: the FORWARD chain, whose policy such engines set to DROP, 
 address translation. A bridge's own switch can only add to that. So each segment gets a rule that accepts what stays on
 it, and one that keeps its packets out of connection tracking, and with it out of translation, unless the host itself
 speaks there. On a bridge of somebody else's only our ports are accepted.
+
+Nobody tells when rules go, or when an engine that starts later brings the need for them: so callers say it again now
+and then.
 """
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from wireloom.commands import run_blocking
-from wireloom.errors import DataPlaneFailed
+from wireloom.iptables import Rule, settle
 
-__all__ = ["accept", "accept_our_ports", "forget"]
+__all__ = ["Passage", "accept", "forget"]
 
 #: Program by the setting that sends bridged frames through its tables.
 _PROGRAMS: Final = {
     "iptables": Path("/proc/sys/net/bridge/bridge-nf-call-iptables"),
     "ip6tables": Path("/proc/sys/net/bridge/bridge-nf-call-ip6tables"),
 }
+_TABLES: Final = ("filter", "raw")
 #: All host ports of nodes, by how their names begin.
 _OUR_PORTS: Final = "wlp+"
-_MARK: Final = ("-m", "comment", "--comment", "wireloom")
-_COMMENT: Final = {"--comment", "wireloom"}
-
-#: Table, chain, and the rest of a rule.
-_Rule = tuple[str, str, Sequence[str]]
+_COMMENT: Final = "wireloom"
+_MARK: Final = ("-m", "comment", "--comment", _COMMENT)
 
 
-def accept(name: str, *, host_speaks: bool) -> None:
-    """Let frames between ports of the bridge ``name`` pass; without effect where nothing would eat them.
+@dataclass(frozen=True)
+class Passage:
+    """A bridge that frames are to pass.
 
-    :param host_speaks: the host has an address there, and what it routes for others may need to be tracked.
-    :raises DataPlaneFailed: the firewall refused the rule.
+    :ivar host_speaks: the host has an address there, and what it routes for others may need to be tracked.
+    :ivar foreign: it is somebody else's: only frames from and to ports of nodes pass.
     """
-    for program in _programs():
-        _insert(program, _accepted(name), name)
-        if host_speaks:
-            _delete(program, _untracked(name))
-        else:
-            # A kernel without the target for it has no harm but the tracking itself.
-            _add(program, _untracked(name))
+
+    bridge: str
+    host_speaks: bool = False
+    foreign: bool = False
+
+    def rules(self) -> Sequence[Rule]:
+        if self.foreign:
+            return self._accepted("--physdev-in", _OUR_PORTS), self._accepted("--physdev-out", _OUR_PORTS)
+        return (self._accepted(),) if self.host_speaks else (self._accepted(), self._untracked())
+
+    def _accepted(self, *which: str) -> Rule:
+        bridged = ("-m", "physdev", *which, "--physdev-is-bridged")
+        return Rule("filter", "FORWARD", ("-i", self.bridge, "-o", self.bridge, *bridged, *_MARK, "-j", "ACCEPT"))
+
+    def _untracked(self) -> Rule:
+        # A kernel without the target for it has no harm but the tracking itself.
+        words = ("-i", self.bridge, *_MARK, "-j", "CT", "--notrack")
+        return Rule("raw", "PREROUTING", words, optional=True)
+
+
+def accept(*passages: Passage) -> None:
+    """Let frames between ports of bridges pass; without effect where nothing would eat them.
+
+    :raises DataPlaneFailed: the firewall refused a rule.
+    """
+    _settle(_programs(), {passage.bridge: passage.rules() for passage in passages})
 
 
 def forget(name: str) -> None:
-    """Remove the rules of a bridge, ours or not; harmless when there are none.
-
-    Rules of bridges that do not exist any more go too: somebody else removed these, or a killed agent did.
-    """
-    present = {device for _, device in socket.if_nameindex()} - {name}
-    for program in _installed():
-        for table, chain in (("filter", "FORWARD"), ("raw", "PREROUTING")):
-            for rule in run_blocking(program, "-w", "-t", table, "-S", chain).output.splitlines():
-                words = shlex.split(rule)
-                if _COMMENT.issubset(words) and words[:3] == ["-A", chain, "-i"] and words[3] not in present:
-                    run_blocking(program, "-w", "-t", table, "-D", *words[1:])
+    """Remove the rules of a bridge, ours or not; harmless when there are none."""
+    _settle(_installed(), {name: ()})
 
 
-def accept_our_ports(name: str) -> None:
-    """Let frames from and to ports of nodes pass the bridge ``name``, which is somebody else's.
+def _settle(programs: Iterator[str], wanted: Mapping[str, Sequence[Rule]]) -> None:
+    """Have exactly ``wanted`` of each bridge, and nothing of bridges that somebody, or a killed agent, removed."""
 
-    :raises DataPlaneFailed: the firewall refused the rule.
-    """
-    for program in _programs():
-        for rule in _accepted_for_ours(name):
-            _insert(program, rule, name)
+    def network_of(rule: Rule) -> str | None:
+        if rule.value("--comment") != _COMMENT:
+            return None
+        bridge = rule.value("-i")
+        # Looked up after the rule was read: another agent makes the bridge before its rules.
+        return bridge if bridge in wanted or not _exists(bridge) else None
+
+    rules = [rule for some in wanted.values() for rule in some]
+    for program in programs:
+        settle(program, _TABLES, rules, network_of)
+
+
+def _exists(device: str) -> bool:
+    try:
+        socket.if_nametoindex(device)
+    except OSError:
+        return False
+    return True
 
 
 def _programs() -> Iterator[str]:
@@ -81,39 +105,3 @@ def _programs() -> Iterator[str]:
 
 def _installed() -> Iterator[str]:
     return (program for program in _PROGRAMS if shutil.which(program) is not None)
-
-
-def _accepted(name: str, *which: str) -> _Rule:
-    bridged = ("-m", "physdev", "--physdev-is-bridged", *which)
-    return "filter", "FORWARD", ("-i", name, "-o", name, *bridged, *_MARK, "-j", "ACCEPT")
-
-
-def _accepted_for_ours(name: str) -> tuple[_Rule, _Rule]:
-    return _accepted(name, "--physdev-in", _OUR_PORTS), _accepted(name, "--physdev-out", _OUR_PORTS)
-
-
-def _untracked(name: str) -> _Rule:
-    return "raw", "PREROUTING", ("-i", name, *_MARK, "-j", "CT", "--notrack")
-
-
-def _add(program: str, rule: _Rule) -> str:
-    """Add a rule in front if it is not there; what the firewall says against it, if anything."""
-    table, chain, rest = rule
-    if run_blocking(program, "-w", "-t", table, "-C", chain, *rest).code == 0:
-        return ""
-    outcome = run_blocking(program, "-w", "-t", table, "-I", chain, *rest)
-    return "" if outcome.code == 0 else outcome.errors or f"{program} ended with {outcome.code}"
-
-
-def _insert(program: str, rule: _Rule, name: str) -> None:
-    if problem := _add(program, rule):
-        raise DataPlaneFailed(
-            f"the firewall does not take the rule for segment {name}: {problem}",
-            hint="frames between ports of the segment may be dropped by the FORWARD chain",
-            details={"device": name, "operation": f"{program} -I FORWARD", "errno": ""},
-        )
-
-
-def _delete(program: str, rule: _Rule) -> None:
-    table, chain, rest = rule
-    run_blocking(program, "-w", "-t", table, "-D", chain, *rest)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from wireloom.dataplane.host import links, traffic
+from wireloom.dataplane.host import addresses, links, traffic
 from wireloom.dataplane.host.joiner import Admission, Joins
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink, check
 from wireloom.dataplane.host.protocol import Request
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.dataplane.kernel import firewall
+from wireloom.dataplane.kernel.firewall import Passage
 from wireloom.dataplane.kernel.plugs import Plugs
 from wireloom.dataplane.kernel.segments import Segments
 from wireloom.dataplane.kernel.trial import try_out
@@ -66,11 +67,24 @@ class KernelJoiner:
             return
         self._refuse_beyond_abilities(segment)
         self._segments.ensure(segment)
-        firewall.accept(segment.name, host_speaks=self._segments.host_speaks(segment))
+        firewall.accept(Passage(segment.name, host_speaks=self._segments.host_speaks(segment)))
 
     def remove_segment(self, name: str) -> None:
         if self._segments.remove(name):
             firewall.forget(name)
+
+    def mend(self) -> None:
+        """Of the firewall alone nobody hears when others change it."""
+        found = links.parse_links(self._netlink.dump(links.DUMP_LINKS))
+        speaking = addresses.parse_owners(self._netlink.dump(addresses.DUMP_ADDRESSES))
+        used = {link.master for link in found if self._is_my_port(link)}
+        passages = []
+        for link in found:
+            if link.alias and self._segments.is_mine(link):
+                passages.append(Passage(link.name, host_speaks=link.index in speaking))
+            elif link.index in used and self._segments.is_foreign(link):
+                passages.append(Passage(link.name, foreign=True))
+        firewall.accept(*passages)
 
     def ensure_plugs(self, plugs: Sequence[PlugPlan]) -> None:
         self._plugs.ensure(plugs)

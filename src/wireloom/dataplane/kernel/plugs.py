@@ -14,6 +14,7 @@ from wireloom.dataplane.host.netlink import Netlink, check
 from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.protocol import Outcome, Request, failure
 from wireloom.dataplane.kernel import firewall
+from wireloom.dataplane.kernel.firewall import Passage
 from wireloom.dataplane.kernel.segments import Segments, read_vlans
 from wireloom.dataplane.kernel.wires import Wires
 from wireloom.errors import Conflict, DataPlaneFailed, NotFound, Unsupported, WireloomError
@@ -176,8 +177,9 @@ class Plugs:
                 traffic.clear_redirect(device.index, device.name),
                 traffic.clear_fence(device.index, device.name),
             ]
-        for bridge_name in {bridge.name for _, _, bridge in chosen if self._segments.is_foreign(bridge)}:
-            firewall.accept_our_ports(bridge_name)
+        foreign = sorted({bridge.name for _, _, bridge in chosen if self._segments.is_foreign(bridge)})
+        if foreign:
+            firewall.accept(*(Passage(name, foreign=True) for name in foreign))
         return self._netlink.batch(requests)
 
     def _forget(self, left: set[int], going: Collection[str]) -> None:

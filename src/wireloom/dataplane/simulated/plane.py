@@ -160,6 +160,9 @@ class SimulatedDataPlane:
             if port.segment == name:
                 self._update(port, segment=None, vlans=None)
 
+    async def mend(self) -> None:
+        await self._begin("mend", ())
+
     async def abilities(self) -> DataPlaneAbilities:
         await self._begin("abilities", ())
         return self.network.abilities

@@ -148,6 +148,22 @@ async def check_ports_of_a_removed_segment_reach_nobody(rig: Rig) -> None:
     await both_ways(a, b, one_frame())
 
 
+async def check_mending_what_is_whole_changes_nothing(rig: Rig) -> None:
+    """Asked to mend, with nothing made yet or with everything as it should be, a data plane leaves all as it is."""
+    await rig.plane.mend()
+    plan = segment_plan(rig)
+    await rig.plane.ensure_segment(plan)
+    a, b = await plugged(rig, plan), await plugged(rig, plan, "tap")
+    c, d = await rig.plug("veth"), await rig.plug("tap")
+    await rig.plane.ensure_wires([wire(c, d)])
+    before = await rig.plane.observe()
+    await rig.restart()  # whoever mends may have made none of it
+    await rig.plane.mend()
+    assert await rig.plane.observe() == before
+    for pair in ((a, b), (c, d)):
+        await both_ways(*pair, one_frame())
+
+
 async def check_plug_sets_its_mtu_on_all_sides(rig: Rig) -> None:
     """The MTU of a plug is the MTU of its port, on the host and in the guest, and frames of that size cross."""
     plan = segment_plan(rig, mtu=MAXIMUM_MTU)
@@ -323,6 +339,7 @@ SEGMENT_CHECKS: Final[Sequence[Check]] = (
     check_port_moves_between_wire_and_segment,
     check_unplugged_port_reaches_nobody,
     check_ports_of_a_removed_segment_reach_nobody,
+    check_mending_what_is_whole_changes_nothing,
     check_plug_sets_its_mtu_on_all_sides,
     check_host_speaks_where_it_has_an_address_alone,
     check_withdrawn_data_plane_joins_nothing,
