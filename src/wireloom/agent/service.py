@@ -18,6 +18,7 @@ from wireloom.agent.configs import PARSERS, NodeConfigs
 from wireloom.agent.consoles import Consoles
 from wireloom.agent.dataplane_health import DataPlaneHealth
 from wireloom.agent.folder import FolderStore
+from wireloom.agent.guard import GUARD_S, Guard
 from wireloom.agent.hooks.base import Hook
 from wireloom.agent.hooks.day0 import Day0Hook
 from wireloom.agent.hooks.image import ImageHook
@@ -85,6 +86,7 @@ class AgentParts:
     captures_at_once: int = 64
     heartbeat_s: float = 2.0
     resync_s: float = 30.0
+    guard_s: float = GUARD_S
 
 
 class _Answers(Protocol):
@@ -101,6 +103,7 @@ class AgentService:
         self._folders = FolderStore(parts.data_dir / "nodes", parts.installation)
         self._network = HostNetwork(parts.dataplane, parts.segments.admit, parts.hand_over)
         self._health = parts.health or DataPlaneHealth(parts.dataplane, look_s=parts.resync_s)
+        self._guard = Guard("segments", parts.dataplane.mend, parts.guard_s)
         self._consoles = Consoles()
         self._channels = Channels(parts.shell, self._consoles, PARSERS)
         self._reporter = Reporter(parts.host, parts.fabric)
@@ -220,6 +223,7 @@ class AgentService:
         }
         for name in self._parts.providers:
             loops[f"events-{name}"] = lambda name=name: self.world.watch(name)  # type: ignore[misc]
+        self._guard.start()
         try:
             async with asyncio.TaskGroup() as group:
                 for name, loop in loops.items():
@@ -228,6 +232,7 @@ class AgentService:
             await self._close()
 
     async def _close(self) -> None:
+        await self._guard.close()
         await self._captures.close()
         await self._reflexes.close()
         await self._actions.close()
@@ -309,6 +314,7 @@ class AgentService:
                     *facts.problems,
                     *missing,
                     *filter(None, [self._network.outage, state.management_problem, state.segments_problem]),
+                    *filter(None, [self._guard.problem]),
                     *self._health.problems,
                     *state.problems,
                 ),
