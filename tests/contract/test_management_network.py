@@ -17,6 +17,7 @@ from wireloom.agent.gateway import firewall
 from wireloom.agent.management import ManagementNetwork, NodeEntry
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import Conflict
+from wireloom.iptables import Rule, read_rules
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.identity import device_name, mac_address
 from wireloom.model.network import PortAlias, PortPlan
@@ -105,9 +106,20 @@ class Stage:
         return Node(name, entry)
 
 
-def way_out(stage: Stage) -> tuple[firewall.Rule, ...]:
+def way_out(stage: Stage) -> tuple[Rule, ...]:
     mark = firewall.installation_mark(INSTALLATION)
     return firewall.way_out_rules(mark, stage.network.segment, NETWORK.subnet)
+
+
+def command(verb: str, rule: Rule) -> tuple[str, ...]:
+    return ("iptables", "-w", "10", "-t", rule.table, verb, rule.chain, *rule.match)
+
+
+async def marked(table: str) -> list[Rule]:
+    """The rules of the installation in a table of the host's firewall."""
+    _, listing = await run("iptables", "-w", "10", "-t", table, "-S")
+    mark = firewall.installation_mark(INSTALLATION)
+    return [rule for rule in read_rules(table, listing) if firewall.is_marked(rule, mark)]
 
 
 @pytest.fixture
@@ -126,6 +138,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
             await run("ip", "netns", "del", f"wltest{os.getpid()}n{number}")
             await dataplane.remove_ports([device_name("p", INSTALLATION, number)])
         await network.remove()
+        await network.close()
         await dataplane.close()
         assert await debris(made) == []
 
@@ -135,12 +148,11 @@ async def debris(stage: Stage) -> list[str]:
     left = []
     for table in ("filter", "nat", "mangle"):
         _, listing = await run("iptables", "-w", "10", "-t", table, "-S")
-        marked = firewall.owned_rules(table, listing, firewall.installation_mark(INSTALLATION))
-        left += [f"rule {rule}" for rule in marked]
+        left += [f"rule {rule}" for rule in await marked(table)]
         left += [f"rule {line}" for line in listing.splitlines() if stage.network.segment in line]
     if (await run("ip", "link", "show", stage.network.segment))[0] == 0:
         left.append("bridge")
-    if stage.network._dnsmasq.process is not None:
+    if await stage.network._dnsmasq.process() is not None:
         left.append("dnsmasq")
     if (stage.folder / "state").exists():
         left += [f"file {path}" for path in (stage.folder / "state").iterdir()]
@@ -235,7 +247,7 @@ async def test_nodes_reach_beyond_the_host_past_an_engines_firewall(stage: Stage
 async def test_dnsmasq_hears_on_the_bridge_and_nowhere_else(stage: Stage) -> None:
     await stage.network.ensure(NETWORK)
     await stage.network.set_nodes([])
-    process = stage.network._dnsmasq.process
+    process = await stage.network._dnsmasq.process()
     assert process is not None
     _, listing = await run("ss", "-Hlnptu")
     own = [line.split() for line in listing.splitlines() if f"pid={process.pid}," in line]
@@ -245,19 +257,19 @@ async def test_dnsmasq_hears_on_the_bridge_and_nowhere_else(stage: Stage) -> Non
 async def test_the_next_agent_takes_the_daemon_over(stage: Stage) -> None:
     await stage.network.ensure(NETWORK)
     await stage.network.set_nodes([])
-    before = stage.network._dnsmasq.process
+    before = await stage.network._dnsmasq.process()
     await stage.network.close()
     heir = ManagementNetwork(INSTALLATION, stage.dataplane, stage.folder / "state", hosts_file=stage.hosts)
     await heir.ensure(NETWORK)
     await heir.set_nodes([])
-    assert heir._dnsmasq.process == before
+    assert await heir._dnsmasq.process() == before
     await heir.close()
 
 
 async def test_a_daemon_without_its_pid_file_is_found_and_ended(stage: Stage) -> None:
     await stage.network.ensure(NETWORK)
     await stage.network.set_nodes([])
-    before = stage.network._dnsmasq.process
+    before = await stage.network._dnsmasq.process()
     assert before is not None
     await stage.network.close()
     shutil.rmtree(stage.folder / "state")
@@ -270,15 +282,15 @@ async def test_what_others_took_away_comes_back(stage: Stage) -> None:
     await stage.network.ensure(NETWORK)
     node = await stage.node(1, address=False)
     await stage.network.set_nodes([node.entry])
-    process = stage.network._dnsmasq.process
+    process = await stage.network._dnsmasq.process()
     assert process is not None
     os.kill(process.pid, 9)
     for rule in way_out(stage)[:2]:
-        assert (await run(*rule.command("-D")))[0] == 0
+        assert (await run(*command("-D", rule)))[0] == 0
 
     async def mended() -> bool:
-        checks = [await run(*r.command("-C")) for r in way_out(stage)]
-        return stage.network._dnsmasq.process is not None and all(code == 0 for code, _ in checks)
+        checks = [await run(*command("-C", rule)) for rule in way_out(stage)]
+        return await stage.network._dnsmasq.process() is not None and all(code == 0 for code, _ in checks)
 
     await eventually(mended)
     assert (await lease(stage, node))[0] == node.entry.address
@@ -290,8 +302,7 @@ async def test_ensuring_twice_adds_no_second_rule(stage: Stage) -> None:
     again = ManagementNetwork(INSTALLATION, stage.dataplane, stage.folder / "state", hosts_file=stage.hosts)
     await again.ensure(NETWORK)
     await again.close()
-    _, listing = await run("iptables", "-w", "10", "-S")
-    rules = firewall.owned_rules("filter", listing, firewall.installation_mark(INSTALLATION))
+    rules = await marked("filter")
     assert len(rules) == len(set(rules)) == 5
 
 

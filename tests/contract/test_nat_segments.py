@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from wireloom.agent.gateway.forwarding import Forwarding
 from wireloom.agent.segments import NatSegments
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.errors import Conflict
+from wireloom.iptables import Rule, read_rules
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.identity import device_name, mac_address
 from wireloom.model.network import PlugPlan, PortAlias, PortPlan, SegmentAlias, SegmentPlan
@@ -134,6 +136,16 @@ class Stage:
     async def pings(self, name: str, address: str) -> bool:
         return (await self.inside(name, "busybox", "ping", "-c", "1", "-W", "1", address))[0] == 0
 
+    async def reaches(self, name: str, address: str, port: int) -> bool:
+        """Whether a service over TCP takes a connection from ``name``."""
+        connect = f"import socket; socket.create_connection(({address!r}, {port}), 1)"
+        return (await self.inside(name, sys.executable, "-c", connect))[0] == 0
+
+    async def send(self, name: str, address: str, port: int) -> None:
+        """Send a datagram from ``name``."""
+        send = f"import socket; socket.socket(type=socket.SOCK_DGRAM).sendto({name.encode()!r}, ({address!r}, {port}))"
+        assert (await self.inside(name, sys.executable, "-c", send))[0] == 0
+
     async def lease(self, name: str) -> list[str]:
         """What DHCP gives to a node: address, router, DNS."""
         script, result = self.folder / "lease.sh", self.folder / f"lease-{name}"
@@ -152,6 +164,30 @@ class Stage:
         await run("ip", "link", "set", device, "up")
         await self.inside("w", "ip", "address", "add", f"{WORLD}.2/24", "dev", "eth0")
         await self.inside("w", "ip", "link", "set", "eth0", "up")
+
+
+class Listener(asyncio.DatagramProtocol):
+    """A service over UDP, on all addresses of the host."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.port = 0
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        self.heard.append(data)
+
+
+@contextlib.asynccontextmanager
+async def services() -> AsyncIterator[tuple[int, Listener]]:
+    """Services on all addresses of the host: the port of one over TCP, and one over UDP."""
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "0.0.0.0", 0)  # noqa: S104  that is the point
+    transport, listener = await asyncio.get_running_loop().create_datagram_endpoint(Listener, ("0.0.0.0", 0))  # noqa: S104
+    listener.port = transport.get_extra_info("sockname")[1]
+    try:
+        yield server.sockets[0].getsockname()[1], listener
+    finally:
+        transport.close()
+        server.close()
 
 
 @pytest.fixture
@@ -178,6 +214,13 @@ def _segments(folder: Path, guard_s: float = 30) -> NatSegments:
     return NatSegments(INSTALLATION, folder / "segments", management=MANAGEMENT, forwarding=forwarding, guard_s=guard_s)
 
 
+async def marked(table: str) -> list[Rule]:
+    """The rules of the installation's segments in a table of the host's firewall."""
+    _, listing = await run("iptables", "-w", "10", "-t", table, "-S")
+    mark = firewall.segments_mark(INSTALLATION)
+    return [rule for rule in read_rules(table, listing) if firewall.is_marked(rule, mark)]
+
+
 async def debris(folder: Path) -> list[str]:
     left = []
     for table in ("filter", "nat", "mangle"):
@@ -185,7 +228,7 @@ async def debris(folder: Path) -> list[str]:
         left += [line for line in listing.splitlines() if SEGMENT in line]
     if (await run("ip", "link", "show", SEGMENT))[0] == 0:
         left.append("bridge")
-    if Dnsmasq(folder / "segments" / SEGMENT).process is not None:
+    if await Dnsmasq(folder / "segments" / SEGMENT).process() is not None:
         left.append("dnsmasq")
     with contextlib.suppress(FileNotFoundError):
         left += [str(path) for path in (folder / "segments").iterdir()]
@@ -219,6 +262,46 @@ async def test_nobody_outside_begins_to_talk_to_a_node_behind_it(stage: Stage) -
     assert await stage.pings("a", f"{WORLD}.2")
 
 
+async def test_of_the_host_a_node_reaches_dhcp_dns_and_ping_alone(stage: Stage) -> None:
+    """And whoever on the host begins to talk to a node is answered."""
+    await stage.plane.ensure_segment(PLAN)
+    await stage.segments.update(lab("a"))
+    await stage.node("a")
+    await stage.world()
+    address, *_ = await stage.lease("a")
+    assert address in (await stage.inside("a", "busybox", "nslookup", "a", NAT.gateway))[1]
+    assert await stage.reaches("a", NAT.gateway, 53)
+    assert (await run("busybox", "ping", "-c", "1", "-W", "1", address))[0] == 0
+    async with services() as (tcp, udp):
+        for own in (NAT.gateway, f"{WORLD}.1"):
+            assert await stage.pings("a", own)
+            assert not await stage.reaches("a", own, tcp)
+            await stage.send("a", own, udp.port)
+        # The services are there: whoever is not behind the fence reaches them.
+        assert await stage.reaches("w", f"{WORLD}.1", tcp)
+        await stage.send("w", f"{WORLD}.1", udp.port)
+        await eventually(lambda: asyncio.sleep(0, bool(udp.heard)))
+    assert udp.heard == [b"w"]
+
+
+async def test_a_fence_that_lost_a_rule_is_put_up_anew_in_its_order(stage: Stage) -> None:
+    """A chain without its exceptions would shut DHCP out; one whose exceptions come last, too."""
+    await stage.plane.ensure_segment(PLAN)
+    await stage.segments.close()
+    stage.segments = _segments(stage.folder, guard_s=0.2)
+    await stage.segments.update(lab("a"))
+    await stage.node("a")
+    whole = await marked("mangle")
+    rule = next(one for one in whole if one.chain == "INPUT" and one.match[-1] == "DROP")
+    assert (await run("iptables", "-w", "10", "-t", "mangle", "-D", "INPUT", *rule.match))[0] == 0
+
+    async def mended() -> bool:
+        return await marked("mangle") == whole
+
+    await eventually(mended)
+    assert (await stage.lease("a"))[1] == NAT.gateway
+
+
 async def test_without_dhcp_there_is_still_dns(stage: Stage) -> None:
     await stage.plane.ensure_segment(PLAN)
     await stage.segments.update(lab("a", nat=NAT.model_copy(update={"dhcp": None})))
@@ -227,7 +310,7 @@ async def test_without_dhcp_there_is_still_dns(stage: Stage) -> None:
         "a", "busybox", "udhcpc", "-i", "eth1", "-n", "-q", "-t", "2", "-T", "1", "-s", "/bin/true"
     )
     assert code != 0
-    process = Dnsmasq(stage.folder / "segments" / SEGMENT).process
+    process = await Dnsmasq(stage.folder / "segments" / SEGMENT).process()
     assert process is not None
     _, listing = await run("ss", "-Hlnptu")
     own = [line.split() for line in listing.splitlines() if f"pid={process.pid}," in line]
@@ -237,17 +320,16 @@ async def test_without_dhcp_there_is_still_dns(stage: Stage) -> None:
 async def test_the_next_agent_takes_over_and_ends_what_nobody_wants(stage: Stage) -> None:
     await stage.plane.ensure_segment(PLAN)
     await stage.segments.update(lab("a"))
-    before = Dnsmasq(stage.folder / "segments" / SEGMENT).process
+    before = await Dnsmasq(stage.folder / "segments" / SEGMENT).process()
     heir = _segments(stage.folder)
     await heir.update(lab("a"))
-    assert Dnsmasq(stage.folder / "segments" / SEGMENT).process == before
+    assert await Dnsmasq(stage.folder / "segments" / SEGMENT).process() == before
     await heir.close()
     last = _segments(stage.folder)
     await last.update({})
     assert before is not None
     assert not before.alive
-    _, listing = await run("iptables", "-w", "10", "-S")
-    assert not firewall.owned_rules("filter", listing, firewall.segments_mark(INSTALLATION))
+    assert not await marked("filter")
 
 
 async def test_leases_outlive_a_change_of_the_nodes(stage: Stage) -> None:
@@ -266,12 +348,12 @@ async def test_a_daemon_that_dies_comes_back(stage: Stage) -> None:
     stage.segments = _segments(stage.folder, guard_s=0.2)
     await stage.segments.update(lab("a"))
     daemon = Dnsmasq(stage.folder / "segments" / SEGMENT)
-    process = daemon.process
+    process = await daemon.process()
     assert process is not None
     os.kill(process.pid, 9)
 
     async def mended() -> bool:
-        return daemon.process not in {None, process}
+        return await daemon.process() not in {None, process}
 
     await eventually(mended)
 
@@ -291,4 +373,4 @@ async def test_nothing_is_done_to_packets_of_a_network_that_is_somebody_elses(st
     assert WORLD in stage.segments.problems[SEGMENT]
     _, listing = await run("iptables", "-w", "10", "-t", "nat", "-S")
     assert SEGMENT not in listing
-    assert Dnsmasq(stage.folder / "segments" / SEGMENT).process is None
+    assert await Dnsmasq(stage.folder / "segments" / SEGMENT).process() is None

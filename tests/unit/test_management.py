@@ -15,6 +15,7 @@ from wireloom.agent.management import NodeEntry, segment_name
 from wireloom.agent.management.entries import entries_of, management_of
 from wireloom.agent.management.hostsfile import HostsFile
 from wireloom.agent.management.rendering import dnsmasq_config, with_block
+from wireloom.iptables import read_rules
 from wireloom.model.identity import DEVICE_NAME_LIMIT, short_hash
 from wireloom.model.slice import Management, NodeIntent, PortIntent, Slice
 
@@ -118,19 +119,19 @@ class TestHostsFile:
 class TestFirewall:
     def test_rules_are_rendered(self) -> None:
         mark = firewall.installation_mark("inst")
-        rendered = [" ".join(rule.command("-I")) for rule in firewall.way_out_rules(mark, "wlb0", NETWORK.subnet)]
+        rendered = [f"{rule.table}: {rule.line('-I')}" for rule in firewall.way_out_rules(mark, "wlb0", NETWORK.subnet)]
         comment = rendered[0].split("--comment ")[1].split(" ")[0]
         assert comment.startswith(f"{mark}-")
         assert [line.replace(comment, "C") for line in rendered] == [
-            "iptables -w 10 -t filter -I FORWARD -s 172.30.128.0/20 -i wlb0 ! -o wlb0 -m comment --comment C -j ACCEPT",
-            "iptables -w 10 -t filter -I FORWARD -d 172.30.128.0/20 ! -i wlb0 -o wlb0 -m conntrack"
+            "filter: -I FORWARD -s 172.30.128.0/20 -i wlb0 ! -o wlb0 -m comment --comment C -j ACCEPT",
+            "filter: -I FORWARD -d 172.30.128.0/20 ! -i wlb0 -o wlb0 -m conntrack"
             " --ctstate RELATED,ESTABLISHED -m comment --comment C -j ACCEPT",
-            "iptables -w 10 -t filter -I INPUT -i wlb0 -p udp -m udp --dport 67 -m comment --comment C -j ACCEPT",
-            "iptables -w 10 -t filter -I INPUT -i wlb0 -p udp -m udp --dport 53 -m comment --comment C -j ACCEPT",
-            "iptables -w 10 -t filter -I INPUT -i wlb0 -p tcp -m tcp --dport 53 -m comment --comment C -j ACCEPT",
-            "iptables -w 10 -t nat -I POSTROUTING -s 172.30.128.0/20 ! -d 172.30.128.0/20 ! -o wlb0"
+            "filter: -I INPUT -i wlb0 -p udp -m udp --dport 67 -m comment --comment C -j ACCEPT",
+            "filter: -I INPUT -i wlb0 -p udp -m udp --dport 53 -m comment --comment C -j ACCEPT",
+            "filter: -I INPUT -i wlb0 -p tcp -m tcp --dport 53 -m comment --comment C -j ACCEPT",
+            "nat: -I POSTROUTING -s 172.30.128.0/20 ! -d 172.30.128.0/20 ! -o wlb0"
             " -m comment --comment C -j MASQUERADE",
-            "iptables -w 10 -t mangle -I POSTROUTING -o wlb0 -p udp -m udp --dport 68"
+            "mangle: -I POSTROUTING -o wlb0 -p udp -m udp --dport 68"
             " -m comment --comment C -j CHECKSUM --checksum-fill",
         ]
 
@@ -142,11 +143,14 @@ class TestFirewall:
             '-A FORWARD -i y -m comment --comment "wl-aaaab-1" -j ACCEPT\n'
             '-A FORWARD -i z -m comment --comment "some text wl-aaaa-1" -j ACCEPT\n'
         )
-        (rule,) = firewall.owned_rules("filter", listing, "wl-aaaa")
-        assert rule.command("-D")[3:] == (
-            *("-t", "filter", "-D", "FORWARD", "-i", "x"),
-            *("-m", "comment", "--comment", "wl-aaaa-1", "-j", "ACCEPT"),
-        )
+        ours = [rule for rule in read_rules("filter", listing) if firewall.is_marked(rule, "wl-aaaa")]
+        assert [rule.line("-D") for rule in ours] == ["-D FORWARD -i x -m comment --comment wl-aaaa-1 -j ACCEPT"]
+
+    def test_a_fence_begins_with_its_exceptions(self) -> None:
+        rules = firewall.fenced_rules("wl-aaaa", "wls0", "10.99.0.0/24", "wlb0")
+        targets = [rule.value("-j") for rule in rules if rule.chain == "INPUT"]
+        assert targets == ["RETURN"] * 5 + ["DROP"]
+        assert {rule.table for rule in rules} == {"mangle"}
 
 
 class TestClash:

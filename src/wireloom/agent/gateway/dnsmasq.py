@@ -55,9 +55,11 @@ class Dnsmasq:
         self._config = folder / "dnsmasq.conf"
         self._pid_file = folder / _PID_FILE
 
-    @property
-    def process(self) -> ProcessId | None:
+    async def process(self) -> ProcessId | None:
         """The running daemon, also one that an earlier agent started; recognised by its command line."""
+        return await asyncio.to_thread(self._process)
+
+    def _process(self) -> ProcessId | None:
         try:
             noted = self._recognised(int(self._pid_file.read_text()))
         except (OSError, ValueError):
@@ -83,7 +85,7 @@ class Dnsmasq:
         """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o755)
         text = render(_user_for(self._folder), self._folder)
-        if self.process is not None and self._written() == text:
+        if await self.process() is not None and self._written() == text:
             return
         await self._end()
         self._config.write_text(text)
@@ -110,7 +112,7 @@ class Dnsmasq:
             return ""
 
     async def _end(self) -> None:
-        process = self.process
+        process = await self.process()
         if process is not None:
             await asyncio.to_thread(end_process, process, grace_s=_GRACE_S)
 

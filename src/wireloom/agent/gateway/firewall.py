@@ -7,47 +7,29 @@ comment ``<mark>-<network>``, by which it is found again: one of an earlier netw
 
 from __future__ import annotations
 
-import shlex
-import shutil
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
-import structlog
-
-from wireloom.commands import run
-from wireloom.errors import DataPlaneFailed
+from wireloom.iptables import Rule, settle
 from wireloom.model.identity import short_hash
 
 __all__ = [
-    "Rule",
     "ensure_rules",
     "fenced_rules",
     "installation_mark",
-    "owned_rules",
+    "is_marked",
     "remove_rules",
     "segments_mark",
     "way_out_rules",
 ]
 
-log = structlog.get_logger(__name__)
-
-_PROGRAM = "iptables"
-_TABLES = ("filter", "nat", "mangle")
-_REPLIES = "RELATED,ESTABLISHED"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule: its table, its chain, and the rest as arguments; an ``optional`` one may be refused."""
-
-    table: str
-    chain: str
-    match: tuple[str, ...]
-    optional: bool = False
-
-    def command(self, verb: str) -> tuple[str, ...]:
-        """The command line for ``-C``, ``-I`` or ``-D``; waits for the lock that other programs may hold."""
-        return (_PROGRAM, "-w", "10", "-t", self.table, verb, self.chain, *self.match)
+_PROGRAM: Final = "iptables"
+_TABLES: Final = ("filter", "nat", "mangle")
+_REPLIES: Final = "-m conntrack --ctstate RELATED,ESTABLISHED"
+#: Not even what connection tracking can make nothing of.
+_NO_REPLIES: Final = "-m conntrack ! --ctstate RELATED,ESTABLISHED"
 
 
 def installation_mark(installation: str) -> str:
@@ -76,13 +58,21 @@ class _Maker:
 
 
 def fenced_rules(mark: str, bridge: str, subnet: str, apart: str) -> tuple[Rule, ...]:
-    """What keeps a network from other networks of nodes: nobody outside begins to talk to it, and from it nobody to
-    those behind the bridge ``apart``. They come before whatever is accepted, hence another table.
+    """What keeps a network from other networks of nodes and from the host: nobody outside begins to talk to it, and
+    from it nobody to those behind the bridge ``apart``, nor to the host itself, but for DHCP, DNS and ping.
+
+    They come before whatever is accepted elsewhere, hence another table: what returns there meets the others as ever.
     """
     rule = _Maker.of(mark, bridge, subnet)
     return (
-        rule("mangle", "FORWARD", f"! -i {bridge} -o {bridge} -m conntrack --ctstate NEW", "DROP"),
+        rule("mangle", "FORWARD", f"! -i {bridge} -o {bridge} {_NO_REPLIES}", "DROP"),
         rule("mangle", "FORWARD", f"-i {bridge} -o {apart}", "DROP"),
+        rule("mangle", "INPUT", f"-i {bridge} {_REPLIES}", "RETURN"),
+        rule("mangle", "INPUT", f"-i {bridge} -p icmp", "RETURN"),
+        rule("mangle", "INPUT", f"-i {bridge} -p udp -m udp --dport 67", "RETURN"),
+        rule("mangle", "INPUT", f"-d {subnet} -i {bridge} -p udp -m udp --dport 53", "RETURN"),
+        rule("mangle", "INPUT", f"-d {subnet} -i {bridge} -p tcp -m tcp --dport 53", "RETURN"),
+        rule("mangle", "INPUT", f"-i {bridge}", "DROP"),
     )
 
 
@@ -91,7 +81,7 @@ def way_out_rules(mark: str, bridge: str, subnet: str) -> tuple[Rule, ...]:
     rule = _Maker.of(mark, bridge, subnet)
     return (
         rule("filter", "FORWARD", f"-s {subnet} -i {bridge} ! -o {bridge}", "ACCEPT"),
-        rule("filter", "FORWARD", f"-d {subnet} ! -i {bridge} -o {bridge} -m conntrack --ctstate {_REPLIES}", "ACCEPT"),
+        rule("filter", "FORWARD", f"-d {subnet} ! -i {bridge} -o {bridge} {_REPLIES}", "ACCEPT"),
         rule("filter", "INPUT", f"-i {bridge} -p udp -m udp --dport 67", "ACCEPT"),
         rule("filter", "INPUT", f"-i {bridge} -p udp -m udp --dport 53", "ACCEPT"),
         rule("filter", "INPUT", f"-i {bridge} -p tcp -m tcp --dport 53", "ACCEPT"),
@@ -104,56 +94,24 @@ def way_out_rules(mark: str, bridge: str, subnet: str) -> tuple[Rule, ...]:
     )
 
 
-def owned_rules(table: str, listing: str, mark: str) -> list[Rule]:
-    """The rules in ``listing`` (of ``iptables -S``) whose comment begins with ``mark``."""
-    found = []
-    for line in listing.splitlines():
-        words = shlex.split(line)
-        if len(words) > 2 and words[0] == "-A" and _comment(words).startswith(f"{mark}-"):
-            found.append(Rule(table, words[1], tuple(words[2:])))
-    return found
-
-
-def _comment(words: list[str]) -> str:
-    return words[words.index("--comment") + 1] if "--comment" in words[:-1] else ""
+def is_marked(rule: Rule, mark: str) -> bool:
+    """Whether the rule's comment begins with ``mark``."""
+    return rule.value("--comment").startswith(f"{mark}-")
 
 
 async def ensure_rules(wanted: Iterable[Rule], mark: str) -> None:
-    """Make what is missing, remove what is stale. :raises DataPlaneFailed: the firewall refused a rule."""
-    wanted = list(wanted)
-    current = {_comment(list(rule.match)) for rule in wanted}
-    known: set[str] = set()  # networks that have rules already
-    for rule in await _present(mark):
-        comment = _comment(list(rule.match))
-        if comment in current:
-            known.add(comment)
-        else:
-            await run(*rule.command("-D"))
-    for rule in wanted:
-        if _comment(list(rule.match)) in known and (await run(*rule.command("-C"))).code == 0:
-            continue
-        result = await run(*rule.command("-I"))
-        if result.code != 0 and rule.optional:
-            log.debug("firewall.rule-left-out", rule=shlex.join(rule.match), error=result.errors)
-        elif result.code != 0:
-            raise DataPlaneFailed(
-                f"the firewall does not take a rule: {result.errors}",
-                hint="see `wireloom doctor`",
-                details={"operation": shlex.join(rule.command("-I")), "errno": ""},
-            )
+    """Have exactly ``wanted`` of all rules of ``mark``: what is missing is made, what is stale is removed.
+
+    :raises DataPlaneFailed: the firewall refused a rule.
+    """
+    rules = list(wanted)
+
+    def network_of(rule: Rule) -> str | None:
+        return rule.value("--comment") if is_marked(rule, mark) else None
+
+    await asyncio.to_thread(settle, _PROGRAM, _TABLES, rules, network_of)
 
 
 async def remove_rules(mark: str) -> None:
     """Remove every rule of ``mark``; idempotent."""
-    for rule in await _present(mark):
-        await run(*rule.command("-D"))
-
-
-async def _present(mark: str) -> list[Rule]:
-    found: list[Rule] = []
-    if shutil.which(_PROGRAM) is None:
-        return found
-    for table in _TABLES:
-        listing = await run(_PROGRAM, "-w", "10", "-t", table, "-S")
-        found += owned_rules(table, listing.output, mark)
-    return found
+    await ensure_rules((), mark)

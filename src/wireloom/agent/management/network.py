@@ -17,6 +17,7 @@ from wireloom.agent.gateway import firewall
 from wireloom.agent.gateway.dnsmasq import Dnsmasq
 from wireloom.agent.gateway.forwarding import Forwarding
 from wireloom.agent.gateway.routes import refuse_clash
+from wireloom.agent.guard import GUARD_S, Guard
 from wireloom.agent.management.entries import NodeEntry, entries_of, management_of
 from wireloom.agent.management.hostsfile import HostsFile
 from wireloom.agent.management.rendering import dnsmasq_config, full_name
@@ -32,7 +33,6 @@ __all__ = ["ManagementNetwork", "segment_name"]
 
 log = structlog.get_logger(__name__)
 
-_GUARD_S = 30.0
 _USER = "management"
 
 
@@ -60,22 +60,20 @@ class ManagementNetwork(ManagementPlane):
         state_dir: Path,
         *,
         hosts_file: Path = Path("/etc/hosts"),
-        guard_s: float = _GUARD_S,
+        guard_s: float = GUARD_S,
         forwarding: Forwarding | None = None,
     ) -> None:
         self._installation = installation
         self._dataplane = dataplane
         self._state_dir = state_dir
         self._hosts_file = HostsFile(hosts_file)
-        self._guard_s = guard_s
         self._dnsmasq = Dnsmasq(state_dir)
         self._forwarding = forwarding or Forwarding(state_dir / "notes.json")
         self._mark = firewall.installation_mark(installation)
-        self._lock = asyncio.Lock()
+        self._guard = Guard("the management network", self._mend, guard_s)
         self._current: Management | None = None
         self._segment_up: Callable[[], None] = _nobody_waits
         self._entries: Sequence[NodeEntry] | None = None
-        self._guard: asyncio.Task[None] | None = None
 
     @property
     def segment(self) -> str:
@@ -98,20 +96,19 @@ class ManagementNetwork(ManagementPlane):
         :raises Conflict: the subnet overlaps with a route of the host.
         :raises DataPlaneFailed: the kernel or the firewall refuses.
         """
-        async with self._lock:
+        async with self._guard.turn:
             if management != self._current:
                 await self._make(management)
                 self._current = management
             self._segment_up()
-            if self._guard is None:
-                self._guard = asyncio.get_running_loop().create_task(self._keep())
+            self._guard.start()
 
     async def set_nodes(self, entries: Sequence[NodeEntry]) -> None:
         """Serve addresses and names of exactly ``entries``. Call :meth:`ensure` before.
 
         :raises Unavailable: dnsmasq does not start.
         """
-        async with self._lock:
+        async with self._guard.turn:
             if self._current is None:
                 raise ValueError("ensure() comes before set_nodes()")
             domain = self._current.domain
@@ -124,14 +121,13 @@ class ManagementNetwork(ManagementPlane):
 
     async def remove(self) -> None:
         """Take everything away, also what an earlier agent made; idempotent."""
-        async with self._lock:
-            await self._stop_guard()
+        async with self._guard.turn:
             await self._undo()
             self._current = self._entries = None
 
     async def close(self) -> None:
         """Let go; the network stays."""
-        await self._stop_guard()
+        await self._guard.close()
 
     async def _make(self, management: Management) -> None:
         fresh = not self._state_dir.exists()
@@ -178,29 +174,15 @@ class ManagementNetwork(ManagementPlane):
         with contextlib.suppress(OSError):
             self._state_dir.rmdir()
 
-    async def _keep(self) -> None:
-        """Rules go when a firewall is reloaded, and daemons die: look now and then, and mend."""
-        while True:
-            await asyncio.sleep(self._guard_s)
-            async with self._lock:
-                if self._current is None:
-                    continue
-                try:
-                    await self._assert(self._current)
-                except WireloomError as error:
-                    log.warning("management.not-mended", error=str(error))
+    async def _mend(self) -> None:
+        if self._current is not None:
+            await self._assert(self._current)
 
     async def _forget_neighbours(self) -> None:
         """An address may have gone to another node: the kernel would send to the old one's MAC for half a minute."""
         result = await run("ip", "neigh", "flush", "dev", self.segment)
         if result.code != 0:
             log.warning("management.neighbours-kept", error=result.errors)
-
-    async def _stop_guard(self) -> None:
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.cancel()
-            await asyncio.gather(guard, return_exceptions=True)
 
     async def _write_names(self, lines: Sequence[str]) -> None:
         try:

@@ -21,8 +21,10 @@ from wireloom.agent.gateway import firewall
 from wireloom.agent.gateway.dnsmasq import Dnsmasq
 from wireloom.agent.gateway.forwarding import Forwarding
 from wireloom.agent.gateway.routes import refuse_clash
+from wireloom.agent.guard import GUARD_S, Guard
 from wireloom.agent.segments.rendering import NatSegment, nat_config, nat_segments
 from wireloom.errors import WireloomError
+from wireloom.iptables import Rule
 from wireloom.model.network import SegmentPlan
 from wireloom.model.slice import Slice
 
@@ -30,7 +32,6 @@ __all__ = ["NatSegments", "SegmentServices"]
 
 log = structlog.get_logger(__name__)
 
-_GUARD_S: Final = 30.0
 _USER: Final = "segments"
 
 
@@ -66,17 +67,16 @@ class NatSegments(SegmentServices):
         *,
         management: str,
         forwarding: Forwarding,
-        guard_s: float = _GUARD_S,
+        guard_s: float = GUARD_S,
     ) -> None:
         self._mark = firewall.segments_mark(installation)
         self._state_dir = state_dir
         self._management = management
         self._forwarding = forwarding
-        self._guard_s = guard_s
-        self._guard: asyncio.Task[None] | None = None
-        self._wanted: dict[str, NatSegment] | None = None
+        self._guard = Guard("ways out of segments", self._mend, guard_s)
+        self._wanted: dict[str, NatSegment] = {}
+        self._settled = False  # whether all that is wanted was there the last time
         self._problems: dict[str, str] = {}
-        self._lock = asyncio.Lock()
 
     @property
     def problems(self) -> Mapping[str, str]:
@@ -89,20 +89,24 @@ class NatSegments(SegmentServices):
         await _refuse_clash(str(ipaddress.IPv4Interface(plan.address).network), plan.name)
 
     async def update(self, slices: Mapping[str, Slice]) -> None:
-        async with self._lock:
+        async with self._guard.turn:
             wanted = nat_segments(slices)
-            if wanted == self._wanted and not self._problems:
+            if wanted == self._wanted and self._settled:
                 return
-            await self._assert(wanted)
+            # First: where it fails, the guard must not bring back what was wanted before.
             self._wanted = wanted
-            if wanted and self._guard is None:
-                self._guard = asyncio.get_running_loop().create_task(self._keep())
+            if wanted:
+                self._guard.start()
+            await self._mend()
 
     async def close(self) -> None:
-        guard, self._guard = self._guard, None
-        if guard is not None:
-            guard.cancel()
-            await asyncio.gather(guard, return_exceptions=True)
+        await self._guard.close()
+
+    async def _mend(self) -> None:
+        """Have all that is wanted."""
+        self._settled = False
+        await self._assert(self._wanted)
+        self._settled = not self._problems
 
     async def _assert(self, wanted: Mapping[str, NatSegment]) -> None:
         self._problems = {}
@@ -134,7 +138,7 @@ class NatSegments(SegmentServices):
             return False
         return True
 
-    def _rules(self, segment: NatSegment) -> tuple[firewall.Rule, ...]:
+    def _rules(self, segment: NatSegment) -> tuple[Rule, ...]:
         network = (self._mark, segment.device, segment.nat.subnet)
         return (*firewall.way_out_rules(*network), *firewall.fenced_rules(*network, apart=self._management))
 
@@ -144,16 +148,6 @@ class NatSegments(SegmentServices):
     async def _end(self, folder: Path) -> None:
         await Dnsmasq(folder).stop()
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-    async def _keep(self) -> None:
-        """Rules go when a firewall is reloaded, and daemons die: look now and then, and mend."""
-        while True:
-            await asyncio.sleep(self._guard_s)
-            async with self._lock:
-                try:
-                    await self._assert(self._wanted or {})
-                except WireloomError as error:
-                    log.warning("segments not mended", error=str(error))
 
 
 async def _refuse_clash(subnet: str, device: str) -> None:
