@@ -85,20 +85,34 @@ class Uplinks:
         self._refuse = refuse
 
     def note(self, segment: str) -> Note | None:
-        """What ``segment`` has taken, if anything."""
+        """What ``segment`` has taken, if anything. :raises InternalError: the note cannot be read."""
+        path = self._folder / f"{segment}.json"
         try:
-            return Note.model_validate_json((self._folder / f"{segment}.json").read_text(encoding="utf-8"))
+            return Note.model_validate_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
         except ValidationError as error:
-            raise InternalError(f"the note about the uplink of {segment} cannot be read: {error}") from error
+            raise InternalError(
+                f"what {segment} has taken from the host is noted in {path}, which cannot be read: {error}",
+                hint="give the host's interface its addresses by hand, then remove the file",
+                details={"device": segment},
+            ) from error
+
+    def noted(self) -> set[str]:
+        """Segments that have a note, even if it cannot be read."""
+        return {path.stem for path in self._folder.glob("*.json")}
 
     def notes(self) -> Mapping[str, Note]:
-        """What all segments have taken, by segment."""
-        if not self._folder.is_dir():
-            return {}
-        found = (self.note(path.stem) for path in sorted(self._folder.glob("*.json")))
-        return {note.segment: note for note in found if note is not None}
+        """What all segments have taken, by segment.
+
+        Without those whose note cannot be read: asking for one of these says so, and nobody else suffers.
+        """
+        found: dict[str, Note] = {}
+        for segment in sorted(self.noted()):
+            with suppress(InternalError):
+                if note := self.note(segment):
+                    found[segment] = note
+        return found
 
     def moved(self, segment: str) -> set[Interface]:
         """The host's addresses that ``segment`` holds."""

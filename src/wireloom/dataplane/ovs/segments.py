@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from contextlib import ExitStack
 from functools import partial
 
 from wireloom.dataplane.host import links
@@ -12,11 +13,13 @@ from wireloom.dataplane.host.netlink import Netlink, check, raise_together
 from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.presence import settle_presence
 from wireloom.dataplane.host.protocol import failure
+from wireloom.dataplane.host.segment_uplinks import SegmentUplinks
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.dataplane.ovs.admission import Admissions
 from wireloom.dataplane.ovs.fence import refuse_filtered
 from wireloom.dataplane.ovs.switch import Bridge, Place, Switch
 from wireloom.dataplane.ovs.vlans import uplink_mode
+from wireloom.errors import Conflict, DataPlaneFailed, InternalError
 from wireloom.model.network import Segment, SegmentPlan
 
 __all__ = ["Segments"]
@@ -29,8 +32,9 @@ class Segments:
         self._switch = switch
         self._admissions = admissions
         self._netlink = netlink
-        self._installation = installation
+        self._unmended: set[str] = set()
         self._uplinks = Uplinks(netlink, installation, refuse=partial(refuse_filtered, netlink))
+        self._ways_out = SegmentUplinks(self._uplinks, _UplinkPorts(switch, admissions), installation)
 
     def ensure(self, plan: SegmentPlan) -> None:
         """Make or mend a segment with its uplink.
@@ -42,19 +46,18 @@ class Segments:
             raise failure(errno.EEXIST, "make the segment", plan.name, "the name belongs to a device that is not ours")
         wanted = Bridge(plan.name, "segment", None, plan.alias, plan.tagging, plan.address, plan.mtu)
         self._switch.ensure_segment_bridge(wanted)
-        try:
-            self._settle(wanted)
-            self._settle_uplink(plan)
-        except Exception:
+        with ExitStack() as undo:
             if created:
-                self.remove(plan.name)
-            raise
+                undo.callback(self.remove, plan.name)
+            self._settle(wanted)
+            self._ways_out.settle(plan)
+            undo.pop_all()
 
     def remove(self, name: str) -> None:
         """Remove a segment of ours; its ports stay, in the bridge of wires, and its uplink is the host's again."""
         inside = [port for port in self._switch.ports().values() if port.bridge == name and not port.uplink]
         problems = self._admissions.bring(Place(port.device, port.index, self._switch.wires) for port in inside)
-        self._release_uplink(name)
+        self._ways_out.release(name)
         self._switch.drop_bridges({name})
         raise_together(list(problems.values()))
 
@@ -65,52 +68,42 @@ class Segments:
     def let_go_of_strays(self) -> None:
         """Give the host the NICs that Open vSwitch holds from an earlier boot: its database outlives what we note.
 
-        Nothing that we note tells how they were, and the datapath in user space has no fence at them any more.
+        Nothing tells any more how they were, and the datapath in user space has no fence at them.
         """
-        held = {(note.segment, note.member) for note in self._uplinks.notes().values()}
-        ports = [port for port in self._switch.ports().values() if port.uplink]
-        strays = [port.device for port in ports if (port.bridge, port.device) not in held]
-        if strays:
-            self._admissions.let_go(strays, fenced=False)
+        uplinked = {port.bridge for port in self._switch.ports().values() if port.uplink}
+        for segment in sorted(uplinked - self._uplinks.noted()):
+            self._ways_out.release(segment)
 
     def mend(self, found: Sequence[Link]) -> None:
-        """A new ovs-vswitchd makes the host's device in a segment anew, without what we have set on it."""
+        """A new ovs-vswitchd makes the host's device in a segment anew, without what we have set on it.
+
+        A segment that cannot be mended is shown as one that is down, for others to say why.
+        """
+        self._unmended = set()
         shown = {link.name: link for link in found}
         wrong = [bridge for bridge in self._bridges() if not _is_whole(bridge, shown.get(bridge.name))]
         present = look_up(self._netlink, [bridge.name for bridge in wrong])
         for bridge in wrong:
             if _is_whole(bridge, present.get(bridge.name)) or bridge.name not in present:
                 continue
-            self._settle(bridge)
-            note = self._uplinks.note(bridge.name)
-            if note is not None:
-                plan = SegmentPlan(name=bridge.name, alias=bridge.alias, mtu=bridge.mtu, uplink=note.uplink)
-                self._uplinks.move_in(plan)
+            try:
+                self._mend(bridge)
+            except (Conflict, DataPlaneFailed, InternalError):
+                self._unmended.add(bridge.name)
+
+    def _mend(self, bridge: Bridge) -> None:
+        self._settle(bridge)
+        note = self._uplinks.note(bridge.name)
+        if note is not None:
+            plan = SegmentPlan(name=bridge.name, alias=bridge.alias, mtu=bridge.mtu, uplink=note.uplink)
+            self._uplinks.move_in(plan)
 
     def observe(self, found: Sequence[Link]) -> dict[str, Segment]:
-        """By name; one whose device ovs-vswitchd does not show, or that only has something of the host's, is down.
-
-        One that does not hold all that it should is shown without its uplink.
-        """
+        """By name; one whose device ovs-vswitchd does not show is down. See ``SegmentUplinks.shown``."""
         shown = {link.name: link for link in found}
-        inside = {(port.bridge, port.device) for port in self._switch.ports().values() if port.uplink}
-        notes = self._uplinks.notes()
-        astray = self._uplinks.astray()
-        segments: dict[str, Segment] = {}
-        for bridge in self._bridges():
-            link = shown.get(bridge.name)
-            note = notes.get(bridge.name) if bridge.name not in astray else None
-            segments[bridge.name] = Segment(
-                name=bridge.name,
-                alias=bridge.alias,
-                up=link is not None and link.up,
-                mtu=link.mtu if link else bridge.mtu,
-                tagging=bridge.tagging,
-                uplink=note.member if note and (bridge.name, note.member) in inside else None,
-            )
-        for name, note in notes.items():
-            segments.setdefault(name, Segment(name=name, alias=note.alias, up=False))
-        return segments
+        joined = {(port.bridge, port.device) for port in self._switch.ports().values() if port.uplink}
+        segments = [_segment(bridge, shown.get(bridge.name)) for bridge in self._bridges()]
+        return self._ways_out.shown(segments, joined)
 
     def _bridges(self) -> list[Bridge]:
         return [bridge for bridge in self._switch.bridges().values() if bridge.role == "segment"]
@@ -124,38 +117,40 @@ class Segments:
         requests = settle_presence(self._netlink, bridge.name, link.index, bridge.address, moved)
         check(self._netlink.batch([*requests, links.set_link(bridge.name, alias=bridge.alias, up=True)]))
 
-    def _settle_uplink(self, plan: SegmentPlan) -> None:
-        note = self._uplinks.note(plan.name)
-        wanted = plan.uplink.member(self._installation) if plan.uplink else None
-        if note is None or note.member != wanted:
-            self._release_uplink(plan.name)
-            note = None
-        if plan.uplink is None:
-            return
-        try:
-            member = self._uplinks.take(plan)
-            place = Place(member.name, member.index, plan.name, uplink_mode(plan.tagging), uplink=True)
-            raise_together(list(self._admissions.bring([place]).values()))
-            if plan.uplink.addresses == "move" and plan.uplink.vlan is None:
-                # The same hardware address as before: no neighbour has to learn.
-                self._switch.set_address(plan.name, member.address.hex(":"))
-            self._uplinks.move_in(plan)
-        except Exception:
-            # What was taken just now and cannot be used is of more use to the host.
-            if note is None:
-                self._release_uplink(plan.name)
-            raise
 
-    def _release_uplink(self, name: str) -> None:
-        """Take the uplink out and give back what it was, if ``name`` has one."""
-        note = self._uplinks.note(name)
-        inside = {port.device for port in self._switch.ports().values() if port.uplink and port.bridge == name}
-        if note is None and not inside:
-            return
-        self._admissions.let_go(sorted(inside | ({note.member} if note else set())), fenced=False)
-        self._uplinks.give_back(name)
-        if name in self._switch.bridges():
-            self._switch.set_address(name)
+class _UplinkPorts:
+    """See :class:`~wireloom.dataplane.host.segment_uplinks.UplinkPorts`."""
+
+    def __init__(self, switch: Switch, admissions: Admissions) -> None:
+        self._switch = switch
+        self._admissions = admissions
+
+    def put_in(self, plan: SegmentPlan, member: Link) -> None:
+        place = Place(member.name, member.index, plan.name, uplink_mode(plan.tagging), uplink=True)
+        raise_together(list(self._admissions.bring([place]).values()))
+        if plan.uplink is not None and plan.uplink.addresses == "move" and plan.uplink.vlan is None:
+            # The same hardware address as before: no neighbour has to learn.
+            self._switch.set_address(plan.name, member.address.hex(":"))
+
+    def take_out(self, segment: str, member: str | None) -> bool:
+        inside = {port.device for port in self._switch.ports().values() if port.uplink and port.bridge == segment}
+        leaving = inside if member is None else inside | {member}
+        self._admissions.let_go(sorted(leaving), fenced=False)
+        return bool(leaving)
+
+    def have_own_address(self, segment: str) -> None:
+        if segment in self._switch.bridges():
+            self._switch.set_address(segment)
+
+
+def _segment(bridge: Bridge, link: Link | None) -> Segment:
+    return Segment(
+        name=bridge.name,
+        alias=bridge.alias,
+        up=link is not None and link.up,
+        mtu=link.mtu if link else bridge.mtu,
+        tagging=bridge.tagging,
+    )
 
 
 def _is_whole(bridge: Bridge, link: Link | None) -> bool:
