@@ -21,7 +21,7 @@ from wireloom.agent.network import HostNetwork
 from wireloom.dataplane.host import leftovers, traffic
 from wireloom.dataplane.host.netlink import Netlink, open_transport
 from wireloom.dataplane.host.uplinks import Uplinks
-from wireloom.dataplane.kernel import KernelDataPlane
+from wireloom.dataplane.kernel import KernelDataPlane, firewall
 from wireloom.errors import Conflict, DataPlaneFailed, Unsupported
 from wireloom.model.identity import device_name
 from wireloom.model.network import DataPlaneState, PlugPlan, SegmentPlan, Uplink
@@ -249,6 +249,20 @@ async def test_rules_that_a_firewall_lost_are_put_back(rig: Rig) -> None:
         for a, b in (inside, outside):
             await both_ways(a, b, {"ipv4": FRAMES["ipv4"]})
         assert (rules(segment), rules(bridge)) == before
+
+
+async def test_container_engine_that_starts_later_does_not_part_the_ports(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It has the firewall look at bridged frames from then on; before that there was no need for rules."""
+    with monkeypatch.context() as before:
+        before.setattr(firewall, "_PROGRAMS", dict.fromkeys(("iptables", "ip6tables"), tmp_path / "no-such-setting"))
+        segment = await rig.segment()
+        a, b = await rig.plug("veth", segment=segment), await rig.plug("tap", segment=segment)
+        assert rules(segment) == []
+    await rig.plane.mend()
+    assert len(rules(segment)) == 2
+    await both_ways(a, b, {"ipv4": FRAMES["ipv4"]})
 
 
 async def test_mending_keeps_the_host_in_the_segments_where_it_speaks(rig: Rig) -> None:
