@@ -160,6 +160,14 @@ def test_validate_needs_no_controller(topology: str) -> None:
     assert json.loads(result.stdout)["nodes"] == 1
 
 
+def test_validate_counts_links_to_segments_and_names_these() -> None:
+    example = str(Path(__file__).parents[2] / "examples" / "branch-office.yml")
+    result = wireloom("validate", example)
+    assert result.stdout.endswith("lab branch-office with 5 nodes and 6 links; segments: lan, internet\n")
+    summary = json.loads(wireloom("validate", example, "--json").stdout)
+    assert (summary["links"], summary["segments"]) == (6, ["lan", "internet"])
+
+
 def test_the_topology_of_a_lab_can_be_saved(client: FakeClient) -> None:
     assert wireloom("topology", "demo").stdout == TOPOLOGY
     assert json.loads(wireloom("topology", "demo", "--json").stdout)["topology"] == TOPOLOGY

@@ -16,6 +16,7 @@ from wireloom.model.network import DataPlaneAbilities
 from wireloom.model.presets import PRESETS
 from wireloom.model.slice import Slice
 from wireloom.model.views import DeployRequest, OperationState, OperationView
+from wireloom.model.vlans import Vlans
 
 LAB = """\
 # three of them
@@ -188,6 +189,16 @@ async def test_a_node_that_is_off_gets_its_nic_when_it_is_next_made(rig: Rig) ->
     await rig.deploy(LAB)
     await rig.ended(await rig.controller.labs.act("lab", ActionRequest(verb="stop", nodes=("a",))))
     assert (await link(rig, "add", "a:eth9", "lan")).state is OperationState.DONE
+
+
+async def test_a_port_that_says_nothing_is_shown_as_what_it_is_in_a_segment_with_vlans(rig: Rig) -> None:
+    await rig.deploy(LAB)
+    assert shown(rig)["c:eth1 lan"].vlans is None
+    await link(rig, "add", "b:eth2", "lan", vlan=10)
+    assert {name: found.vlans for name, found in shown(rig).items() if found.kind == "plug"} == {
+        "c:eth1 lan": Vlans.access(1),
+        "b:eth2 lan": Vlans.access(10),
+    }
 
 
 # -------------------------------------------------------------------- impairments

@@ -31,6 +31,7 @@ def check(request: DeployRequest, paths: Paths) -> dict[str, Any]:
     return {
         "lab": parsed.topology.name,
         "nodes": len(parsed.topology.nodes),
-        "links": len(parsed.topology.links),
+        "links": len(parsed.topology.links) + len(parsed.topology.plugs),
+        "segments": [segment.name for segment in parsed.topology.segments],
         "warnings": [item.model_dump(mode="json") for item in parsed.warnings],
     }

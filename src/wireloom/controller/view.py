@@ -9,6 +9,7 @@ from wireloom.model.link_views import ImpairmentView, LinkView, SegmentView
 from wireloom.model.slice import SegmentIntent
 from wireloom.model.state import LinkState, NodeState, NodeStatus, NodeStep, Readiness
 from wireloom.model.views import LabSummary, LabView, NodeView
+from wireloom.planning.segments import plug_vlans
 
 __all__ = ["lab_summary", "lab_view"]
 
@@ -107,7 +108,7 @@ def _link_view(link: LinkPicture, picture: LabPicture) -> LinkView:
         mtu=link.status.mtu if link.status else link.mtu,
         up=link.intent.up,
         host=link.host,
-        vlans=None if link.plug is None else link.plug.vlans,
+        vlans=plug_vlans(link.plug, link.segment) if link.plug is not None and link.segment is not None else None,
         state=state,
         message=message,
         impairment=ImpairmentView(

@@ -163,7 +163,10 @@ def validate(ctx: typer.Context, file: FileArgument, json: JsonFlag = False) -> 
         for warning in summary["warnings"]:
             for line in diagnostic_lines(warning, {request.source: request.topology}):
                 state.output.remark(line)
-        state.output.line(f"{file}: lab {summary['lab']} with {summary['nodes']} nodes and {summary['links']} links")
+        segments = f"; segments: {', '.join(summary['segments'])}" if summary["segments"] else ""
+        state.output.line(
+            f"{file}: lab {summary['lab']} with {summary['nodes']} nodes and {summary['links']} links{segments}"
+        )
 
 
 def topology(ctx: typer.Context, lab: LabArgument, json: JsonFlag = False) -> None:
