@@ -8,8 +8,10 @@ from typing import Final
 from wireloom.dataplane.host import links
 from wireloom.dataplane.host.namespaces import enter, new_namespace
 from wireloom.dataplane.host.ports import look_up
+from wireloom.errors import Unsupported
+from wireloom.model.network import SegmentPlan
 
-__all__ = ["why_no_vlan_devices"]
+__all__ = ["refuse_without_vlan_devices", "why_no_vlan_devices"]
 
 #: Not the loopback device, which is always there: that takes no VLANs from any kernel.
 _NIC: Final = "nic"
@@ -27,3 +29,14 @@ def why_no_vlan_devices() -> str:
     finally:
         os.close(namespace)
     return "this kernel has no devices for VLANs (the module 8021q is missing)" if outcome.error else ""
+
+
+def refuse_without_vlan_devices(plan: SegmentPlan, reason: str) -> None:
+    """:raises Unsupported: the segment is to reach the world by a VLAN of a NIC, and this host cannot: ``reason``."""
+    uplink = plan.uplink
+    if reason and uplink is not None and uplink.vlan is not None:
+        raise Unsupported(
+            f"VLAN {uplink.vlan} of {uplink.device} cannot be had: {reason}",
+            hint="load the module 8021q on that host, or name an interface that is there already",
+            details={"device": uplink.device},
+        )

@@ -10,6 +10,7 @@ from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink, check
 from wireloom.dataplane.host.protocol import Request
 from wireloom.dataplane.host.uplinks import Uplinks
+from wireloom.dataplane.host.vlan_devices import refuse_without_vlan_devices
 from wireloom.dataplane.kernel import firewall
 from wireloom.dataplane.kernel.firewall import Passage
 from wireloom.dataplane.kernel.plugs import Plugs
@@ -131,9 +132,4 @@ class KernelJoiner:
                 hint="have this host use the data plane ovs, or a kernel with VLAN filtering",
                 details={"device": segment.name},
             )
-        if segment.uplink is not None and segment.uplink.vlan is not None and able.vlan_devices:
-            raise Unsupported(
-                f"VLAN {segment.uplink.vlan} of {segment.uplink.device} cannot be had: {able.vlan_devices}",
-                hint="have this host use the data plane ovs, or a kernel with the module 8021q",
-                details={"device": segment.uplink.device},
-            )
+        refuse_without_vlan_devices(segment, able.vlan_devices)

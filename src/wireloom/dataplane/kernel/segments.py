@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 
 from wireloom.dataplane.host import bridges, links, traffic
 from wireloom.dataplane.host.leftovers import Leftovers, is_unlabelled
@@ -13,6 +14,7 @@ from wireloom.dataplane.host.netlink import Netlink, check
 from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.presence import settle_presence
 from wireloom.dataplane.host.protocol import Request, failure
+from wireloom.dataplane.host.segment_uplinks import SegmentUplinks
 from wireloom.dataplane.host.uplinks import Uplinks
 from wireloom.model.identity import mac_address
 from wireloom.model.network import PortAlias, Segment, SegmentAlias, SegmentPlan
@@ -32,6 +34,7 @@ class Segments:
         self._netlink = netlink
         self._installation = installation
         self._uplinks = uplinks
+        self._ways_out = SegmentUplinks(uplinks, _UplinkPorts(netlink, installation), installation)
         self._leftovers = Leftovers("bridge")
 
     def ensure(self, plan: SegmentPlan) -> None:
@@ -45,47 +48,36 @@ class Segments:
         created = link is None
         if created:
             # A fixed address: a bridge else takes the lowest of its ports' and changes as they come and go.
-            self._netlink.ask(links.new_bridge(plan.name, self._own_address(plan.name)))
-        try:
-            self._settle(plan, link.tagging if link else "none")
-            self._settle_uplink(plan)
-        except Exception:
+            self._netlink.ask(links.new_bridge(plan.name, _own_address(self._installation, plan.name)))
+        with ExitStack() as undo:
             if created:
-                self.remove(plan.name)
-            raise
+                undo.callback(self.remove, plan.name)
+            self._settle(plan, link.tagging if link else "none")
+            self._ways_out.settle(plan)
+            undo.pop_all()
 
     def remove(self, name: str) -> bool:
         """Remove a bridge of ours; its ports stay, unplugged. ``False``: the name is somebody else's."""
         link = look_up(self._netlink, [name]).get(name)
         if link is not None and not self.is_mine(link):
             return False
-        self._release_uplink(name)
+        self._ways_out.release(name)
         if link is not None:
             self._fence_ports(link)
             check(self._netlink.batch([links.delete_link(name)]))
         return True
 
     def observe(self, found: Sequence[Link]) -> dict[str, Segment]:
-        """Those of ``found`` that are bridges of this installation.
-
-        One that somebody removed while it held something of the host's is shown too, down: what it held is to be
-        given back, or it is to be made again. One that does not hold all that it should is shown without its uplink.
-        """
+        """Those of ``found`` that are bridges of this installation; see ``SegmentUplinks.shown``."""
         check(self._netlink.batch([links.delete_link(name) for name in self._leftovers.due(found)]))
-        notes = self._uplinks.notes()
-        astray = self._uplinks.astray()
-        members = {(link.master, link.name) for link in found if link.master}
-        segments: dict[str, Segment] = {}
-        for link in found:
-            if link.alias and self.is_mine(link):
-                note = notes.get(link.name) if link.name not in astray else None
-                uplink = note.member if note and (link.index, note.member) in members else None
-                segments[link.name] = Segment(
-                    name=link.name, alias=link.alias, up=link.up, mtu=link.mtu, tagging=link.tagging, uplink=uplink
-                )
-        for name, note in notes.items():
-            segments.setdefault(name, Segment(name=name, alias=note.alias, up=False))
-        return segments
+        names = {link.index: link.name for link in found}
+        joined = {(names[link.master], link.name) for link in found if link.master in names}
+        bridges_of_ours = [
+            Segment(name=link.name, alias=link.alias, up=link.up, mtu=link.mtu, tagging=link.tagging)
+            for link in found
+            if link.alias and self.is_mine(link)
+        ]
+        return self._ways_out.shown(bridges_of_ours, joined)
 
     def host_speaks(self, plan: SegmentPlan) -> bool:
         """Whether the host has an address of its own in it."""
@@ -104,9 +96,6 @@ class Segments:
         """It is a bridge that ports can be plugged into and that nobody's Wireloom made."""
         return link.kind == "bridge" and not self.is_mine(link) and SegmentAlias.parse(link.alias) is None
 
-    def _own_address(self, name: str) -> str:
-        return mac_address("segment", self._installation, name)
-
     def _settle(self, plan: SegmentPlan, tagging: str) -> None:
         index = socket.if_nametoindex(plan.name)
         moved = self._uplinks.moved(plan.name)
@@ -118,25 +107,23 @@ class Segments:
             requests.append(bridges.admit_host(index, plan.name))
         check(self._netlink.batch(requests))
 
-    def _settle_uplink(self, plan: SegmentPlan) -> None:
-        note = self._uplinks.note(plan.name)
-        wanted = plan.uplink.member(self._installation) if plan.uplink else None
-        if note is not None and note.member != wanted:
-            self._release_uplink(plan.name)
-            note = None
-        if plan.uplink is None:
-            return
-        try:
-            member = self._uplinks.take(plan)
-            self._join_uplink(plan, member)
-            self._uplinks.move_in(plan)
-        except Exception:
-            # What was taken just now and cannot be used is of more use to the host.
-            if note is None:
-                self._release_uplink(plan.name)
-            raise
+    def _fence_ports(self, bridge: Link) -> None:
+        """Keep the guests in it from the host before the bridge that lay between them goes."""
+        requests: list[Request] = []
+        for link in links.parse_links(self._netlink.dump(links.DUMP_LINKS)):
+            if link.master == bridge.index and PortAlias.parse(link.alias):
+                requests += traffic.apart(link.index, link.name)
+        check(self._netlink.batch(requests))
 
-    def _join_uplink(self, plan: SegmentPlan, member: Link) -> None:
+
+class _UplinkPorts:
+    """See :class:`~wireloom.dataplane.host.segment_uplinks.UplinkPorts`."""
+
+    def __init__(self, netlink: Netlink, installation: str) -> None:
+        self._netlink = netlink
+        self._installation = installation
+
+    def put_in(self, plan: SegmentPlan, member: Link) -> None:
         bridge = socket.if_nametoindex(plan.name)
         requests: list[Request] = []
         if member.master != bridge:
@@ -147,24 +134,21 @@ class Segments:
             requests += bridges.set_vlans(member.index, member.name, present, bridges.ALL_VLANS)
         check(self._netlink.batch(requests))
 
-    def _release_uplink(self, name: str) -> None:
-        """Take the uplink out and give back what it was, if ``name`` has one."""
-        note = self._uplinks.note(name)
-        if note is None:
-            return
-        devices = look_up(self._netlink, [note.member, name])
-        member, bridge = devices.get(note.member), devices.get(name)
-        if member is not None and bridge is not None and member.master == bridge.index:
-            check(self._netlink.batch([links.enslave(member.name, 0)]))
-        self._uplinks.give_back(name)
-        if bridge is not None:
-            own = links.mac_bytes(self._own_address(name))
-            check(self._netlink.batch([links.set_address(name, own)] if bridge.address != own else []))
+    def take_out(self, segment: str, member: str | None) -> bool:
+        if member is None:
+            return False
+        devices = look_up(self._netlink, [member, segment])
+        link, bridge = devices.get(member), devices.get(segment)
+        if link is not None and bridge is not None and link.master == bridge.index:
+            check(self._netlink.batch([links.enslave(member, 0)]))
+        return True
 
-    def _fence_ports(self, bridge: Link) -> None:
-        """Keep the guests in it from the host before the bridge that lay between them goes."""
-        requests: list[Request] = []
-        for link in links.parse_links(self._netlink.dump(links.DUMP_LINKS)):
-            if link.master == bridge.index and PortAlias.parse(link.alias):
-                requests += traffic.apart(link.index, link.name)
-        check(self._netlink.batch(requests))
+    def have_own_address(self, segment: str) -> None:
+        bridge = look_up(self._netlink, [segment]).get(segment)
+        own = links.mac_bytes(_own_address(self._installation, segment))
+        if bridge is not None and bridge.address != own:
+            check(self._netlink.batch([links.set_address(segment, own)]))
+
+
+def _own_address(installation: str, segment: str) -> str:
+    return mac_address("segment", installation, segment)

@@ -14,7 +14,7 @@ from wireloom.dataplane.host.mtu import mend_mtu
 from wireloom.dataplane.host.netlink import Netlink, raise_together
 from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.protocol import Outcome, failure
-from wireloom.dataplane.host.vlan_devices import why_no_vlan_devices
+from wireloom.dataplane.host.vlan_devices import refuse_without_vlan_devices, why_no_vlan_devices
 from wireloom.dataplane.ovs.admission import Admissions
 from wireloom.dataplane.ovs.database import Database
 from wireloom.dataplane.ovs.datapath import find_datapath
@@ -133,11 +133,8 @@ class OvsJoiner:
         if segment.foreign:
             self._refuse_unfit(segment.name)
             return
-        if segment.uplink is not None and segment.uplink.vlan is not None and (reason := why_no_vlan_devices()):
-            raise Unsupported(
-                f"VLAN {segment.uplink.vlan} of {segment.uplink.device} cannot be had: {reason}",
-                details={"device": segment.uplink.device},
-            )
+        if segment.uplink is not None and segment.uplink.vlan is not None:
+            refuse_without_vlan_devices(segment, why_no_vlan_devices())
         # Whoever was here in an earlier boot may have had the NIC in another segment.
         self._segments.let_go_of_strays()
         self._segments.ensure(segment)

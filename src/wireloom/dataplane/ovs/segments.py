@@ -102,8 +102,17 @@ class Segments:
         """By name; one whose device ovs-vswitchd does not show is down. See ``SegmentUplinks.shown``."""
         shown = {link.name: link for link in found}
         joined = {(port.bridge, port.device) for port in self._switch.ports().values() if port.uplink}
-        segments = [_segment(bridge, shown.get(bridge.name)) for bridge in self._bridges()]
+        segments = [self._segment(bridge, shown.get(bridge.name)) for bridge in self._bridges()]
         return self._ways_out.shown(segments, joined)
+
+    def _segment(self, bridge: Bridge, link: Link | None) -> Segment:
+        return Segment(
+            name=bridge.name,
+            alias=bridge.alias,
+            up=link is not None and link.up and bridge.name not in self._unmended,
+            mtu=link.mtu if link else bridge.mtu,
+            tagging=bridge.tagging,
+        )
 
     def _bridges(self) -> list[Bridge]:
         return [bridge for bridge in self._switch.bridges().values() if bridge.role == "segment"]
@@ -141,16 +150,6 @@ class _UplinkPorts:
     def have_own_address(self, segment: str) -> None:
         if segment in self._switch.bridges():
             self._switch.set_address(segment)
-
-
-def _segment(bridge: Bridge, link: Link | None) -> Segment:
-    return Segment(
-        name=bridge.name,
-        alias=bridge.alias,
-        up=link is not None and link.up,
-        mtu=link.mtu if link else bridge.mtu,
-        tagging=bridge.tagging,
-    )
 
 
 def _is_whole(bridge: Bridge, link: Link | None) -> bool:
