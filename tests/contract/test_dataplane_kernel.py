@@ -6,6 +6,7 @@ import asyncio
 import socket
 import subprocess
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.dataplane.kernel.joiner import KernelJoiner
 from wireloom.errors import DataPlaneFailed, InvalidInput, Unavailable
 from wireloom.model.attachment import NamespaceAttachment
-from wireloom.model.network import PortPlan, WirePlan
+from wireloom.model.network import PortPlan, ProbeEnd, WirePlan
 from wireloom.testing.conformance.dataplane_rig import NET, Plug, Rig
 from wireloom.testing.frames import FRAMES, SEGMENT_FRAMES, internet_checksum, source_of
 from wireloom.testing.guests import NamespaceGuest, receive, run_command
@@ -246,6 +247,24 @@ async def test_closed_data_plane_says_so(rig: Rig) -> None:
 
 def test_frames_of_the_suite_are_what_they_say() -> None:
     assert internet_checksum(FRAMES["ipv4"]()[14:34]) == 0
+
+
+@pytest.mark.parametrize(("limit_s", "exact"), [(60, True), (1.0, False)])
+async def test_search_for_the_largest_frame_ends_in_time(rig: Rig, limit_s: float, exact: bool) -> None:
+    """What does not pass is waited for, each time; what is known when the time is over is said."""
+    a, b = await rig.plug("veth", mtu=3000), await rig.plug("veth", mtu=3000)
+    await rig.plane.ensure_wires([WirePlan(a=a.device, b=b.device, mtu=3000)])
+    output("ip", "-n", netns_of(b.plan), "link", "set", b.plan.guest_name, "mtu", "1500")  # somebody in the guest
+    ends = [ProbeEnd(device=plug.device, attachment=plug.plan.attachment, mac=plug.plan.mac) for plug in (a, b)]
+    began = time.monotonic()
+    found = await rig.plane.largest_payload(*ends, 3000, patience_s=0.1, limit_s=limit_s)
+    assert found.exact is exact
+    if exact:
+        assert found.passes in range(1500, 1505), "a NIC leaves room for a VLAN tag"
+    else:
+        assert found.fails is not None
+        assert found.passes < 1505 < found.fails
+        assert time.monotonic() - began < limit_s + 1
 
 
 class _SlowJoiner(KernelJoiner):

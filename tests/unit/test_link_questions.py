@@ -16,8 +16,10 @@ from wireloom.errors import Conflict, DataPlaneFailed, NotFound
 from wireloom.fabric.link_documents import CountersOpen, MtuQuestion, SelfTestQuestion
 from wireloom.model.counters import CountersSample, rates
 from wireloom.model.identity import device_name
+from wireloom.model.impairment import Impairment
 from wireloom.model.network import DataPlaneAbilities, PathTest, PortCounters
 from wireloom.model.slice import PlugIntent, PortRef, SegmentIntent
+from wireloom.model.state import LinkState
 
 A, B, V = make_node("a"), make_node("b"), make_node("v", "beta")
 LAB = make_lab(A, B, V).model_copy(
@@ -87,6 +89,52 @@ async def test_what_does_not_pass_is_a_problem(agent: Agent, questions: LinkQues
     answer = await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="w0"))
     assert (answer.forward.configured, answer.forward.largest) == (1500, 1400)
     assert "1400" in answer.forward.problem
+
+
+def impair(agent: Agent, device: str, **changes: Impairment) -> None:
+    """As the kernel says that it does; what a slice wants is no concern of a test of what passes."""
+    agent.host.network.ports[device] = agent.host.network.ports[device].model_copy(update=changes)
+
+
+async def test_a_slow_link_is_waited_for(agent: Agent, questions: LinkQuestions) -> None:
+    impair(agent, B.ports[2].device, to_guest=Impairment(delay_ms=4000, jitter_ms=1000))
+    await agent.network.refresh(force=True)
+    answer = await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="w0"))
+    assert (answer.forward.largest, answer.forward.method, answer.forward.problem) == (1500, "sent", "")
+
+
+async def test_a_slow_neighbour_in_a_segment_is_waited_for(agent: Agent, questions: LinkQuestions) -> None:
+    device = A.ports[2].device
+    await agent.until(lambda status: status.plugs[0].state is LinkState.UP)
+    other = PlugIntent(id="p1", port=PortRef(node_id=B.id, index=1), segment="lan")
+    agent.reconciler.set_slice("lab-1", LAB.model_copy(update={"wires": (), "plugs": (*LAB.plugs, other)}))
+    await agent.until(lambda status: [plug.state for plug in status.plugs] == [LinkState.UP] * 2)
+    impair(agent, device, from_guest=Impairment(delay_ms=2000))
+    impair(agent, B.ports[1].device, to_guest=Impairment(delay_ms=3000))
+    await agent.network.refresh(force=True)
+    answer = await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="p0"))
+    assert (answer.forward.target, answer.forward.largest, answer.forward.method) == ("b:eth1", 1500, "sent")
+
+
+async def test_a_link_that_is_too_slow_to_be_waited_for_says_so(agent: Agent, questions: LinkQuestions) -> None:
+    impair(agent, B.ports[2].device, to_guest=Impairment(delay_ms=60_000))
+    await agent.network.refresh(force=True)
+    forward = (await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="w0"))).forward
+    assert (forward.largest, forward.method, forward.problem) == (1500, "configured", "")
+    assert "60 s" in forward.reason
+    assert not agent.host.network.calls["largest_payload"] > 1, "only the way back was tried"
+
+
+async def test_what_is_too_slow_to_find_out_is_said_as_far_as_it_is_known(
+    agent: Agent, questions: LinkQuestions
+) -> None:
+    device = B.ports[2].device
+    impair(agent, device, to_guest=Impairment(delay_ms=9000))
+    agent.host.network.ports[device] = agent.host.network.ports[device].model_copy(update={"mtu": 1400})
+    await agent.network.refresh(force=True)
+    forward = (await questions.check_mtu(MtuQuestion(lab_id="lab-1", link_id="w0"))).forward
+    assert (forward.largest, forward.method) == (46, "sent")
+    assert "frames of 1500 bytes do not pass" in forward.problem
 
 
 async def test_a_port_alone_in_its_segment_has_the_configured_mtu(questions: LinkQuestions) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,12 +12,12 @@ from wireloom.agent.counters import CountersStream, SharedCounters
 from wireloom.agent.dataplane_health import DataPlaneHealth
 from wireloom.agent.network import HostNetwork
 from wireloom.agent.reconciler import Reconciler
-from wireloom.errors import Conflict, NotFound, Unsupported
+from wireloom.errors import Conflict, DeadlineExceeded, NotFound, Unsupported
 from wireloom.fabric.connection import Fabric
 from wireloom.fabric.link_documents import CountersOpen, MtuAnswer, MtuDirection, MtuQuestion
 from wireloom.fabric.methods import CHECK_MTU, COUNTERS, SELF_TEST
 from wireloom.model.impairment import Impairment
-from wireloom.model.network import HostPort, ProbeEnd
+from wireloom.model.network import HostPort, LargestPayload, ProbeEnd
 from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, Slice, WireIntent
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.contract import ByteStream
@@ -24,8 +26,9 @@ __all__ = ["LinkQuestions"]
 
 #: A frame that is not held up on purpose takes far less.
 _PATIENCE_S: Final = 0.25
-#: Time on the wire at the lowest rate that is waited for.
-_MOST_PATIENCE_S: Final = 2.0
+#: What is left of the asker's time for the way there and back.
+_MARGIN_S: Final = 5.0
+_LIMIT_S: Final = CHECK_MTU.deadline_s - _MARGIN_S
 
 
 @dataclass(frozen=True)
@@ -74,11 +77,7 @@ class LinkQuestions:
     async def _check_wire(self, lab: Slice, wire: WireIntent) -> MtuAnswer:
         _refuse_down(wire.up)
         a, b = await self._end(lab, wire.a), await self._end(lab, wire.b)
-        slowest = (wire.impairment.forward, wire.impairment.backward)
-        return MtuAnswer(
-            forward=await self._direction(a, b, wire.mtu, slowest[0]),
-            backward=await self._direction(b, a, wire.mtu, slowest[1]),
-        )
+        return await self._both_ways(a, b, wire.mtu)
 
     async def _check_plug(self, lab: Slice, plug: PlugIntent) -> MtuAnswer:
         """A segment has no guest of its own: frames go to and come from a neighbour in it."""
@@ -100,9 +99,16 @@ class LinkQuestions:
             )
             back = here.model_copy(update={"source": segment.name, "target": end.name})
             return MtuAnswer(forward=here, backward=back)
-        forward = await self._direction(end, neighbour, segment.mtu, plug.impairment.forward)
-        backward = await self._direction(neighbour, end, segment.mtu, plug.impairment.backward)
-        return MtuAnswer(forward=forward, backward=backward)
+        return await self._both_ways(end, neighbour, segment.mtu)
+
+    async def _both_ways(self, a: _End, b: _End, mtu: int) -> MtuAnswer:
+        """At the same time: each may take all that there is."""
+        ways = [asyncio.create_task(self._direction(*ends, mtu)) for ends in ((a, b), (b, a))]
+        try:
+            return MtuAnswer(forward=await ways[0], backward=await ways[1])
+        finally:
+            for way in ways:
+                way.cancel()
 
     async def _neighbour(self, lab: Slice, plug: PlugIntent, end: _End) -> _End | None:
         """A running node in the same segment whose port is in the same VLANs."""
@@ -117,25 +123,32 @@ class LinkQuestions:
                 return found
         return None
 
-    async def _direction(self, sender: _End, receiver: _End, mtu: int, impairment: Impairment | None) -> MtuDirection:
+    async def _direction(self, sender: _End, receiver: _End, mtu: int) -> MtuDirection:
         reason = ""
         try:
-            largest = await self._network.dataplane.largest_payload(
-                sender.probe, receiver.probe, mtu, _patience_s(impairment, mtu)
-            )
-        except Unsupported as error:
+            found = await self._send(sender, receiver, mtu)
+        except (DeadlineExceeded, Unsupported) as error:
             largest, reason = min(sender.port.mtu, receiver.port.mtu), error.message
-        problem = ""
-        if largest < mtu:
-            problem = f"frames of more than {largest} bytes do not pass" if largest else "no frame passes"
+            found = LargestPayload(passes=largest, fails=largest + 1 if largest < mtu else None)
         return MtuDirection(
             source=sender.name,
             target=receiver.name,
             configured=mtu,
-            largest=largest,
+            largest=found.passes,
             method="configured" if reason else "sent",
             reason=reason,
-            problem=problem,
+            problem=_problem(found),
+        )
+
+    async def _send(self, sender: _End, receiver: _End, mtu: int) -> LargestPayload:
+        """:raises Unsupported: nobody can send for the sender. :raises DeadlineExceeded: it would take too long."""
+        patience_s = _patience_s((sender.port.from_guest, receiver.port.to_guest), mtu)
+        if 2 * patience_s > _LIMIT_S:
+            raise DeadlineExceeded(
+                f"a frame may take {patience_s:.0f} s here, as the link is impaired: too long to wait for"
+            )
+        return await self._network.dataplane.largest_payload(
+            sender.probe, receiver.probe, mtu, patience_s=patience_s, limit_s=_LIMIT_S
         )
 
     async def _end(self, lab: Slice, ref: PortRef) -> _End:
@@ -170,10 +183,23 @@ def _refuse_down(up: bool) -> None:
         raise Conflict("the link is down", hint="`wireloom link up` raises it")
 
 
-def _patience_s(impairment: Impairment | None, mtu: int) -> float:
+def _problem(found: LargestPayload) -> str:
+    if found.fails is None:
+        return ""
+    if not found.passes:
+        return "no frame passes"
+    if found.exact:
+        return f"frames of more than {found.passes} bytes do not pass"
+    return (
+        f"frames of {found.fails} bytes do not pass, those of {found.passes} do; the link is too slow to find out more"
+    )
+
+
+def _patience_s(impairments: Iterable[Impairment | None], mtu: int) -> float:
     """How long a frame may take, held up on purpose as it is."""
-    if impairment is None:
-        return _PATIENCE_S
-    held_s = (impairment.delay_ms + impairment.jitter_ms) / 1000
-    sending_s = mtu * 8 / (impairment.rate_kbit * 1000) if impairment.rate_kbit else 0
-    return min(_PATIENCE_S + held_s + sending_s, _MOST_PATIENCE_S)
+    patience_s = _PATIENCE_S
+    for held in impairments:
+        if held is not None:
+            sending_s = mtu * 8 / (held.rate_kbit * 1000) if held.rate_kbit else 0
+            patience_s += (held.delay_ms + held.jitter_ms) / 1000 + sending_s
+    return patience_s

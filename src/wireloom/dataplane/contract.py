@@ -21,6 +21,7 @@ from wireloom.model.network import (
     DataPlaneState,
     HostPort,
     ImpairmentPlan,
+    LargestPayload,
     PathTest,
     PlugPlan,
     PortAlias,
@@ -40,6 +41,7 @@ __all__ = [
     "DataPlaneState",
     "HostPort",
     "ImpairmentPlan",
+    "LargestPayload",
     "PathTest",
     "PlugPlan",
     "PortAlias",
@@ -131,10 +133,13 @@ class DataPlane(Protocol):
         """Counters of all ports of this installation, by device."""
         ...
 
-    async def largest_payload(self, sender: ProbeEnd, receiver: ProbeEnd, most: int, patience_s: float) -> int:
-        """Payload in bytes of the largest frame, up to ``most``, that gets from one guest's NIC to the other's, each
-        frame within ``patience_s``; 0: none does. Really sent, of an ethertype for experiments.
+    async def largest_payload(
+        self, sender: ProbeEnd, receiver: ProbeEnd, most: int, *, patience_s: float, limit_s: float
+    ) -> LargestPayload:
+        """The largest frame, up to ``most`` bytes of payload, that gets from one guest's NIC to the other's. Really
+        sent, of an ethertype for experiments.
 
+        :param patience_s: how long each frame may take; ``limit_s``: all together, after which what is known must do.
         :raises Unsupported: nobody can send for the sender's guest.
         :raises NotFound: an end has gone.
         """

@@ -16,6 +16,7 @@ __all__ = [
     "DataPlaneState",
     "HostPort",
     "ImpairmentPlan",
+    "LargestPayload",
     "PathTest",
     "PlugPlan",
     "PortAlias",
@@ -278,6 +279,21 @@ class ProbeEnd(Value):
     device: str
     attachment: Attachment
     mac: str
+
+
+class LargestPayload(Value):
+    """How large a frame passed, in bytes of payload.
+
+    :ivar passes: of the largest that did; 0: none did. ``fails``: of the smallest that did not; ``None``: none failed.
+    """
+
+    passes: int
+    fails: int | None = None
+
+    @property
+    def exact(self) -> bool:
+        """Whether it was found out, or the time for that was over before."""
+        return self.fails is None or self.passes == 0 or self.fails == self.passes + 1
 
 
 class PathTest(Value):

@@ -8,6 +8,7 @@ import errno
 import os
 import secrets
 import socket
+import time
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +17,7 @@ from wireloom.dataplane.host.netlink import Netlink
 from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.protocol import failure
 from wireloom.errors import NotFound, Unsupported
-from wireloom.model.network import ProbeEnd
+from wireloom.model.network import LargestPayload, ProbeEnd
 
 __all__ = ["Probe", "largest_payload", "open_probe"]
 
@@ -91,28 +92,33 @@ def _bound(index: int) -> socket.socket:
     return opened
 
 
-async def largest_payload(probe: Probe, most: int, patience_s: float) -> int:
-    """Payload in bytes of the largest frame, up to ``most``, that gets through; 0: none does.
+async def largest_payload(probe: Probe, most: int, patience_s: float, limit_s: float) -> LargestPayload:
+    """The largest frame, up to ``most`` bytes of payload, that gets through.
 
-    :param patience_s: how long a frame may take.
+    :param patience_s: how long a frame may take; ``limit_s``: all of them, at least two frames' time.
     """
-    if not await _passes(probe, min(_LEAST, most), patience_s):
-        return 0
-    if await _passes(probe, most, patience_s):
-        return most
-    passes, fails = min(_LEAST, most), most
-    while fails - passes > 1:
+    end = time.monotonic() + limit_s
+    least = min(_LEAST, most)
+    if not await _passes(probe, least, patience_s, end - patience_s):  # the largest is tried in any case
+        return LargestPayload(passes=0, fails=least)
+    if await _passes(probe, most, patience_s, end):
+        return LargestPayload(passes=most)
+    # What does not pass costs the most: nothing is begun that could not be ended in time.
+    passes, fails = least, most
+    while fails - passes > 1 and time.monotonic() + _TRIES * patience_s <= end:
         middle = (passes + fails) // 2
-        if await _passes(probe, middle, patience_s):
+        if await _passes(probe, middle, patience_s, end):
             passes = middle
         else:
             fails = middle
-    return passes
+    return LargestPayload(passes=passes, fails=fails)
 
 
-async def _passes(probe: Probe, payload: int, patience_s: float) -> bool:
-    """A link may lose frames on purpose: one of several tries is enough."""
-    for _ in range(_TRIES):
+async def _passes(probe: Probe, payload: int, patience_s: float, end: float) -> bool:
+    """A link may lose frames on purpose: one of several tries is enough, of as many as there is time for."""
+    for tries in range(_TRIES):
+        if tries and time.monotonic() + patience_s > end:
+            break
         frame = probe.header + secrets.token_bytes(_TOKEN).ljust(payload, b"\0")
         try:
             probe.sender.send(frame)

@@ -19,6 +19,7 @@ from wireloom.model.network import (
     DataPlaneAbilities,
     DataPlaneState,
     ImpairmentPlan,
+    LargestPayload,
     PathTest,
     PlugPlan,
     PortCounters,
@@ -153,10 +154,12 @@ class HostDataPlane:
     async def withdraw(self) -> None:
         await self._do(lambda host: host.withdraw())
 
-    async def largest_payload(self, sender: ProbeEnd, receiver: ProbeEnd, most: int, patience_s: float) -> int:
+    async def largest_payload(
+        self, sender: ProbeEnd, receiver: ProbeEnd, most: int, *, patience_s: float, limit_s: float
+    ) -> LargestPayload:
         probe = await self._do(lambda host: frame_probe.open_probe(host.netlink, sender, receiver))
         try:
-            return await frame_probe.largest_payload(probe, most, patience_s)
+            return await frame_probe.largest_payload(probe, most, patience_s, limit_s)
         finally:
             probe.close()
 

@@ -15,6 +15,7 @@ from wireloom.model.network import (
     DataPlaneState,
     HostPort,
     ImpairmentPlan,
+    LargestPayload,
     PathTest,
     PlugPlan,
     PortCounters,
@@ -198,12 +199,23 @@ class SimulatedDataPlane:
         await self._begin("counters", ())
         return {device: self.network.counters.get(device, PortCounters()) for device in self.network.ports}
 
-    async def largest_payload(self, sender: ProbeEnd, receiver: ProbeEnd, most: int, patience_s: float) -> int:
+    async def largest_payload(
+        self, sender: ProbeEnd, receiver: ProbeEnd, most: int, *, patience_s: float, limit_s: float
+    ) -> LargestPayload:
         await self._begin("largest_payload", (sender.device, receiver.device))
         if sender.attachment.kind != "namespace":
             raise Unsupported("frames cannot be sent in the name of a virtual machine")
-        ends = [self.network.ports.get(end.device) for end in (sender, receiver)]
-        return min([most, *(port.mtu for port in ends if port)]) if all(ends) else 0
+        here, there = (self.network.ports.get(end.device) for end in (sender, receiver))
+        if here is None or there is None:
+            return LargestPayload(passes=0, fails=min(most, 46))
+        held_s = sum(part.delay_ms for part in (here.from_guest, there.to_guest) if part) / 1000
+        if held_s > min(patience_s, limit_s):
+            return LargestPayload(passes=0, fails=min(most, 46))
+        passes = min(most, here.mtu, there.mtu)
+        if passes == most:
+            return LargestPayload(passes=passes)
+        in_time = 3 * patience_s <= limit_s  # a frame that does not come is waited for that often
+        return LargestPayload(passes=passes, fails=passes + 1) if in_time else LargestPayload(passes=46, fails=most)
 
     async def self_test(self) -> tuple[PathTest, ...]:
         await self._begin("self_test", ())
