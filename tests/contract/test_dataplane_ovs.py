@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from ovs_rig import PrivateOvs, private_ovs
 
+from wireloom.agent.network import HostNetwork
 from wireloom.commands import run
 from wireloom.dataplane.host.uplinks import NOTES
 from wireloom.dataplane.kernel import KernelDataPlane
@@ -337,6 +338,20 @@ async def test_wires_are_mended_when_the_daemon_was_killed(ovs: PrivateOvs) -> N
         await rig.plane.close()
         assert await anext(events, None) is None
         await rig.restart()
+
+
+async def test_nothing_is_said_of_links_while_the_daemon_is_away(ovs: PrivateOvs) -> None:
+    """Its database is there all the same, and tells what would be."""
+    async with Rig(ovs.plane) as rig:
+        await rig.plane.observe()
+        await ovs.kill()
+        network = HostNetwork(rig.plane)
+        with pytest.raises(Unavailable):
+            await network.refresh()
+        assert "ovs-vswitchd" in network.outage
+        await ovs.start()
+        await network.refresh()
+        assert not network.outage
 
 
 async def next_loss(events: AsyncIterator[PortEvent]) -> None:

@@ -16,6 +16,7 @@ from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.protocol import Outcome, failure
 from wireloom.dataplane.host.vlan_devices import refuse_without_vlan_devices, why_no_vlan_devices
 from wireloom.dataplane.ovs.admission import Admissions
+from wireloom.dataplane.ovs.daemon import require_daemon
 from wireloom.dataplane.ovs.database import Database
 from wireloom.dataplane.ovs.datapath import find_datapath
 from wireloom.dataplane.ovs.segments import Segments
@@ -58,8 +59,12 @@ class OvsJoiner:
         )
 
     def observe(self, found: Sequence[Link], ports: Sequence[Link]) -> Joins:
-        """How ports are joined; removes what is left of devices that have vanished, and mends segments."""
+        """How ports are joined; removes what is left of devices that have vanished, and mends segments.
+
+        :raises Unavailable: a daemon does not run; what the database says is not what frames do then.
+        """
         self._switch.refresh()
+        require_daemon(self._database.folder)
         indexes = {link.name: link.index for link in found}
         self._switch.drop([device for device in self._switch.ports() if device not in indexes])
         self._segments.let_go_of_strays()
