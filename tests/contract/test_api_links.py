@@ -66,12 +66,12 @@ async def test_an_impairment_is_set_found_and_cleared(api: Api) -> None:
     await done(api, await links.impair("pair", "a:eth1", "b:eth1", Parts(loss=2), preset="wan", for_s=600))
     [link] = await links.find("pair", "b:ETH1", "a:eth1")
     wan = PRESETS["wan"].forward.model_copy(update={"loss": 2})
-    assert (link.a, link.impairment.configured.forward, link.impairment.origin) == ("a:eth1", wan, "user")
+    assert (link.a, link.impairment.configured.forward, link.impairment.forward_origin) == ("a:eth1", wan, "user")
     assert link.impairment.configured.forward_until is not None
     assert link.impairment.operational is not None
     assert link.impairment.operational.backward == wan
     await done(api, await links.clear("pair"))
-    assert [found.impairment.origin for found in await links.find("pair")] == ["topology"]
+    assert [found.impairment.forward_origin for found in await links.find("pair")] == ["topology"]
 
 
 @pytest.mark.parametrize(("a", "b", "error"), [("a:eth1", None, InvalidInput), ("a:eth1", "b:eth9", NotFound)])

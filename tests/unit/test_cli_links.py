@@ -92,13 +92,13 @@ def test_impairment_shows_configured_and_operational_side_by_side(client: FakeCl
     view = ImpairmentView(
         configured=LinkImpairment(forward=Impairment(delay_ms=50, loss=1)),
         operational=LinkImpairment(forward=Impairment(delay_ms=50)),
-        origin="user",
+        forward_origin="user",
     )
     client.view = LAB.model_copy(update={"links": (LINK.model_copy(update={"impairment": view}), PLUG)})
     lines = [line.split() for line in wireloom("link", "impairment", "demo").stdout.splitlines()]
     assert lines[0] == ["FROM", "TO", "CONFIGURED", "OPERATIONAL", "SET", "BY", "ENDS", "IN"]
     assert lines[1] == ["r1:eth1", "r2:eth1", "delay", "50ms,", "loss", "1%", "delay", "50ms", "user", "-"]
-    assert lines[2] == ["r2:eth1", "r1:eth1", "-", "-", "user", "-"]
+    assert lines[2] == ["r2:eth1", "r1:eth1", "-", "-", "topology", "-"]
     assert len(lines) == 3
     documents = json.loads(wireloom("link", "impairment", "demo", "--json").stdout)
     assert documents[0]["impairment"]["operational"]["forward"]["delay_ms"] == 50
@@ -108,7 +108,7 @@ def test_each_direction_says_when_it_ends(client: FakeClient) -> None:
     configured = LinkImpairment(
         forward=Impairment(loss=1), backward=Impairment(loss=2), backward_until=time.time() + 7300
     )
-    view = ImpairmentView(configured=configured, origin="user")
+    view = ImpairmentView(configured=configured, backward_origin="user")
     client.view = LAB.model_copy(update={"links": (LINK.model_copy(update={"impairment": view}),)})
     rows = [line.split() for line in wireloom("link", "impairment", "demo").stdout.splitlines()]
     assert [row[-1] for row in rows[1:]] == ["-", "2h01m"]

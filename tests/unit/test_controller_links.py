@@ -211,13 +211,13 @@ async def test_an_impairment_is_set_shown_and_cleared_without_a_revision(rig: Ri
     wanted = Impairment(delay_ms=50, jitter_ms=5, loss=1)
     view = shown(rig)["a:eth1 b:eth1"].impairment
     assert view.configured == view.operational == LinkImpairment(forward=wanted, backward=wanted)
-    assert view.origin == "user"
+    assert (view.forward_origin, view.backward_origin) == ("user", "user")
     assert rig.controller.lab("lab").revision == 1
 
     assert (await clear(rig, "b:eth1", "a:eth1")).state is OperationState.DONE
     view = shown(rig)["a:eth1 b:eth1"].impairment
     assert view.configured == view.operational == LinkImpairment()
-    assert view.origin == "topology"
+    assert (view.forward_origin, view.backward_origin) == ("topology", "topology")
 
 
 async def test_each_direction_is_set_on_its_own_as_the_user_names_the_ends(rig: Rig) -> None:
@@ -249,12 +249,12 @@ async def test_clearing_wins_over_the_topology_and_all_links_are_cleared_at_once
     text = LAB.replace("- [c:eth1, lan]", "- {endpoints: [c:eth1, lan], impairment: {rate: 1mbit}}")
     await rig.deploy(text)
     plug = shown(rig)["c:eth1 lan"].impairment
-    assert (plug.configured.forward, plug.origin) == (Impairment(rate_kbit=1000), "topology")
+    assert (plug.configured.forward, plug.forward_origin) == (Impairment(rate_kbit=1000), "topology")
     await impair(rig, "a:eth1", "b:eth1", preset="lossy")
     assert (await clear(rig)).state is OperationState.DONE
     links = shown(rig)
     assert all(found.impairment.operational == LinkImpairment() for found in links.values())
-    assert [found.impairment.origin for found in links.values()] == ["topology", "user"]
+    assert [found.impairment.forward_origin for found in links.values()] == ["topology", "user"]
     await rig.deploy(text + "# another comment\n")
     assert shown(rig)["c:eth1 lan"].impairment.configured == LinkImpairment()
 
@@ -275,6 +275,10 @@ async def test_a_time_for_one_direction_is_its_own(rig: Rig) -> None:
     assert (configured.forward, configured.forward_until) == (Impairment(rate_kbit=1000), None)
     assert configured.backward == Impairment(loss=1)
     assert configured.backward_until is not None
+    await clear(rig)
+    await impair(rig, "a:eth1", "b:eth1", parts=Parts(loss=1), direction="backward")
+    view = shown(rig)["a:eth1 b:eth1"].impairment
+    assert (view.forward_origin, view.backward_origin) == ("topology", "user")
 
 
 async def test_of_a_direction_that_ends_the_topology_holds_again_and_the_other_stays(rig: Rig) -> None:
@@ -301,7 +305,7 @@ async def test_a_topology_that_says_something_new_of_a_link_ends_what_was_set_fo
     await rig.deploy(faster)
     links = shown(rig)
     assert links["c:eth1 lan"].impairment.configured.forward == Impairment(rate_kbit=5000)
-    assert links["c:eth1 lan"].impairment.origin == "topology"
+    assert links["c:eth1 lan"].impairment.forward_origin == "topology"
     assert links["a:eth1 b:eth1"].impairment.configured.forward == Impairment(loss=1)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from wireloom.controller.picture import LabPicture, LinkPicture, NodePicture, SegmentPicture
+from wireloom.model.impairment import LinkImpairment
 from wireloom.model.link_views import ImpairmentView, LinkView, SegmentView
 from wireloom.model.slice import SegmentIntent
 from wireloom.model.state import LinkState, NodeState, NodeStatus, NodeStep, Readiness
@@ -100,6 +101,7 @@ def _unknown(message: str, last: NodeStatus | None) -> dict[str, Any]:
 
 def _link_view(link: LinkPicture, picture: LabPicture) -> LinkView:
     state, message = _link_state(link)
+    by_user = picture.snapshot.impairments.get(link.intent.id, LinkImpairment())
     return LinkView(
         id=link.intent.id,
         a=link.a,
@@ -114,7 +116,8 @@ def _link_view(link: LinkPicture, picture: LabPicture) -> LinkView:
         impairment=ImpairmentView(
             configured=link.intent.impairment,
             operational=link.status.impairment if link.status and link.alive else None,
-            origin="user" if link.intent.id in picture.snapshot.impairments else "topology",
+            forward_origin="topology" if by_user.forward is None else "user",
+            backward_origin="topology" if by_user.backward is None else "user",
         ),
     )
 

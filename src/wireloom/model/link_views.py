@@ -36,12 +36,14 @@ __all__ = [
     "LinkEnds",
     "LinkRequest",
     "LinkView",
+    "Origin",
     "Parts",
     "SegmentRequest",
     "SegmentView",
 ]
 
 Direction = Literal["forward", "backward", "both"]
+Origin = Literal["topology", "user"]
 
 
 class LinkEnds(Value):
@@ -118,12 +120,13 @@ class ImpairmentView(Value):
     """What impairs a link. Forward is from the link's ``a`` to its ``b``.
 
     :ivar configured: as it should be. :ivar operational: as read back from the host; ``None``: not known.
-    :ivar origin: ``topology``, or ``user``: set by a verb, which wins.
+    :ivar forward_origin: ``topology``, or ``user``: set or cleared by a verb, which wins; ``backward_origin`` likewise.
     """
 
     configured: LinkImpairment = LinkImpairment()
     operational: LinkImpairment | None = None
-    origin: Literal["topology", "user"] = "topology"
+    forward_origin: Origin = "topology"
+    backward_origin: Origin = "topology"
 
 
 class LinkView(Value):

@@ -47,7 +47,7 @@ class _Source(Protocol):
 
     async def ask_to_finish(self, reason: str) -> None: ...
 
-    async def listen_at(self, points: tuple[Point, ...]) -> None: ...
+    def listen_at(self, points: tuple[Point, ...]) -> None: ...
 
     async def end(self) -> CaptureEnd: ...
 
@@ -168,7 +168,7 @@ class Captures:
             await running.ask_to_finish(f"{running.subject.name} is gone")
         else:
             running.subject = subject
-            await running.listen_at(subject.points)
+            running.listen_at(subject.points)
 
     def _ended(self, running: Running, end: CaptureEnd) -> None:
         self._running.discard(running)

@@ -69,9 +69,10 @@ class Sniffer:
         """Ask it to write what it has and its statistics. Somebody has to go on reading."""
         await self._send(Request(finish=reason).line())
 
-    async def listen_at(self, points: tuple[Point, ...]) -> None:
+    def listen_at(self, points: tuple[Point, ...]) -> None:
         """Have it listen at ``points`` from now on; none of them may be more than it has spare ones for."""
-        await self._send(Request(points=points).line())
+        with contextlib.suppress(ConnectionError):  # it has ended, which its reader sees
+            pipe(self._process.stdin).write(Request(points=points).line())  # whoever watches them all waits for none
 
     async def end(self) -> CaptureEnd:
         """How it ended, when all of it has been read; one that has not ended by itself is killed."""

@@ -141,8 +141,11 @@ def impairment(
 def _show_impairments(state: CliState, links: "list[LinkView]") -> None:
     rows = []
     for link in links:
-        origin = link.impairment.origin
-        for (source, target, wanted, seen), left in zip(directions(link), times_left(link.impairment), strict=True):
+        view = link.impairment
+        origins = (view.forward_origin, view.backward_origin)
+        for (source, target, wanted, seen), origin, left in zip(
+            directions(link), origins, times_left(view), strict=True
+        ):
             known = link.impairment.operational is not None
             operational = impairment_words(seen) or "-" if known else "unknown"
             rows.append((source, target, impairment_words(wanted), operational, origin, left))
