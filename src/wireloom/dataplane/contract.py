@@ -31,6 +31,8 @@ from wireloom.model.network import (
     ProbeEnd,
     Segment,
     SegmentPlan,
+    Tunnel,
+    TunnelPlan,
     WirePlan,
 )
 
@@ -51,6 +53,8 @@ __all__ = [
     "ProbeEnd",
     "Segment",
     "SegmentPlan",
+    "Tunnel",
+    "TunnelPlan",
     "WirePlan",
 ]
 
@@ -85,6 +89,20 @@ class DataPlane(Protocol):
 
     async def remove_wires(self, wires: Sequence[WirePlan]) -> None:
         """Cut each pair; the devices stay."""
+        ...
+
+    async def ensure_tunnels(self, tunnels: Sequence[TunnelPlan]) -> None:
+        """Join each device to its other end on another host; whatever it was joined to before it leaves.
+
+        A number that another port of this host had is taken over from it. A device that does not exist is left out.
+        Whether the other host can be reached is not looked at, and no carrier depends on it.
+
+        :raises InvalidInput: two of them share a device or a number, or one has no fit address or number.
+        """
+        ...
+
+    async def remove_tunnels(self, devices: Sequence[str]) -> None:
+        """Cut devices off from other hosts; those that are joined to something on this host are left alone."""
         ...
 
     async def set_carrier(self, carriers: dict[str, bool]) -> None:

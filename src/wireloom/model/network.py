@@ -27,6 +27,9 @@ __all__ = [
     "Segment",
     "SegmentAlias",
     "SegmentPlan",
+    "Tunnel",
+    "TunnelAlias",
+    "TunnelPlan",
     "Uplink",
     "WirePlan",
 ]
@@ -120,6 +123,61 @@ class WirePlan(Value):
     a: str
     b: str
     mtu: int = 1500
+
+
+class Tunnel(Value):
+    """What joins a host device to one on another host.
+
+    :ivar remote: the other host's address, IPv4 or IPv6; empty: it was found cut in one direction at least.
+    :ivar vni: the number that both ends know the wire by, and no other wire has; 1 to 2^24 - 1.
+    :ivar local: this host's address that the other one sends to; empty: whichever its routes choose.
+    """
+
+    remote: str
+    vni: int
+    local: str = ""
+
+
+class TunnelPlan(Value):
+    """A host device joined to one on another host, as :class:`Tunnel` says; ``mtu`` as of a wire, on this host."""
+
+    device: str
+    remote: str
+    vni: int
+    local: str = ""
+    mtu: int = 1500
+
+    @property
+    def tunnel(self) -> Tunnel:
+        """What is observed once it is carried out."""
+        return Tunnel(remote=self.remote, vni=self.vni, local=self.local)
+
+
+class TunnelAlias(Value):
+    """Whom a device that leads to another host belongs to; written as ``wireloom tunnel i=… d=… name=lab/node/port``.
+
+    :ivar device: the port that it is made for; ``name``: the port's, for people.
+    """
+
+    installation: str
+    device: str
+    name: str = ""
+
+    def text(self) -> str:
+        """The alias as stored; at most 255 bytes."""
+        head = f"wireloom tunnel i={self.installation} d={self.device} name="
+        return head + self.name[: 255 - len(head)]
+
+    @classmethod
+    def parse(cls, text: str) -> TunnelAlias | None:
+        """The reverse of :meth:`text`; ``None`` for an alias of anything else."""
+        words = text.split(" ")
+        if words[:2] != ["wireloom", "tunnel"]:
+            return None
+        found = dict(item.split("=", 1) for item in words[2:] if "=" in item)
+        if not found.get("i") or not found.get("d"):
+            return None
+        return cls(installation=found["i"], device=found["d"], name=found.get("name", ""))
 
 
 class PlugPlan(Value):
@@ -222,6 +280,7 @@ class HostPort(Value):
     :ivar up: the host side is administratively up (for a veth that is the guest's carrier).
     :ivar carrier: the guest's side is up too.
     :ivar segment: device name of the segment that it is in; ``vlans``: as which port.
+    :ivar tunnel: what joins it to a port of another host.
     :ivar to_guest: what is wrong with the frames to the guest, read back; ``from_guest``: from it.
     """
 
@@ -234,6 +293,7 @@ class HostPort(Value):
     peer: str | None = None
     segment: str | None = None
     vlans: Vlans | None = None
+    tunnel: Tunnel | None = None
     to_guest: Impairment | None = None
     from_guest: Impairment | None = None
 

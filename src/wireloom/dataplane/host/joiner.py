@@ -12,7 +12,7 @@ from typing import Protocol
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import Netlink
 from wireloom.errors import DataPlaneFailed
-from wireloom.model.network import DataPlaneAbilities, PlugPlan, Segment, SegmentPlan, WirePlan
+from wireloom.model.network import DataPlaneAbilities, PlugPlan, Segment, SegmentPlan, Tunnel, TunnelPlan, WirePlan
 from wireloom.model.vlans import Vlans
 
 __all__ = ["Admission", "Joiner", "JoinerFactory", "Joins"]
@@ -37,6 +37,7 @@ class Joins:
 
     :ivar peers: device → the one that its guest's frames come out of.
     :ivar plugs: device → (segment, as which port).
+    :ivar tunnels: device → what joins it to another host.
     :ivar segments: of this installation, by name.
     :ivar bridges: of somebody else's, that ports can be plugged into.
     :ivar members: devices of somebody else's in these, by bridge, where the kernel itself does not show them.
@@ -44,6 +45,7 @@ class Joins:
 
     peers: Mapping[str, str] = field(default_factory=dict)
     plugs: Mapping[str, tuple[str, Vlans | None]] = field(default_factory=dict)
+    tunnels: Mapping[str, Tunnel] = field(default_factory=dict)
     segments: Mapping[str, Segment] = field(default_factory=dict)
     bridges: frozenset[str] = frozenset()
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
@@ -71,6 +73,10 @@ class Joiner(Protocol):
     def ensure_wires(self, wires: Sequence[WirePlan]) -> None: ...
 
     def remove_wires(self, wires: Sequence[WirePlan]) -> None: ...
+
+    def ensure_tunnels(self, tunnels: Sequence[TunnelPlan]) -> None: ...
+
+    def remove_tunnels(self, devices: Sequence[str]) -> None: ...
 
     def ensure_segment(self, segment: SegmentPlan) -> None: ...
 

@@ -26,6 +26,7 @@ __all__ = [
     "find_namespaces",
     "inside",
     "is_own",
+    "live_in",
     "namespace_ids",
     "new_namespace",
     "open_namespace",
@@ -61,7 +62,8 @@ def is_own(namespace: int) -> bool:
     return os.path.samestat(os.fstat(namespace), Path(_OWN).stat())
 
 
-def _setns(namespace: int) -> None:
+def live_in(namespace: int) -> None:
+    """Have the calling thread live in ``namespace`` from now on. :raises OSError: the kernel refused."""
     if _libc.setns(namespace, _CLONE_NEWNET) != 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
@@ -82,7 +84,7 @@ def new_namespace() -> int:
 
 def _go_home(home: int) -> None:
     try:
-        _setns(home)
+        live_in(home)
     except OSError as error:
         # Going on would work on a guest's devices as if they were the host's.
         raise InternalError("the worker thread cannot return to the host's namespace") from error
@@ -96,7 +98,7 @@ def inside(namespace: int, action: Callable[[], T]) -> T:
     home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         try:
-            _setns(namespace)
+            live_in(namespace)
         except OSError as error:
             raise failure(error.errno or errno.EIO, "enter a network namespace", "") from error
         try:

@@ -36,6 +36,7 @@ def observe(netlink: Netlink, joiner: Joiner, impairments: Impairments, installa
             peer=joins.peers.get(link.name),
             segment=segment,
             vlans=vlans,
+            tunnel=joins.tunnels.get(link.name),
             to_guest=wrong.to_guest,
             from_guest=wrong.from_guest,
         )

@@ -14,6 +14,7 @@ from wireloom.dataplane.host.netlink import Netlink, check, open_transport
 from wireloom.dataplane.host.observer import observe
 from wireloom.dataplane.host.ports import Ports
 from wireloom.dataplane.host.worker import Worker
+from wireloom.dataplane.tunnel_plans import refuse_unfit_tunnels
 from wireloom.errors import InvalidInput
 from wireloom.model.network import (
     DataPlaneAbilities,
@@ -27,6 +28,7 @@ from wireloom.model.network import (
     PortPlan,
     ProbeEnd,
     SegmentPlan,
+    TunnelPlan,
     WirePlan,
 )
 
@@ -67,6 +69,10 @@ class _Host:
     def ensure_wires(self, wires: Sequence[WirePlan]) -> None:
         self.impairments.leave_segments(device for wire in wires for device in (wire.a, wire.b))
         self.joiner.ensure_wires(wires)
+
+    def ensure_tunnels(self, tunnels: Sequence[TunnelPlan]) -> None:
+        self.impairments.leave_segments(plan.device for plan in tunnels)
+        self.joiner.ensure_tunnels(tunnels)
 
     def remove_segment(self, name: str) -> None:
         self.impairments.leave_segment(name)
@@ -125,6 +131,13 @@ class HostDataPlane:
 
     async def remove_wires(self, wires: Sequence[WirePlan]) -> None:
         await self._do(lambda host: host.joiner.remove_wires(wires))
+
+    async def ensure_tunnels(self, tunnels: Sequence[TunnelPlan]) -> None:
+        refuse_unfit_tunnels(tunnels)
+        await self._do(lambda host: host.ensure_tunnels(tunnels))
+
+    async def remove_tunnels(self, devices: Sequence[str]) -> None:
+        await self._do(lambda host: host.joiner.remove_tunnels(devices))
 
     async def set_carrier(self, carriers: dict[str, bool]) -> None:
         requests = [links.set_flags(device, up=up) for device, up in carriers.items()]

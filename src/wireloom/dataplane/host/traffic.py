@@ -102,7 +102,7 @@ def redirect(index: int, target: int, device: str) -> Request:
     # No key at all: one with a 0/0 match reads four bytes first and would miss shorter payloads.
     selector = _SELECTOR.pack(_U32_TERMINAL, 0, 0, 0, 0, 0, 0, 0)
     body = (
-        _header(index, _WIRE_HANDLE, _INGRESS_HANDLE, _WIRE_PREFERENCE)
+        _header(index, _WIRE_HANDLE, _ARRIVING, _WIRE_PREFERENCE)
         + text(_KIND, "u32")
         + nested(_OPTIONS, attr(_U32_SEL, selector), nested(_U32_ACT, _redirection(target)))
     )
@@ -175,13 +175,13 @@ def no_ingress(index: int, device: str, hook: Hook = "ingress") -> Request:
 
 def clear_redirect(index: int, device: str) -> Request:
     """Take a device's redirection away, if it has one."""
-    body = _header(index, _WIRE_HANDLE, _INGRESS_HANDLE, _WIRE_PREFERENCE) + text(_KIND, "u32")
+    body = _header(index, _WIRE_HANDLE, _ARRIVING, _WIRE_PREFERENCE) + text(_KIND, "u32")
     return Request(_RTM_DELTFILTER, body, device=device, operation="cut the wire of", fine=GONE | _ABSENT)
 
 
 def get_redirect(index: int, device: str) -> Request:
     """Ask for a device's redirection; no reply when it has none."""
-    body = _header(index, _WIRE_HANDLE, _INGRESS_HANDLE, _WIRE_PREFERENCE) + text(_KIND, "u32")
+    body = _header(index, _WIRE_HANDLE, _ARRIVING, _WIRE_PREFERENCE) + text(_KIND, "u32")
     return Request(_RTM_GETTFILTER, body, device=device, operation="read the wire of", fine=GONE | _ABSENT)
 
 

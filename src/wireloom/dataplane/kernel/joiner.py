@@ -16,9 +16,10 @@ from wireloom.dataplane.kernel.firewall import Passage
 from wireloom.dataplane.kernel.plugs import Plugs
 from wireloom.dataplane.kernel.segments import Segments
 from wireloom.dataplane.kernel.trial import try_out
+from wireloom.dataplane.kernel.tunnels import Tunnels
 from wireloom.dataplane.kernel.wires import Wires, read_targets
 from wireloom.errors import DataPlaneFailed, Unsupported
-from wireloom.model.network import DataPlaneAbilities, PlugPlan, PortAlias, SegmentPlan, WirePlan
+from wireloom.model.network import DataPlaneAbilities, PlugPlan, PortAlias, SegmentPlan, TunnelPlan, WirePlan
 
 __all__ = ["KernelJoiner"]
 
@@ -30,6 +31,7 @@ class KernelJoiner:
         self._netlink = netlink
         self._installation = installation
         self._wires = Wires(netlink)
+        self._tunnels = Tunnels(netlink, installation, self._wires)
         self._segments = Segments(netlink, installation, Uplinks(netlink, installation))
         self._plugs = Plugs(netlink, self._segments, self._wires)
         self._able: DataPlaneAbilities | None = None
@@ -41,9 +43,11 @@ class KernelJoiner:
     def observe(self, found: Sequence[Link], ports: Sequence[Link]) -> Joins:
         names = {link.index: link.name for link in found}
         targets = read_targets(self._netlink, {link.index: link.name for link in ports if not link.master})
-        peers = {link.name: names.get(targets.get(link.index, 0)) for link in ports}
+        tunnels = self._tunnels.observe(found, targets)
+        peers = {link.name: names.get(targets.get(link.index, 0)) for link in ports if link.name not in tunnels}
         return Joins(
             peers={device: peer for device, peer in peers.items() if peer is not None},
+            tunnels=tunnels,
             plugs=self._plugs.observe(found, ports),
             segments=self._segments.observe(found),
             bridges=frozenset(link.name for link in found if self._segments.is_foreign(link)),
@@ -53,14 +57,22 @@ class KernelJoiner:
         return self._plugs.admit(ports)
 
     def release(self, devices: Sequence[str]) -> None:
-        """Redirections and bridge ports go with their devices; only the firewall knows of them too."""
+        """Redirections and bridge ports go with their devices; the firewall knows of them too, and tunnels stay."""
         self._plugs.leave(devices)
+        self._tunnels.leave(devices)
 
     def ensure_wires(self, wires: Sequence[WirePlan]) -> None:
         self._wires.ensure(wires)
+        self._tunnels.leave(device for wire in wires for device in (wire.a, wire.b))
 
     def remove_wires(self, wires: Sequence[WirePlan]) -> None:
         self._wires.remove(wires)
+
+    def ensure_tunnels(self, tunnels: Sequence[TunnelPlan]) -> None:
+        self._tunnels.ensure(tunnels)
+
+    def remove_tunnels(self, devices: Sequence[str]) -> None:
+        self._tunnels.remove(devices)
 
     def ensure_segment(self, segment: SegmentPlan) -> None:
         if segment.foreign:
@@ -89,6 +101,7 @@ class KernelJoiner:
 
     def ensure_plugs(self, plugs: Sequence[PlugPlan]) -> None:
         self._plugs.ensure(plugs)
+        self._tunnels.leave(plug.device for plug in plugs)
 
     def remove_plugs(self, devices: Sequence[str]) -> None:
         self._plugs.remove(devices)
@@ -112,6 +125,7 @@ class KernelJoiner:
             requests += traffic.apart(link.index, link.name)
             requests.append(traffic.clear_redirect(link.index, link.name))
         check(self._netlink.batch(requests))
+        self._tunnels.withdraw()
         for link in found:
             if link.alias and self._segments.is_mine(link):
                 self.remove_segment(link.name)

@@ -21,10 +21,11 @@ from wireloom.dataplane.ovs.database import Database
 from wireloom.dataplane.ovs.datapath import find_datapath
 from wireloom.dataplane.ovs.segments import Segments
 from wireloom.dataplane.ovs.switch import Place, Switch, SwitchPort
+from wireloom.dataplane.ovs.tunnels import DeviceTunnels, Tunnels
 from wireloom.dataplane.ovs.vlans import PortMode, mode_of, vlans_of
 from wireloom.dataplane.ovs.wires import Wires
 from wireloom.errors import Conflict, DataPlaneFailed, NotFound, Unsupported
-from wireloom.model.network import DataPlaneAbilities, PlugPlan, SegmentPlan, WirePlan
+from wireloom.model.network import DataPlaneAbilities, PlugPlan, SegmentPlan, TunnelPlan, WirePlan
 from wireloom.model.vlans import Vlans
 
 __all__ = ["OvsJoiner"]
@@ -44,6 +45,7 @@ class OvsJoiner:
         self._switch = Switch(self._database, installation, self._datapath)
         self._admissions = Admissions(self._switch, netlink, self._datapath)
         self._wires = Wires(self._switch)
+        self._tunnels: Tunnels = DeviceTunnels(self._switch, self._admissions, self._wires, netlink, installation)
         self._segments = Segments(self._switch, self._admissions, netlink, installation)
 
     def abilities(self) -> DataPlaneAbilities:
@@ -72,8 +74,10 @@ class OvsJoiner:
         known = self._switch.ports()
         mine = {link.name: known[link.name] for link in ports if link.name in known}
         present = {device: port for device, port in mine.items() if indexes[device] == port.index}
+        flows = self._wires.flows(present)
         return Joins(
-            peers=self._wires.peers(present),
+            peers=self._wires.peers(present, flows),
+            tunnels=self._tunnels.observe(found, present, flows),
             plugs=self._plugs(present),
             segments=self._segments.observe(found),
             bridges=frozenset(name for name, datapath in self._switch.others().items() if datapath == self._datapath),
@@ -114,6 +118,7 @@ class OvsJoiner:
     def release(self, devices: Sequence[str]) -> None:
         if devices:
             self._switch.refresh()
+            self._tunnels.leave(devices)
             self._switch.drop(devices)
 
     def ensure_wires(self, wires: Sequence[WirePlan]) -> None:
@@ -121,17 +126,36 @@ class OvsJoiner:
         found = look_up(self._netlink, dict.fromkeys(name for wire in wires for name in (wire.a, wire.b)))
         present = [wire for wire in wires if wire.a in found and wire.b in found]
         ends = [(found[name], wire.mtu) for wire in present for name in (wire.a, wire.b)]
+        outcomes, problems = self._bring_to_be_joined(ends)
+        self._wires.join(present)
+        self._tunnels.leave(link.name for link, _ in ends)
+        _raise(outcomes, problems)
+
+    def _bring_to_be_joined(
+        self, ends: Sequence[tuple[Link, int]]
+    ) -> tuple[list[Outcome], Mapping[str, DataPlaneFailed]]:
+        """Have ports with their MTU in the bridge of wires; what came of it."""
         outcomes = mend_mtu(self._netlink, ends)
         # A tap passes frames only while its host side is up; the guest's carrier is the hypervisor's.
         down = [link.name for link, _ in ends if link.kind == "tun" and not link.up]
         outcomes += self._netlink.batch([links.set_flags(device, up=True) for device in down])
-        problems = self._admissions.bring([Place(link.name, link.index, self._switch.wires) for link, _ in ends])
-        self._wires.join(present)
-        _raise(outcomes, problems)
+        return outcomes, self._admissions.bring([Place(link.name, link.index, self._switch.wires) for link, _ in ends])
 
     def remove_wires(self, wires: Sequence[WirePlan]) -> None:
         self._switch.refresh()
         self._wires.remove(wires)
+
+    def ensure_tunnels(self, tunnels: Sequence[TunnelPlan]) -> None:
+        self._switch.refresh()
+        found = look_up(self._netlink, [plan.device for plan in tunnels])
+        present = [plan for plan in tunnels if plan.device in found]
+        outcomes, problems = self._bring_to_be_joined([(found[plan.device], plan.mtu) for plan in present])
+        failed = self._tunnels.ensure([plan for plan in present if plan.device not in problems], found)
+        raise_together([outcome.failure() for outcome in outcomes if outcome.failed] + [*problems.values(), *failed])
+
+    def remove_tunnels(self, devices: Sequence[str]) -> None:
+        self._switch.refresh()
+        self._tunnels.remove(devices)
 
     def ensure_segment(self, segment: SegmentPlan) -> None:
         self._switch.refresh()
@@ -184,7 +208,9 @@ class OvsJoiner:
             bridge = bridges.get(plug.segment)
             mode = mode_of(bridge.tagging, plug.vlans) if bridge else PortMode()
             places.append(Place(plug.device, found[plug.device].index, plug.segment, mode))
-        _raise(outcomes, self._admissions.bring(places))
+        problems = self._admissions.bring(places)
+        self._tunnels.leave(plug.device for plug in present)
+        _raise(outcomes, problems)
         if refused:
             raise Unsupported(
                 f"{refused[0].segment} is not Wireloom's: its VLANs are not for links to choose",
@@ -210,6 +236,7 @@ class OvsJoiner:
         if not self._database.is_there:
             return
         self._switch.refresh()
+        self._tunnels.withdraw()
         ports = [device for device, port in self._switch.ports().items() if not port.uplink]
         self._admissions.let_go(ports, fenced=True)
         for name in self._segments.names():

@@ -53,7 +53,7 @@ class OpenFlow:
     def dump(self) -> str:
         """All flows, as ``ovs-ofctl`` prints them. :raises Unavailable: as :meth:`apply`."""
         self._await_bridge()
-        options = ("--no-names", "--no-stats")
+        options = ("--no-names", "--no-stats", "-O", "OpenFlow13")
         return self._run("read flows", "ovs-ofctl", *options, "dump-flows", f"unix:{self._socket}").output
 
     def _await_bridge(self) -> int:

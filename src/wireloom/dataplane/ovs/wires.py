@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from wireloom.dataplane.ovs.flows import cookie_of, cut, join, parse_outputs
+from wireloom.dataplane.ovs.flows import Flows, cookie_of, cut, cut_take, join, parse_flows
 from wireloom.dataplane.ovs.switch import Switch, SwitchPort
 from wireloom.model.network import WirePlan
 
@@ -17,38 +17,45 @@ class Wires:
     def __init__(self, switch: Switch) -> None:
         self._switch = switch
 
-    def peers(self, ports: Mapping[str, SwitchPort]) -> dict[str, str]:
+    def peers(self, ports: Mapping[str, SwitchPort], flows: Flows) -> dict[str, str]:
         """By device, the one that its guest's frames come out of."""
         names = {port.number: device for device, port in self._here(ports).items()}
-        outputs = self._outputs(ports)
         return {
-            names[source]: names[target] for source, target in outputs.items() if source in names and target in names
+            names[source]: names[target]
+            for source, target in flows.outputs.items()
+            if source in names and target in names
         }
 
     def join(self, plans: Sequence[WirePlan]) -> None:
         """Join each pair whose two ends are there; whoever had one of them hears of it no more. One step for all."""
+        self.lead([pair for plan in plans for pair in ((plan.a, plan.b), (plan.b, plan.a))])
+
+    def lead(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Have what comes in at the first of each pair leave at the second, and at neither what others send."""
         ports = self._switch.ports()
-        numbers = self._numbers(ports)
-        outputs = self._outputs(ports)
+        numbers = self.numbers(ports)
+        flows = self.flows(ports)
         goals: dict[int, int] = {}
         cookies: dict[int, int] = {}
-        for plan in plans:
-            if plan.a not in numbers or plan.b not in numbers:
-                continue
-            a, b = numbers[plan.a], numbers[plan.b]
-            goals |= {a: b, b: a}
-            cookies |= dict.fromkeys((a, b), cookie_of(plan.a, plan.b))
-        changed = [source for source, target in goals.items() if outputs.get(source) != target]
-        former = {outputs[source] for source in changed if source in outputs} - goals.keys()
-        commands = [cut(peer) for peer in sorted(former) if outputs.get(peer) in goals]
-        commands += [join(source, goals[source], cookies[source]) for source in changed]
+        for source, target in pairs:
+            if source in numbers and target in numbers:
+                goals[numbers[source]] = numbers[target]
+                cookies[numbers[source]] = cookie_of(source, target)
+        moved = goals.keys() | set(goals.values())
+        commands = [cut(other) for other, end in sorted(flows.outputs.items()) if end in moved and other not in goals]
+        commands += [cut_take(*taken) for taken, end in sorted(flows.takes.items()) if end in moved]
+        commands += [
+            join(source, target, cookies[source])
+            for source, target in goals.items()
+            if flows.outputs.get(source) != target
+        ]
         self._switch.change_flows(commands)
 
     def remove(self, plans: Sequence[WirePlan]) -> None:
         """Cut each pair that is joined; an end that is joined to another device by now is left alone."""
         ports = self._switch.ports()
-        numbers = self._numbers(ports)
-        outputs = self._outputs(ports)
+        numbers = self.numbers(ports)
+        outputs = self.flows(ports).outputs
         known = set(numbers.values())
         commands: list[str] = []
         for plan in plans:
@@ -61,11 +68,13 @@ class Wires:
                     commands.append(cut(source))
         self._switch.change_flows(commands)
 
-    def _outputs(self, ports: Mapping[str, SwitchPort]) -> dict[int, int]:
-        return parse_outputs(self._switch.openflow.dump()) if self._here(ports) else {}
+    def flows(self, ports: Mapping[str, SwitchPort]) -> Flows:
+        """All flows, where any of ``ports`` can have one."""
+        return parse_flows(self._switch.openflow.dump()) if self._here(ports) else Flows()
+
+    def numbers(self, ports: Mapping[str, SwitchPort]) -> dict[str, int]:
+        """By device, of those of ``ports`` that are in the bridge of wires."""
+        return {device: port.number for device, port in self._here(ports).items() if port.number is not None}
 
     def _here(self, ports: Mapping[str, SwitchPort]) -> dict[str, SwitchPort]:
         return {device: port for device, port in ports.items() if port.bridge == self._switch.wires}
-
-    def _numbers(self, ports: Mapping[str, SwitchPort]) -> dict[str, int]:
-        return {device: port.number for device, port in self._here(ports).items() if port.number is not None}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from wireloom.dataplane.refusals import refusals, unsupported
+from wireloom.dataplane.tunnel_plans import refuse_unfit_tunnels
 from wireloom.errors import DataPlaneFailed, Unsupported, WireloomError
 from wireloom.model.attachment import NamespaceAttachment
 from wireloom.model.network import (
@@ -24,6 +25,7 @@ from wireloom.model.network import (
     ProbeEnd,
     Segment,
     SegmentPlan,
+    TunnelPlan,
     WirePlan,
 )
 
@@ -136,6 +138,25 @@ class SimulatedDataPlane:
                 if port is not None and port.peer == peer:
                     self._update(port, peer=None)
 
+    async def ensure_tunnels(self, tunnels: Sequence[TunnelPlan]) -> None:
+        refuse_unfit_tunnels(tunnels)
+        await self._begin("ensure_tunnels", [plan.device for plan in tunnels])
+        for plan in tunnels:
+            port = self.network.ports.get(plan.device)
+            if port is None or (port.tunnel, port.mtu) == (plan.tunnel, plan.mtu):
+                continue
+            self._part(port)
+            self._free(plan.vni)
+            port = self.network.ports[plan.device]
+            self._update(port, tunnel=plan.tunnel, mtu=plan.mtu, segment=None, vlans=None)
+
+    async def remove_tunnels(self, devices: Sequence[str]) -> None:
+        await self._begin("remove_tunnels", devices)
+        for device in devices:
+            port = self.network.ports.get(device)
+            if port is not None and port.tunnel is not None:
+                self._update(port, tunnel=None)
+
     async def set_carrier(self, carriers: dict[str, bool]) -> None:
         await self._begin("set_carrier", list(carriers))
         for device, up in carriers.items():
@@ -225,7 +246,7 @@ class SimulatedDataPlane:
         await self._begin("withdraw", ())
         for port in list(self.network.ports.values()):
             if port.alias.installation == self.installation:
-                self._update(port, peer=None, segment=None, vlans=None)
+                self._update(port, peer=None, tunnel=None, segment=None, vlans=None)
         self.network.segments.clear()
 
     async def watch(self) -> AsyncIterator[PortEvent]:
@@ -271,6 +292,7 @@ class SimulatedDataPlane:
             peer=known.peer if same and known is not None else None,
             segment=plan.segment or (known.segment if same and known is not None else None),
             vlans=known.vlans if same and known is not None else None,
+            tunnel=known.tunnel if same and known is not None else None,
         )
         self.network.ports[plan.device] = port
         self.network.plans[plan.device] = plan
@@ -285,11 +307,17 @@ class SimulatedDataPlane:
         self._update(self.network.ports[device], peer=peer, mtu=mtu, segment=None, vlans=None)
 
     def _part(self, port: HostPort) -> None:
-        """Take a port off its wire, and its former peer's half with it."""
+        """Take a port off its wire or tunnel, and its former peer's half with it."""
         former = self.network.ports.get(port.peer or "")
         if former is not None and former.peer == port.device:
             self._update(former, peer=None)
-        self._update(port, peer=None)
+        self._update(port, peer=None, tunnel=None)
+
+    def _free(self, vni: int) -> None:
+        """Take a number from the port of this host that has it."""
+        for port in list(self.network.ports.values()):
+            if port.tunnel is not None and port.tunnel.vni == vni:
+                self._update(port, tunnel=None)
 
     def _update(self, port: HostPort, **changes: object) -> None:
         changed = port.model_copy(update=changes)
