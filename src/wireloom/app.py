@@ -180,20 +180,12 @@ async def withdraw_others(settings: Settings, installation: str) -> None:
                 await other.close()
 
 
-async def _agent(settings: Settings) -> None:
-    from wireloom.agent.dataplane_health import DataPlaneHealth
-    from wireloom.agent.facts import host_facts
-    from wireloom.agent.gateway.forwarding import Forwarding
+async def _agent_fabric(settings: Settings) -> tuple[Any, Any]:
+    """The agent's login, once somebody has introduced it to an installation, and its connection."""
     from wireloom.agent.login import AgentLogin
-    from wireloom.agent.management import ManagementNetwork, segment_name
-    from wireloom.agent.segments import NatSegments
-    from wireloom.agent.service import AgentParts, AgentService
-    from wireloom.agent.ssh import InstallationKey, SshShell
     from wireloom.fabric.connection import Fabric
-    from wireloom.providers.libvirt import acceleration
 
     login = await AgentLogin.wait(settings.data_dir, _LOGIN_WAIT_S)
-    structlog.contextvars.bind_contextvars(host=settings.host)
     fabric = await Fabric.connect(
         login.url,
         name=f"agent {settings.host}",
@@ -202,6 +194,21 @@ async def _agent(settings: Settings) -> None:
         creates_stores=False,
         timeout_s=_LOGIN_WAIT_S,
     )
+    return login, fabric
+
+
+async def _agent(settings: Settings) -> None:
+    from wireloom.agent.dataplane_health import DataPlaneHealth
+    from wireloom.agent.facts import host_facts
+    from wireloom.agent.gateway.forwarding import Forwarding
+    from wireloom.agent.management import ManagementNetwork, segment_name
+    from wireloom.agent.segments import NatSegments
+    from wireloom.agent.service import AgentParts, AgentService
+    from wireloom.agent.ssh import InstallationKey, SshShell
+    from wireloom.providers.libvirt import acceleration
+
+    structlog.contextvars.bind_contextvars(host=settings.host)
+    login, fabric = await _agent_fabric(settings)
     dataplane = data_planes()[settings.dataplane](login.installation)
     health = DataPlaneHealth(dataplane, look_s=settings.resync_s)
     forwarding = Forwarding(settings.run_dir / "forwarding.json")
