@@ -10,8 +10,10 @@ from agent_rig import Agent, make_lab, make_node, settled
 from ovs_rig import PrivateOvs, private_ovs
 from wiring_rig import RealHost
 
+from wireloom.client import Client
 from wireloom.model.slice import NodeIntent, Slice
 from wireloom.model.state import LinkState, NodeState, SliceStatus
+from wireloom.testing.installation import installed, own_folder, until
 
 pytestmark = pytest.mark.kernel
 
@@ -57,3 +59,18 @@ async def test_agent_goes_on_while_the_switch_is_away(ovs: PrivateOvs, tmp_path:
         heir.reconciler.set_slice("lab-1", lab_on(host, A, B, C, generation=4, removed=True))
         await heir.until(lambda status: status.generation == 4 and status.converged, within_s=60)
     assert host.debris() == []
+
+
+async def test_agent_starts_where_no_switch_runs_and_says_so(tmp_path: Path) -> None:
+    empty = tmp_path / "nothing"
+    empty.mkdir()
+    with own_folder() as folder:
+        async with (
+            installed(folder, WIRELOOM_DATAPLANE="ovs", OVS_RUNDIR=str(empty)) as installation,
+            installation.client() as client,
+        ):
+            await until(lambda: _tells(client, "Open vSwitch does not run"), "the agent to tell why")
+
+
+async def _tells(client: Client, words: str) -> bool:
+    return any(words in problem for host in await client.hosts() for problem in (host.facts or {}).get("problems", ()))
