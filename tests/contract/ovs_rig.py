@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from pathlib import Path
 from wireloom.commands import Finished, run
 from wireloom.dataplane.host.namespaces import new_namespace
 from wireloom.dataplane.ovs import OvsDataPlane
+from wireloom.testing.conformance.dataplane_hosts import living_in
 
 _CTL = "/usr/share/openvswitch/scripts/ovs-ctl"
 
@@ -31,6 +33,31 @@ class PrivateOvs:
     def plane(self, installation: str) -> OvsDataPlane:
         """A data plane on these daemons."""
         return OvsDataPlane(installation, self.folder)
+
+    def plane_with_flows(self, installation: str) -> OvsDataPlane:
+        """One that has these daemons carry wires to other hosts."""
+        return OvsDataPlane(installation, self.folder, tunnels_by_flows=True)
+
+    async def take_address(self, netns: str, nic: str) -> None:
+        """Have a NIC in a bridge of these daemons, which has its addresses from now on."""
+        with living_in(netns):
+            shown = await run("ip", "-j", "address", "show", "dev", nic)
+            (link,) = json.loads(shown.output)
+            given = [f"{one['local']}/{one['prefixlen']}" for one in link["addr_info"] if one["scope"] == "global"]
+            await self.vsctl("add-br", "out", "--", "set", "Bridge", "out", "datapath_type=netdev")
+            await self.vsctl("add-port", "out", nic, "--", "set", "Interface", "out", f"mtu_request={link['mtu']}")
+            # Only daemons that have a tunnel listen for neighbours, and the first frame to an unknown one is lost.
+            tunnel = ("type=vxlan", "options:remote_ip=flow", "options:key=flow", "options:dst_port=4790")
+            await self.vsctl("add-port", "out", "listen", "--", "set", "Interface", "listen", *tunnel)
+            commands: list[tuple[str, ...]] = [
+                ("ip", "address", "flush", "dev", nic),
+                ("sysctl", "-qw", "net.ipv6.conf.out.disable_ipv6=0"),
+                ("ip", "link", "set", "out", "up"),
+            ]
+            for address in given:
+                commands.append(("ip", "address", "add", address, "dev", "out", *(["nodad"] if ":" in address else [])))
+            for command in commands:
+                assert (await run(*command)).code == 0, command
 
     async def ctl(self, *words: str) -> Finished:
         """``ovs-ctl`` with these words. :raises AssertionError: it failed."""

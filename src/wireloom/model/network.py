@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address
 from typing import Literal
 
 from wireloom.model.attachment import Attachment
@@ -149,8 +150,9 @@ class TunnelPlan(Value):
 
     @property
     def tunnel(self) -> Tunnel:
-        """What is observed once it is carried out."""
-        return Tunnel(remote=self.remote, vni=self.vni, local=self.local)
+        """What is observed once it is carried out: with addresses as everybody writes them."""
+        remote, local = (str(ip_address(text)) if text else "" for text in (self.remote, self.local))
+        return Tunnel(remote=remote, vni=self.vni, local=local)
 
 
 class TunnelAlias(Value):

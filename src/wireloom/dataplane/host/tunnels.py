@@ -89,7 +89,7 @@ class VxlanDevices:
         requests: list[Request] = []
         if known is None:
             requests.append(new_vxlan(name, plan))
-        elif (known.remote, known.local) != (_plain(plan.remote), _plain(plan.local)):
+        elif (known.remote, known.local) != (plan.tunnel.remote, plan.tunnel.local):
             requests.append(change_vxlan(name, plan))
         if known is None or known.alias != alias.text():
             requests.append(links.set_link(name, alias=alias.text()))
@@ -116,11 +116,6 @@ class VxlanDevices:
 def _port_of(device: Vxlan) -> str:
     alias = TunnelAlias.parse(device.alias)
     return alias.device if alias else ""
-
-
-def _plain(address: str) -> str:
-    """An address as :class:`Vxlan` shows it."""
-    return str(ipaddress.ip_address(address)) if address else ""
 
 
 def _can_change(device: Vxlan, plan: TunnelPlan) -> bool:

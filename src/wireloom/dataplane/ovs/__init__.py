@@ -19,15 +19,17 @@ class OvsDataPlane(HostDataPlane):
     """Joins by Open vSwitch.
 
     :param folder: where Open vSwitch keeps its sockets.
+    :param tunnels_by_flows: whether Open vSwitch itself carries wires to other hosts. By default it does where its
+        datapath is the kernel's; the one in user space can only from addresses that are on bridges of its own.
     """
 
     name = "ovs"
 
-    def __init__(self, installation: str, folder: Path | None = None) -> None:
+    def __init__(self, installation: str, folder: Path | None = None, *, tunnels_by_flows: bool | None = None) -> None:
         self._folder = folder or run_folder()
 
         def make(netlink: Netlink, installation: str) -> OvsJoiner:
-            return OvsJoiner(netlink, installation, self._folder)
+            return OvsJoiner(netlink, installation, self._folder, tunnels_by_flows=tunnels_by_flows)
 
         super().__init__(installation, make)
 

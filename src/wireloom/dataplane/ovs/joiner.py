@@ -21,7 +21,7 @@ from wireloom.dataplane.ovs.database import Database
 from wireloom.dataplane.ovs.datapath import find_datapath
 from wireloom.dataplane.ovs.segments import Segments
 from wireloom.dataplane.ovs.switch import Place, Switch, SwitchPort
-from wireloom.dataplane.ovs.tunnels import DeviceTunnels, Tunnels
+from wireloom.dataplane.ovs.tunnels import DeviceTunnels, FlowTunnels, Tunnels
 from wireloom.dataplane.ovs.vlans import PortMode, mode_of, vlans_of
 from wireloom.dataplane.ovs.wires import Wires
 from wireloom.errors import Conflict, DataPlaneFailed, NotFound, Unsupported
@@ -36,17 +36,27 @@ class OvsJoiner:
 
     Every port of ours is in a bridge from the moment that it is admitted: that of wires, where it reaches nobody until
     there is a flow for it, or that of its segment.
+
+    :param tunnels_by_flows: as of :class:`~wireloom.dataplane.ovs.OvsDataPlane`.
     """
 
-    def __init__(self, netlink: Netlink, installation: str, folder: Path) -> None:
+    def __init__(
+        self, netlink: Netlink, installation: str, folder: Path, *, tunnels_by_flows: bool | None = None
+    ) -> None:
         self._netlink = netlink
         self._datapath = find_datapath()
         self._database = Database(folder)
         self._switch = Switch(self._database, installation, self._datapath)
         self._admissions = Admissions(self._switch, netlink, self._datapath)
         self._wires = Wires(self._switch)
-        self._tunnels: Tunnels = DeviceTunnels(self._switch, self._admissions, self._wires, netlink, installation)
+        by_flows = self._datapath == "system" if tunnels_by_flows is None else tunnels_by_flows
+        self._tunnels = self._choose_tunnels(installation, by_flows=by_flows)
         self._segments = Segments(self._switch, self._admissions, netlink, installation)
+
+    def _choose_tunnels(self, installation: str, *, by_flows: bool) -> Tunnels:
+        if by_flows:
+            return FlowTunnels(self._switch, self._wires)
+        return DeviceTunnels(self._switch, self._admissions, self._wires, self._netlink, installation)
 
     def abilities(self) -> DataPlaneAbilities:
         self._switch.refresh()

@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 
 from wireloom.dataplane.ovs.database import Database
 from wireloom.dataplane.ovs.datapath import Datapath
-from wireloom.dataplane.ovs.flows import forget, free_numbers
+from wireloom.dataplane.ovs.flows import TUNNEL_OPTIONS, TUNNEL_PORT, forget, free_numbers
 from wireloom.dataplane.ovs.ofctl import OpenFlow
 from wireloom.dataplane.ovs.vlans import PortMode, mode_of
 from wireloom.errors import DataPlaneFailed, Unsupported
@@ -88,6 +88,7 @@ class Switch:
         self._installation = installation
         self._datapath = datapath
         self.wires = device_name("w", installation)
+        self._tunnel = device_name("x", installation)
         self.openflow = OpenFlow(database.folder, self.wires)
 
     # --- reading ------------------------------------------------------------------------------
@@ -314,6 +315,48 @@ class Switch:
             return row
         notes = {_OWNER: self._installation}
         return self._insert(transaction, "QoS", type="linux-noop", external_ids=notes)
+
+    # --- the port to other hosts --------------------------------------------------------------
+
+    @property
+    def has_tunnel_port(self) -> bool:
+        """Whether the bridge of wires has its port to other hosts."""
+        return self._tunnel_port() is not None
+
+    def _tunnel_port(self) -> Any:
+        rows = (row for row in self._database.rows("Port") if row.name == self._tunnel and self._owns(row.external_ids))
+        return next(rows, None)
+
+    def ensure_tunnel_port(self) -> None:
+        """The one port by which flows of the bridge of wires lead to other hosts.
+
+        :raises DataPlaneFailed: ovs-vswitchd cannot open it: another bridge has one like it.
+        """
+        if not self.has_tunnel_port:
+            with self._database.change("make the port to other hosts") as transaction:
+                interface = self._insert(
+                    transaction,
+                    "Interface",
+                    name=self._tunnel,
+                    type="vxlan",
+                    options=dict(TUNNEL_OPTIONS),
+                    ofport_request=TUNNEL_PORT,
+                )
+                notes = {_OWNER: self._installation}
+                port = self._insert(transaction, "Port", name=self._tunnel, interfaces=[interface], external_ids=notes)
+                self._row(self.wires).addvalue("ports", port)
+        error = self._tunnel_port().interfaces[0].error
+        if error:
+            self.drop_tunnel_port()
+            raise _refused(self._tunnel, error[0])
+
+    def drop_tunnel_port(self) -> None:
+        """Remove the port to other hosts, if there is one."""
+        row = self._tunnel_port()
+        if row is None:
+            return
+        with self._database.change("remove the port to other hosts", wait=self._database.daemon_runs):
+            self._row(self.wires).delvalue("ports", row)
 
     # --- tags of providers --------------------------------------------------------------------
 

@@ -16,13 +16,13 @@ from wireloom.dataplane.host.ports import look_up
 from wireloom.dataplane.host.tunnels import VxlanDevices, device_of, shown
 from wireloom.dataplane.host.vxlan import Vxlan
 from wireloom.dataplane.ovs.admission import Admissions
-from wireloom.dataplane.ovs.flows import Flows, cut
+from wireloom.dataplane.ovs.flows import Flows, Way, cookie_of, cut, cut_take, send, take
 from wireloom.dataplane.ovs.switch import Place, Switch, SwitchPort
 from wireloom.dataplane.ovs.wires import Wires
 from wireloom.errors import DataPlaneFailed
 from wireloom.model.network import Tunnel, TunnelPlan
 
-__all__ = ["DeviceTunnels", "Tunnels"]
+__all__ = ["DeviceTunnels", "FlowTunnels", "Tunnels"]
 
 
 class Tunnels(Protocol):
@@ -144,3 +144,77 @@ class DeviceTunnels:
             return
         self._switch.drop(going)
         self._devices.remove(going)
+
+
+class FlowTunnels:
+    """By one port of Open vSwitch's own, whose flows say where each frame goes: for the datapath in the kernel."""
+
+    def __init__(self, switch: Switch, wires: Wires) -> None:
+        self._switch = switch
+        self._wires = wires
+
+    def observe(self, found: Sequence[Link], ports: Mapping[str, SwitchPort], flows: Flows) -> dict[str, Tunnel]:
+        joined: dict[str, Tunnel] = {}
+        for device, number in self._wires.numbers(ports).items():
+            way = flows.sends.get(number)
+            taken = sorted(key for key, target in flows.takes.items() if target == number)
+            if way is not None:
+                whole = (way.tunnel, way.local) in taken
+                joined[device] = Tunnel(remote=way.host if whole else "", vni=way.tunnel, local=way.local)
+            elif taken:
+                joined[device] = Tunnel(remote="", vni=taken[0][0], local=taken[0][1])
+        if not joined:
+            self._switch.drop_tunnel_port()
+        return joined
+
+    def ensure(self, plans: Sequence[TunnelPlan], ports: Mapping[str, Link]) -> list[DataPlaneFailed]:
+        numbers = self._wires.numbers(self._switch.ports())
+        wanted = {numbers[plan.device]: plan for plan in plans if plan.device in numbers}
+        if not wanted:
+            return []
+        try:
+            self._switch.ensure_tunnel_port()
+        except DataPlaneFailed as error:
+            return [error]
+        self._switch.change_flows(_joining(wanted, self._wires.flows(self._switch.ports())))
+        return []
+
+    def remove(self, devices: Sequence[str]) -> None:
+        self.leave(devices)
+
+    def leave(self, devices: Iterable[str]) -> None:
+        """Flows of numbers that no port has any more go, too; a port that is wired has none of these flows."""
+        if not self._switch.has_tunnel_port:
+            return
+        ports = self._switch.ports()
+        numbers = self._wires.numbers(ports)
+        staying = set(numbers.values()) - {numbers[device] for device in devices if device in numbers}
+        flows = self._wires.flows(ports)
+        commands = [cut(number) for number in flows.sends if number not in staying]
+        commands += [cut_take(*key) for key, target in flows.takes.items() if target not in staying]
+        self._switch.change_flows(commands)
+        if not flows.sends.keys() & staying:
+            self._switch.drop_tunnel_port()
+
+    def withdraw(self) -> None:
+        self._switch.drop_tunnel_port()
+
+
+def _joining(wanted: Mapping[int, TunnelPlan], flows: Flows) -> list[str]:
+    """What joins ports, by number, to other hosts, and cuts off whoever had these ports or their tunnels."""
+    ways = {number: Way(plan.vni, plan.tunnel.remote, plan.tunnel.local) for number, plan in wanted.items()}
+    taken = {(way.tunnel, way.local): number for number, way in ways.items()}
+    tunnels = {way.tunnel for way in ways.values()}
+    cookies = {number: cookie_of(plan.device, str(plan.vni)) for number, plan in wanted.items()}
+    commands = [cut(other) for other, end in flows.outputs.items() if end in wanted and other not in wanted]
+    commands += [cut(other) for other, way in flows.sends.items() if way.tunnel in tunnels and other not in wanted]
+    commands += [
+        cut_take(*key) for key, end in flows.takes.items() if (end in wanted or key[0] in tunnels) and key not in taken
+    ]
+    commands += [send(number, way, cookies[number]) for number, way in ways.items() if flows.sends.get(number) != way]
+    commands += [
+        take(tunnel, local, number, cookies[number])
+        for (tunnel, local), number in taken.items()
+        if flows.takes.get((tunnel, local)) != number
+    ]
+    return commands

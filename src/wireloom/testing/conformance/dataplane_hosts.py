@@ -16,7 +16,7 @@ from wireloom.model.network import HostPort, SegmentAlias, SegmentPlan, TunnelPl
 from wireloom.testing.conformance.dataplane_rig import Plug, Rig
 from wireloom.testing.guests import namespace, run_command
 
-__all__ = ["Host", "Hosts", "cable", "hosts", "living_in"]
+__all__ = ["NIC", "Host", "Hosts", "cable", "hosts", "living_in"]
 
 #: The NIC by which a host reaches the other, of the least MTU that is common.
 NIC: Final = "lan0"
@@ -138,12 +138,12 @@ class Hosts:
 
 
 @asynccontextmanager
-async def cable() -> AsyncIterator[tuple[str, str]]:
+async def cable(mtu: int = UNDERLAY_MTU) -> AsyncIterator[tuple[str, str]]:
     """Two namespaces with a cable between them; their paths."""
     async with namespace() as first, namespace() as second:
         names = [Path(path).name for path in (first, second)]
-        pair = ("ip", "-n", names[0], "link", "add", NIC, "mtu", str(UNDERLAY_MTU), "type", "veth")
-        await run_command(*pair, "peer", "name", NIC, "mtu", str(UNDERLAY_MTU), "netns", names[1])
+        pair = ("ip", "-n", names[0], "link", "add", NIC, "mtu", str(mtu), "type", "veth")
+        await run_command(*pair, "peer", "name", NIC, "mtu", str(mtu), "netns", names[1])
         for number, name in enumerate(names, 1):
             for setting in ("disable_ipv6=0", "keep_addr_on_down=1"):
                 await run_command("ip", "netns", "exec", name, "sysctl", "-qw", f"net.ipv6.conf.{NIC}.{setting}")
