@@ -69,7 +69,7 @@ def test_a_redirection_matches_everything_and_is_replaced_in_place() -> None:
     request = traffic.redirect(14, 16, "wlp1")
     assert request.flags == NLM_F_CREATE, "without EXCL the kernel replaces the filter of the same handle"
     _, index, handle, parent, info = struct.unpack_from("=BxxxiIII", request.body)
-    assert (index, handle, parent) == (14, 0x80000800, 0xFFFF0000)
+    assert (index, handle, parent) == (14, 0x80000800, 0xFFFFFFF2)
     assert info & 0xFFFF == 0x0300, "all protocols, in network byte order"
     selector = fields(fields(request.body, 20)[2])[5]
     assert len(selector) == 16, "no key: frames shorter than a key would not match"

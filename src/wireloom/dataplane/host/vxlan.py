@@ -27,7 +27,7 @@ _IFNAME, _MTU, _LINKINFO, _EXT_MASK = 3, 4, 18, 29
 _INFO_KIND, _INFO_DATA = 1, 2
 _SKIP_STATS: Final = 1 << 3
 _ID, _GROUP, _LOCAL, _LEARNING, _PORT, _GROUP6, _LOCAL6 = 1, 2, 4, 7, 15, 16, 17
-_ZERO_CSUM6_RX, _DF = 20, 29
+_DF: Final = 29
 _DF_UNSET: Final = 0
 
 #: struct ifinfomsg: family, pad, type, index, flags, change mask.
@@ -71,7 +71,10 @@ def _ends(plan: TunnelPlan) -> bytes:
 
 
 def new_vxlan(name: str, plan: TunnelPlan) -> Request:
-    """Make the device ``name``, which sends all frames to the plan's remote and learns nothing of those that come."""
+    """Make the device ``name``, which sends all frames to the plan's remote and learns nothing of those that come.
+
+    What it does not say is as by default: the kernel lets devices share a UDP port only where they agree in that.
+    """
     data = nested(
         _INFO_DATA,
         u32(_ID, plan.vni),
@@ -79,8 +82,6 @@ def new_vxlan(name: str, plan: TunnelPlan) -> Request:
         attr(_PORT, _BIG_SHORT.pack(UDP_PORT)),
         u8(_LEARNING, 0),
         u8(_DF, _DF_UNSET),
-        # Whether the other side computes checksums is its own affair.
-        u8(_ZERO_CSUM6_RX, 1),
     )
     body = _header(name) + u32(_MTU, plan.mtu) + nested(_LINKINFO, text(_INFO_KIND, KIND), data)
     return Request(RTM_NEWLINK, body, NLM_F_CREATE | NLM_F_EXCL, plan.device, f"make the tunnel {plan.vni} for")

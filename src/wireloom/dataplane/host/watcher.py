@@ -12,7 +12,7 @@ from wireloom.dataplane.host import links
 from wireloom.dataplane.host.links import Link
 from wireloom.dataplane.host.netlink import open_transport
 from wireloom.dataplane.host.protocol import messages
-from wireloom.model.network import PortAlias, PortEvent, SegmentAlias
+from wireloom.model.network import PortAlias, PortEvent, SegmentAlias, TunnelAlias
 
 __all__ = ["Filter", "drain", "subscribe", "watch"]
 
@@ -56,7 +56,7 @@ class Filter:
         self._seen.clear()
 
     def _is_ours(self, link: Link) -> bool:
-        alias = SegmentAlias.parse(link.alias) or PortAlias.parse(link.alias)
+        alias = SegmentAlias.parse(link.alias) or TunnelAlias.parse(link.alias) or PortAlias.parse(link.alias)
         return alias is not None and alias.installation == self._installation
 
 

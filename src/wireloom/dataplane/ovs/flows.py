@@ -44,7 +44,14 @@ __all__ = [
 #: The one port of a host that carries wires to other hosts, told apart by tunnel id.
 TUNNEL_PORT: Final = 65000
 #: Its options: where a frame goes and by which tunnel is for flows to say, and what is too large is cut on the way.
-TUNNEL_OPTIONS: Final = {"remote_ip": "flow", "local_ip": "flow", "key": "flow", "df_default": "false"}
+#: Over IPv6 a kernel at the other end takes nothing without a checksum.
+TUNNEL_OPTIONS: Final = {
+    "remote_ip": "flow",
+    "local_ip": "flow",
+    "key": "flow",
+    "df_default": "false",
+    "csum": "true",
+}
 #: Numbers for ports of nodes: above are the tunnel's and those that OpenFlow 1.0 reserves (from 0xff00).
 HIGHEST_PORT: Final = TUNNEL_PORT - 1
 
