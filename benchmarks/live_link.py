@@ -208,7 +208,7 @@ class Bench:
 
     async def by_sdk(self, a: str, b: str) -> None:
         async with self._host.client() as client:
-            await client.link_add("lab", a, b)
+            await client.links.add("lab", a, b)
 
     async def by_command(self, a: str, b: str) -> None:
         async with self._host.client() as client:
@@ -221,7 +221,7 @@ class Bench:
 
     async def _remove(self, a: str, b: str) -> None:
         async with self._host.client() as client:
-            await client.wait(await client.link_remove("lab", a, b), timeout_s=30)
+            await client.wait(await client.links.remove("lab", a, b), timeout_s=30)
         await self._host.reach(lambda view: view.converged and not view.links, "the link is gone")
 
 

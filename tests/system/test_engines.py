@@ -199,10 +199,10 @@ async def test_virtual_machines_outlive_their_engine_and_stay_in_hand(engines: P
         assert host.runtimes() == before
 
         async with host.client() as client:
-            await client.link_down("lab", "a:eth1", "v:eth1")
+            await client.links.down("lab", "a:eth1", "v:eth1")
         await until(lambda: carrier(host, "v", "eth1", "0"), "the carrier fell in the guest")
         async with host.client() as client:
-            await client.link_up("lab", "a:eth1", "v:eth1")
+            await client.links.up("lab", "a:eth1", "v:eth1")
         await until(lambda: carrier(host, "v", "eth1", "1"), "the carrier came back in the guest")
 
         await dies_and_comes_back(host, "v", lambda: os.kill(int(before["v"][1]), signal.SIGKILL))
