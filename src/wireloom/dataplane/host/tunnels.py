@@ -63,7 +63,7 @@ class VxlanDevices:
     def made_for(self, ports: Iterable[str]) -> list[Vxlan]:
         """Those that are labelled as of one of these ports."""
         wanted = set(ports)
-        return [device for device in self.all().values() if wanted & {_port_of(device)}]
+        return [device for device in self.all().values() if _port_of(device) in wanted]
 
     def ensure(self, plans: Sequence[TunnelPlan], ports: Mapping[str, Link]) -> list[Outcome]:
         """Have the device of each plan, up and fenced; its port is one of ``ports``."""

@@ -96,10 +96,12 @@ def change_vxlan(name: str, plan: TunnelPlan) -> Request:
 
 def parse_vxlan(body: bytes) -> Vxlan | None:
     """The device that the body of a link message describes; ``None``: it is of another kind."""
-    link = parse_link(body)
-    if link.kind != KIND:
+    info = fields(fields(body, _IFINFO.size).get(_LINKINFO, b""))
+    # A kernel that has not met this kind yet lists all devices.
+    if info.get(_INFO_KIND, b"").rstrip(b"\0") != KIND.encode():
         return None
-    data = fields(fields(fields(body, _IFINFO.size).get(_LINKINFO, b"")).get(_INFO_DATA, b""))
+    link = parse_link(body)
+    data = fields(info.get(_INFO_DATA, b""))
     return Vxlan(
         index=link.index,
         name=link.name,
