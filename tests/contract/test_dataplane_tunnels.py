@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -26,18 +28,26 @@ async def spaces() -> AsyncIterator[tuple[str, str]]:
         yield made
 
 
+@asynccontextmanager
+async def started(space: str, folder: Path) -> AsyncIterator[PrivateOvs]:
+    """An Open vSwitch of the host in the namespace at ``space``."""
+    ovs = PrivateOvs(folder)
+    with living_in(space):
+        await ovs.start()
+    try:
+        yield ovs
+    finally:
+        await ovs.stop()
+
+
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def daemons(
     spaces: tuple[str, str], tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[tuple[PrivateOvs, PrivateOvs]]:
     """An Open vSwitch on each host."""
-    first, second = PrivateOvs(tmp_path_factory.mktemp("ovs1")), PrivateOvs(tmp_path_factory.mktemp("ovs2"))
-    for space, ovs in zip(spaces, (first, second), strict=True):
-        with living_in(space):
-            await ovs.start()
-    yield first, second
-    await first.stop()
-    await second.stop()
+    folders = [tmp_path_factory.mktemp("ovs") for _ in spaces]
+    async with started(spaces[0], folders[0]) as first, started(spaces[1], folders[1]) as second:
+        yield first, second
 
 
 @pytest.fixture(params=["kernel", "ovs", "kernel-ovs"])
@@ -79,19 +89,19 @@ BY_FLOWS = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def carrying(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[tuple[str, str], Factories]]:
     """Two hosts whose addresses are on bridges of Open vSwitch, as its datapath in user space needs it."""
-    async with cable(mtu=9200) as spaces:
-        daemons = [PrivateOvs(tmp_path_factory.mktemp("carrying")) for _ in spaces]
-        for space, ovs in zip(spaces, daemons, strict=True):
-            with living_in(space):
-                await ovs.start()
-            await ovs.take_address(space, NIC)
+    folders = [tmp_path_factory.mktemp("carrying") for _ in range(2)]
+    async with (
+        cable(mtu=9200) as spaces,
+        started(spaces[0], folders[0]) as first,
+        started(spaces[1], folders[1]) as second,
+    ):
+        await first.take_address(spaces[0], NIC)
+        await second.take_address(spaces[1], NIC)
         # Neighbours are heard of now, not with the first frames of a check.
         for address in ("192.0.2.2", "192.0.2.12", "2001:db8:77::2"):
             with living_in(spaces[0]):
                 assert (await run("ping", "-c", "2", "-W", "2", address, timeout_s=20)).code == 0
-        yield spaces, (daemons[0].plane_with_flows, daemons[1].plane_with_flows)
-        for ovs in daemons:
-            await ovs.stop()
+        yield spaces, (first.plane_with_flows, second.plane_with_flows)
 
 
 @pytest.mark.parametrize(
