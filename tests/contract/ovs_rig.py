@@ -101,6 +101,18 @@ def _enter(namespace: int) -> None:
 
 
 @asynccontextmanager
+async def started(space: str, folder: Path) -> AsyncIterator[PrivateOvs]:
+    """An Open vSwitch of the host in the namespace at ``space``."""
+    ovs = PrivateOvs(folder)
+    with living_in(space):
+        await ovs.start()
+    try:
+        yield ovs
+    finally:
+        await ovs.stop()
+
+
+@asynccontextmanager
 async def private_ovs(folder: Path) -> AsyncIterator[PrivateOvs]:
     """Started, in a namespace of its own; both are gone with the block."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from ovs_rig import PrivateOvs
+from ovs_rig import PrivateOvs, started
 
 from wireloom.commands import run
 from wireloom.dataplane.contract import DataPlane
@@ -26,18 +24,6 @@ Factories = tuple[Factory, Factory]
 async def spaces() -> AsyncIterator[tuple[str, str]]:
     async with cable() as made:
         yield made
-
-
-@asynccontextmanager
-async def started(space: str, folder: Path) -> AsyncIterator[PrivateOvs]:
-    """An Open vSwitch of the host in the namespace at ``space``."""
-    ovs = PrivateOvs(folder)
-    with living_in(space):
-        await ovs.start()
-    try:
-        yield ovs
-    finally:
-        await ovs.stop()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -14,7 +14,7 @@ import py_compile
 import re
 import shutil
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -33,17 +33,17 @@ _TAIL: Final = 6000
 _RUN: Final = """\
 #!/bin/sh
 # In the machine: $1 is where the reports go. Each data plane is a process, to make use of both processors; the
-# kernel's has a network namespace of its own, so that none sees the other's devices. What failed is tried again when
-# nothing else runs: beside each other, on emulated processors, they measure no times.
+# kernel's has a network namespace of its own, so that none sees the other's devices, and so have the tunnels. What
+# failed is tried again when nothing else runs: beside each other, on emulated processors, they measure no times.
 here=${0%/*}
 export PYTHONPATH="$here/src:$here/packages" PYTHONDONTWRITEBYTECODE=1 PYTEST_DISABLE_PLUGIN_AUTOLOAD=1
 
-# suite PLANE REPORT OPTION...
+# suite PART REPORT OPTION...
 suite() {
-	plane=$1 report=$2
+	part=$1 report=$2
 	shift 2
-	python3 -m pytest -p pytest_asyncio.plugin -p pytest_timeout -c "$here/pytest.ini" -o cache_dir="/tmp/$plane" \\
-		--tb=short --color=no --junitxml="/tmp/$report.xml" -v -k "[$plane" "$@" "$here/suite.py"
+	python3 -m pytest -p pytest_asyncio.plugin -p pytest_timeout -c "$here/pytest.ini" -o cache_dir="/tmp/$part" \\
+		--tb=short --color=no --junitxml="/tmp/$report.xml" -v -k "[$part" "$@" "$here/suite.py"
 }
 
 apart() { unshare -n -m "$here/run" suite "$@"; }
@@ -59,17 +59,18 @@ fi
 /usr/share/openvswitch/scripts/ovs-ctl --system-id=random --no-mlockall start
 apart kernel 1 &
 suite ovs 2
+apart tunnels 3
 wait
-apart kernel 3 --last-failed --last-failed-no-failures none
-suite ovs 4 --last-failed --last-failed-no-failures none
-printf '<reports>%s</reports>' "$(sed 's/^<?xml[^>]*>//' /tmp/[1-4].xml)" >"$1"
+apart kernel 4 --last-failed --last-failed-no-failures none
+suite ovs 5 --last-failed --last-failed-no-failures none
+apart tunnels 6 --last-failed --last-failed-no-failures none
+printf '<reports>%s</reports>' "$(sed 's/^<?xml[^>]*>//' /tmp/[1-6].xml)" >"$1"
 """
 _SETTINGS: Final = """\
 [pytest]
 asyncio_mode = auto
 asyncio_default_fixture_loop_scope = function
-timeout = 60
-faulthandler_timeout = 70
+timeout = 120
 addopts = --strict-markers
 """
 
@@ -86,12 +87,14 @@ class Report:
     console: str
 
 
-async def run_suite(suite: Path, folder: Path) -> Report:
+async def run_suite(suite: Path, folder: Path, helpers: Sequence[Path] = ()) -> Report:
     """Run ``suite``, a file of tests, in a machine; ``folder`` is for what that needs.
+
+    :param helpers: files that the suite imports, beside our sources.
 
     :raises AssertionError: the machine did not come to its report.
     """
-    disk = await asyncio.to_thread(_suite_tree, suite, folder / "suite")
+    disk = await asyncio.to_thread(_suite_tree, suite, helpers, folder / "suite")
     await _run("mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-L", LABEL, "-d", disk, *_sized(disk))
     console = await _power_on(disk.with_suffix(".ext4"), folder)
     report = folder / "report"
@@ -99,7 +102,7 @@ async def run_suite(suite: Path, folder: Path) -> Report:
     return Report(dict(_outcomes(report)), console)
 
 
-def _suite_tree(suite: Path, tree: Path) -> Path:
+def _suite_tree(suite: Path, helpers: Sequence[Path], tree: Path) -> Path:
     """The disk's content, with all Python in it compiled: that takes a machine without acceleration long."""
     packages = tree / "packages"
     for name in _closure(PACKAGES):
@@ -111,6 +114,8 @@ def _suite_tree(suite: Path, tree: Path) -> Path:
     source = Path(wireloom.__file__).parent
     shutil.copytree(source, tree / "src" / source.name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copyfile(suite, tree / "suite.py")
+    for helper in helpers:
+        shutil.copyfile(helper, tree / helper.name)
     (tree / "pytest.ini").write_text(_SETTINGS)
     (tree / "run").write_text(_RUN)
     (tree / "run").chmod(0o755)

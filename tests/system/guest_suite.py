@@ -6,15 +6,19 @@ emulated machine is slow, so what any kernel shows as well is left to the host's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 import pytest
+import pytest_asyncio
+from ovs_rig import PrivateOvs, started
 
 from wireloom.dataplane.contract import DataPlane
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.dataplane.ovs import OvsDataPlane
-from wireloom.testing.conformance.dataplane import CHECKS, Check, Rig
+from wireloom.testing.conformance.dataplane import CHECKS, Rig
+from wireloom.testing.conformance.dataplane_hosts import cable, hosts
+from wireloom.testing.conformance.dataplane_tunnels import TUNNEL_CHECKS
 
 PLANES: Final[Mapping[str, Callable[[str], DataPlane]]] = {"kernel": KernelDataPlane, "ovs": OvsDataPlane}
 
@@ -69,9 +73,33 @@ OF_THE_DATAPATH: Final = frozenset(
         "wires_swap_in_one_batch",
     }
 )
+#: Of wires to other hosts, what only the datapath in the kernel shows, which carries them itself.
+OF_ITS_TUNNELS: Final = frozenset(
+    {
+        "container_and_machine_on_two_hosts_are_wired",
+        "containers_on_two_hosts_are_wired",
+        "end_of_a_tunnel_moves_to_another_port",
+        "jumbo_frames_cross_a_way_of_a_lesser_mtu",
+        "machines_on_two_hosts_are_wired",
+        "moves_lose_and_double_no_frame_from_a_host",
+        "moves_lose_and_double_no_frame_to_a_host",
+        "number_of_another_wire_is_not_heard",
+        "port_moves_between_segment_and_tunnel",
+        "port_moves_between_wire_and_tunnel",
+        "removed_port_takes_its_tunnel_along",
+        "restarted_agents_find_their_tunnels",
+        "tunnel_follows_the_other_host",
+        "tunnel_is_observed_as_it_was_asked_for",
+        "tunnel_over_ipv6",
+        "tunnel_sets_its_mtu_on_both_sides_of_a_port",
+        "tunnels_are_isolated",
+        "tunnels_swap_in_one_batch",
+        "withdrawn_data_plane_reaches_no_other_host",
+    }
+)
 
 
-def _name(check: Check) -> str:
+def _name(check: Callable[..., object]) -> str:
     return check.__name__.removeprefix("check_")
 
 
@@ -83,6 +111,9 @@ CASES: Final = [
     *(("kernel", name) for name in _ALL if name not in SAME_EVERYWHERE),
     *(("ovs", name) for name in _ALL if name in OF_THE_DATAPATH),
 ]
+
+_TUNNELS: Final = {_name(check): check for check in TUNNEL_CHECKS}
+assert _TUNNELS.keys() >= OF_ITS_TUNNELS, "a check has another name by now"
 
 
 @pytest.mark.parametrize(("plane", "name"), CASES, ids=map("-".join, CASES))
@@ -97,3 +128,23 @@ async def test_nothing_is_refused(plane: str) -> None:
     async with Rig(PLANES[plane]) as rig:
         found = await rig.plane.abilities()
     assert (found.vlans, found.qinq, found.vlan_devices, found.impairments) == ("", "", "", {})
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def spaces() -> AsyncIterator[tuple[str, str]]:
+    async with cable() as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def daemons(spaces: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[PrivateOvs]:
+    """An Open vSwitch of the first host's own."""
+    async with started(spaces[0], tmp_path_factory.mktemp("ovs")) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", sorted(OF_ITS_TUNNELS), ids=lambda name: f"tunnels-{name}")
+async def test_wires_to_other_hosts(spaces: tuple[str, str], daemons: PrivateOvs, name: str) -> None:
+    """Between a host whose Open vSwitch carries them itself and one whose kernel has a device for each."""
+    async with hosts(spaces, (daemons.plane, KernelDataPlane)) as two:
+        await _TUNNELS[name](two)

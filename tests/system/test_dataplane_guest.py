@@ -10,6 +10,7 @@ import asyncio
 from pathlib import Path
 
 import guest_suite
+import ovs_rig
 import pytest
 from dataplane_guest import Report, run_suite
 
@@ -18,12 +19,14 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(550)]
 TESTS = [
     *(f"test_data_plane[{plane}-{check}]" for plane, check in guest_suite.CASES),
     *(f"test_nothing_is_refused[{plane}]" for plane in guest_suite.PLANES),
+    *(f"test_wires_to_other_hosts[tunnels-{check}]" for check in sorted(guest_suite.OF_ITS_TUNNELS)),
 ]
 
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    return asyncio.run(run_suite(Path(str(guest_suite.__file__)), tmp_path_factory.mktemp("guest")))
+    suite, rig = (Path(str(module.__file__)) for module in (guest_suite, ovs_rig))
+    return asyncio.run(run_suite(suite, tmp_path_factory.mktemp("guest"), [rig]))
 
 
 @pytest.mark.parametrize("test", TESTS)

