@@ -123,6 +123,7 @@ class _Talk:
         self._outside = outside
         self._echoed = asyncio.Event()
         self._echoing: asyncio.Task[None] | None = None
+        self._quiet = False
         self.longest = 0.0
 
     async def __aenter__(self) -> _Talk:
@@ -137,6 +138,9 @@ class _Talk:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # What is on its way is awaited: a close with bytes unread would reset the connection.
+        self._quiet = True
+        await asyncio.wait([self._talking], timeout=5)
         self._talking.cancel()
         await asyncio.gather(self._talking, return_exceptions=True)
         self._writer.close()
@@ -161,7 +165,7 @@ class _Talk:
 
     async def _talk(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
+        while not self._quiet:
             began = loop.time()
             self._writer.write(b"x")
             await self._reader.readexactly(1)
