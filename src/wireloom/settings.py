@@ -115,6 +115,26 @@ class Settings(BaseModel):
     captures_at_once: int = Field(
         default=64, ge=0, description="Captures of frames that may run on this host at the same time."
     )
+    library_url: str = Field(
+        default="", description="Where agents reach the controller's images by HTTP; empty: the API's own address."
+    )
+    library_keep_days: float = Field(
+        default=7, ge=0, description="Days that unfinished uploads and files that no image needs stay in the library."
+    )
+    image_policy: Literal["on-demand", "everywhere"] = Field(
+        default="on-demand",
+        description="Whether this host gets an image when a node needs it, or every image of the library ahead.",
+    )
+    image_keep_days: float = Field(
+        default=-1, description="Days after which files of images that nothing uses leave this host; negative: never."
+    )
+    image_fetches: int = Field(default=2, ge=1, description="Images that this host fetches at the same time.")
+    image_serve: str = Field(
+        default="", description="Address and port on which this host serves its images to other hosts; empty: nowhere."
+    )
+    image_verify_days: float = Field(
+        default=7, ge=0, description="Days after which a stored image is read again and compared; 0: never."
+    )
     resync_s: float = Field(default=60, gt=0, description="Full observation, the safety net behind events.")
     heartbeat_s: float = Field(default=2, gt=0, description="Pace of an agent's sign of life.")
     docker_url: str = Field(default="", description="Docker's socket as a URL; the engine's default when empty.")

@@ -7,6 +7,7 @@ from typing import Protocol, TypeVar
 
 from wireloom.fabric.consoles import SharedConsole
 from wireloom.fabric.documents import Event, HostFacts
+from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.model.base import Value
 from wireloom.model.slice import Slice
@@ -49,6 +50,10 @@ class ControllerFabric(Protocol):
     async def delete_observation(self, host: str, lab_id: str) -> None: ...
 
     def watch_hosts(self) -> AsyncIterator[Change[HostFacts]]: ...
+
+    async def put_library(self, document: HostLibrary) -> None: ...
+
+    def watch_shelves(self) -> AsyncIterator[Change[HostShelf]]: ...
 
     async def publish_event(self, event: Event) -> None: ...
 

@@ -18,6 +18,7 @@ from wireloom.errors import Conflict
 from wireloom.fabric.consoles import ConsoleTalk, RemoteConsole, SharedConsole
 from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts
 from wireloom.fabric.history import EventFollower
+from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.kv import Entry, KeyLister, KeyValues, Watcher
 from wireloom.fabric.link import Endpoint, Link
 from wireloom.fabric.methods import Method, StreamMethod
@@ -27,7 +28,9 @@ from wireloom.fabric.streams import Plain, StreamServer, open_stream
 from wireloom.fabric.subjects import (
     DESIRED,
     HOSTS,
+    LIBRARY,
     OBSERVED,
+    SHELVES,
     Bucket,
     encode_token,
     event_subject,
@@ -181,6 +184,28 @@ class Fabric:
         While this process itself is cut off, no host expires.
         """
         return self._watch(HOSTS, ">", self._lister(HOSTS), HostFacts)
+
+    # -- images -------------------------------------------------------------------------------------------------
+
+    async def put_library(self, document: HostLibrary) -> None:
+        """Store what ``document.host`` is to do about images."""
+        await self._values.put(LIBRARY, join_key(document.host), document.model_dump_json().encode())
+
+    def watch_library(self, host: str) -> AsyncIterator[KeyChange[HostLibrary]]:
+        """What ``host`` is to do about images, then every change, for ever."""
+
+        async def keys() -> set[str]:
+            return {join_key(host)}
+
+        return self._watch(LIBRARY, encode_token(host), keys, HostLibrary)
+
+    async def put_shelf(self, shelf: HostShelf) -> None:
+        """Store what ``shelf.host`` has of the library."""
+        await self._values.put(SHELVES, join_key(shelf.host), shelf.model_dump_json().encode())
+
+    def watch_shelves(self) -> AsyncIterator[KeyChange[HostShelf]]:
+        """What hosts have of the library, then every change, for ever; what an away host told last stays."""
+        return self._watch(SHELVES, ">", self._lister(SHELVES), HostShelf)
 
     # -- history ------------------------------------------------------------------------------------------------
 

@@ -24,6 +24,13 @@ from wireloom.fabric.documents import (
     StatsAnswer,
     StatsQuestion,
 )
+from wireloom.fabric.image_documents import (
+    ExportOpen,
+    HostImagesAnswer,
+    HostImagesQuestion,
+    VerifyAnswer,
+    VerifyQuestion,
+)
 from wireloom.fabric.link_documents import CountersOpen, MtuAnswer, MtuQuestion, SelfTestAnswer, SelfTestQuestion
 from wireloom.model.base import Value
 
@@ -34,6 +41,8 @@ __all__ = [
     "CONSOLE",
     "COUNTERS",
     "EXEC",
+    "EXPORT",
+    "HOST_IMAGES",
     "IMAGES",
     "LINES",
     "LOG",
@@ -41,6 +50,7 @@ __all__ = [
     "PRUNE",
     "SELF_TEST",
     "STATS",
+    "VERIFY_IMAGES",
     "Method",
     "StreamMethod",
 ]
@@ -80,3 +90,6 @@ COUNTERS = StreamMethod("counters", CountersOpen)
 CHECK_MTU = Method("check-mtu", MtuQuestion, MtuAnswer, deadline_s=30)
 SELF_TEST = Method("self-test", SelfTestQuestion, SelfTestAnswer, deadline_s=60)
 CAPTURE = StreamMethod("capture", CaptureOpen)
+HOST_IMAGES = Method("host-images", HostImagesQuestion, HostImagesAnswer, deadline_s=30)
+VERIFY_IMAGES = Method("verify-images", VerifyQuestion, VerifyAnswer, deadline_s=1800)
+EXPORT = StreamMethod("image-export", ExportOpen)

@@ -21,7 +21,9 @@ from wireloom.fabric.subjects import (
     EVENTS_LIVE,
     EVENTS_STREAM,
     HOSTS,
+    LIBRARY,
     OBSERVED,
+    SHELVES,
     Bucket,
 )
 
@@ -189,7 +191,7 @@ class StoreKeeper:
             callback()
 
     async def _create_missing(self) -> bool:
-        configs = [bucket_config(bucket) for bucket in (DESIRED, OBSERVED, HOSTS)] + [events_config()]
+        configs = [bucket_config(bucket) for bucket in (DESIRED, OBSERVED, HOSTS, LIBRARY, SHELVES)] + [events_config()]
         created = [await self._ensure(config) for config in configs]
         return any(created)
 

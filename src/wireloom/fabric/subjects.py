@@ -17,7 +17,9 @@ __all__ = [
     "EVENTS_STREAM",
     "HOSTS",
     "HOST_TTL_S",
+    "LIBRARY",
     "OBSERVED",
+    "SHELVES",
     "Bucket",
     "Permissions",
     "agent_permissions",
@@ -84,6 +86,8 @@ class Bucket:
 DESIRED: Final = Bucket("desired")
 OBSERVED: Final = Bucket("observed")
 HOSTS: Final = Bucket("hosts", ttl_s=HOST_TTL_S)
+LIBRARY: Final = Bucket("library")
+SHELVES: Final = Bucket("shelves")
 
 
 def encode_token(text: str) -> str:
@@ -158,6 +162,8 @@ def agent_permissions(host: str) -> Permissions:
             DESIRED.direct_get(f"{token}.*"),
             OBSERVED.subject(f"{token}.*"),
             HOSTS.subject(token),
+            LIBRARY.direct_get(token),
+            SHELVES.subject(token),
             event_subject(host),
             stream_subject(host, "any", "down").replace(".any.", ".*."),
         ),
@@ -165,6 +171,7 @@ def agent_permissions(host: str) -> Permissions:
             f"{inbox_prefix(agent_user(host))}.>",
             DESIRED.live(EPOCH_KEY),
             DESIRED.live(f"{token}.*"),
+            LIBRARY.live(token),
             f"rpc.{token}.>",
             stream_subject(host, "any", "up").replace(".any.", ".*."),
         ),

@@ -15,6 +15,7 @@ from wireloom.model.base import Value
 from wireloom.model.device import Access, Console, Day0, Extract, LinkDown, Readiness, Step
 from wireloom.model.dialogue import Cli
 from wireloom.model.identity import Identity, short_hash
+from wireloom.model.images import ImagePin
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.network import Uplink
 from wireloom.model.vlans import Tagging, Vlans
@@ -263,7 +264,10 @@ class PlugIntent(Value):
 
 
 class Slice(Value):
-    """The intent document of one lab on one host. ``removed`` asks for everything of the lab to go."""
+    """The intent document of one lab on one host. ``removed`` asks for everything of the lab to go.
+
+    :ivar images: those of its nodes that are of the library, exactly; others are whatever the host has of their name.
+    """
 
     schema_version: int = 1
     installation: str
@@ -277,9 +281,15 @@ class Slice(Value):
     segments: tuple[SegmentIntent, ...] = ()
     plugs: tuple[PlugIntent, ...] = ()
     clis: dict[str, Cli] = {}
+    images: tuple[ImagePin, ...] = ()
 
     def node(self, node_id: str) -> NodeIntent | None:
         return next((node for node in self.nodes if node.id == node_id), None)
+
+    def pin(self, node: NodeIntent) -> ImagePin | None:
+        """Exactly which image ``node`` is made of, where it is of the library."""
+        wanted = (node.provider, node.image)
+        return next((pin for pin in self.images if (pin.provider, pin.name) == wanted), None)
 
     def segment(self, segment_id: str) -> SegmentIntent | None:
         return next((segment for segment in self.segments if segment.id == segment_id), None)

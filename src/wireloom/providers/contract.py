@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from wireloom.model.attachment import Attachment
+from wireloom.model.images import ImageFormat
 from wireloom.model.runtime import (
     Boot,
     Capabilities,
@@ -56,6 +57,7 @@ __all__ = [
     "Health",
     "HealthCheck",
     "ImageInfo",
+    "ImageSaver",
     "ImageStore",
     "Medium",
     "Provider",
@@ -91,15 +93,34 @@ class ByteStream(Protocol):
 
 
 class ImageStore(Protocol):
-    """A provider's images on this host."""
+    """A provider's images on this host. ``ImageInfo.digest`` is what an image's content is known by."""
+
+    #: The form of file that :meth:`load` takes and :meth:`export` makes.
+    format: ImageFormat
 
     async def has(self, image: str) -> bool: ...
 
-    async def load(self, image: str, source: Path | None = None) -> ImageInfo:
+    async def info(self, image: str) -> ImageInfo | None:
+        """What is there under that name; ``None``: nothing. Cheap: content that was read before is not read again."""
+        ...
+
+    async def load(self, image: str, source: Path | None = None, *, content: str = "") -> ImageInfo:
         """Make ``image`` present: from the file ``source``, or by pulling it where the engine can.
 
-        :raises ImageMissing: neither is possible; the hint says what to do.
+        What has the name by now loses it when the new one is there, and not before. ``source`` may be linked to, and
+        is never changed.
+
+        :param content: what :class:`ImageInfo` must say of it; a load that ends otherwise is undone.
+        :raises ImageMissing: neither is possible, or the content is another; the hint says what to do.
         """
+        ...
+
+    async def verify(self, image: str) -> ImageInfo:
+        """Read it again, all that can be read, and say what it is now. :raises ImageMissing: it is damaged, or gone."""
+        ...
+
+    async def export(self, image: str, target: Path) -> None:
+        """Write it to the new file ``target``, in the store's ``format``. :raises ImageMissing: it is not there."""
         ...
 
     async def remove(self, image: str) -> None:
@@ -107,6 +128,17 @@ class ImageStore(Protocol):
         ...
 
     async def list(self) -> Sequence[ImageInfo]: ...
+
+
+class ImageSaver(Protocol):
+    """Ability to make an image of a runtime: its system disk, or its file system with what its image starts."""
+
+    async def save(self, runtime_id: str, target: Path) -> None:
+        """Write the new file ``target``, which stands alone, in the format of the provider's images.
+
+        :raises NotFound: no such runtime. :raises Conflict: it is not down.
+        """
+        ...
 
 
 class CarrierControl(Protocol):
@@ -158,6 +190,7 @@ class Abilities:
     files: FileAccess | None = None
     health: HealthCheck | None = None
     recent: RecentOutput | None = None
+    saver: ImageSaver | None = None
 
 
 class Provider(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -23,6 +24,12 @@ __all__ = [
     "config_revisions",
     "config_texts",
     "hosts",
+    "image_defaults",
+    "image_devices",
+    "image_jobs",
+    "image_removals",
+    "image_uploads",
+    "images",
     "installation",
     "lab_hosts",
     "labs",
@@ -235,4 +242,91 @@ cli_definitions = Table(
     Column("name", String(63), primary_key=True),
     Column("sha256", String(64), nullable=False),
     Column("definition", JSON, nullable=False),
+)
+
+#: Names of the library. ``digest`` is that of the stored file, which several images may have in common.
+images = Table(
+    "images",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("name", String(255), nullable=False, unique=True),
+    Column("provider", String(32), nullable=False),
+    Column("format", String(16), nullable=False),
+    Column("digest", String(71), nullable=False, index=True),
+    Column("content", String(71), nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("virtual_size", BigInteger, nullable=False),
+    Column("architecture", String(32), nullable=False),
+    Column("version", Text, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("problem", JSON(none_as_null=True), nullable=True),
+    Column("needs", JSON, nullable=False),
+    Column("proposals", JSON, nullable=False),
+    Column("provenance", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("verified_at", Float, nullable=False),
+)
+
+
+def _image_key(*, primary_key: bool = False) -> Column[str]:
+    reference = ForeignKey("images.id", ondelete="CASCADE")
+    return Column("image_id", String(12), reference, nullable=False, primary_key=primary_key)
+
+
+image_devices = Table(
+    "image_devices",
+    metadata,
+    _image_key(primary_key=True),
+    Column("device", String(63), primary_key=True),
+)
+
+#: One image a device and provider: what its nodes take that name none.
+image_defaults = Table(
+    "image_defaults",
+    metadata,
+    Column("device", String(63), primary_key=True),
+    Column("provider", String(32), primary_key=True),
+    _image_key(),
+)
+
+#: Images that were deleted and that a host may still have, until it says that it has not.
+image_removals = Table(
+    "image_removals",
+    metadata,
+    Column("host", String(63), primary_key=True),
+    Column("provider", String(32), primary_key=True),
+    Column("name", String(255), primary_key=True),
+    Column("content", String(71), primary_key=True),
+    Column("pin", JSON, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+)
+
+#: How much of an upload is there is told by its file alone.
+image_uploads = Table(
+    "image_uploads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("file", Text, nullable=False),
+    Column("size", BigInteger, nullable=True),
+    Column("sha256", String(64), nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("job_id", String(12), nullable=True),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False, index=True),
+)
+
+#: ``request`` holds no credentials; ``view`` is the job as users see it.
+image_jobs = Table(
+    "image_jobs",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("request", JSON, nullable=False),
+    Column("memory", JSON, nullable=False),
+    Column("view", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("finished_at", Float, nullable=True),
 )
