@@ -52,9 +52,8 @@ class HostLibrary(Value):
     :ivar unwanted: deleted from the library: to go from engine and disk, where name and content are both these.
     :ivar known: every image of the library that this host could have: what the shelf tells of.
     :ivar sources: in the order in which they are tried. :ivar serve_token: what others show who fetch from this host.
-    :ivar at_once: fetches at the same time. :ivar keep_unused_s: fetched files that no runtime and no ``wanted`` needs
-        stay for so long; negative: for ever.
-    :ivar verify_every_s: how often files are read again to see whether they are what they were; 0: never.
+
+    How many are fetched at once, what is kept and how often it is read again are the host's own settings.
     """
 
     host: str
@@ -64,15 +63,12 @@ class HostLibrary(Value):
     known: tuple[ImagePin, ...] = ()
     sources: tuple[BlobSource, ...] = ()
     serve_token: str = ""
-    at_once: int = 2
-    keep_unused_s: float = -1
-    verify_every_s: float = 7 * 24 * 3600.0
 
 
 class ShelfEntry(Value):
     """An image of :attr:`HostLibrary.known` that is on the host, on its way, or has failed to come.
 
-    :ivar bytes_done: of ``bytes_total`` while it is fetched. :ivar error: wire form.
+    :ivar done: of ``total`` bytes while it is fetched. :ivar error: wire form.
     """
 
     provider: str
