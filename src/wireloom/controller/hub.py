@@ -1,6 +1,6 @@
 """Changes for many readers, none of which can make the controller remember without bound.
 
-A reader's mailbox keeps the newest message of each lab, host and operation (older ones are replaced, which loses
+A reader's mailbox keeps the newest message of each lab, host, operation and image (older ones are replaced, which loses
 nothing), and a limited number of events. When events overflow, the oldest go and a ``resync`` message says how many.
 """
 
@@ -18,7 +18,12 @@ __all__ = ["Hub", "Mailbox"]
 
 EVENT_LIMIT: Final = 512
 
-_KEY_FIELD: Final = {"lab": "lab", "removed": "lab", "host": "host", "operation": "id"}
+_KEY_FIELD: Final = {
+    "lab": "lab", "removed": "lab", "host": "host", "operation": "id", "image": "id", "image-removed": "id",
+}  # fmt: skip
+
+#: A thing and its removal share a key: a reader that slept through a removal must not see the thing last.
+_KEPT_AS: Final = {"removed": "lab", "image-removed": "image"}
 
 
 class Mailbox:
@@ -82,8 +87,7 @@ class Hub:
 
 
 def _key(message: StreamMessage) -> tuple[str, str]:
-    # A lab and its removal share a key: a reader that slept through a removal must not see the lab last.
-    kind = "lab" if message.type == "removed" else message.type
+    kind = _KEPT_AS.get(message.type, message.type)
     return kind, str(message.data.get(_KEY_FIELD.get(message.type, ""), ""))
 
 

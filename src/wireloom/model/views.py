@@ -235,8 +235,9 @@ class OperationView(Value):
 class StreamMessage(Value):
     """One change on the WebSocket. ``type`` names which field of ``data`` applies: lab (LabView), event (Event),
     operation (OperationView), host (HostView), removed (``{"lab"}``), resync (``{"dropped"}``: so many events were
-    dropped because the reader was slow; the newest value of everything else still comes).
+    dropped because the reader was slow; the newest value of everything else still comes), image (ImageView),
+    image-removed (``{"id", "name"}``).
     """
 
-    type: Literal["lab", "event", "operation", "host", "removed", "resync"]
+    type: Literal["lab", "event", "operation", "host", "removed", "resync", "image", "image-removed"]
     data: dict[str, Any]

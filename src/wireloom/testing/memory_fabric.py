@@ -15,6 +15,7 @@ from wireloom.errors import DeadlineExceeded, Unavailable
 from wireloom.fabric.connection import KeyChange
 from wireloom.fabric.consoles import SharedConsole
 from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts
+from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.fabric.subjects import join_key
 from wireloom.model.base import Value
@@ -72,6 +73,8 @@ class MemoryFabric:
         self._intents: _Bucket[Slice] = _Bucket()
         self._observations: _Bucket[SliceStatus] = _Bucket()
         self._hosts: _Bucket[HostFacts] = _Bucket()
+        self._libraries: _Bucket[HostLibrary] = _Bucket()
+        self._shelves: _Bucket[HostShelf] = _Bucket()
         self._readers: set[asyncio.Queue[Event]] = set()
         self._answers: dict[tuple[str, str], Callable[[Any], Awaitable[Any]]] = {}
         self._streams: dict[tuple[str, str], Callable[[Any], Awaitable[ByteStream]]] = {}
@@ -87,7 +90,7 @@ class MemoryFabric:
 
     def lose_store(self) -> None:
         """Lose every document without a word to the watchers, as a server with an empty folder does."""
-        for bucket in (self._intents, self._observations, self._hosts):
+        for bucket in (self._intents, self._observations, self._hosts, self._libraries, self._shelves):
             bucket.values.clear()
         for callback in self._on_rebuilt:
             callback()
@@ -138,6 +141,26 @@ class MemoryFabric:
 
     def watch_hosts(self) -> AsyncIterator[KeyChange[HostFacts]]:
         return self._hosts.watch()
+
+    # ---------------------------------------------------------------- images
+
+    async def put_library(self, document: HostLibrary) -> None:
+        self._check()
+        self._libraries.put(join_key(document.host), document)
+
+    def watch_library(self, host: str) -> AsyncIterator[KeyChange[HostLibrary]]:
+        return self._libraries.watch(join_key(host))
+
+    def library(self, host: str) -> HostLibrary | None:
+        """What ``host`` is told to do about images now."""
+        return self._libraries.values.get(join_key(host))
+
+    async def put_shelf(self, shelf: HostShelf) -> None:
+        self._check()
+        self._shelves.put(join_key(shelf.host), shelf)
+
+    def watch_shelves(self) -> AsyncIterator[KeyChange[HostShelf]]:
+        return self._shelves.watch()
 
     # ---------------------------------------------------------------- history
 
