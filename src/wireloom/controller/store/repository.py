@@ -16,6 +16,7 @@ from wireloom.controller.addresses import free_addresses, holds
 from wireloom.controller.store import configs, definitions, links, tables
 from wireloom.controller.store.configs import ConfigStore
 from wireloom.controller.store.database import Database
+from wireloom.controller.store.images import ImageStore
 from wireloom.controller.store.records import (
     Definitions,
     LabEdit,
@@ -39,6 +40,8 @@ class Store:
         self._clock = clock
         #: Configurations of nodes.
         self.configs = ConfigStore(database, clock)
+        #: Images of the library.
+        self.images = ImageStore(database, clock)
 
     @classmethod
     async def open(cls, url: str) -> Store:

@@ -29,6 +29,7 @@ __all__ = [
     "image_jobs",
     "image_removals",
     "image_uploads",
+    "image_wishes",
     "images",
     "installation",
     "lab_hosts",
@@ -289,6 +290,14 @@ image_defaults = Table(
     _image_key(),
 )
 
+#: Images that users want on a host ahead of any need.
+image_wishes = Table(
+    "image_wishes",
+    metadata,
+    _image_key(primary_key=True),
+    Column("host", String(63), primary_key=True),
+)
+
 #: Images that were deleted and that a host may still have, until it says that it has not.
 image_removals = Table(
     "image_removals",
@@ -298,7 +307,7 @@ image_removals = Table(
     Column("name", String(255), primary_key=True),
     Column("content", String(71), primary_key=True),
     Column("pin", JSON, nullable=False),
-    Column("generation", Integer, nullable=False),
+    Column("generation", BigInteger, nullable=False),
     Column("created_at", Float, nullable=False),
 )
 

@@ -38,8 +38,9 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    for table in ("image_jobs", "image_uploads", "image_removals", "image_defaults", "image_devices", "images"):
-        op.drop_table(table)
+    for table in ("jobs", "uploads", "removals", "wishes", "defaults", "devices"):
+        op.drop_table(f"image_{table}")
+    op.drop_table("images")
 
 
 def _create_uses() -> None:
@@ -63,13 +64,22 @@ def _create_uses() -> None:
         sa.PrimaryKeyConstraint("device", "provider", name="pk_image_defaults"),
     )
     op.create_table(
+        "image_wishes",
+        sa.Column("image_id", sa.String(12), nullable=False),
+        sa.Column("host", sa.String(63), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["image_id"], ["images.id"], name="fk_image_wishes_image_id_images", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("image_id", "host", name="pk_image_wishes"),
+    )
+    op.create_table(
         "image_removals",
         sa.Column("host", sa.String(63), nullable=False),
         sa.Column("provider", sa.String(32), nullable=False),
         sa.Column("name", sa.String(255), nullable=False),
         sa.Column("content", sa.String(71), nullable=False),
         sa.Column("pin", sa.JSON(), nullable=False),
-        sa.Column("generation", sa.Integer(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("created_at", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("host", "provider", "name", "content", name="pk_image_removals"),
     )
