@@ -20,7 +20,7 @@ its ports → ``release`` → running → ``stop`` (storage is kept) → ``start
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -50,6 +50,7 @@ __all__ = [
     "Capabilities",
     "CarrierControl",
     "ConsoleRequest",
+    "Credentials",
     "EventKind",
     "ExecResult",
     "FileAccess",
@@ -92,6 +93,14 @@ class ByteStream(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Credentials:
+    """What a registry is shown for one pull; kept nowhere."""
+
+    username: str
+    password: str = field(repr=False)
+
+
 class ImageStore(Protocol):
     """A provider's images on this host. ``ImageInfo.digest`` is what an image's content is known by."""
 
@@ -104,14 +113,20 @@ class ImageStore(Protocol):
         """What is there under that name; ``None``: nothing. Cheap: content that was read before is not read again."""
         ...
 
-    async def load(self, image: str, source: Path | None = None, *, content: str = "") -> ImageInfo:
+    async def load(
+        self, image: str, source: Path | None = None, *, content: str = "", credentials: Credentials | None = None
+    ) -> ImageInfo:
         """Make ``image`` present: from the file ``source``, or by pulling it where the engine can.
 
-        What has the name by now loses it when the new one is there, and not before. ``source`` may be linked to, and
-        is never changed.
+        What has the name by now loses it when the new one is there, and not before; it goes when nothing uses it.
+        One that was found damaged is made anew. ``source`` may be linked to, and is never changed.
 
         :param content: what :class:`ImageInfo` must say of it; a load that ends otherwise is undone.
-        :raises ImageMissing: neither is possible, or the content is another; the hint says what to do.
+        :param credentials: for a pull.
+        :raises ImageMissing: neither is possible, or the content is another (``details``: ``wanted`` and ``found``);
+            the hint says what to do.
+        :raises Conflict: a runtime uses what has the name, and would lose it.
+        :raises CapacityExceeded: there is no room for it.
         """
         ...
 
@@ -120,7 +135,10 @@ class ImageStore(Protocol):
         ...
 
     async def export(self, image: str, target: Path) -> None:
-        """Write it to the new file ``target``, in the store's ``format``. :raises ImageMissing: it is not there."""
+        """Write it to the new file ``target``, in the store's ``format``, whole or not at all.
+
+        :raises ImageMissing: it is not there, or is damaged. :raises CapacityExceeded: there is no room for it.
+        """
         ...
 
     async def remove(self, image: str) -> None:
@@ -134,9 +152,10 @@ class ImageSaver(Protocol):
     """Ability to make an image of a runtime: its system disk, or its file system with what its image starts."""
 
     async def save(self, runtime_id: str, target: Path) -> None:
-        """Write the new file ``target``, which stands alone, in the format of the provider's images.
+        """Write the new file ``target``, which stands alone, in the format of the provider's images, whole or not at
+        all. Nothing of the runtime's own is in it (name, settings, what was shown to it); the runtime stays as it is.
 
-        :raises NotFound: no such runtime. :raises Conflict: it is not down.
+        :raises NotFound: no such runtime. :raises Conflict: it is not down. :raises CapacityExceeded: no room for it.
         """
         ...
 
