@@ -1,7 +1,7 @@
 """Changes for many readers, none of which can make the controller remember without bound.
 
-A reader's mailbox keeps the newest message of each lab, host, operation and image (older ones are replaced, which loses
-nothing), and a limited number of events. When events overflow, the oldest go and a ``resync`` message says how many.
+A reader's mailbox keeps the newest message of each lab, host, operation, image and job (older ones are replaced, which
+loses nothing), and a limited number of events. When events overflow, the oldest go and a ``resync`` message says how many.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ EVENT_LIMIT: Final = 512
 
 _KEY_FIELD: Final = {
     "lab": "lab", "removed": "lab", "host": "host", "operation": "id", "image": "id", "image-removed": "id",
+    "job": "id",
 }  # fmt: skip
 
 #: A thing and its removal share a key: a reader that slept through a removal must not see the thing last.

@@ -236,8 +236,8 @@ class StreamMessage(Value):
     """One change on the WebSocket. ``type`` names which field of ``data`` applies: lab (LabView), event (Event),
     operation (OperationView), host (HostView), removed (``{"lab"}``), resync (``{"dropped"}``: so many events were
     dropped because the reader was slow; the newest value of everything else still comes), image (ImageView),
-    image-removed (``{"id", "name"}``).
+    image-removed (``{"id", "name"}``), job (JobView: work on the image library).
     """
 
-    type: Literal["lab", "event", "operation", "host", "removed", "resync", "image", "image-removed"]
+    type: Literal["lab", "event", "operation", "host", "removed", "resync", "image", "image-removed", "job"]
     data: dict[str, Any]

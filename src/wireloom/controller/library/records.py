@@ -17,7 +17,11 @@ from wireloom.model.images import (
     Provenance,
 )
 
-__all__ = ["ImageCatalogue", "JobContext", "NewImage"]
+__all__ = ["ImageCatalogue", "JobCancelled", "JobContext", "NewImage"]
+
+
+class JobCancelled(Exception):
+    """The job is to end: a user cancelled it, or the controller goes. Let it pass, and leave nothing half."""
 
 
 @dataclass(frozen=True)

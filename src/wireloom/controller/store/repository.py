@@ -16,6 +16,7 @@ from wireloom.controller.addresses import free_addresses, holds
 from wireloom.controller.store import configs, definitions, links, tables
 from wireloom.controller.store.configs import ConfigStore
 from wireloom.controller.store.database import Database
+from wireloom.controller.store.image_work import ImageWork
 from wireloom.controller.store.images import ImageStore
 from wireloom.controller.store.records import (
     Definitions,
@@ -42,6 +43,8 @@ class Store:
         self.configs = ConfigStore(database, clock)
         #: Images of the library.
         self.images = ImageStore(database, clock)
+        #: Jobs of the library, and uploads to it.
+        self.image_work = ImageWork(database, clock)
 
     @classmethod
     async def open(cls, url: str) -> Store:
