@@ -95,7 +95,7 @@ def _build_all(options: argparse.Namespace) -> None:
                 artefact = store.current(recipe.name, kind, job.key)
                 word = "unchanged" if artefact else "built"
                 artefact = artefact or _build(job, store, options.debs)
-            if kind == "container" and options.load:
+            if kind == "container" and options.load and recipe.loads:
                 loaded = container.load(store.folder / artefact.file, artefact.references[0], artefact.key)
                 word += ", loaded" if loaded else ""
             _say(artefact, word, time.monotonic() - started)

@@ -35,6 +35,7 @@ class Recipe:
     :ivar efi: its disk boots from UEFI firmware as well.
     :ivar kinds: what is built of it.
     :ivar bytecode: its Python library is compiled ahead, since compiling takes long in an emulated machine.
+    :ivar loads: nodes are made of its container, so engines get it.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Recipe:
     efi: bool = False
     kinds: tuple[str, ...] = ("container", "disk")
     bytecode: bool = False
+    loads: bool = True
 
     @property
     def excluded(self) -> tuple[str, ...]:
@@ -94,6 +96,22 @@ RECIPES = (
         title="proving ground of data planes",
         kinds=("disk",),
         bytecode=True,
+    ),
+    # Not for labs: what images for IOL are built on, by the library and without a network. The library adds the program
+    # and what runs beside it. Old IOL has 32 bits.
+    Recipe(
+        "iol-base",
+        (
+            *("busybox-static", "dash", "iproute2", "ncurses-base", "python3-minimal"),
+            *("libc6-i386", "lib32gcc-s1", "lib32stdc++6", "libgcc-s1", "libssl3", "libstdc++6", "zlib1g"),
+        ),
+        version_of="python3-minimal",
+        capabilities=(),
+        keeps=frozenset({"python3*"}),
+        title="base of IOL images",
+        kinds=("container",),
+        bytecode=True,
+        loads=False,
     ),
 )
 
