@@ -1,0 +1,187 @@
+"""A disk of any format that we take becomes a qcow2 file that stands alone, or stays one.
+
+The order matters: our own readers of headers look first, so that no program opens a file that names others. Then
+QEMU's program, bounded and confined, checks the tables, and converts what is not qcow2 or not clean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable
+from io import FileIO
+from pathlib import Path
+from typing import Final
+
+from wireloom.errors import CapacityExceeded
+from wireloom.library import unpack
+from wireloom.library.disks import ova, qemu_img
+from wireloom.library.disks.labels import ReadAt, labels
+from wireloom.library.disks.qcow2 import read_guest, read_qcow2
+from wireloom.library.disks.reading import Header, check_virtual_size, file_size
+from wireloom.library.disks.vhd import read_vhd
+from wireloom.library.disks.vhdx import read_vhdx
+from wireloom.library.disks.vmdk import read_vmdk
+from wireloom.library.names import check_file_name, disk_name
+from wireloom.library.sniff import COMPRESSED, Sniffed, sniff
+from wireloom.library.values import Accepted, Facts, ImageRefused, Limits, Progress, no_progress
+from wireloom.model.images import SourceKind
+
+__all__ = ["accept", "disk_labels", "stands_alone"]
+
+_SECTOR: Final = 512
+_CONVERTED: Final = "disk.qcow2"
+_TAKEN_OUT: Final = ".disk"
+_UNFINISHED: Final = ".disk.qcow2.part"
+
+
+def accept(path: Path, file_name: str, folder: Path, limits: Limits, progress: Progress = no_progress) -> Accepted:
+    """Validate a disk, and convert it where that is necessary; blocks, and leaves nothing behind when it fails.
+
+    ``Accepted.file`` is ``path`` itself when that is a clean qcow2 file, else a new file in ``folder``. ``path`` is
+    never changed. Formats: qcow2, raw, VMDK, VHD, VHDX, and OVA with one disk. Packed files are unpacked before.
+
+    :raises ImageRefused: with the reason. :raises CapacityExceeded: no space left.
+    :raises Unavailable: ``qemu-img`` is not installed.
+    """
+    check_file_name(file_name)
+    sniffed = sniff(path)
+    if sniffed.size > limits.size:
+        raise ImageRefused("size", f"the file has {sniffed.size} bytes; {limits.size} may come in")
+    taken: Accepted
+    with contextlib.ExitStack() as debris:
+        if sniffed.kind == "ova":
+            taken = _from_ova(path, folder, limits, progress, debris)
+        else:
+            taken = _from_disk(path, sniffed, folder, limits, progress)
+    facts = dataclasses.replace(taken.facts, file=file_name, kind=taken.kind, size=sniffed.size)
+    return dataclasses.replace(taken, name=disk_name(file_name), facts=facts)
+
+
+def stands_alone(path: Path, limits: Limits) -> int:
+    """Check a qcow2 file of ours once more, as before it is used; its virtual size.
+
+    :raises ImageRefused: with the reason.
+    """
+    with path.open("rb", buffering=0) as file:
+        header = read_qcow2(file, limits)
+    qemu_img.check(path, "qcow2", limits, cluster=1 << header.cluster_bits)
+    return header.virtual_size
+
+
+def disk_labels(path: Path, limits: Limits) -> tuple[str, ...]:
+    """Labels of partitions and file systems of a raw disk or a qcow2 file; none when it does not tell."""
+    with path.open("rb", buffering=0) as file:
+        return labels(_guest(file, limits))
+
+
+def _guest(file: FileIO, limits: Limits) -> ReadAt:
+    if os.pread(file.fileno(), 4, 0) != b"QFI\xfb":
+        return lambda offset, length: os.pread(file.fileno(), length, offset) if offset < 1 << 62 else b""
+    try:
+        disk = read_qcow2(file, limits)
+    except ImageRefused:
+        return lambda _offset, _length: b""
+    return lambda offset, length: read_guest(file, disk, offset, length)
+
+
+def _from_disk(path: Path, sniffed: Sniffed, folder: Path, limits: Limits, progress: Progress) -> Accepted:
+    kind = _disk_kind(sniffed)
+    with path.open("rb", buffering=0) as file:
+        header = _READERS[kind](file, limits)
+        cluster = 1 << getattr(header, "cluster_bits", 0)
+    if header.driver == "raw":
+        return _converted(path, kind, header, folder, limits, progress)
+    size = qemu_img.inspect(path, header.driver, limits)
+    checked = qemu_img.check(path, header.driver, limits, cluster=cluster)
+    unclean = header.unclean + (("clusters that are used for nothing",) if checked.leaks else ())
+    header = dataclasses.replace(header, virtual_size=size, unclean=unclean)
+    if header.driver == "qcow2" and not unclean:
+        return _accepted(path, kind, header, limits)
+    return _converted(path, kind, header, folder, limits, progress)
+
+
+def _disk_kind(sniffed: Sniffed) -> SourceKind:
+    kind = sniffed.kind
+    if kind not in _READERS:
+        what = sniffed.detail or (kind if kind != "unknown" else "nothing that is known")
+        raise ImageRefused("format", f"the file is no disk, but {what}", hint=_HINTS.get(kind, ""))
+    return kind  # type: ignore[return-value]  # all keys of the table are kinds of sources
+
+
+def _converted(
+    path: Path, kind: SourceKind, header: Header, folder: Path, limits: Limits, progress: Progress
+) -> Accepted:
+    used = path.stat().st_blocks * _SECTOR
+    facts = os.statvfs(folder)
+    if used > facts.f_bavail * facts.f_frsize:
+        raise CapacityExceeded(f"conversion needs about {used} bytes in {folder}, which are not there")
+    unfinished, target = folder / _UNFINISHED, folder / _CONVERTED
+    try:
+        unfinished.unlink(missing_ok=True)  # of an attempt that was killed
+        qemu_img.convert(path, header.driver, unfinished, limits, progress)
+        with unfinished.open("rb", buffering=0) as file:
+            read_qcow2(file, limits)
+        unfinished.rename(target)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    why = f", because of: {', '.join(header.unclean)}" if header.unclean else ""
+    return _accepted(target, kind, header, limits, f"converted from {kind} to qcow2{why}")
+
+
+def _accepted(file: Path, kind: SourceKind, header: Header, limits: Limits, *notes: str) -> Accepted:
+    return Accepted(
+        file=file,
+        format="qcow2",
+        kind=kind,
+        name="",
+        virtual_size=header.virtual_size,
+        facts=Facts(volumes=disk_labels(file, limits), virtual_size=header.virtual_size),
+        notes=notes,
+        warnings=header.warnings,
+    )
+
+
+def _from_ova(path: Path, folder: Path, limits: Limits, progress: Progress, debris: contextlib.ExitStack) -> Accepted:
+    disk = folder / _TAKEN_OUT
+    debris.callback(disk.unlink, missing_ok=True)
+    disk.unlink(missing_ok=True)
+    with path.open("rb", buffering=0) as file:
+        found = ova.read_ova(file, limits)
+        ova.extract(file, found, disk, progress)
+    sniffed = sniff(disk)
+    if sniffed.kind in COMPRESSED:
+        packed, disk = disk, unpack.unpack(disk, folder, limits, progress)
+        debris.callback(disk.unlink, missing_ok=True)
+        packed.unlink()
+        sniffed = sniff(disk)
+    if sniffed.kind == "ova":
+        raise ImageRefused("format", "the archive holds another archive in the place of its disk")
+    taken = _from_disk(disk, sniffed, folder, limits, progress)
+    if taken.file == disk:
+        taken = dataclasses.replace(taken, file=disk.rename(folder / _CONVERTED))
+    return dataclasses.replace(
+        taken,
+        kind="ova",
+        facts=dataclasses.replace(taken.facts, text=found.text, paths=found.paths),
+        notes=(f"took {found.disk.name} out of the OVA", *taken.notes),
+        warnings=(*found.warnings, *taken.warnings),
+    )
+
+
+def _read_raw(file: FileIO, limits: Limits) -> Header:
+    return Header("raw", check_virtual_size((file_size(file) + _SECTOR - 1) // _SECTOR * _SECTOR, limits))
+
+
+_READERS: Final[dict[str, Callable[[FileIO, Limits], Header]]] = {
+    "qcow2": read_qcow2,
+    "raw": _read_raw,
+    "vmdk": read_vmdk,
+    "vhd": read_vhd,
+    "vhdx": read_vhdx,
+}
+_HINTS: Final = {
+    "iso": "a CD image is imported as a whole, not as a disk",
+    "unknown": "disks are qcow2, VMDK, VHD, VHDX or OVA files, or raw ones with partitions or a file system",
+}
