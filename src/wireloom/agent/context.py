@@ -21,7 +21,8 @@ class NodeContext:
     """One node at work.
 
     ``files``, ``media``, ``binds`` and ``smbios`` are gathered by hooks before the runtime is created, and ``undo``
-    takes back what they made when it cannot be created. ``progress`` is told of each step.
+    takes back what they made when it cannot be created. ``medium_files`` go onto the day-0 medium, path to content;
+    neither they nor ``files`` are shown. ``progress`` is told of each step.
     """
 
     lab: Slice
@@ -32,7 +33,8 @@ class NodeContext:
     folder: NodeFolder
     progress: Callable[[NodeStep], None]
     runtime_id: str | None = None
-    files: list[GuestFile] = field(default_factory=list)
+    files: list[GuestFile] = field(default_factory=list, repr=False)
+    medium_files: dict[str, bytes] = field(default_factory=dict, repr=False)
     media: list[Medium] = field(default_factory=list)
     binds: list[Bind] = field(default_factory=list)
     smbios: dict[str, str] = field(default_factory=dict)

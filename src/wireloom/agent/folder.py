@@ -21,6 +21,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from wireloom.errors import NotFound
 from wireloom.model.identity import Identity
 from wireloom.planning.plan import NodeRecord
 
@@ -106,6 +107,20 @@ class FolderStore:
         self._write(updated)
         return updated
 
+    def numbered(self, node_id: str) -> NodeFolder:
+        """The node's folder, its record with the lowest number that no other node has; it is kept until removal.
+
+        :raises NotFound: it has none. :raises OSError: as :meth:`update`.
+        """
+        folder = self._folders.get(node_id)
+        if folder is not None and not folder.record.number:
+            taken = {other.record.number for other in self._folders.values()}
+            free = next(number for number in range(1, len(taken) + 2) if number not in taken)
+            folder = self.update(node_id, number=free)
+        if folder is None:
+            raise NotFound(f"node {node_id} has no folder")
+        return folder
+
     def wipe(self, node_id: str) -> None:
         """Remove storage and everything made from it; the record stays with its counters reset."""
         folder = self._folders.get(node_id)
@@ -114,7 +129,7 @@ class FolderStore:
         for name in _SUBFOLDERS:
             shutil.rmtree(folder.path / name, ignore_errors=True)
         folder.prepare()
-        self._write(replace(folder, record=NodeRecord(attention=folder.record.attention)))
+        self._write(replace(folder, record=_fresh(folder.record)))
 
     def remove(self, node_id: str) -> None:
         """Remove the folder and all that is in it; idempotent. The record goes last: until then it is known whose
@@ -162,6 +177,11 @@ class FolderStore:
         temporary.write_text(json.dumps(document))
         os.replace(temporary, target)
         self._unwritten.discard(folder.identity.node_id)
+
+
+def _fresh(record: NodeRecord) -> NodeRecord:
+    """What outlives a wipe."""
+    return NodeRecord(attention=record.attention, number=record.number)
 
 
 def _remove_tree(path: Path) -> None:

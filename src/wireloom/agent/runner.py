@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 
 from wireloom.agent.context import NodeContext
@@ -30,6 +31,9 @@ __all__ = ["ACTION_DEADLINE_S", "Runner"]
 ACTION_DEADLINE_S = 900.0
 
 Progress = Callable[[str, NodeStep], None]
+
+#: The variable that only environments have, in a template.
+_NUMBER = re.compile(r"\bnumber\b")
 
 
 class Runner:
@@ -67,6 +71,8 @@ class Runner:
             self._folders.update(node.id, provider=node.provider)  # known before there is anything to remove
             async with self._start_slot(capabilities), asyncio.timeout(ACTION_DEADLINE_S):
                 if phase is RuntimePhase.ABSENT:
+                    if _wants_number(node):
+                        context.folder = self._folders.numbered(node.id)
                     await self._create(context)
                 if phase not in LIVE_PHASES:
                     await self._start(context)
@@ -244,12 +250,16 @@ class Runner:
         )
 
 
+def _wants_number(node: NodeIntent) -> bool:
+    return any(_NUMBER.search(node.env[name]) for name in node.env_templates)
+
+
 def _environment(context: NodeContext) -> dict[str, str]:
     """The node's environment with the device's templates filled in."""
     node = context.node
     if not node.env_templates:
         return node.env
-    values = template_values(context.lab, node)
+    values = template_values(context.lab, node) | {"number": context.folder.record.number}
     filled = {
         name: render(node.env[name], values, what=f"{node.device}: environment {name}") for name in node.env_templates
     }

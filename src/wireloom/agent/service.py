@@ -23,6 +23,7 @@ from wireloom.agent.hooks.base import Hook
 from wireloom.agent.hooks.day0 import Day0Hook
 from wireloom.agent.hooks.image import ImageHook
 from wireloom.agent.hooks.ports import PortsHook
+from wireloom.agent.hooks.secrets import SecretsHook
 from wireloom.agent.hooks.wiring import WiringHook
 from wireloom.agent.images import ImageQuestions
 from wireloom.agent.link_questions import LinkQuestions
@@ -187,6 +188,7 @@ class AgentService:
         hooks: tuple[Hook, ...] = (
             ImageHook(),
             self._configs.hook,
+            SecretsHook(),
             Day0Hook(parts.authorized_keys),
             ports,
             WiringHook(self._network, self._surroundings),

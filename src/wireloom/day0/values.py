@@ -10,6 +10,7 @@
 ``ports``              list of the node's data ports, each with ``name`` (the vendor's), ``guest_name``,
                        ``index`` (from 1), ``mac``, and ``linked`` (spare ports of a machine are not)
 ``config``             the startup configuration, or ``""``; only in templates of day-0 files
+``number``             from 1, of its own among the nodes of the host; only in environment variables of devices
 =====================  ==================================================================================
 """
 

@@ -20,6 +20,7 @@ from wireloom.model.device import (
     ProviderRule,
     ProviderSupport,
     Range,
+    Secret,
 )
 from wireloom.model.dialogue import Cli
 from wireloom.model.ports import PortNaming, template_fields
@@ -212,6 +213,28 @@ class MemberFields(FileModel):
         )
 
 
+class SecretFields(FileModel):
+    """A file of the user's own, such as a licence: at a path in the guest, on the day-0 medium, or either."""
+
+    name: Name = Field(description="under which it is given, by `wireloom images secret`")
+    title: Text = Field("", description="what it is, for people")
+    path: Annotated[str, Field(pattern=r"^$|^/.")] = Field("", description="where it is in the guest's file system")
+    medium: Annotated[str, Field(pattern=r"^$|^[^/]")] = Field("", description="where it is on the day-0 medium")
+    mode: Annotated[int, Field(ge=0, le=0o777)] = Field(0o600, description="permissions of the file in the guest")
+    optional: bool = Field(False, description="the guest starts without it")
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> SecretFields:
+        if not self.path and not self.medium:
+            raise wrong("the guest is to find it somewhere", "write `path` or `medium`")
+        if ".." in f"{self.path}/{self.medium}".split("/"):
+            raise wrong("it cannot lead upwards")
+        return self
+
+    def value(self) -> Secret:
+        return Secret(**self.model_dump())
+
+
 Family = Literal["router", "switch", "firewall", "host", "wireless", "controller", "balancer", "any"]
 
 
@@ -235,6 +258,7 @@ class DeviceFile(GuestFields):
     default_provider: Name = Field("", description="provider when the topology names none; else the first one")
     default_config: str = Field("", description="template of the startup configuration of a node without one")
     members: list[MemberFields] = Field([], description="further machines of the node")
+    secrets: list[SecretFields] = Field([], description="files of the user's own that its nodes are given")
     sources: list[str] = Field([], description="where its facts come from")
     notes: str = Field("", description="what a user should know of it, in Markdown")
     stop_grace: Annotated[float, Field(ge=0, le=600)] = Field(5, description="seconds that the guest gets to end")
@@ -264,6 +288,7 @@ class DeviceFile(GuestFields):
             cli=cli,
             default_config=self.default_config,
             members=tuple(member.value() for member in self.members),
+            secrets=tuple(secret.value() for secret in self.secrets),
             sources=tuple(self.sources),
             notes=self.notes,
             stop_grace_s=self.stop_grace,

@@ -30,6 +30,7 @@ __all__ = [
     "ProviderSupport",
     "Range",
     "Readiness",
+    "Secret",
     "Step",
 ]
 
@@ -291,6 +292,23 @@ class ProviderRule(Value):
     emulates: bool = False
 
 
+class Secret(Value):
+    """A file that only its user has, such as a licence. The controller keeps it, and nodes get it when they are made.
+
+    :ivar name: under which the user gives it. :ivar title: what it is, for people.
+    :ivar path: where the guest finds it in its own file system; empty: not there.
+    :ivar medium: where it is on the day-0 medium, where the node has one; empty: not there.
+    :ivar optional: the guest starts without it.
+    """
+
+    name: str
+    title: str = ""
+    path: str = ""
+    medium: str = ""
+    mode: int = 0o600
+    optional: bool = False
+
+
 class Device(Value):
     """One kind of node. Order for every setting: device → image profile → topology defaults → node; explicit wins.
 
@@ -301,6 +319,7 @@ class Device(Value):
         A ``.partial`` configuration is put after it.
     :ivar post_boot: commands run over the ``run`` chain once per boot after readiness, before the user's own.
     :ivar members: further machines of the node; such devices cannot be deployed yet.
+    :ivar secrets: files of the user's own that its nodes are given.
     :ivar hidden: not listed unless asked for;
     :ivar sources: where its facts come from, for the reference page.
     :ivar notes: what a user should know of it, in Markdown.
@@ -330,6 +349,7 @@ class Device(Value):
     post_boot: tuple[str, ...] = ()
     default_config: str = ""
     members: tuple[Member, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     sources: tuple[str, ...] = ()
     notes: str = ""
     stop_grace_s: float = 5

@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from wireloom.model.base import Value
 from wireloom.model.identity import Identity
 from wireloom.model.slice import Bind, PortIntent
@@ -70,10 +72,10 @@ class Capabilities(Value):
 
 
 class GuestFile(Value):
-    """A file put into the guest's own file system between create and the first start."""
+    """A file put into the guest's own file system between create and the first start. Its content may be secret."""
 
     path: str
-    content: bytes
+    content: bytes = Field(repr=False)
     mode: int = 0o644
 
 

@@ -11,8 +11,10 @@ import json
 from enum import StrEnum
 from typing import Any, Final, Literal
 
+from pydantic import Field
+
 from wireloom.model.base import Value
-from wireloom.model.device import Access, Console, Day0, Extract, LinkDown, Readiness, Step
+from wireloom.model.device import Access, Console, Day0, Extract, LinkDown, Readiness, Secret, Step
 from wireloom.model.dialogue import Cli
 from wireloom.model.identity import Identity, short_hash
 from wireloom.model.images import ImagePin
@@ -129,6 +131,7 @@ class NodeIntent(Value):
     :ivar link_down: how a link that is down shows at its ports; see :attr:`wireloom.model.device.Device.link_down`.
     :ivar cli: name of its command line in :attr:`Slice.clis`; empty: it has none.
     :ivar post_boot: commands run in the guest once per boot after readiness.
+    :ivar secrets: which of :attr:`Slice.secrets` it is given when it is made; another content makes it not anew.
     :ivar privileged_allowed: the user who deployed may run privileged nodes.
     """
 
@@ -171,6 +174,7 @@ class NodeIntent(Value):
     access: Access = Access()
     post_boot: tuple[str, ...] = ()
     stop_grace_s: float = 5
+    secrets: tuple[Secret, ...] = ()
     privileged_allowed: bool = False
 
     def spec_hash(self) -> str:
@@ -267,6 +271,8 @@ class Slice(Value):
     """The intent document of one lab on one host. ``removed`` asks for everything of the lab to go.
 
     :ivar images: those of its nodes that are of the library, exactly; others are whatever the host has of their name.
+    :ivar secrets: contents by name, of those that its nodes want and the controller has. Filled in for the host alone:
+        not stored with the lab, not shown.
     """
 
     schema_version: int = 1
@@ -282,6 +288,7 @@ class Slice(Value):
     plugs: tuple[PlugIntent, ...] = ()
     clis: dict[str, Cli] = {}
     images: tuple[ImagePin, ...] = ()
+    secrets: dict[str, bytes] = Field(default_factory=dict, repr=False)
 
     def node(self, node_id: str) -> NodeIntent | None:
         return next((node for node in self.nodes if node.id == node_id), None)

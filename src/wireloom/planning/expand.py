@@ -182,6 +182,7 @@ def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeInten
         access=device.access,
         post_boot=(*(support.post_boot or ()), *spec.exec),
         stop_grace_s=device.stop_grace_s,
+        secrets=device.secrets,
         link_down=device.link_down,
         privileged_allowed=known.allow_privileged,
     )

@@ -55,6 +55,7 @@ class NodeRecord:
     :ivar config_choice: the user's choice of a configuration that the node was last made with.
     :ivar restart_for: why the agent itself asks for a restart; empty: it does not. Held until the node is up again.
     :ivar stuck: the first cause of such restarts in a row, as the wire form of an error.
+    :ivar number: from 1, that no other node of the host has, where the node's device asks for one; else 0.
     """
 
     restarts: int = 0
@@ -72,6 +73,7 @@ class NodeRecord:
     loaded: str = ""
     restart_for: str = ""
     stuck: dict[str, Any] | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True)

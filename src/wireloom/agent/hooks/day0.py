@@ -108,7 +108,7 @@ class _Delivery:
             if method.method == "smbios":
                 self._smbios = render_smbios(method, values, config=config, device=node.device)
                 return
-            self._files = render_day0(method, values, config=config, device=node.device)
+            self._files = {**render_day0(method, values, config=config, device=node.device), **context.medium_files}
             if method.method not in {"file", "bind"}:
                 self._image = build_medium(method, self._files)
         except InvalidInput as error:

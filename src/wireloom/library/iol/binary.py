@@ -57,7 +57,8 @@ class IolBinary:
     @property
     def text(self) -> tuple[str, ...]:
         """What identification may match."""
-        return tuple(part for part in (self.image, self.version and f"Version {self.version}") if part)
+        version = f", Version {self.version}" if self.version else ""
+        return (f"Linux Software ({self.image}){version}",)
 
 
 def is_program(head: bytes) -> bool:

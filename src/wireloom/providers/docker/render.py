@@ -98,13 +98,21 @@ def _host_config(spec: RuntimeSpec, settings: DockerSettings, *, ipv6: bool) -> 
         "DnsSearch": list(spec.dns_search),
         "CapAdd": list(settings.cap_add),
         "Privileged": settings.privileged,
-        "Sysctls": (IPV6_SYSCTLS if ipv6 else {}) | {name: str(value) for name, value in settings.sysctls.items()},
+        "Sysctls": _sysctls(settings, ipv6=ipv6),
         "Devices": [_device(text) for text in settings.devices],
         "Tmpfs": dict(settings.tmpfs),
     }
     if settings.shm_size_mb is not None:
         host["ShmSize"] = settings.shm_size_mb * MIB
     return host
+
+
+def _sysctls(settings: DockerSettings, *, ipv6: bool) -> dict[str, str]:
+    """Without IPv6 the kernel has none of its settings, and what they would switch off is not there."""
+    wanted = {name: str(value) for name, value in settings.sysctls.items()}
+    if ipv6:
+        return IPV6_SYSCTLS | wanted
+    return {name: value for name, value in wanted.items() if not name.startswith("net.ipv6.")}
 
 
 def _mount(bind: Bind) -> dict[str, Any]:
