@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from typing import Final
@@ -23,7 +24,7 @@ from wireloom.library.disks.reading import Header, check_virtual_size, file_size
 from wireloom.library.disks.vhd import read_vhd
 from wireloom.library.disks.vhdx import read_vhdx
 from wireloom.library.disks.vmdk import read_vmdk
-from wireloom.library.names import check_file_name, disk_name
+from wireloom.library.names import check_file_name, disk_name, shown
 from wireloom.library.sniff import COMPRESSED, Sniffed, sniff
 from wireloom.library.values import Accepted, Facts, ImageRefused, Limits, Progress, no_progress
 from wireloom.model.images import SourceKind
@@ -49,12 +50,8 @@ def accept(path: Path, file_name: str, folder: Path, limits: Limits, progress: P
     sniffed = sniff(path)
     if sniffed.size > limits.size:
         raise ImageRefused("size", f"the file has {sniffed.size} bytes; {limits.size} may come in")
-    taken: Accepted
-    with contextlib.ExitStack() as debris:
-        if sniffed.kind == "ova":
-            taken = _from_ova(path, folder, limits, progress, debris)
-        else:
-            taken = _from_disk(path, sniffed, folder, limits, progress)
+    course = _Course(folder, limits, progress)
+    taken = course.from_ova(path) if sniffed.kind == "ova" else course.from_disk(path, sniffed)
     facts = dataclasses.replace(taken.facts, file=file_name, kind=taken.kind, size=sniffed.size)
     return dataclasses.replace(taken, name=disk_name(file_name), facts=facts)
 
@@ -66,7 +63,7 @@ def stands_alone(path: Path, limits: Limits) -> int:
     """
     with path.open("rb", buffering=0) as file:
         header = read_qcow2(file, limits)
-    qemu_img.check(path, "qcow2", limits, cluster=1 << header.cluster_bits)
+    qemu_img.check(path, "qcow2", limits, cluster=header.cluster)
     return header.virtual_size
 
 
@@ -86,95 +83,96 @@ def _guest(file: FileIO, limits: Limits) -> ReadAt:
     return lambda offset, length: read_guest(file, disk, offset, length)
 
 
-def _from_disk(path: Path, sniffed: Sniffed, folder: Path, limits: Limits, progress: Progress) -> Accepted:
-    kind = _disk_kind(sniffed)
-    with path.open("rb", buffering=0) as file:
-        header = _READERS[kind](file, limits)
-        cluster = 1 << getattr(header, "cluster_bits", 0)
-    if header.driver == "raw":
-        return _converted(path, kind, header, folder, limits, progress)
-    size = qemu_img.inspect(path, header.driver, limits)
-    checked = qemu_img.check(path, header.driver, limits, cluster=cluster)
-    unclean = header.unclean + (("clusters that are used for nothing",) if checked.leaks else ())
-    header = dataclasses.replace(header, virtual_size=size, unclean=unclean)
-    if header.driver == "qcow2" and not unclean:
-        return _accepted(path, kind, header, limits)
-    return _converted(path, kind, header, folder, limits, progress)
+@dataclass(frozen=True)
+class _Course:
+    """From a file to an accepted disk."""
+
+    folder: Path
+    limits: Limits
+    progress: Progress
+
+    def from_disk(self, path: Path, sniffed: Sniffed) -> Accepted:
+        kind = _disk_kind(sniffed)
+        with path.open("rb", buffering=0) as file:
+            header = _READERS[kind](file, self.limits)
+        if header.driver == "raw":
+            return self._converted(path, kind, header)
+        size = qemu_img.inspect(path, header.driver, self.limits)
+        checked = qemu_img.check(path, header.driver, self.limits, cluster=header.cluster)
+        unclean = header.unclean + (("clusters that are used for nothing",) if checked.leaks else ())
+        header = dataclasses.replace(header, virtual_size=size, unclean=unclean)
+        if header.driver == "qcow2" and not unclean:
+            return self._accepted(path, kind, header)
+        return self._converted(path, kind, header)
+
+    def _converted(self, path: Path, kind: SourceKind, header: Header) -> Accepted:
+        used = path.stat().st_blocks * _SECTOR
+        facts = os.statvfs(self.folder)
+        if used > facts.f_bavail * facts.f_frsize:
+            raise CapacityExceeded(
+                f"conversion needs about {used} bytes in {self.folder}, which are not there", hint="free space there"
+            )
+        unfinished, target = self.folder / _UNFINISHED, self.folder / _CONVERTED
+        try:
+            unfinished.unlink(missing_ok=True)  # of an attempt that was killed
+            qemu_img.convert(path, header.driver, unfinished, self.limits, self.progress)
+            with unfinished.open("rb", buffering=0) as file:
+                read_qcow2(file, self.limits)
+            unfinished.rename(target)
+        finally:
+            unfinished.unlink(missing_ok=True)
+        why = f", because of {' and '.join(header.unclean)}" if header.unclean else ""
+        return self._accepted(target, kind, header, f"converted from {kind} to qcow2{why}")
+
+    def _accepted(self, file: Path, kind: SourceKind, header: Header, *notes: str) -> Accepted:
+        return Accepted(
+            file=file,
+            format="qcow2",
+            kind=kind,
+            name="",
+            virtual_size=header.virtual_size,
+            facts=Facts(volumes=disk_labels(file, self.limits), virtual_size=header.virtual_size),
+            notes=notes,
+            warnings=header.warnings,
+        )
+
+    def from_ova(self, path: Path) -> Accepted:
+        disk = self.folder / _TAKEN_OUT
+        with contextlib.ExitStack() as debris, path.open("rb", buffering=0) as file:
+            found = ova.read_ova(file, self.limits)
+            disk.unlink(missing_ok=True)  # of an attempt that was killed
+            debris.callback(disk.unlink, missing_ok=True)
+            ova.extract(file, found, disk, self.progress)
+            sniffed = sniff(disk)
+            if sniffed.kind in COMPRESSED:
+                disk = unpack.unpack(disk, self.folder, self.limits, self.progress)
+                debris.callback(disk.unlink, missing_ok=True)
+                sniffed = sniff(disk)
+            taken = self.from_disk(disk, sniffed)
+            if taken.file == disk:
+                taken = dataclasses.replace(taken, file=disk.rename(self.folder / _CONVERTED))
+        return dataclasses.replace(
+            taken,
+            kind="ova",
+            facts=dataclasses.replace(taken.facts, text=found.text, paths=found.paths),
+            notes=(f"{shown(found.disk.name)} was taken out of the OVA", *taken.notes),
+            warnings=(*found.warnings, *taken.warnings),
+        )
 
 
 def _disk_kind(sniffed: Sniffed) -> SourceKind:
-    kind = sniffed.kind
-    if kind not in _READERS:
-        what = sniffed.detail or (kind if kind != "unknown" else "nothing that is known")
-        raise ImageRefused("format", f"the file is no disk, but {what}", hint=_HINTS.get(kind, ""))
-    return kind  # type: ignore[return-value]  # all keys of the table are kinds of sources
-
-
-def _converted(
-    path: Path, kind: SourceKind, header: Header, folder: Path, limits: Limits, progress: Progress
-) -> Accepted:
-    used = path.stat().st_blocks * _SECTOR
-    facts = os.statvfs(folder)
-    if used > facts.f_bavail * facts.f_frsize:
-        raise CapacityExceeded(f"conversion needs about {used} bytes in {folder}, which are not there")
-    unfinished, target = folder / _UNFINISHED, folder / _CONVERTED
-    try:
-        unfinished.unlink(missing_ok=True)  # of an attempt that was killed
-        qemu_img.convert(path, header.driver, unfinished, limits, progress)
-        with unfinished.open("rb", buffering=0) as file:
-            read_qcow2(file, limits)
-        unfinished.rename(target)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    why = f", because of: {', '.join(header.unclean)}" if header.unclean else ""
-    return _accepted(target, kind, header, limits, f"converted from {kind} to qcow2{why}")
-
-
-def _accepted(file: Path, kind: SourceKind, header: Header, limits: Limits, *notes: str) -> Accepted:
-    return Accepted(
-        file=file,
-        format="qcow2",
-        kind=kind,
-        name="",
-        virtual_size=header.virtual_size,
-        facts=Facts(volumes=disk_labels(file, limits), virtual_size=header.virtual_size),
-        notes=notes,
-        warnings=header.warnings,
-    )
-
-
-def _from_ova(path: Path, folder: Path, limits: Limits, progress: Progress, debris: contextlib.ExitStack) -> Accepted:
-    disk = folder / _TAKEN_OUT
-    debris.callback(disk.unlink, missing_ok=True)
-    disk.unlink(missing_ok=True)
-    with path.open("rb", buffering=0) as file:
-        found = ova.read_ova(file, limits)
-        ova.extract(file, found, disk, progress)
-    sniffed = sniff(disk)
-    if sniffed.kind in COMPRESSED:
-        packed, disk = disk, unpack.unpack(disk, folder, limits, progress)
-        debris.callback(disk.unlink, missing_ok=True)
-        packed.unlink()
-        sniffed = sniff(disk)
-    if sniffed.kind == "ova":
-        raise ImageRefused("format", "the archive holds another archive in the place of its disk")
-    taken = _from_disk(disk, sniffed, folder, limits, progress)
-    if taken.file == disk:
-        taken = dataclasses.replace(taken, file=disk.rename(folder / _CONVERTED))
-    return dataclasses.replace(
-        taken,
-        kind="ova",
-        facts=dataclasses.replace(taken.facts, text=found.text, paths=found.paths),
-        notes=(f"took {found.disk.name} out of the OVA", *taken.notes),
-        warnings=(*found.warnings, *taken.warnings),
-    )
+    for kind in _READERS:
+        if kind == sniffed.kind:
+            return kind
+    what = sniffed.detail or (sniffed.kind if sniffed.kind != "unknown" else "nothing that is known")
+    raise ImageRefused("format", f"the file is no disk, but {what}", hint=_HINTS.get(sniffed.kind, ""))
 
 
 def _read_raw(file: FileIO, limits: Limits) -> Header:
     return Header("raw", check_virtual_size((file_size(file) + _SECTOR - 1) // _SECTOR * _SECTOR, limits))
 
 
-_READERS: Final[dict[str, Callable[[FileIO, Limits], Header]]] = {
+_READERS: Final[dict[SourceKind, Callable[[FileIO, Limits], Header]]] = {
     "qcow2": read_qcow2,
     "raw": _read_raw,
     "vmdk": read_vmdk,

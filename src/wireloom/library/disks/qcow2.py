@@ -97,7 +97,19 @@ def read_qcow2(file: FileIO, limits: Limits) -> Qcow2:
         _check_snapshots(snapshots, snapshot_table, cluster, end)
         unclean += ("snapshots",)
         warnings = (f"{snapshots} snapshots inside of the disk were left out; its latest state was kept",)
-    return Qcow2("qcow2", size, unclean, warnings, version, cluster_bits, l1, l1_size, features.zstd, features.extended)
+    return Qcow2(
+        driver="qcow2",
+        virtual_size=size,
+        unclean=unclean,
+        warnings=warnings,
+        cluster=cluster,
+        version=version,
+        cluster_bits=cluster_bits,
+        l1_offset=l1,
+        l1_size=l1_size,
+        zstd=features.zstd,
+        extended=features.extended,
+    )
 
 
 @dataclass(frozen=True)
