@@ -111,7 +111,9 @@ class Findings:
             self._paths.discard(removed)
             self._hide(removed)
             return
-        if member.kind is not Kind.FOLDER:
+        if member.kind is Kind.FOLDER:
+            self._below.pop(member.path, None)
+        else:
             self._hide(member.path)
         self._note_path(member, folder)
         if (found := self._found(member, reader)) is not None:
@@ -129,7 +131,7 @@ class Findings:
 
     def paths(self) -> tuple[str, ...]:
         """Some of its paths: near the top, and programs; without a leading slash."""
-        return tuple(sorted(self._paths | {path for path in self._all() if not path.startswith("/")}))
+        return tuple(sorted(self._paths | self._all().keys()))
 
     def init(self) -> str:
         """The program that the tree's own system starts first; empty when there is none."""

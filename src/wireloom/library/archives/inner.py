@@ -50,9 +50,7 @@ def disks_inside(archive: Path, limits: Limits = _DEFAULT, progress: Progress = 
         total, done = sum(window.size for window in windows), 0
         for number, window in enumerate(windows):
             _check_plain(window)
-            reader = TarReader(
-                Window(window.file, window.offset, window.size), limits, f"layer {number + 1}", open_end=True
-            )
+            reader = TarReader(window, limits, f"layer {number + 1}", open_end=True)
             findings.begin_layer()
             for member in reader:
                 findings.see(member, reader)
@@ -60,7 +58,12 @@ def disks_inside(archive: Path, limits: Limits = _DEFAULT, progress: Progress = 
             progress(done, total)
         found = [
             InnerDisk(
-                f"/{path}", disk.form, disk.size, windows[disk.layer].offset + disk.offset, disk.layer, disk.backed
+                path=f"/{path}",
+                form=disk.form,
+                size=disk.size,
+                offset=windows[disk.layer].offset + disk.offset,
+                layer=disk.layer,
+                backed=disk.backed,
             )
             for path, disk in findings.disks().items()
         ]

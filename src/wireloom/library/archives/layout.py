@@ -160,6 +160,11 @@ class _Told:
     annotations: dict[str, Any]
 
     @property
+    def attests(self) -> bool:
+        """Whether it tells how an image was built, and is none."""
+        return _ATTESTS in self.annotations or self.architecture == "unknown"
+
+    @property
     def name(self) -> str:
         return f"blobs/sha256/{self.digest.removeprefix('sha256:')}"
 
@@ -175,21 +180,19 @@ class _OciReader:
     def __init__(self, outer: Outer, limits: Limits) -> None:
         self._outer, self._limits = outer, limits
         self._read = 0
+        self._found: list[Image] = []
+        self._absent: list[_Told] = []
 
     def images(self, index: Document) -> list[Image]:
-        """:raises ImageRefused: no image in it is whole; why the first is not."""
-        found: list[Image] = []
-        absent: list[_Told] = []
-        self._walk(index, (), 0, found, absent)
-        if not found and absent:
-            raise ImageRefused("manifest", f"the archive names {absent[0].name}, which is not in it")
-        if not found:
+        """:raises ImageRefused: one of them is not whole, or there is none."""
+        self._walk(index, (), 0)
+        if not self._found and self._absent:
+            raise ImageRefused("manifest", f"the archive names {self._absent[0].name}, which is not in it")
+        if not self._found:
             raise ImageRefused("manifest", "index.json names no image of a container")
-        return found
+        return self._found
 
-    def _walk(
-        self, index: Document, tags: tuple[str, ...], depth: int, found: list[Image], absent: list[_Told]
-    ) -> None:
+    def _walk(self, index: Document, tags: tuple[str, ...], depth: int) -> None:
         if depth > _INDEX_DEPTH:
             raise ImageRefused("unbounded", "the archive's indexes name each other too deep")
         manifests = index.get("manifests")
@@ -199,17 +202,17 @@ class _OciReader:
             self._read += 1
             if self._read > _IMAGES_MOST:
                 raise ImageRefused("unbounded", f"the archive names more than {_IMAGES_MOST} manifests")
-            if told.annotations.get(_ATTESTS):
+            if told.attests:
                 continue
             # An archive of one platform still has the index of all of them.
             if not self._outer.has(told.name):
-                absent.append(told)
+                self._absent.append(told)
                 continue
             document = self._document(told)
             if "manifests" in document:
-                self._walk(document, told.tags or tags, depth + 1, found, absent)
+                self._walk(document, told.tags or tags, depth + 1)
             elif (image := self._image(document, told, told.tags or tags)) is not None:
-                found.append(image)
+                self._found.append(image)
 
     def _document(self, told: _Told) -> Document:
         what = f"the document {told.digest[:19]}…"
@@ -270,11 +273,10 @@ def _told(value: Any, what: str) -> _Told:
     annotations = document.get("annotations") or {}
     if not isinstance(annotations, dict):
         raise ImageRefused("manifest", f"{what}: its annotations are no texts by name")
-    architecture = text_of(platform, "architecture", what)
     return _Told(
         digest=digest,
         size=size,
         media_type=text_of(document, "mediaType", what),
-        architecture="" if architecture == "unknown" else architecture,
+        architecture=text_of(platform, "architecture", what),
         annotations=annotations,
     )

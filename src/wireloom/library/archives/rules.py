@@ -75,9 +75,9 @@ class LayerRules:
     def _check_device(self, member: Member) -> None:
         if member.kind not in {Kind.CHARACTER, Kind.BLOCK}:
             return
-        if member.kind is Kind.CHARACTER:
-            if member.device == _REMOVED or (member.device in _EVERYWHERE and member.path.startswith(_DEV)):
-                return
+        usual = member.device == _REMOVED or (member.device in _EVERYWHERE and member.path.startswith(_DEV))
+        if usual and member.kind is Kind.CHARACTER:
+            return
         major, minor = member.device
         raise ImageRefused(
             "device-node",
