@@ -89,6 +89,16 @@ class Paths:
         return self.data_dir / "devices"
 
     @property
+    def library_folder(self) -> Path:
+        """The controller's image library: stored files, uploads, jobs, and the secret of its tokens."""
+        return self.data_dir / "library"
+
+    @property
+    def secret_folder(self) -> Path:
+        """Licences and the like that nodes are given, each a file of mode 0600."""
+        return self.data_dir / "secrets"
+
+    @property
     def controller_file(self) -> Path:
         """``{"url", "pid"}`` of the running controller."""
         return self.run_dir / "controller.json"

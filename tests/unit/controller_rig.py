@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from wireloom.controller.controller import Controller
+from wireloom.controller.library.library import LibraryOptions
 from wireloom.controller.store import Store
 from wireloom.devices import DeviceFolder
 from wireloom.fabric.documents import HostFacts
@@ -170,6 +171,7 @@ class Rig:
             devices=devices.catalogue(),
             device_folder=devices,
             settings_schemas={},
+            library=LibraryOptions(self.folder / "library", self.folder / "secrets", own_host="h1"),
             privileged_permitted=self.privileged,
             clock=lambda: asyncio.get_running_loop().time(),
         )

@@ -27,6 +27,7 @@ def check(request: DeployRequest, paths: Paths) -> dict[str, Any]:
         files=request.files,
         devices=DeviceFolder(paths.device_folder).catalogue_for(devices_named(request.topology)),
         settings_schemas=settings_schemas(),
+        images=None,
     )
     return {
         "lab": parsed.topology.name,

@@ -20,9 +20,10 @@ from wireloom.controller.devices import DeviceService
 from wireloom.controller.edits import Edits
 from wireloom.controller.hub import Hub
 from wireloom.controller.images import ImageCheck
-from wireloom.controller.intents import definitions_of, keeping_definitions
+from wireloom.controller.intents import definitions_of, intents_by_id, keeping_definitions
 from wireloom.controller.journal import Journal
 from wireloom.controller.labs import LabService
+from wireloom.controller.library.library import ImageLibrary, LibraryFolder, LibraryOptions
 from wireloom.controller.link_questions import LinkQuestions
 from wireloom.controller.link_timer import LinkTimer
 from wireloom.controller.links import LinkService
@@ -35,7 +36,8 @@ from wireloom.controller.store import Definitions, Store
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.topologies import Topologies
 from wireloom.devices import DeviceCatalogue, DeviceFolder
-from wireloom.errors import NotFound, WireloomError
+from wireloom.errors import Conflict, NotFound, WireloomError
+from wireloom.model.images import ImageView
 from wireloom.model.state import NodeState
 from wireloom.model.views import HostView, LabView, OperationView, StatusView
 
@@ -48,7 +50,10 @@ REMEMBERED_OPERATIONS_S: Final = 7 * 24 * 3600.0
 
 
 class Controller:
-    """One controller process. Make it with :meth:`create`, then :meth:`start`; :meth:`stop` ends its loops."""
+    """One controller process. Make it with :meth:`create`, then :meth:`start`; :meth:`stop` ends its loops.
+
+    :ivar library: the image library.
+    """
 
     def __init__(
         self,
@@ -60,6 +65,7 @@ class Controller:
         device_folder: DeviceFolder | None,
         privileged_permitted: bool,
         clock: Callable[[], float],
+        library: LibraryFolder,
         config_keep: int = 0,
         config_keep_days: float = 0,
     ) -> None:
@@ -69,8 +75,15 @@ class Controller:
         self.live = LiveState(clock)
         self.board = Board(live=self.live, hub=self.hub, clock=clock)
         self.journal = Journal(fabric=fabric, hub=self.hub, clock=clock)
+        self._make_library(library, store, fabric, topologies, clock)
         self.publisher = Publisher(
-            installation=installation, fabric=fabric, store=store, board=self.board, live=self.live, locks=locks
+            installation=installation,
+            fabric=fabric,
+            store=store,
+            board=self.board,
+            live=self.live,
+            locks=locks,
+            complete=self.library.complete,
         )
         self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
         edits = Edits(
@@ -89,7 +102,7 @@ class Controller:
             board=self.board,
             live=self.live,
             journal=self.journal,
-            images=ImageCheck(fabric),
+            images=ImageCheck(fabric, self.library.check),
             clock=clock,
             privileged_permitted=privileged_permitted,
         )
@@ -104,12 +117,48 @@ class Controller:
             hub=self.hub,
             labs=self.labs,
             on_observed=self._config_keeper.observed,
+            on_host=self.library.distribution.host_changed,
         )
         self._store = store
         self._fabric = fabric
         self._topologies = topologies
         self._supervisor = Supervisor()
         self._clock = clock
+
+    def _make_library(
+        self,
+        folder: LibraryFolder,
+        store: Store,
+        fabric: ControllerFabric,
+        topologies: Topologies,
+        clock: Callable[[], float],
+    ) -> None:
+        self.library = ImageLibrary(
+            folder,
+            store=store,
+            fabric=fabric,
+            hub=self.hub,
+            live=self.live,
+            board=self.board,
+            journal=self.journal,
+            topologies=topologies,
+            locks=self._locks,
+            clock=clock,
+            secret_changed=self._publish_secret,
+        )
+        self.library.catalogue.on_change(self._publish_image)
+
+    def _publish_image(self, image: ImageView) -> None:
+        """An image came, changed or went: labs with nodes of it are told."""
+        for lab_id in self.library.labs_using(image):
+            self.publisher.wake(lab_id)
+
+    def _publish_secret(self, name: str) -> None:
+        """A secret was given or taken away: labs with nodes that want it are told."""
+        for lab_id in self.board.lab_ids:
+            nodes = intents_by_id(self.board.picture(lab_id).slices).values()
+            if any(secret.name == name for node in nodes for secret in node.secrets):
+                self.publisher.wake(lab_id)
 
     def _make_links_and_questions(
         self,
@@ -183,6 +232,7 @@ class Controller:
         fabric: ControllerFabric,
         devices: DeviceCatalogue,
         settings_schemas: Mapping[str, Mapping[str, Any]],
+        library: LibraryOptions,
         device_folder: DeviceFolder | None = None,
         domain: str = "wl",
         privileged_permitted: bool = False,
@@ -194,6 +244,7 @@ class Controller:
 
         :param device_folder: where the user's own devices are kept; ``devices`` was read with it.
         :param settings_schemas: JSON Schema of each provider's settings, by the provider's name.
+        :param library: where images are kept, and for how long.
         :param domain: DNS domain of the management networks.
         :param config_keep: revisions of a node's configuration that stay whatever their age (0: all);
             ``config_keep_days``: days after which further ones go.
@@ -210,6 +261,7 @@ class Controller:
             device_folder=device_folder,
             privileged_permitted=privileged_permitted,
             clock=clock,
+            library=await asyncio.to_thread(LibraryFolder.open, library),
             config_keep=config_keep,
             config_keep_days=config_keep_days,
         )
@@ -217,6 +269,7 @@ class Controller:
     async def start(self) -> None:
         """Read the database, then observe and publish."""
         self.live.subnets |= await self._store.subnets()
+        await self.library.load()
         snapshots = await self._store.snapshots()
         deployed = await self._store.definitions()
         for snapshot in snapshots:
@@ -229,6 +282,7 @@ class Controller:
                 slices = None
             self.board.put(snapshot, slices)
         await self._store.forget_operations(self._clock() - REMEMBERED_OPERATIONS_S)
+        await self.library.start()
         await self.config_workers.start()
         for operation in await self._store.running_operations():
             self.board.track(operation)
@@ -243,6 +297,7 @@ class Controller:
     async def stop(self) -> None:
         """End all loops. Labs go on as they are."""
         await self.config_workers.close()
+        await self.library.stop()
         await self._supervisor.close()
 
     # ---------------------------------------------------------------- answers
@@ -279,6 +334,23 @@ class Controller:
         if record is None:
             raise NotFound(f"there is no operation {operation_id}")
         return record.view()
+
+    async def forget_host(self, host: str) -> None:
+        """``host`` is of the installation no more: nothing that it had is waited for.
+
+        :raises NotFound: no such host. :raises Conflict: it is alive, or labs have nodes there.
+        """
+        if host not in self.library.known_hosts():
+            raise NotFound(f"there is no host {host}")
+        if host in self.live.alive:
+            raise Conflict(f"host {host} is alive", hint="stop its agent first")
+        labs = [lab for key in self.board.lab_ids if (lab := self.board.snapshot(key)) is not None]
+        there = sorted(lab.lab.name for lab in labs if host in lab.hosts)
+        if there:
+            raise Conflict(f"host {host} may hold something of {', '.join(there)}", hint="destroy these labs first")
+        await self._store.forget_host(host)
+        self.live.forget_host(host)
+        await self.library.distribution.forget_host(host)
 
     async def _reload(self, lab_id: str) -> None:
         """Tell a lab's hosts of its active configurations as they are stored now.

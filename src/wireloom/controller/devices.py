@@ -12,6 +12,7 @@ from wireloom.controller.topologies import Topologies
 from wireloom.devices.describe import device_details, device_view, node_values, purposes
 from wireloom.devices.folder import Change, DeviceFolder
 from wireloom.errors import Conflict, NotFound, Unsupported
+from wireloom.model.device import Device
 from wireloom.model.device_views import (
     DeviceDetails,
     DeviceFileRequest,
@@ -22,6 +23,7 @@ from wireloom.model.device_views import (
     PortView,
 )
 from wireloom.model.diagnostic import Diagnostic
+from wireloom.model.provenance import Origin
 
 __all__ = ["DeviceService"]
 
@@ -42,12 +44,19 @@ class DeviceService:
 
     def views(self) -> list[DeviceView]:
         """All devices, hidden ones too, by name."""
-        catalogue = self._topologies.devices
-        return sorted((device_view(catalogue, device) for device in catalogue), key=lambda view: view.name)
+        devices = self._topologies.devices
+        return sorted((self._device_view(device) for device in devices), key=lambda view: view.name)
 
     def details(self, name: str) -> DeviceDetails:
         """:raises NotFound: no such device."""
-        return device_details(self._topologies.devices, name)
+        details = device_details(self._topologies.devices, name)
+        chosen = {f"providers.{key}.image": image for key, image in self._library_images(details.device.name).items()}
+        origin = Origin(layer="library")
+        values = tuple(
+            value.model_copy(update={"value": chosen[value.path], "origin": origin}) if value.path in chosen else value
+            for value in details.values
+        )
+        return details.model_copy(update={"device": self._with_images(details.device), "values": values})
 
     def problems(self) -> list[Diagnostic]:
         """Mistakes in files of the user, which are left out."""
@@ -72,7 +81,7 @@ class DeviceService:
             host=place.host if place else "",
             values=node_values(spec),
             purposes=purposes(devices.get(spec.device).on(spec.provider), devices.rule(spec.provider)),
-            needs=spec.needs,
+            needs=tuple(dict.fromkeys((*spec.needs, *spec.image_needs))),
             ports=tuple(PortView.model_validate(port.model_dump()) for port in (place.intent.ports if place else ())),
             pending=pending.get(node, ()),
         )
@@ -112,8 +121,7 @@ class DeviceService:
         async with self._lock:
             await asyncio.to_thread(folder.set_hidden, name, hidden)
             await self._read(folder)
-        catalogue = self._topologies.devices
-        return device_view(catalogue, catalogue.get(name))
+        return self._device_view(self._topologies.devices.get(name))
 
     async def reload(self) -> list[Diagnostic]:
         """Read all files again, and say which are left out for their mistakes."""
@@ -150,6 +158,17 @@ class DeviceService:
         return self._folder
 
     def _view(self, name: str, kind: FileKind) -> DeviceFileView:
-        catalogue = self._topologies.devices
-        device = None if kind == "cli" else catalogue.find(name)
-        return DeviceFileView(name=name, kind=kind, device=None if device is None else device_view(catalogue, device))
+        device = None if kind == "cli" else self._topologies.devices.find(name)
+        return DeviceFileView(name=name, kind=kind, device=None if device is None else self._device_view(device))
+
+    def _device_view(self, device: Device) -> DeviceView:
+        return self._with_images(device_view(self._topologies.devices, device))
+
+    def _with_images(self, view: DeviceView) -> DeviceView:
+        """``view`` with the images that nodes of the device take now, whoever says so."""
+        return view.model_copy(update={"images": view.images | self._library_images(view.name)})
+
+    def _library_images(self, device: str) -> dict[str, str]:
+        """By provider, the image of the library that is the device's default."""
+        defaults = self._topologies.images.defaults
+        return {provider: image for (name, provider), image in defaults.items() if name == device}

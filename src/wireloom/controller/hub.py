@@ -1,7 +1,8 @@
 """Changes for many readers, none of which can make the controller remember without bound.
 
 A reader's mailbox keeps the newest message of each lab, host, operation, image and job (older ones are replaced, which
-loses nothing), and a limited number of events. When events overflow, the oldest go and a ``resync`` message says how many.
+loses nothing), and a limited number of events. When events overflow, the oldest go and a ``resync`` message says how
+many.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Whether hosts have the images that nodes are to be made of, asked while a change is checked."""
+"""Whether hosts have, or can get, the images that nodes are to be made of; found out while a change is checked."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
@@ -15,7 +15,7 @@ from wireloom.errors import WireloomError, from_wire
 from wireloom.fabric.documents import ImagesQuestion
 from wireloom.fabric.methods import IMAGES
 
-__all__ = ["ImageCheck", "ImageFindings"]
+__all__ = ["ImageCheck", "ImageFindings", "LibraryImageCheck"]
 
 log = structlog.get_logger(__name__)
 
@@ -25,24 +25,33 @@ ANSWER_WITHIN_S: Final = 5.0
 
 @dataclass
 class ImageFindings:
-    """``missing``: neither there nor to be fetched; ``absent``: the host's engine will try to fetch it."""
+    """``missing``: neither there nor to be fetched; ``absent``: the host will fetch it first."""
 
     missing: dict[ImageRef, WireloomError] = field(default_factory=dict)
     absent: list[ImageRef] = field(default_factory=list)
 
 
-class ImageCheck:
-    """Asks the hosts concerned, all at once, each for all of its images."""
+class LibraryImageCheck(Protocol):
+    """What the image library knows of images on hosts."""
 
-    def __init__(self, fabric: ControllerFabric) -> None:
+    def judge(self, wanted: Iterable[ImageRef], findings: ImageFindings) -> list[ImageRef]:
+        """Add what is to be said of those of ``wanted`` that are of the library; the others are returned."""
+        ...
+
+
+class ImageCheck:
+    """Asks the hosts concerned, all at once, each for all of its images that are not of the library."""
+
+    def __init__(self, fabric: ControllerFabric, library: LibraryImageCheck) -> None:
         self._fabric = fabric
+        self._library = library
 
     async def look(self, wanted: Iterable[ImageRef]) -> ImageFindings:
         """What is known of ``wanted``; a host that does not answer leaves its images unknown."""
-        by_host: dict[str, dict[str, set[str]]] = {}
-        for ref in wanted:
-            by_host.setdefault(ref.host, {}).setdefault(ref.provider, set()).add(ref.image)
         findings = ImageFindings()
+        by_host: dict[str, dict[str, set[str]]] = {}
+        for ref in self._library.judge(wanted, findings):
+            by_host.setdefault(ref.host, {}).setdefault(ref.provider, set()).add(ref.image)
         await asyncio.gather(*(self._ask(host, images, findings) for host, images in by_host.items()))
         return findings
 

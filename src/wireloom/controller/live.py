@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from wireloom.fabric.documents import HostFacts
+from wireloom.fabric.image_documents import HostShelf
+from wireloom.model.images import PresenceState
 from wireloom.model.state import SliceStatus
 from wireloom.model.views import HostView
 
@@ -14,15 +16,25 @@ __all__ = ["LiveState", "SeenHost"]
 
 @dataclass(frozen=True)
 class SeenHost:
-    """A host as last heard; ``last_seen`` in UNIX seconds by the controller's clock."""
+    """A host as last heard; ``last_seen`` in UNIX seconds by the controller's clock.
+
+    :ivar shelf: what it has of the image library; ``None``: not told yet.
+    """
 
     facts: HostFacts
     alive: bool
     last_seen: float
+    shelf: HostShelf | None = None
 
     def view(self) -> HostView:
+        entries = None if self.shelf is None else self.shelf.entries
         return HostView(
-            host=self.facts.host, alive=self.alive, facts=self.facts.model_dump(mode="json"), last_seen=self.last_seen
+            host=self.facts.host,
+            alive=self.alive,
+            facts=self.facts.model_dump(mode="json"),
+            last_seen=self.last_seen,
+            images=None if entries is None else sum(entry.state is PresenceState.PRESENT for entry in entries),
+            image_room=None if self.shelf is None else self.shelf.free,
         )
 
 
@@ -32,6 +44,7 @@ class LiveState:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._hosts: dict[str, SeenHost] = {}
+        self._shelves: dict[str, HostShelf] = {}
         self._statuses: dict[str, dict[str, SliceStatus]] = {}  # lab id → host → status
         #: Management subnet by host, also of hosts that are away; as stored in the database.
         self.subnets: dict[str, str] = {}
@@ -65,10 +78,24 @@ class LiveState:
         if facts is None:
             if before is None or not before.alive:
                 return False
-            self._hosts[host] = SeenHost(before.facts, alive=False, last_seen=before.last_seen)
+            self._hosts[host] = replace(before, alive=False)
             return True
-        self._hosts[host] = SeenHost(facts, alive=True, last_seen=self._clock())
+        self._hosts[host] = SeenHost(facts, alive=True, last_seen=self._clock(), shelf=self._shelves.get(host))
         return before is None or not before.alive or _calm(before.facts) != _calm(facts)
+
+    def set_shelf(self, host: str, shelf: HostShelf | None) -> None:
+        """What a host has of the image library, or ``None``: its word was deleted."""
+        self._shelves.pop(host, None)
+        if shelf is not None:
+            self._shelves[host] = shelf
+        if host in self._hosts:
+            self._hosts[host] = replace(self._hosts[host], shelf=shelf)
+
+    def forget_host(self, host: str) -> None:
+        """``host`` is of the installation no more."""
+        self._hosts.pop(host, None)
+        self._shelves.pop(host, None)
+        self.subnets.pop(host, None)
 
     def set_status(self, host: str, lab_id: str, status: SliceStatus | None) -> bool:
         """An observation, or ``None``: it was deleted."""

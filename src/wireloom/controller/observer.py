@@ -30,7 +30,10 @@ REFRESH_PAUSE_S: Final = 0.1
 
 
 class Observer:
-    """The controller's ears. One per controller. ``on_observed`` is told of labs that agents reported on."""
+    """The controller's ears. One per controller.
+
+    :param on_observed: is told of labs that agents reported on; ``on_host``: of hosts that came, went or changed.
+    """
 
     def __init__(
         self,
@@ -43,6 +46,7 @@ class Observer:
         hub: Hub,
         labs: LabService,
         on_observed: Callable[[str], None] = lambda _: None,
+        on_host: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._fabric = fabric
         self._store = store
@@ -52,6 +56,7 @@ class Observer:
         self._hub = hub
         self._labs = labs
         self._on_observed = on_observed
+        self._on_host = on_host
         self._touched: set[str] = set()
         self._awake = asyncio.Event()
 
@@ -80,6 +85,7 @@ class Observer:
             return
         self._hub.publish(StreamMessage(type="host", data=self._live.hosts[host].view().model_dump(mode="json")))
         self._board.refresh_host(host)
+        self._on_host(host)
         if came:
             log.info("host is here", host=host)
             self._publisher.resync()

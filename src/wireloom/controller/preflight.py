@@ -135,7 +135,7 @@ def _device_problem(candidate: Candidate) -> WireloomError | None:
 
 def _privilege_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
     node, host = candidate.spec, facts[candidate.host or ""]
-    if node.settings.get("privileged") is not True and "privileged" not in node.needs:
+    if node.settings.get("privileged") is not True and "privileged" not in {*node.needs, *node.image_needs}:
         return None
     if not candidate.allow_privileged:
         return NotPermitted(
@@ -153,16 +153,23 @@ def _privilege_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> 
 
 
 def _need_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
-    """What the device needs and the host has not; ``privileged`` is checked with the user's consent."""
+    """What device and image need and the host has not; ``privileged`` is checked with the user's consent."""
     node, host = candidate.spec, facts[candidate.host or ""]
-    for need in node.needs:
-        problem = _unmet(need, host)
-        if problem:
-            return Unsupported(
-                f"device {node.device} needs {problem}",
-                node=node.name,
-                hint="use another host, or say in an override of the device that it works without (`needs: []`)",
-            )
+    problem = next(filter(None, (_unmet(need, host) for need in node.needs)), "")
+    if problem:
+        return Unsupported(
+            f"device {node.device} needs {problem}",
+            node=node.name,
+            hint="use another host, or say in an override of the device that it works without (`needs: []`)",
+        )
+    problem = next(filter(None, (_unmet(need, host) for need in node.image_needs)), "")
+    if problem:
+        return Unsupported(
+            f"image {node.image} needs {problem}",
+            node=node.name,
+            hint="use another host or another image; `wireloom images extract` takes the disk out of one that wraps a"
+            " virtual machine",
+        )
     return None
 
 

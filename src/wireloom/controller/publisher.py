@@ -9,6 +9,7 @@ holds. Any step may fail or be interrupted at any point: it is done again.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final
 
 import structlog
@@ -30,7 +31,10 @@ RETRY_S: Final = 1.0
 
 
 class Publisher:
-    """The only writer of intent on the fabric. :meth:`wake` and :meth:`resync` return at once."""
+    """The only writer of intent on the fabric. :meth:`wake` and :meth:`resync` return at once.
+
+    :param complete: adds what hosts are told with a slice beside its intent: exactly which images its nodes mean.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Publisher:
         board: Board,
         live: LiveState,
         locks: KeyedLocks,
+        complete: Callable[[Slice], Slice] = lambda document: document,
     ) -> None:
         self._installation = installation
         self._fabric = fabric
@@ -48,6 +53,7 @@ class Publisher:
         self._board = board
         self._live = live
         self._locks = locks
+        self._complete = complete
         self._put: dict[tuple[str, str], Slice] = {}  # (host, lab id) → what the fabric was last given
         self._dirty: set[str] = set()
         self._resync_due = True
@@ -104,7 +110,8 @@ class Publisher:
         intents = self._board.intents(lab_id)
         if intents is None:
             return
-        for host, document in intents.items():
+        for host, intent in intents.items():
+            document = self._complete(intent)
             if self._put.get((host, lab_id)) != document:
                 await self._give(host, document)
         await self._clear_empty_hosts(lab_id)

@@ -8,13 +8,14 @@ import os
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import structlog
 from starlette.types import ASGIApp
 
 from wireloom.controller.controller import Controller
 from wireloom.controller.http import HttpServer
+from wireloom.controller.library.library import LibraryOptions
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store import Store
 from wireloom.controller.token import ensure_token
@@ -24,6 +25,9 @@ from wireloom.settings import Settings
 __all__ = ["ControllerService", "MakeApp"]
 
 log = structlog.get_logger(__name__)
+
+#: Below which the API, and so the library's files, are found at an address of ours.
+_API_PATH: Final = "/api/v1"
 
 
 class MakeApp(Protocol):
@@ -72,6 +76,7 @@ class ControllerService:
                 devices=await asyncio.to_thread(self._devices.catalogue),
                 device_folder=self._devices,
                 settings_schemas=self._settings_schemas,
+                library=_library_options(self._settings),
                 domain=self._settings.management_domain,
                 privileged_permitted=self._settings.allow_privileged,
                 config_keep=self._settings.config_keep,
@@ -83,6 +88,7 @@ class ControllerService:
             server = self._server = HttpServer(self._make_app(controller, token=token, listen_host=host))
             self.url = await server.start(host, self._settings.listen_port)
             undo.push_async_callback(server.stop)
+            controller.library.distribution.serve_at((self._settings.library_url or self.url).rstrip("/") + _API_PATH)
             _announce(self._settings.paths.controller_file, self.url)
             undo.callback(_withdraw, self._settings.paths.controller_file)
             self._undo = undo.pop_all()
@@ -98,6 +104,16 @@ class ControllerService:
     async def stop(self) -> None:
         """Come down in reverse; idempotent. Labs go on as they are."""
         await self._undo.aclose()
+
+
+def _library_options(settings: Settings) -> LibraryOptions:
+    return LibraryOptions(
+        folder=settings.paths.library_folder,
+        secrets=settings.paths.secret_folder,
+        own_host=settings.host,
+        keep_days=settings.library_keep_days,
+        verify_days=settings.image_verify_days,
+    )
 
 
 def _announce(file: Path, url: str) -> None:

@@ -61,6 +61,12 @@ class KeyedLocks:
         self._locks: dict[str, asyncio.Lock] = {}
         self._users: dict[str, int] = {}
 
+    async def settled(self) -> None:
+        """Wait until everybody who holds a lock now has let go of it."""
+        for key in tuple(self._locks):
+            async with self.hold(key):
+                pass
+
     @asynccontextmanager
     async def hold(self, key: str) -> AsyncIterator[None]:
         """Hold the lock of ``key`` for the length of the block."""

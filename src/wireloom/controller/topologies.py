@@ -17,6 +17,7 @@ from wireloom.model.views import ChangeView
 from wireloom.planning.changes import describe_changes
 from wireloom.planning.expand import Expansion, NodeCounters, expand
 from wireloom.planning.topology import parse_topology
+from wireloom.planning.topology.images import NO_IMAGES, LibraryImages
 from wireloom.planning.topology.rewrite import add_link, move_link, remove_link, set_link_state
 from wireloom.planning.topology.rewrite_segments import add_segment, remove_segment
 
@@ -26,7 +27,7 @@ REMEMBERED: Final = 64
 
 
 class Topologies:
-    """Everything that depends on devices and topology text. Safe to call from several threads.
+    """Everything that depends on devices, images and topology text. Safe to call from several threads.
 
     :param settings_schemas: JSON Schema of each provider's settings.
     :param domain: DNS domain of the management networks.
@@ -44,6 +45,7 @@ class Topologies:
         self._installation = installation
         self._schemas = settings_schemas
         self._domain = domain
+        self._images = NO_IMAGES
         self._parsed: OrderedDict[str, Topology] = OrderedDict()
 
     @property
@@ -56,25 +58,41 @@ class Topologies:
         self._devices = devices
         self._parsed.clear()
 
+    @property
+    def images(self) -> LibraryImages:
+        """What the image library says of nodes."""
+        return self._images
+
+    def use_images(self, images: LibraryImages) -> None:
+        """The image library says another thing from now on; see :meth:`use`."""
+        if images != self._images:
+            self._images = images
+            self._parsed.clear()
+
     def parse(self, text: str, *, source: str, files: Mapping[str, str]) -> Topology:
         """:raises TopologyInvalid: with all mistakes."""
         digest = revision_digest(text, dict(files))
         known = self._parsed.get(digest)
         if known is not None:
             return known
-        devices = self._devices
+        devices, images = self._devices, self._images
         topology = parse_topology(
-            text, source=source, files=files, devices=devices, settings_schemas=self._schemas
+            text, source=source, files=files, devices=devices, settings_schemas=self._schemas, images=images
         ).topology
-        if devices is not self._devices:
-            return topology  # the catalogue was exchanged meanwhile: what was read with the old one is not kept
+        if devices is not self._devices or images is not self._images:
+            return topology  # something was exchanged meanwhile: what was read with the old one is not kept
         self._parsed[digest] = topology
         while len(self._parsed) > REMEMBERED:
             self._parsed.popitem(last=False)
         return topology
 
-    def broken_by(self, devices: DeviceCatalogue, revision: RevisionRecord) -> TopologyInvalid | None:
-        """What would be wrong with a stored revision, which is valid now, if ``devices`` were the catalogue."""
+    def broken_by(
+        self, devices: DeviceCatalogue, revision: RevisionRecord, images: LibraryImages | None = None
+    ) -> TopologyInvalid | None:
+        """What would be wrong with a stored revision, which is valid now, if ``devices`` were the catalogue.
+
+        :param images: what the image library would say; ``None``: what it says now.
+        """
         try:
             self.parse_revision(revision)
         except TopologyInvalid:
@@ -86,6 +104,7 @@ class Topologies:
                 files=revision.files,
                 devices=devices,
                 settings_schemas=self._schemas,
+                images=self._images if images is None else images,
             )
         except TopologyInvalid as error:
             return error

@@ -39,7 +39,8 @@ FileKind = Literal["device", "override", "cli"]
 class DeviceView(Value):
     """A device in a list. Sizes are those on its default provider.
 
-    :ivar images: default image by provider; a provider for which the user has to name one is left out.
+    :ivar images: default image by provider, the image library's before the device's own; a provider for which the user
+        has to name one is left out.
     :ivar origin: whether it came with the program or is the user's own; ``overridden``: parts of it are.
     """
 

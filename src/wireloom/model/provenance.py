@@ -9,8 +9,9 @@ from wireloom.model.base import Value
 __all__ = ["Layer", "Origin"]
 
 #: In the order in which later ones win: the schema's own default, the device's file, an override of it, the profile
-#: of the image, the topology's ``defaults``, the node.
-Layer = Literal["default", "device", "override", "image", "defaults", "node"]
+#: of the image, the image library (which image is the device's default, and what an image needs), the topology's
+#: ``defaults``, the node.
+Layer = Literal["default", "device", "override", "image", "library", "defaults", "node"]
 
 
 class Origin(Value):

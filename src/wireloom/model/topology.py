@@ -71,7 +71,8 @@ class NodeSpec(Value):
     :ivar management: whether the node is on the management network.
     :ivar extract_on_stop: its configuration is read before it is stopped.
     :ivar disk_gb: the system disk has at least so many GiB; 0: as the image has it.
-    :ivar needs: what its host must have; see :data:`wireloom.model.device.Need`.
+    :ivar needs: what its host must have; see :data:`wireloom.model.device.Need`. :ivar image_needs: what it must have
+        for the image, as the image library knows it.
     :ivar machines: further machines that it would be made of, which nothing can run yet.
     :ivar origins: where values come from, by ``cpu``, ``memory``, ``disk``, ``spare-ports``, ``image``, ``provider``
         and ``settings.<key>``.
@@ -99,6 +100,7 @@ class NodeSpec(Value):
     extract_on_stop: bool = True
     disk_gb: float = 0
     needs: tuple[Need, ...] = ()
+    image_needs: tuple[Need, ...] = ()
     machines: tuple[str, ...] = ()
     origins: dict[str, Origin] = {}
 

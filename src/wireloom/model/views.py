@@ -136,7 +136,9 @@ class PlanView(Value):
 
 
 class NodeView(Value):
-    """``configuring``: it runs, and post-boot commands of this boot are still to run."""
+    """``configuring``: it runs, and post-boot commands of this boot are still to run. ``done`` of ``total``: bytes of
+    its image, while that comes; 0 of 0: nothing comes.
+    """
 
     name: str
     device: str
@@ -154,6 +156,8 @@ class NodeView(Value):
     id: str = ""
     power: Literal["on", "off"] = "on"
     configuring: bool = False
+    done: int = 0
+    total: int = 0
 
 
 class LabView(Value):
@@ -181,12 +185,18 @@ class LabSummary(Value):
 
 
 class HostView(Value):
-    """A host as its agent described it; ``alive`` is false when its heartbeat ran out."""
+    """A host as its agent described it; ``alive`` is false when its heartbeat ran out.
+
+    :ivar images: how many images of the library are there, whole. :ivar image_room: bytes left where images are kept.
+        ``None``: not told yet.
+    """
 
     host: str
     alive: bool
     facts: dict[str, Any] | None = None
     last_seen: float | None = None
+    images: int | None = None
+    image_room: int | None = None
 
 
 class StatusView(Value):

@@ -191,7 +191,10 @@ def _differences(node: _Versions, words: Mapping[str, str]) -> Iterator[str]:
             return getattr(state.intent, name)
 
         if node.differ(part):
-            yield f"{word}: {_difference(part(node.has), part(node.wanted))}{node.cause(part)}"
+            cause = node.cause(part)
+            if name == "image" and cause:
+                cause = ", the default of its device now"  # of the device's file or of the image library
+            yield f"{word}: {_difference(part(node.has), part(node.wanted))}{cause}"
 
 
 def _difference(before: Any, after: Any) -> str:

@@ -141,6 +141,10 @@ class ImageJobs:
         """:raises NotFound: no such job."""
         return self._named(job_id).view
 
+    def unfinished(self) -> list[tuple[JobView, Mapping[str, Any]]]:
+        """Jobs that have not ended, with what was asked of each."""
+        return [(job.view, job.request) for job in self._jobs.values() if not _is_over(job.state)]
+
     async def submit(
         self, kind: JobKind, title: str, request: Value, *, secrets: Mapping[str, str] | None = None, upload: str = ""
     ) -> JobView:

@@ -85,6 +85,11 @@ class Store:
             if changed.rowcount == 0:
                 await connection.execute(insert(table).values(name=host, management_subnet=subnet))
 
+    async def forget_host(self, host: str) -> None:
+        """``host`` is of the installation no more."""
+        async with self._database.write() as connection:
+            await connection.execute(delete(tables.hosts).where(tables.hosts.c.name == host))
+
     # ---------------------------------------------------------------- labs
 
     async def snapshots(self) -> list[LabSnapshot]:

@@ -1,15 +1,31 @@
-"""Whether an image fits the provider it is meant for."""
+"""Images of nodes: whether one fits the provider it is meant for, and what the image library says of it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from wireloom.model.device import Device, ProviderRule
+from wireloom.model.device import Device, Need, ProviderRule
 from wireloom.yamlfile import Bound, Path
 
-__all__ = ["check_image"]
+__all__ = ["NO_IMAGES", "LibraryImages", "check_image"]
+
+
+@dataclass(frozen=True)
+class LibraryImages:
+    """What the image library says, at one moment.
+
+    :ivar defaults: (device, provider) → image of its nodes that name none. :ivar needs: (provider, image) → what the
+        image needs of a host beyond what the node's device does.
+    """
+
+    defaults: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    needs: Mapping[tuple[str, str], tuple[Need, ...]] = field(default_factory=dict)
+
+
+NO_IMAGES: Final = LibraryImages()
 
 
 def check_image(

@@ -7,13 +7,13 @@ from typing import Any, Literal
 
 from wireloom.devices import DeviceCatalogue
 from wireloom.errors import InvalidInput
-from wireloom.model.device import Device, ProviderSupport
+from wireloom.model.device import Device, Need, ProviderSupport
 from wireloom.model.provenance import Origin
 from wireloom.model.slice import Bind, Condition, RestartPolicy
 from wireloom.model.topology import NodeSpec, Position
 from wireloom.planning.hardware import Profile, Said, limits, resolve
 from wireloom.planning.topology.fields import BindFields, DefaultsFields, NodeFields, TopologyFields
-from wireloom.planning.topology.images import check_image
+from wireloom.planning.topology.images import LibraryImages, check_image
 from wireloom.planning.topology.names import check_name
 from wireloom.planning.topology.settings import check_settings
 from wireloom.planning.topology.startup import StartupText, startup_of
@@ -38,6 +38,8 @@ class NodeReader:
         files: Mapping[str, str],
         devices: DeviceCatalogue,
         schemas: Mapping[str, Mapping[str, Any]],
+        *,
+        images: LibraryImages | None,
     ) -> None:
         self._bound = bound
         self._fields = fields
@@ -45,6 +47,7 @@ class NodeReader:
         self._files = files
         self._devices = devices
         self._schemas = schemas
+        self._images = images
         self.readable: dict[str, Device | None] = {}
 
     def read_all(self) -> tuple[NodeSpec, ...]:
@@ -88,6 +91,10 @@ class NodeReader:
 
     def schema(self, provider: str) -> Mapping[str, Any] | None:
         return self._schemas.get(provider)
+
+    @property
+    def images(self) -> LibraryImages | None:
+        return self._images
 
 
 class _OneNode:
@@ -137,10 +144,11 @@ class _OneNode:
             extract_on_stop=self._pick("extract_on_stop") is not False,
             disk_gb=profile.disk_gb,
             needs=support.needs,
+            image_needs=self._image_needs(provider, image),
             machines=self._machines(device, provider),
             origins={
                 **profile.origins,
-                "image": self._choice("image", device, ("providers", provider, "image")),
+                "image": self._image_origin(device, provider),
                 "provider": self._choice("provider", device, ("default-provider",)),
             },
         )
@@ -196,12 +204,15 @@ class _OneNode:
     def _image(self, device: Device, provider: str, support: ProviderSupport) -> str:
         image: str | None = self._pick("image")
         if image is None:
-            if not support.image and not self._flagged("image"):
+            own = self._library_default(device, provider) or support.image
+            if not own and not self._flagged("image"):
                 rule = self._reader.devices.rules.get(provider)
                 example = f", e.g. `image: {rule.image_example}`" if rule is not None and rule.image_example else ""
                 message = f"device {device.name!r} has no image of its own on {provider}"
-                self._bound.report(("nodes", self._name), message, f"name one{example}", at_key=True)
-            return support.image
+                unsure = self._reader.images is None  # the library, which nobody asked, may have one
+                where = ("nodes", self._name)
+                self._bound.report(where, message, f"name one{example}", at_key=True, warning=unsure)
+            return own
         check_image(
             self._bound,
             self._where("image"),
@@ -212,6 +223,20 @@ class _OneNode:
         )
         return image
 
+    def _library_default(self, device: Device, provider: str) -> str:
+        known = self._reader.images
+        return "" if known is None else known.defaults.get((device.name, provider), "")
+
+    def _image_needs(self, provider: str, image: str) -> tuple[Need, ...]:
+        known = self._reader.images
+        return () if known is None else known.needs.get((provider, image), ())
+
+    def _said_by_image(self, provider: str, image: str) -> Said:
+        """An image that needs to run privileged does, where the provider knows of that and nobody says otherwise."""
+        known = (self._reader.schema(provider) or {}).get("properties", {})
+        needed = "privileged" in self._image_needs(provider, image) and "privileged" in known
+        return Said("library", settings={"privileged": True} if needed else {})
+
     def _profile(self, device: Device, provider: str, image: str) -> Profile:
         """Size and settings with every layer applied, those outside of what the device works with reported."""
         self._check_settings(provider)
@@ -220,7 +245,7 @@ class _OneNode:
             device,
             provider,
             image,
-            [self._said("defaults", provider), self._said("node", provider)],
+            [self._said_by_image(provider, image), self._said("defaults", provider), self._said("node", provider)],
         )
         for limit in limits(device, provider, image, profile):
             self._bound.report(self._where(limit.key), limit.message, limit.suggestion)
@@ -248,6 +273,11 @@ class _OneNode:
     def _line(self, *path: str | int) -> str:
         place = self._bound.place(*path)
         return f"{self._bound.document.file}:{place.mark.line}" if place else self._bound.document.file
+
+    def _image_origin(self, device: Device, provider: str) -> Origin:
+        found = self._choice("image", device, ("providers", provider, "image"))
+        of_topology = found.layer in {"node", "defaults"}
+        return Origin(layer="library") if self._library_default(device, provider) and not of_topology else found
 
     def _choice(self, field: Literal["image", "provider"], device: Device, place: Path) -> Origin:
         """Where the node's image or provider comes from; ``place``: of the value in the device's file."""

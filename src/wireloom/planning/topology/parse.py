@@ -11,6 +11,7 @@ from wireloom.errors import TopologyInvalid
 from wireloom.model.diagnostic import Diagnostic
 from wireloom.model.topology import Topology
 from wireloom.planning.topology.fields import TopologyFields
+from wireloom.planning.topology.images import NO_IMAGES, LibraryImages
 from wireloom.planning.topology.links import read_links
 from wireloom.planning.topology.names import check_name
 from wireloom.planning.topology.nodes import NodeReader, check_cycles, check_waits
@@ -37,6 +38,7 @@ def parse_topology(
     files: Mapping[str, str] | None = None,
     devices: DeviceCatalogue,
     settings_schemas: Mapping[str, Mapping[str, Any]] | None = None,
+    images: LibraryImages | None = NO_IMAGES,
 ) -> ParsedTopology:
     """Read and check a topology.
 
@@ -44,10 +46,11 @@ def parse_topology(
     :param files: startup configurations by path as written in the topology (see :func:`startup_config_paths`).
     :param settings_schemas: JSON Schema of the settings of each provider; settings of a provider that is not in
         it are not checked.
+    :param images: what the image library says; ``None``: nobody asked, so a device without an image may have one.
     :raises TopologyInvalid: with all mistakes at once in ``details["diagnostics"]``.
     """
     bound = bind(TopologyFields, read_yaml(text, file=source), what="a topology")
-    topology = _read(bound, files or {}, devices, settings_schemas or {})
+    topology = _read(bound, files or {}, devices, settings_schemas or {}, images)
     diagnostics = bound.sorted_diagnostics()
     errors = [item for item in diagnostics if item.severity == "error"]
     if errors or topology is None:
@@ -82,6 +85,7 @@ def _read(
     files: Mapping[str, str],
     devices: DeviceCatalogue,
     schemas: Mapping[str, Mapping[str, Any]],
+    images: LibraryImages | None,
 ) -> Topology | None:
     fields = bound.value
     if fields is None:
@@ -93,7 +97,7 @@ def _read(
         check_name(bound, ("name",), fields.name, "lab")
     if not fields.nodes and not bound.flagged("nodes"):
         bound.report(("nodes",), "the lab has no nodes", "add `nodes:` with at least one node")
-    reader = NodeReader(bound, fields, files, devices, schemas)
+    reader = NodeReader(bound, fields, files, devices, schemas, images=images)
     nodes = reader.read_all()
     check_cycles(bound, fields)
     check_waits(bound, nodes, devices)
