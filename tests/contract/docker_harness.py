@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import tarfile
@@ -12,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from wireloom.model.identity import short_hash
 from wireloom.model.runtime import ConsoleRequest, RuntimeSpec
 from wireloom.providers.contract import Provider
 from wireloom.providers.docker import DockerProvider
@@ -62,6 +64,7 @@ class DockerHarness:
         sleep=lambda seconds: ["sleep", str(seconds)],
         facts=guest_facts,
     )
+    not_images: Sequence[bytes] = (b"", b"no tar at all" * 100)
 
     async def provider(self, installation: str) -> Provider:
         return DockerProvider(installation)
@@ -97,6 +100,66 @@ class DockerHarness:
         host = json.loads(await docker("inspect", runtime_id))[0]["HostConfig"]
         assert host["MemorySwap"] == host["Memory"]
         return host["CpuQuota"] / host["CpuPeriod"], host["Memory"] // (1024 * 1024)
+
+    def spare_image(self, mark: str) -> str:
+        return f"wireloom-test/spare:{mark}"
+
+    async def image_file(self, folder: Path, mark: str) -> Path:
+        file = folder / f"image-{mark}.tar"
+        file.write_bytes(image_archive(mark))
+        file.chmod(0o444)
+        return file
+
+    async def content_of(self, file: Path) -> str:
+        with tarfile.open(file) as archive:
+            (listed,) = json.loads(_member(archive, "manifest.json"))
+            return _digest(_member(archive, listed["Config"]))
+
+    async def damage_image(self, image: str) -> None:
+        layer = json.loads(await docker("image", "inspect", image))[0]["GraphDriver"]["Data"]["UpperDir"]
+        (Path(layer) / "mark").write_bytes(b"damaged")
+
+    async def image_traces(self, installation: str, images: Sequence[str], contents: Sequence[str]) -> list[str]:
+        listed = await docker("images", "--all", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}")
+        found = [line.split(" ") for line in listed.splitlines()]
+        mark = f":{short_hash('images', installation)}-"
+        return [name for content, name in found if content in contents or name in images or mark in name]
+
+
+def image_archive(mark: str, *, tags: Sequence[str] = ("wireloom-test/inside:1",), **config: Any) -> bytes:
+    """An image of one layer with one file, as the engine saves it; it names itself, which is nobody's business."""
+    layer = _tar({"mark": mark.encode()})
+    told = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Cmd": ["/bin/true"], **config},
+        "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        "history": [{"created_by": mark}],
+    }
+    text = json.dumps(told).encode()
+    name = f"{hashlib.sha256(text).hexdigest()}.json"
+    listed = [{"Config": name, "RepoTags": list(tags), "Layers": ["one/layer.tar"]}]
+    return _tar({"one/layer.tar": layer, name: text, "manifest.json": json.dumps(listed).encode()})
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
+    file = archive.extractfile(name)
+    assert file is not None
+    return file.read()
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 @asynccontextmanager

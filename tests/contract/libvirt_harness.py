@@ -7,12 +7,13 @@ import base64
 import os
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
+from wireloom.model.identity import short_hash
 from wireloom.model.runtime import ConsoleRequest, RuntimeSpec
 from wireloom.providers.contract import ByteStream, Provider
 from wireloom.providers.libvirt import LibvirtProvider
@@ -43,6 +44,7 @@ class LibvirtHarness:
     memory_overhead_mb = 200
     talks = (ConsoleTalk(LINE, b"\n", rb"login:"),)
     commands: GuestCommands | None = None
+    not_images = (b"", b"no disk at all" * 100)
 
     async def provider(self, installation: str) -> Provider:
         return LibvirtProvider(installation, image_folder=IMAGE_FOLDER)
@@ -87,6 +89,34 @@ class LibvirtHarness:
         unlimited = not 0 < quota < 1e12
         memory_kib = int(domain.findtext("memory", "0"))
         return (vcpus if unlimited else quota / period), memory_kib // 1024
+
+    def spare_image(self, mark: str) -> str:
+        return f"wl-test-spare-{mark}.qcow2"
+
+    async def image_file(self, folder: Path, mark: str) -> Path:
+        file = folder / f"image-{mark}.qcow2"
+        raw = folder / f"image-{mark}.raw"
+        raw.write_bytes(mark.encode() + bytes(1 << 20))
+        await run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(file))
+        raw.unlink()
+        file.chmod(0o444)
+        return file
+
+    async def content_of(self, file: Path) -> str:
+        return f"sha256:{(await run('sha256sum', str(file))).split()[0]}"
+
+    async def damage_image(self, image: str) -> None:
+        file = IMAGE_FOLDER / image
+        content = bytearray(file.read_bytes())
+        content[-1] ^= 1
+        file.unlink()  # it may be one with the file that it was loaded from
+        file.write_bytes(content)
+
+    async def image_traces(self, installation: str, images: Sequence[str], contents: Sequence[str]) -> list[str]:
+        marks = [*images, short_hash("images", installation)]
+        files = [file for file in IMAGE_FOLDER.iterdir() if "wl-test-spare" in file.name]
+        digests = {file: await self.content_of(file) for file in files}
+        return [file.name for file in files if digests[file] in contents or any(mark in file.name for mark in marks)]
 
     async def reboot(self, provider: Provider, runtime_id: str) -> None:
         """Have the guest reboot itself, at once."""

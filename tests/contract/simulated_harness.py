@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from wireloom.model.runtime import Capabilities, ConsoleRequest, RuntimeSpec
 from wireloom.providers.contract import Provider
 from wireloom.providers.simulated import SimulatedProvider, SimulatedWorld
-from wireloom.providers.simulated.world import CONTAINER_LIKE, MACHINE_LIKE
+from wireloom.providers.simulated.world import CONTAINER_LIKE, MACHINE_LIKE, image_file
 from wireloom.testing.conformance.provider import ConsoleTalk, GuestCommands, GuestFacts
 
 
@@ -26,6 +27,7 @@ class SimulatedHarness:
     boot_s = 5.0
     memory_mb = 64
     memory_overhead_mb = 0
+    not_images: Sequence[bytes] = (b"",)
 
     def __init__(self, capabilities: Capabilities) -> None:
         self.world = SimulatedWorld(capabilities)
@@ -76,6 +78,25 @@ class SimulatedHarness:
             if name.startswith(f"{bind.target}/"):
                 return Path(bind.source + name.removeprefix(bind.target)).read_bytes()
         return runtime.storage[name]
+
+    def spare_image(self, mark: str) -> str:
+        return f"spare:{mark}" if self.world.capabilities.exec else f"spare-{mark}.qcow2"
+
+    async def image_file(self, folder: Path, mark: str) -> Path:
+        file = folder / f"image-{mark}"
+        file.write_bytes(image_file(mark, {}).ljust(2000))
+        file.chmod(0o444)
+        return file
+
+    async def content_of(self, file: Path) -> str:
+        return f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
+
+    async def damage_image(self, image: str) -> None:
+        self.world.damage_image(image)
+
+    async def image_traces(self, installation: str, images: Sequence[str], contents: Sequence[str]) -> list[str]:
+        del installation  # nothing is ever under way
+        return [*(set(images) & set(self.world.images)), *(set(contents) & set(self.world.contents))]
 
     async def _guest_facts(self, _: Provider, runtime_id: str) -> GuestFacts:
         spec = self.world.runtimes[runtime_id].spec

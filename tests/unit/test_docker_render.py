@@ -16,10 +16,10 @@ from wireloom.model.runtime import RuntimeSpec
 from wireloom.model.slice import Bind
 from wireloom.providers.docker.gate import gate_script
 from wireloom.providers.docker.hijack import FrameDecoder
-from wireloom.providers.docker.images import is_saved_image
 from wireloom.providers.docker.inspection import engine_time, engine_timestamp, query
 from wireloom.providers.docker.render import ImageConfig, guest_command, render_create
 from wireloom.providers.docker.settings import DockerSettings
+from wireloom.providers.docker.uploads import is_saved_image
 
 GOLDEN = Path(__file__).parent / "golden" / "docker"
 

@@ -24,18 +24,22 @@ from wireloom.fabric.remote_methods import (
     ConsoleQuestion,
     CreateQuestion,
     ExecInRuntime,
+    ExportQuestion,
     FileQuestion,
     ImageQuestion,
+    LoadQuestion,
     LogQuestion,
     Nothing,
     ObserveQuestion,
     RecentQuestion,
     RuntimeRef,
+    SaveQuestion,
     SelfDescription,
     StopQuestion,
 )
 from wireloom.model.attachment import Attachment
 from wireloom.model.base import Value
+from wireloom.model.images import ImageFormat
 from wireloom.model.runtime import (
     Boot,
     Capabilities,
@@ -48,7 +52,7 @@ from wireloom.model.runtime import (
     RuntimeStatus,
 )
 from wireloom.model.slice import PortIntent
-from wireloom.providers.contract import Abilities, ByteStream, Health, ImageStore
+from wireloom.providers.contract import Abilities, ByteStream, Credentials, Health, ImageStore
 
 __all__ = ["RemoteProvider"]
 
@@ -69,12 +73,13 @@ class RemoteProvider:
         self._fabric = fabric
         self._host = host
         self._methods = methods.for_provider(description.name)
-        self.images: ImageStore = _RemoteImages(self)
+        self.images: ImageStore = _RemoteImages(self, description.image_format)
         self.abilities = Abilities(
             carrier=_RemoteCarriers(self) if description.carrier else None,
             files=_RemoteFiles(self) if description.files else None,
             health=_RemoteHealth(self) if description.health else None,
             recent=_RemoteRecent(self) if description.recent else None,
+            saver=_RemoteSaver(self) if description.saver else None,
         )
 
     @classmethod
@@ -186,17 +191,33 @@ async def _closing(stream: ByteStream) -> AsyncIterator[ByteStream]:
 
 
 class _RemoteImages:
-    """The image store at the far end; files named in ``load`` are on that host."""
+    """The image store at the far end; files named here are on that host."""
 
-    def __init__(self, provider: RemoteProvider) -> None:
+    def __init__(self, provider: RemoteProvider, image_format: ImageFormat) -> None:
+        self.format: ImageFormat = image_format
         self._ask = provider.ask
         self._methods = methods.for_provider(provider.name)
 
     async def has(self, image: str) -> bool:
         return (await self._ask(self._methods.image_has, ImageQuestion(image=image))).present
 
-    async def load(self, image: str, source: Path | None = None) -> ImageInfo:
-        return (await self._ask(self._methods.image_load, ImageQuestion(image=image, source=source))).image
+    async def info(self, image: str) -> ImageInfo | None:
+        return (await self._ask(self._methods.image_info, ImageQuestion(image=image))).image
+
+    async def load(
+        self, image: str, source: Path | None = None, *, content: str = "", credentials: Credentials | None = None
+    ) -> ImageInfo:
+        shown = credentials or Credentials("", "")
+        question = LoadQuestion(
+            image=image, source=source, content=content, username=shown.username, password=shown.password
+        )
+        return (await self._ask(self._methods.image_load, question)).image
+
+    async def verify(self, image: str) -> ImageInfo:
+        return (await self._ask(self._methods.image_verify, ImageQuestion(image=image))).image
+
+    async def export(self, image: str, target: Path) -> None:
+        await self._ask(self._methods.image_export, ExportQuestion(image=image, target=target))
 
     async def remove(self, image: str) -> None:
         await self._ask(self._methods.image_remove, ImageQuestion(image=image))
@@ -241,3 +262,12 @@ class _RemoteRecent:
     async def recent(self, runtime_id: str, line: int, size: int) -> bytes:
         question = RecentQuestion(runtime_id=runtime_id, line=line, size=size)
         return (await self._ask(self._methods.recent, question)).content
+
+
+class _RemoteSaver:
+    def __init__(self, provider: RemoteProvider) -> None:
+        self._ask = provider.ask
+        self._methods = methods.for_provider(provider.name)
+
+    async def save(self, runtime_id: str, target: Path) -> None:
+        await self._ask(self._methods.save, SaveQuestion(runtime_id=runtime_id, target=target))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.model.attachment import Attachment
 from wireloom.model.base import Value
+from wireloom.model.images import ImageFormat
 from wireloom.model.runtime import (
     Boot,
     Capabilities,
@@ -27,13 +28,19 @@ __all__ = ["ProviderMethods", "for_provider"]
 Q = TypeVar("Q", bound=Value)
 A = TypeVar("A", bound=Value)
 
+#: For what reads or writes whole images, which may also be the first look at one.
+_TRANSFER_S: Final = 7500.0
+
 
 class Nothing(Value):
     """No question, or no answer but that it is done."""
 
 
 class SelfDescription(Value):
-    """What a provider is before it is asked anything; ``carrier``, ``files``, …: it has that ability."""
+    """What a provider is before it is asked anything; ``carrier``, ``files``, …: it has that ability.
+
+    :ivar image_format: of the files that its images are loaded from.
+    """
 
     name: str
     settings_schema: dict[str, Any]
@@ -41,6 +48,8 @@ class SelfDescription(Value):
     files: bool
     health: bool
     recent: bool = False
+    saver: bool = False
+    image_format: ImageFormat = "docker-archive"
 
 
 class CallRef(Value):
@@ -113,10 +122,35 @@ class HealthAnswer(Value):
 
 
 class ImageQuestion(Value):
-    """``source``: a file on the serving host."""
+    image: str
+
+
+class LoadQuestion(Value):
+    """``source``: a file on the serving host. Credentials are for a pull; empty: none."""
 
     image: str
     source: Path | None = None
+    content: str = ""
+    username: str = ""
+    password: str = ""
+
+
+class ExportQuestion(Value):
+    """``target``: a new file on the serving host."""
+
+    image: str
+    target: Path
+
+
+class SaveQuestion(Value):
+    """``target``: a new file on the serving host."""
+
+    runtime_id: str
+    target: Path
+
+
+class FoundImageAnswer(Value):
+    image: ImageInfo | None = None
 
 
 class PresenceAnswer(Value):
@@ -166,8 +200,12 @@ class ProviderMethods:
     file_read: Method[FileQuestion, FileAnswer]
     health: Method[RuntimeRef, HealthAnswer]
     recent: Method[RecentQuestion, FileAnswer]
+    save: Method[SaveQuestion, Nothing]
     image_has: Method[ImageQuestion, PresenceAnswer]
-    image_load: Method[ImageQuestion, ImageAnswer]
+    image_info: Method[ImageQuestion, FoundImageAnswer]
+    image_load: Method[LoadQuestion, ImageAnswer]
+    image_verify: Method[ImageQuestion, ImageAnswer]
+    image_export: Method[ExportQuestion, Nothing]
     image_remove: Method[ImageQuestion, Nothing]
     image_list: Method[Nothing, ImagesAnswer]
     console: StreamMethod[ConsoleQuestion]
@@ -202,10 +240,14 @@ def for_provider(provider: str) -> ProviderMethods:
         file_read=row("file_read", FileQuestion, FileAnswer, 60),
         health=row("health", RuntimeRef, HealthAnswer, 90),
         recent=row("recent", RecentQuestion, FileAnswer),
+        save=row("save", SaveQuestion, Nothing, _TRANSFER_S),
         image_has=row("image_has", ImageQuestion, PresenceAnswer),
-        image_load=row("image_load", ImageQuestion, ImageAnswer, 1800),
+        image_info=row("image_info", ImageQuestion, FoundImageAnswer, _TRANSFER_S),
+        image_load=row("image_load", LoadQuestion, ImageAnswer, _TRANSFER_S),
+        image_verify=row("image_verify", ImageQuestion, ImageAnswer, _TRANSFER_S),
+        image_export=row("image_export", ExportQuestion, Nothing, _TRANSFER_S),
         image_remove=row("image_remove", ImageQuestion, Nothing, 60),
-        image_list=row("image_list", Nothing, ImagesAnswer),
+        image_list=row("image_list", Nothing, ImagesAnswer, _TRANSFER_S),
         console=stream("console", ConsoleQuestion),
         boots=row("boots", RuntimeRef, BootsAnswer),
         boot_log=stream("boot_log", LogQuestion),

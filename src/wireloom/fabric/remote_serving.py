@@ -19,12 +19,15 @@ from wireloom.fabric.remote_methods import (
     ConsoleQuestion,
     CreateQuestion,
     ExecInRuntime,
+    ExportQuestion,
     FileAnswer,
     FileQuestion,
+    FoundImageAnswer,
     HealthAnswer,
     ImageAnswer,
     ImageQuestion,
     ImagesAnswer,
+    LoadQuestion,
     LogQuestion,
     Nothing,
     ObserveAnswer,
@@ -32,11 +35,12 @@ from wireloom.fabric.remote_methods import (
     PresenceAnswer,
     RecentQuestion,
     RuntimeRef,
+    SaveQuestion,
     SelfDescription,
     StopQuestion,
 )
 from wireloom.model.runtime import Capabilities, ExecResult, RuntimeEvent, RuntimeStats
-from wireloom.providers.contract import ByteStream, Provider
+from wireloom.providers.contract import ByteStream, Credentials, Provider
 
 __all__ = ["serve_provider"]
 
@@ -65,8 +69,12 @@ async def serve_provider(fabric: Fabric, host: str, provider: Provider) -> None:
     await fabric.serve(host, table.file_read, served.file_read)
     await fabric.serve(host, table.health, served.health)
     await fabric.serve(host, table.recent, served.recent)
+    await fabric.serve(host, table.save, served.save)
     await fabric.serve(host, table.image_has, served.image_has)
+    await fabric.serve(host, table.image_info, served.image_info)
     await fabric.serve(host, table.image_load, served.image_load)
+    await fabric.serve(host, table.image_verify, served.image_verify)
+    await fabric.serve(host, table.image_export, served.image_export)
     await fabric.serve(host, table.image_remove, served.image_remove)
     await fabric.serve(host, table.image_list, served.image_list)
     await fabric.serve_stream(host, table.console, served.console)
@@ -91,6 +99,8 @@ class _Served:
             files=self._provider.abilities.files is not None,
             health=self._provider.abilities.health is not None,
             recent=self._provider.abilities.recent is not None,
+            saver=self._provider.abilities.saver is not None,
+            image_format=self._provider.images.format,
         )
 
     async def capabilities(self, _: Nothing) -> Capabilities:
@@ -169,11 +179,32 @@ class _Served:
             raise Unsupported(f"the provider {self._provider.name} keeps no output of its console lines")
         return FileAnswer(content=await ability.recent(question.runtime_id, question.line, question.size))
 
+    async def save(self, question: SaveQuestion) -> Nothing:
+        saver = self._provider.abilities.saver
+        if saver is None:
+            raise Unsupported(f"the provider {self._provider.name} cannot make images of its runtimes")
+        await saver.save(question.runtime_id, question.target)
+        return Nothing()
+
     async def image_has(self, question: ImageQuestion) -> PresenceAnswer:
         return PresenceAnswer(present=await self._provider.images.has(question.image))
 
-    async def image_load(self, question: ImageQuestion) -> ImageAnswer:
-        return ImageAnswer(image=await self._provider.images.load(question.image, question.source))
+    async def image_info(self, question: ImageQuestion) -> FoundImageAnswer:
+        return FoundImageAnswer(image=await self._provider.images.info(question.image))
+
+    async def image_load(self, question: LoadQuestion) -> ImageAnswer:
+        shown = Credentials(question.username, question.password) if question.username else None
+        loaded = await self._provider.images.load(
+            question.image, question.source, content=question.content, credentials=shown
+        )
+        return ImageAnswer(image=loaded)
+
+    async def image_verify(self, question: ImageQuestion) -> ImageAnswer:
+        return ImageAnswer(image=await self._provider.images.verify(question.image))
+
+    async def image_export(self, question: ExportQuestion) -> Nothing:
+        await self._provider.images.export(question.image, question.target)
+        return Nothing()
 
     async def image_remove(self, question: ImageQuestion) -> Nothing:
         await self._provider.images.remove(question.image)

@@ -100,6 +100,7 @@ class Engine:
         timeout_s: float | None,
         idle_s: float | None = None,
         params: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
         data: Any = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A request that the client library has no method for (or only one that decodes or polls).
@@ -109,7 +110,7 @@ class Engine:
         async with self.calling(what, timeout_s) as docker:
             options = aiohttp.ClientTimeout(total=None, sock_read=idle_s)
             async with docker.session.request(
-                method, f"http://docker{path}", params=params, data=data, timeout=options
+                method, f"http://docker{path}", params=params, headers=headers, data=data, timeout=options
             ) as response:
                 if response.status >= 400:
                     raise DockerError(response.status, await _message(response))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import math
 import tarfile
@@ -39,6 +40,7 @@ from wireloom.providers.docker.images import DockerImageStore
 from wireloom.providers.docker.inspection import Run, boot_marks, note_boot, query, status_of, summary_status
 from wireloom.providers.docker.process import has_all_capabilities
 from wireloom.providers.docker.render import render_create
+from wireloom.providers.docker.saver import ContainerSaver
 from wireloom.providers.docker.settings import DockerSettings
 from wireloom.providers.docker.streams import boot_log, read_stats, watch_events
 from wireloom.providers.docker.usage import read_usage
@@ -70,12 +72,13 @@ class DockerProvider:
     def __init__(self, installation: str, *, url: str | None = None, busybox: Path | None = None) -> None:
         self.installation = installation
         self._engine = Engine(url)
+        self._images = DockerImageStore(self._engine, installation)
         self.abilities = Abilities(
             files=ContainerFiles(self._engine),
             health=ContainerHealth(self._engine),
             recent=RecentLog(self._engine),
+            saver=ContainerSaver(self._engine, installation, self._images),
         )
-        self._images = DockerImageStore(self._engine)
         self.images: ImageStore = self._images
         self._busybox = busybox
         self._runs: dict[str, Run] = {}
@@ -297,7 +300,11 @@ class DockerProvider:
                     raise
                 await asyncio.sleep(_POLL_S)
             else:
-                return
+                break
+        with contextlib.suppress(
+            WireloomError
+        ):  # it may have been the last to use what was replaced; tried again later
+            await self._images.names.sweep()
 
     # ------------------------------------------------------------------ access
 
@@ -346,6 +353,7 @@ class DockerProvider:
     async def close(self) -> None:
         if self._undoing:
             await asyncio.wait(self._undoing)
+        await self._images.finish()
         await self._engine.close()
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "agent_socket",
     "check_paths",
     "extra_disk",
+    "is_system_disk",
     "nvram",
     "serial_log",
     "serial_socket",
@@ -34,6 +35,11 @@ _SOCKET_PATH_LIMIT: Final = 107
 def system_disk(spec: RuntimeSpec) -> Path:
     """The overlay on the image. Another image gets another overlay, so that no disk ever sits on a foreign base."""
     return spec.storage / f"system-{spec.incarnation}-{short_hash(spec.image, length=8)}.qcow2"
+
+
+def is_system_disk(disk: Path) -> bool:
+    """Whether :func:`system_disk` could have made that path."""
+    return disk.name.startswith("system-") and disk.parent.name == "storage"
 
 
 def extra_disk(spec: RuntimeSpec, number: int) -> Path:

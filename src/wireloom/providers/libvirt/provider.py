@@ -48,6 +48,7 @@ from wireloom.providers.libvirt.images import FolderImages
 from wireloom.providers.libvirt.metadata import Run
 from wireloom.providers.libvirt.reboots import Reboots
 from wireloom.providers.libvirt.render import HostFeatures, render_domain
+from wireloom.providers.libvirt.saver import DiskSaver
 from wireloom.providers.libvirt.settings import LibvirtSettings, parse_settings
 from wireloom.providers.libvirt.states import Observed, event_kind, interpret
 from wireloom.providers.libvirt.taps import check_taps_exist, lost_taps
@@ -105,10 +106,13 @@ class LibvirtProvider:
         self._lookups: set[asyncio.Task[None]] = set()
         self._reboots = Reboots(self._connections, self._hub, self._find)
         self._seen: dict[str, Domain] = {}
-        self._images = FolderImages(image_folder, self._bases_in_use)
+        self._images = FolderImages(image_folder, self._bases_in_use, installation)
         self.images: ImageStore = self._images
         self.abilities = Abilities(
-            carrier=self, health=GuestAgentHealth(self._connections), recent=SerialTails(self._get)
+            carrier=self,
+            health=GuestAgentHealth(self._connections),
+            recent=SerialTails(self._get),
+            saver=DiskSaver(self._get),
         )
 
     @staticmethod
@@ -197,12 +201,13 @@ class LibvirtProvider:
         _refuse_what_cannot_be(spec)
         layout.check_paths(spec)
         known = await self._connections.quick(partial(domains.existing, spec=spec))
-        base = await self._images.base(spec.image)
-        async with AsyncExitStack() as undo:
-            disks.ensure_folders(spec, undo)
-            await disks.ensure_disks(spec, settings, base, undo)
-            domain = known or await self._define(spec, settings, base.path)
-            undo.pop_all()
+        with self._images.claimed(spec.image):
+            base = await self._images.base(spec.image)
+            async with AsyncExitStack() as undo:
+                disks.ensure_folders(spec, undo)
+                await disks.ensure_disks(spec, settings, base, undo)
+                domain = known or await self._define(spec, settings, base.path)
+                undo.pop_all()
         self._notice(domain)
         return domain.uuid
 

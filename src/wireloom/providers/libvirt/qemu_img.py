@@ -1,8 +1,9 @@
-"""``qemu-img`` as a bounded subprocess: inspect an image, make an overlay, make an empty disk."""
+"""``qemu-img`` as a bounded subprocess: inspect, check and flatten an image, make an overlay, make an empty disk."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import stat
@@ -11,15 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from wireloom.commands import run
+from wireloom.commands import Finished, run
 from wireloom.errors import ImageMissing, InvalidInput, RuntimeFailed
+from wireloom.library.bounded import Bounds, run_bounded_async
+from wireloom.library.values import Limits
 
 __all__ = [
     "BaseImage",
+    "check",
     "create_empty",
     "create_overlay",
     "direct_io_reads",
     "direct_io_works",
+    "flatten",
     "grow",
     "inspect",
     "remove_quietly",
@@ -28,6 +33,14 @@ __all__ = [
 
 _INSPECT_TIMEOUT_S: Final = 20.0
 _CREATE_TIMEOUT_S: Final = 60.0
+
+#: Bounds of one process that reads a file of unknown making: its tables, all of the tables, all of it.
+_INSPECTION: Final = Limits(inspect_s=20)
+_CHECKING: Final = Limits(inspect_s=900)
+_CONVERSION: Final = Limits(convert_s=7200)
+
+#: Exit code of ``qemu-img check`` when clusters are taken that nothing refers to.
+_LEAKED: Final = 3
 
 #: Formats a guest may boot from; a raw file has no header, so it can name no other file.
 _FORMATS: Final = frozenset({"qcow2", "raw"})
@@ -55,7 +68,10 @@ async def inspect(path: Path) -> BaseImage:
         raise ImageMissing(f"image {path} is not on this host", hint="give the path of a disk image") from None
     if not stat.S_ISREG(mode):
         raise InvalidInput(f"image {path} is not a file")
-    info = json.loads(await _run("info", "--output=json", "-U", str(real), timeout_s=_INSPECT_TIMEOUT_S))
+    finished = await _bounded(_to_read(real), "info", "--output=json", "-U", str(real))
+    if finished.code != 0:
+        raise InvalidInput(f"image {path} cannot be read: {finished.errors}", hint="is the file whole?")
+    info = json.loads(finished.output)
     _check(path, info)
     return BaseImage(path=real, format=info["format"], virtual_size=int(info["virtual-size"]))
 
@@ -72,6 +88,28 @@ def _check(path: Path, info: dict[str, Any]) -> None:
             f"image {path} refers to another file; an image must stand alone",
             hint="flatten it with: qemu-img convert -O qcow2",
         )
+
+
+async def check(base: BaseImage) -> str:
+    """What is wrong with the tables of an image; empty: nothing. Leaked clusters are no damage."""
+    if base.format != "qcow2":
+        return ""
+    finished = await _bounded(
+        _to_read(base.path, limits=_CHECKING), "check", "--output=json", "-U", "-f", "qcow2", str(base.path)
+    )
+    return "" if finished.code in {0, _LEAKED} else finished.errors or "its tables are damaged"
+
+
+async def flatten(disk: Path, image_format: str, target: Path, *below: Path) -> None:
+    """Write ``disk``, with what it stands on, to the new qcow2 file ``target``. Holds off whoever would change it.
+
+    :param below: the only files that it may stand on.
+    :raises RuntimeFailed: it is in use, or cannot be read.
+    """
+    bounds = dataclasses.replace(Bounds.to_convert(_CONVERSION, disk, *below, folder=target.parent), privileged=True)
+    finished = await _bounded(bounds, "convert", "-q", "-f", image_format, "-O", "qcow2", str(disk), str(target))
+    if finished.code != 0:
+        raise RuntimeFailed(f"cannot flatten {disk}: {finished.errors}")
 
 
 async def create_overlay(path: Path, base: BaseImage, *, size_bytes: int) -> None:
@@ -140,3 +178,13 @@ async def _run(*arguments: str, timeout_s: float) -> str:
     if finished.code != 0:
         raise RuntimeFailed(f"qemu-img {arguments[0]}: {finished.errors}")
     return finished.output
+
+
+async def _bounded(bounds: Bounds, *arguments: str) -> Finished:
+    """``qemu-img`` on a file of unknown making: in bounds, and unable to open others."""
+    return await run_bounded_async(["qemu-img", *arguments], bounds=bounds)
+
+
+def _to_read(*files: Path, limits: Limits = _INSPECTION) -> Bounds:
+    # The emulator's user owns disks that it has used: without its capabilities even root may not read them.
+    return dataclasses.replace(Bounds.to_inspect(limits, *files), privileged=True)

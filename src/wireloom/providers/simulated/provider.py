@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from wireloom.errors import Conflict, DeadlineExceeded, ImageMissing, InvalidInput, NotFound, RuntimeFailed, Unsupported
@@ -15,7 +14,6 @@ from wireloom.model.runtime import (
     Capabilities,
     ConsoleRequest,
     ExecResult,
-    ImageInfo,
     RuntimeEvent,
     RuntimeSpec,
     RuntimeStats,
@@ -26,6 +24,7 @@ from wireloom.model.state import RuntimePhase
 from wireloom.providers.boots import check_boot
 from wireloom.providers.contract import Abilities, ByteStream, Health, ImageStore
 from wireloom.providers.simulated.guest import run_in_guest
+from wireloom.providers.simulated.images import SimulatedImageStore, SimulatedSaver
 from wireloom.providers.simulated.lines import EchoStream, SimulatedLine
 from wireloom.providers.simulated.settings import SimulatedSettings
 from wireloom.providers.simulated.world import SimulatedRuntime, SimulatedWorld
@@ -53,6 +52,7 @@ class SimulatedProvider:
             files=_Files(self) if world.capabilities.files else None,
             health=_Health(self),
             recent=self,
+            saver=SimulatedSaver(world),
         )
 
     @staticmethod
@@ -224,36 +224,6 @@ class SimulatedProvider:
         if self.world.answer is not None:
             return await self.world.answer(runtime, command, stdin)
         return await run_in_guest(runtime.storage, command, stdin)
-
-
-class SimulatedImageStore:
-    """An :class:`~wireloom.providers.contract.ImageStore` in memory."""
-
-    def __init__(self, world: SimulatedWorld) -> None:
-        self._world = world
-
-    async def has(self, image: str) -> bool:
-        await self._world.before("has", None)
-        return image in self._world.images
-
-    async def load(self, image: str, source: Path | None = None) -> ImageInfo:
-        await self._world.before("load", None)
-        if image not in self._world.images:
-            present = image in self._world.pullable if source is None else source.is_file()
-            if not present:
-                raise ImageMissing(f"there is no image {image}", hint="load it from a file, or correct the name")
-            self._world.add_image(image, source.stat().st_size if source is not None else 1024)
-        return self._world.images[image]
-
-    async def remove(self, image: str) -> None:
-        await self._world.before("remove", None)
-        if any(runtime.spec.image == image for runtime in self._world.runtimes.values()):
-            raise Conflict(f"a runtime uses the image {image}")
-        self._world.images.pop(image, None)
-
-    async def list(self) -> Sequence[ImageInfo]:
-        await self._world.before("list", None)
-        return list(self._world.images.values())
 
 
 class _Carriers:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import itertools
+import json
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from wireloom.errors import CapacityExceeded, NotFound, Unavailable, WireloomError
 from wireloom.model.runtime import Capabilities, EventKind, ExecResult, ImageInfo, RuntimeEvent, RuntimeSpec
@@ -16,7 +20,10 @@ from wireloom.providers.boots import KEPT_BOOTS
 from wireloom.providers.contract import Health
 from wireloom.providers.simulated.settings import SimulatedSettings
 
-__all__ = ["CONTAINER_LIKE", "MACHINE_LIKE", "SimulatedRuntime", "SimulatedWorld"]
+__all__ = ["CONTAINER_LIKE", "MACHINE_LIKE", "SimulatedRuntime", "SimulatedWorld", "files_of", "image_file"]
+
+#: How an image with a file system of its own begins.
+_IMAGE_HEAD: Final = b'{"simulated-image": '
 
 #: Ports between start and release, commands without a network: as containers do.
 CONTAINER_LIKE = Capabilities(
@@ -122,7 +129,7 @@ class SimulatedWorld:
 
     :ivar capabilities: what providers on this world declare; change it to be like either technology.
     :ivar runtimes: by runtime id, of all installations.
-    :ivar images: by name.
+    :ivar images: by name. :ivar contents: files of images, by digest; :ivar damaged: digests of those that are.
     :ivar pullable: images that ``load`` without a file finds.
     :ivar max_runtimes: ``create`` beyond it is ``CapacityExceeded``.
     :ivar engine_up: while false every verb is ``Unavailable``.
@@ -137,6 +144,8 @@ class SimulatedWorld:
         self.clock = clock
         self.runtimes: dict[str, SimulatedRuntime] = {}
         self.images: dict[str, ImageInfo] = {}
+        self.contents: dict[str, bytes] = {}
+        self.damaged: set[str] = set()
         self.pullable: set[str] = set()
         self.max_runtimes: int | None = None
         self.engine_up = True
@@ -156,7 +165,25 @@ class SimulatedWorld:
 
     def add_image(self, name: str, size: int = 1024) -> None:
         """Make an image present."""
-        self.images[name] = ImageInfo(name=name, digest=f"simulated:{name}", size=size)
+        self.put_image(name, image_file(name, {}))
+        self.images[name] = self.images[name].model_copy(update={"size": size})
+
+    def put_image(self, name: str, content: bytes) -> None:
+        """Give a name to a content, in place of what had it."""
+        self.drop_image(name)
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.contents[digest] = content
+        self.images[name] = ImageInfo(name=name, digest=digest, size=len(content))
+
+    def drop_image(self, name: str) -> None:
+        """Take a name away; a content without one goes."""
+        gone = self.images.pop(name, None)
+        if gone is not None and all(known.digest != gone.digest for known in self.images.values()):
+            self.contents.pop(gone.digest, None)
+
+    def damage_image(self, name: str) -> None:
+        """Let an image be found damaged when it is read, until it is loaded again."""
+        self.damaged.add(self.images[name].digest)
 
     def delay(self, verb: str, seconds: float, *, node: str | None = None) -> None:
         """Let ``verb`` take that long, for one node (by name) or for all."""
@@ -228,6 +255,7 @@ class SimulatedWorld:
         if self.max_runtimes is not None and len(self.runtimes) >= self.max_runtimes:
             raise CapacityExceeded(f"the simulated host takes {self.max_runtimes} runtimes")
         runtime = SimulatedRuntime(f"sim-{next(self._numbers):06d}", spec, settings)
+        runtime.storage |= self._files_of_image(spec.image)
         runtime.storage |= {file.path: file.content for file in spec.files}
         self.runtimes[runtime.runtime_id] = runtime
         self._publish_of(runtime, EventKind.CREATED)
@@ -291,6 +319,10 @@ class SimulatedWorld:
 
     # ------------------------------------------------------------------ inside
 
+    def _files_of_image(self, image: str) -> dict[str, bytes]:
+        known = self.images.get(image)
+        return {} if known is None else files_of(self.contents.get(known.digest, b""))
+
     def _note_boot(self, runtime: SimulatedRuntime) -> None:
         """Another boot begins: its log is its own."""
         if runtime.started_at is not None:
@@ -347,3 +379,16 @@ class SimulatedWorld:
         for queue, installation in self._watchers.items():
             if installation == identity.installation:
                 queue.put_nowait(event)
+
+
+def image_file(mark: str, files: Mapping[str, bytes]) -> bytes:
+    """An image whose runtimes have these files from the beginning; ``mark`` tells it from others."""
+    coded = {path: base64.b64encode(content).decode() for path, content in sorted(files.items())}
+    return json.dumps({"simulated-image": mark, "files": coded}).encode()
+
+
+def files_of(content: bytes) -> dict[str, bytes]:
+    """Files in an image that :func:`image_file` made; one that is something else has none."""
+    if not content.startswith(_IMAGE_HEAD):
+        return {}
+    return {path: base64.b64decode(text) for path, text in json.loads(content)["files"].items()}

@@ -17,16 +17,18 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from wireloom.errors import Conflict, ImageMissing, InvalidInput, NotFound, NotPermitted, RuntimeFailed, WireloomError
+from wireloom.errors import Conflict, ImageMissing, InvalidInput, NotFound, NotPermitted, RuntimeFailed
 from wireloom.model.runtime import Capabilities, EventKind
 from wireloom.model.state import RuntimePhase
 from wireloom.testing.conformance import provider_guest as guest
+from wireloom.testing.conformance import provider_images as images
 from wireloom.testing.conformance.provider_rig import (
     ConsoleTalk,
     GuestCommands,
     GuestFacts,
     ProviderHarness,
     Rig,
+    expect,
     gather_log,
     port_intent,
     rig_for,
@@ -104,15 +106,15 @@ async def check_missing_image(rig: Rig) -> None:
 
 async def check_images(rig: Rig) -> None:
     """The present image is listed; one that is neither here nor anywhere cannot be loaded; removal is idempotent."""
-    images = rig.provider.images
-    assert await images.has(rig.harness.image)
-    listed = {info.name: info for info in await images.list()}
-    loaded = await images.load(rig.harness.image) if rig.harness.image not in listed else listed[rig.harness.image]
+    store = rig.provider.images
+    assert await store.has(rig.harness.image)
+    listed = {info.name: info for info in await store.list()}
+    loaded = await store.load(rig.harness.image) if rig.harness.image not in listed else listed[rig.harness.image]
     assert loaded.digest
     assert loaded.size > 0
-    error = await expect(ImageMissing, images.load(rig.harness.missing_image, rig.folder / "no-such-file"))
+    error = await expect(ImageMissing, store.load(rig.harness.missing_image, rig.folder / "no-such-file"))
     assert error.hint
-    await images.remove(rig.harness.missing_image)
+    await store.remove(rig.harness.missing_image)
 
 
 async def check_wrong_settings(rig: Rig) -> None:
@@ -353,15 +355,6 @@ async def check_restarted_behind_back(rig: Rig) -> None:
 # ---------------------------------------------------------------------- the suite
 
 
-async def expect(kind: type[WireloomError], awaitable: Awaitable[object]) -> WireloomError:
-    """The error of that kind that ``awaitable`` must raise."""
-    try:
-        got = await awaitable
-    except kind as error:
-        return error
-    raise AssertionError(f"expected {kind.__name__}, got {got!r}")
-
-
 def always(_: Capabilities) -> str:
     return ""
 
@@ -383,6 +376,15 @@ CHECKS: tuple[Check, ...] = (
     Check(check_create_again),
     Check(check_missing_image),
     Check(check_images),
+    Check(images.check_image_content),
+    Check(images.check_image_refused),
+    Check(images.check_image_replaced),
+    Check(images.check_image_in_use),
+    Check(images.check_image_exported),
+    Check(images.check_image_verified),
+    Check(images.check_image_loads_at_once),
+    Check(images.check_image_load_cancelled),
+    Check(images.check_node_saved),
     Check(check_wrong_settings),
     Check(check_privileged_needs_consent),
     Check(check_unknown_runtime),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from wireloom.errors import WireloomError
 from wireloom.model.identity import Identity, device_name, mac_address, short_hash
 from wireloom.model.runtime import Capabilities, ConsoleRequest, EventKind, RuntimeEvent, RuntimeSpec, RuntimeStatus
 from wireloom.model.slice import PortIntent
@@ -26,6 +27,7 @@ __all__ = [
     "ProviderHarness",
     "Rig",
     "eventually",
+    "expect",
     "gather_log",
     "rig_for",
 ]
@@ -72,6 +74,7 @@ class ProviderHarness(Protocol):
     :ivar memory_mb: memory of a test runtime; ``memory_overhead_mb`` is what the technology adds in statistics.
     :ivar talks: one for each console kind that the provider declares.
     :ivar commands: for providers that declare ``exec``.
+    :ivar not_images: contents of files that no image can be loaded from.
     """
 
     image: str
@@ -85,6 +88,7 @@ class ProviderHarness(Protocol):
     memory_overhead_mb: int
     talks: Sequence[ConsoleTalk]
     commands: GuestCommands | None
+    not_images: Sequence[bytes]
 
     async def provider(self, installation: str) -> Provider:
         """A new provider on the same engine, as after a restart of the agent."""
@@ -116,6 +120,27 @@ class ProviderHarness(Protocol):
 
     async def limits(self, runtime_id: str) -> tuple[float, int]:
         """Cores and MiB that the engine grants the runtime, asked of the engine."""
+        ...
+
+    def spare_image(self, mark: str) -> str:
+        """A name for an image of a test."""
+        ...
+
+    async def image_file(self, folder: Path, mark: str) -> Path:
+        """A new small file in the form of the provider's images, read-only; another ``mark``, another content."""
+        ...
+
+    async def content_of(self, file: Path) -> str:
+        """What ``ImageInfo.digest`` has to say of such a file, found without the provider."""
+        ...
+
+    async def damage_image(self, image: str) -> None:
+        """Change what is stored of an image behind the provider's back."""
+        ...
+
+    async def image_traces(self, installation: str, images: Sequence[str], contents: Sequence[str]) -> list[str]:
+        """All that is there of images with these names or contents, or under way for the installation, asked of the
+        engine and not of the provider."""
         ...
 
 
@@ -283,6 +308,15 @@ async def rig_for(harness: ProviderHarness) -> AsyncIterator[Rig]:
             for status in await provider.observe():
                 await provider.destroy(status.runtime_id)
         await rig.expect_no_debris()
+
+
+async def expect(kind: type[WireloomError], awaitable: Awaitable[object]) -> WireloomError:
+    """The error of that kind that ``awaitable`` must raise."""
+    try:
+        got = await awaitable
+    except kind as error:
+        return error
+    raise AssertionError(f"expected {kind.__name__}, got {got!r}")
 
 
 async def eventually(check: Callable[[], Awaitable[bool]], timeout_s: float, what: str) -> None:
