@@ -201,6 +201,7 @@ async def _agent(settings: Settings) -> None:
     from wireloom.agent.dataplane_health import DataPlaneHealth
     from wireloom.agent.facts import host_facts
     from wireloom.agent.gateway.forwarding import Forwarding
+    from wireloom.agent.library import Rules
     from wireloom.agent.management import ManagementNetwork, segment_name
     from wireloom.agent.segments import NatSegments
     from wireloom.agent.service import AgentParts, AgentService
@@ -243,6 +244,13 @@ async def _agent(settings: Settings) -> None:
         ),
         heartbeat_s=settings.heartbeat_s,
         captures_at_once=settings.captures_at_once,
+        images=Rules(
+            policy=settings.image_policy,
+            keep_days=settings.image_keep_days,
+            fetches=settings.image_fetches,
+            serve=settings.image_serve,
+            verify_days=settings.image_verify_days,
+        ),
         resync_s=settings.resync_s,
     )
     gc.freeze()  # what is imported by now stays for good: no need to look through it again and again

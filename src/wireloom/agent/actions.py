@@ -47,6 +47,9 @@ log = structlog.get_logger(__name__)
 #: Docker gives its nodes 15 seconds to end when it is stopped itself.
 _ENGINE_STOPS_WITHIN_S = 20.0
 
+#: How often it is shown how far a transfer is.
+_SHOW_TRANSFER_S = 1.0
+
 #: Told of the end of an action: the lab's id and the node's.
 Done = Callable[[str, str], None]
 
@@ -56,6 +59,8 @@ class _Progress:
     step: NodeStep = NodeStep.WAITING
     since: float = field(default_factory=time.monotonic)
     timings: dict[str, float] = field(default_factory=dict)
+    transfer: tuple[int, int] = (0, 0)
+    shown_at: float = 0
 
     def enter(self, step: NodeStep) -> None:
         if step is self.step:
@@ -64,7 +69,7 @@ class _Progress:
         if self.step is not NodeStep.WAITING:
             passed = self.timings.get(self.step, 0.0) + moment - self.since
             self.timings[self.step] = round(passed, 3)
-        self.step, self.since = step, moment
+        self.step, self.since, self.transfer = step, moment, (0, 0)
 
 
 class Actions:
@@ -128,6 +133,20 @@ class Actions:
         """A hook or leaf began. The lab's status shows it."""
         self._progress.setdefault(node_id, _Progress()).enter(step)
         self._wake()
+
+    def transfer(self, node_id: str) -> tuple[int, int]:
+        """Bytes that are there, of those that come in the node's step; 0 of 0: none come."""
+        progress = self._progress.get(node_id)
+        return progress.transfer if progress else (0, 0)
+
+    def note_transfer(self, node_id: str, done: int, total: int) -> None:
+        """Bytes have come. The lab's status shows it now and then."""
+        progress = self._progress.setdefault(node_id, _Progress())
+        progress.transfer = (done, total)
+        moment = time.monotonic()
+        if moment - progress.shown_at >= _SHOW_TRANSFER_S:
+            progress.shown_at = moment
+            self._wake()
 
     def note_ready(self, node_id: str) -> None:
         """The node's way up is over, if we saw it begin."""

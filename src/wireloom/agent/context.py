@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from wireloom.agent.folder import NodeFolder
 from wireloom.agent.undo import Undo
+from wireloom.library.values import no_progress
 from wireloom.model.identity import Identity
 from wireloom.model.runtime import Capabilities, GuestFile, Medium
 from wireloom.model.slice import Bind, NodeIntent, Slice
@@ -22,7 +23,8 @@ class NodeContext:
 
     ``files``, ``media``, ``binds`` and ``smbios`` are gathered by hooks before the runtime is created, and ``undo``
     takes back what they made when it cannot be created. ``medium_files`` go onto the day-0 medium, path to content;
-    neither they nor ``files`` are shown. ``progress`` is told of each step.
+    neither they nor ``files`` are shown. ``progress`` is told of each step, and ``transfer`` of bytes that are there,
+    of those that come in the step.
     """
 
     lab: Slice
@@ -38,6 +40,7 @@ class NodeContext:
     media: list[Medium] = field(default_factory=list)
     binds: list[Bind] = field(default_factory=list)
     smbios: dict[str, str] = field(default_factory=dict)
+    transfer: Callable[[int, int], None] = no_progress
     undo: Undo = field(default_factory=Undo)
 
     @property

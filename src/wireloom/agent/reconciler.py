@@ -422,6 +422,7 @@ class Reconciler:
                     self._actions.progress(node.id),
                     ready_at=self._ready_at.get(node.id),
                     ready_message=self._ready_messages.get(node.id, ""),
+                    transfer=self._actions.transfer(node.id),
                 ).model_copy(update={"held_config": self._held_config(node.id)})
                 for node in nodes
             ),

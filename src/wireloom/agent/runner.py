@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 
 from wireloom.agent.context import NodeContext
 from wireloom.agent.folder import FolderStore
-from wireloom.agent.hooks.base import Hook
+from wireloom.agent.hooks.base import Hook, WithdrawnError
 from wireloom.agent.hooks.ports import DEFAULT_MTU, PortsHook, link_mtus
 from wireloom.agent.undo import Undo
 from wireloom.day0.templates import render
@@ -31,6 +31,8 @@ __all__ = ["ACTION_DEADLINE_S", "Runner"]
 ACTION_DEADLINE_S = 900.0
 
 Progress = Callable[[str, NodeStep], None]
+#: Told a node's id, bytes that are there, and bytes in all, of what comes in the node's step.
+Transfer = Callable[[str, int, int], None]
 
 #: The variable that only environments have, in a template.
 _NUMBER = re.compile(r"\bnumber\b")
@@ -52,6 +54,7 @@ class Runner:
         ports: PortsHook,
         host_boot: str,
         progress: Progress,
+        transfer: Transfer = lambda _node_id, _done, _total: None,
     ) -> None:
         self._providers = providers
         self._folders = folders
@@ -59,6 +62,7 @@ class Runner:
         self._ports = ports
         self._host_boot = host_boot
         self._progress = progress
+        self._transfer = transfer
         self._locks: dict[str, asyncio.Lock] = {}
         self._starts: dict[str, asyncio.Semaphore] = {}
 
@@ -69,18 +73,32 @@ class Runner:
         async with self._context(lab, node, capabilities, runtime) as context:
             phase = runtime.phase if runtime else RuntimePhase.ABSENT
             self._folders.update(node.id, provider=node.provider)  # known before there is anything to remove
-            async with self._start_slot(capabilities), asyncio.timeout(ACTION_DEADLINE_S):
+            try:
                 if phase is RuntimePhase.ABSENT:
-                    if _wants_number(node):
-                        context.folder = self._folders.numbered(node.id)
-                    await self._create(context)
-                if phase not in LIVE_PHASES:
-                    await self._start(context)
+                    await self._prepare(context)
+                await self._create_and_start(context, phase)
+            except WithdrawnError:
+                return await self._look(context) if context.runtime_id else None
             async with asyncio.timeout(ACTION_DEADLINE_S):
                 if phase is not RuntimePhase.RUNNING:
                     await self._open_gate(context)
                 self._note_up(node)
                 return await self._look(context)
+
+    async def _prepare(self, context: NodeContext) -> None:
+        for hook in self._hooks:
+            await hook.prepare(context)
+        if self._start_slot(context.capabilities).locked():
+            context.progress(NodeStep.WAITING)
+
+    async def _create_and_start(self, context: NodeContext, phase: RuntimePhase) -> None:
+        async with self._start_slot(context.capabilities), asyncio.timeout(ACTION_DEADLINE_S):
+            if phase is RuntimePhase.ABSENT:
+                if _wants_number(context.node):
+                    context.folder = self._folders.numbered(context.node.id)
+                await self._create(context)
+            if phase not in LIVE_PHASES:
+                await self._start(context)
 
     def _note_up(self, node: NodeIntent) -> None:
         """The node's wishes are fulfilled. Failures are still counted, until it has proved itself by running."""
@@ -144,6 +162,12 @@ class Runner:
         """Plug ports into a node that runs already; wires and carriers follow by plan."""
         async with self._context(lab, node, capabilities, runtime) as context:
             await self._ports.plug(context, [port for port in node.ports if port.index in indexes])
+
+    @contextlib.asynccontextmanager
+    async def holding(self, node_id: str) -> AsyncIterator[None]:
+        """Have the node to oneself for as long as the block lasts: no verb is carried out on it."""
+        async with self._locks.setdefault(node_id, asyncio.Lock()):
+            yield
 
     # -- steps ---------------------------------------------------------------------------------------------
 
@@ -213,6 +237,7 @@ class Runner:
                 capabilities=capabilities,
                 folder=self._folders.ensure(who),
                 progress=lambda step: self._progress(node.id, step),
+                transfer=lambda done, total: self._transfer(node.id, done, total),
                 runtime_id=runtime.runtime_id if runtime else None,
             )
 

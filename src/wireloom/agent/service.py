@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -26,6 +27,7 @@ from wireloom.agent.hooks.ports import PortsHook
 from wireloom.agent.hooks.secrets import SecretsHook
 from wireloom.agent.hooks.wiring import WiringHook
 from wireloom.agent.images import ImageQuestions
+from wireloom.agent.library import ImageKeeper, Rules
 from wireloom.agent.link_questions import LinkQuestions
 from wireloom.agent.network import HandOver, HostNetwork, nobody_hands_over
 from wireloom.agent.prune import Pruner
@@ -67,6 +69,7 @@ class AgentParts:
     :ivar health: of the data plane, where others want to know what it can do, too.
     :ivar hand_over: has other data planes of this host give up what they hold, before this one begins.
     :ivar authorized_keys: lines that let the agent log in to guests.
+    :ivar images: what the host wants of the image library by itself.
     """
 
     host: str
@@ -85,6 +88,7 @@ class AgentParts:
     hand_over: HandOver = nobody_hands_over
     segments: SegmentServices = field(default_factory=SegmentServices)
     captures_at_once: int = 64
+    images: Rules = field(default_factory=Rules)
     heartbeat_s: float = 2.0
     resync_s: float = 30.0
     guard_s: float = GUARD_S
@@ -125,6 +129,7 @@ class AgentService:
             channels=self._channels, folders=self._folders, runtime=self.world.runtimes.get, tell=self._tell
         )
         self._surroundings = Surroundings(self.world, self._network)
+        self._images = self._make_image_keeper()
         runner = self._make_runner()
         self._actions.bind(runner, self.world)
         self.reconciler = Reconciler(
@@ -158,6 +163,23 @@ class AgentService:
         )
         self._answering = self._make_answers(runner)
 
+    def _make_image_keeper(self) -> ImageKeeper:
+        parts = self._parts
+        return ImageKeeper(
+            parts.host,
+            parts.fabric,
+            parts.data_dir,
+            providers=parts.providers,
+            rules=parts.images,
+            slices=lambda: self.reconciler.slices,
+            runtimes=self.world.runtimes,
+            holding=self._holding,
+            tell=self._tell,
+        )
+
+    def _holding(self, node_id: str) -> AbstractAsyncContextManager[None]:
+        return self._actions.runner.holding(node_id)
+
     def _make_answers(self, runner: Runner) -> tuple[_Answers, ...]:
         """Everybody who answers questions of others."""
         pruner = Pruner(
@@ -179,14 +201,15 @@ class AgentService:
             reconciler=self.reconciler, actions=self._actions, network=self._network, health=self._health
         )
         configs = self._configs.questions(self.reconciler, self._actions)
-        return (questions, links, self._captures, configs, ImageQuestions(self._parts.providers))
+        images = ImageQuestions(self._parts.providers, self._images.obtainable)
+        return (questions, links, self._captures, configs, images, self._images)
 
     def _make_runner(self) -> Runner:
         """The runner with its hooks in their order."""
         parts = self._parts
         ports = PortsHook(self._network, parts.segment)
         hooks: tuple[Hook, ...] = (
-            ImageHook(),
+            ImageHook(self._images.stock, self._images.is_wanted),
             self._configs.hook,
             SecretsHook(),
             Day0Hook(parts.authorized_keys),
@@ -200,6 +223,7 @@ class AgentService:
             ports=ports,
             host_boot=parts.host_boot,
             progress=self._actions.note_step,
+            transfer=self._actions.note_transfer,
         )
 
     async def run(self) -> None:
@@ -222,6 +246,7 @@ class AgentService:
             "heartbeat": self._heartbeat,
             "self-test": self._health.run,
             "abilities": self._health.follow_abilities,
+            **self._images.loops(),
         }
         for name in self._parts.providers:
             loops[f"events-{name}"] = lambda name=name: self.world.watch(name)  # type: ignore[misc]
@@ -238,6 +263,7 @@ class AgentService:
         await self._captures.close()
         await self._reflexes.close()
         await self._actions.close()
+        await self._images.close()
         await self.reconciler.close()
         await self._readiness.close()
         await self._consoles.close()
@@ -317,6 +343,7 @@ class AgentService:
                     *missing,
                     *filter(None, [self._network.outage, state.management_problem, state.segments_problem]),
                     *filter(None, [self._guard.problem]),
+                    *self._images.problems,
                     *self._health.problems,
                     *state.problems,
                 ),

@@ -24,6 +24,9 @@ __all__ = ["COLUMNS", "StepLog", "Stopwatch", "following", "node_cells"]
 COLUMNS: Final = (("image", "image"), ("create", "create"), ("wired", "wire"), ("booting", "boot"), ("ready", "ready"))
 _STEPS: Final = ("waiting", *(step for _, step in COLUMNS))
 _REFRESH_PER_S: Final = 8
+_MIB: Final = 1 << 20
+#: Lines about something that comes, one for each so many percent.
+_TOLD_PERCENT: Final = 10
 
 
 class Stopwatch:
@@ -44,7 +47,8 @@ class Stopwatch:
 
 
 def node_cells(node: NodeView) -> list[str]:
-    """One word per column: seconds (or ``ok``) when it is done, ``…`` under way, ``failed``, or nothing yet."""
+    """One word per column: seconds (or ``ok``) when it is done, ``…`` or a percentage under way, ``failed``, or nothing
+    yet."""
     reached = _STEPS.index(node.step.value) if node.step.value in _STEPS else 0
     finished = node.ready == "yes"
     cells = []
@@ -62,7 +66,21 @@ def node_cells(node: NodeView) -> list[str]:
 def _current(node: NodeView) -> str:
     if node.state == "failed":
         return "failed"
-    return "timeout" if node.ready == "timeout" else "…"
+    if node.ready == "timeout":
+        return "timeout"
+    return f"{_percent(node)} %" if node.total else "…"
+
+
+def _percent(node: NodeView) -> int:
+    """How much has come of what comes in the node's step."""
+    return min(100 * node.done // node.total, 100)
+
+
+def _remark(node: NodeView) -> str:
+    """What is to be said of the node; of one that waits for bytes, how many."""
+    if node.message or not node.total:
+        return node.message
+    return f"{node.done / _MIB:.0f} of {node.total / _MIB:.0f} MiB"
 
 
 async def following(
@@ -117,7 +135,7 @@ def _table(watch: Watch, spinner: Spinner, stopwatch: Stopwatch) -> Table:
     for node in watch.concerned:
         cells = [spinner if text == "…" else Text(text, style=styles.get(text, "green")) for text in node_cells(node)]
         seconds = Text(duration(stopwatch.seconds(node)))
-        table.add_row(Text(node.name), *cells, seconds, Text(node.message, style="dim"))
+        table.add_row(Text(node.name), *cells, seconds, Text(_remark(node), style="dim"))
     return table
 
 
@@ -138,8 +156,8 @@ class StepLog:
         for node in watch.concerned:
             word, known = _word(node), self._told.get(node.name)
             self._told[node.name] = word
-            if word != known and (known is not None or word in _STEPS[:-1]):
-                remark = f" ({node.message})" if node.message else ""
+            if word != known and (known is not None or word.split()[0] in _STEPS[:-1]):
+                remark = f" ({_remark(node)})" if _remark(node) else ""
                 self._write(f"{self._now() - self._began:7.1f}s  {node.name}: {word}{remark}")
 
 
@@ -150,4 +168,6 @@ def _word(node: NodeView) -> str:
         return "ready" if node.ready == "yes" else "not ready in time"
     if node.power == "off" or node.state in {"stopped", "absent"}:
         return node.state.value
+    if node.total:
+        return f"{node.step.value} {_percent(node) // _TOLD_PERCENT * _TOLD_PERCENT} %"
     return node.step.value

@@ -74,7 +74,7 @@ def _node_view(node: NodePicture) -> NodeView:
     )
 
 
-_OBSERVED = {"state", "ready", "error", "step", "message", "started_at", "timings", "configuring"}
+_OBSERVED = {"state", "ready", "error", "step", "message", "started_at", "timings", "configuring", "done", "total"}
 
 
 def _observed_fields(node: NodePicture) -> dict[str, Any]:

@@ -82,8 +82,9 @@ class NodeStatus(Value):
 
     ``error`` is the wire form of a :class:`~wireloom.errors.WireloomError`, kept until success or until the
     user clears it. ``held_config`` is the hash of a configuration, read before a stop, that the agent holds until the
-    controller has it. ``timings`` maps a step to the seconds it took on the last way up. ``configuring``: it runs, and
-    post-boot commands of this boot are still to run. Times are UNIX seconds by the agent's clock.
+    controller has it. ``timings`` maps a step to the seconds it took on the last way up. ``done`` of ``total``: bytes
+    of its image, while that comes; 0 of 0: nothing comes. ``configuring``: it runs, and post-boot commands of this boot
+    are still to run. Times are UNIX seconds by the agent's clock.
     """
 
     id: str
@@ -101,6 +102,8 @@ class NodeStatus(Value):
     ready_at: float | None = None
     failures: int = 0
     timings: dict[str, float] = {}
+    done: int = 0
+    total: int = 0
     held_config: str = ""
     configuring: bool = False
 

@@ -23,15 +23,18 @@ def node_status(
     *,
     ready_at: float | None = None,
     ready_message: str = "",
+    transfer: tuple[int, int] = (0, 0),
 ) -> NodeStatus:
     """The status document of one node.
 
     :param ready_message: what its readiness waits for; said of a node that runs and waits for nothing else.
+    :param transfer: bytes that are there, of those that come in its step.
     """
     runtime = observed.runtimes.get(node.id)
     record = observed.records.get(node.id, NodeRecord())
     state = _node_state(node, observed, record)
     step, timings = progress
+    done, total = transfer if state is NodeState.CREATING else (0, 0)
     waiting = next((w.reason for w in plan.waiting if w.node_id == node.id), "")
     moving = node.id in observed.busy or any(action.node_id == node.id for action in plan.nodes)
     ended = runtime is not None and runtime.phase is RuntimePhase.EXITED and node.power == "on" and not moving
@@ -52,6 +55,8 @@ def node_status(
         ready_at=ready_at,
         failures=record.failures,
         timings=dict(timings),
+        done=done,
+        total=total,
         configuring=state is NodeState.RUNNING and _configuring(node, runtime, record),
     )
 

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from wireloom.agent.context import NodeContext
 
-__all__ = ["Hook"]
+__all__ = ["Hook", "WithdrawnError"]
+
+
+class WithdrawnError(Exception):
+    """The node is not to be brought up any more, or not so: nothing has failed, and nothing more is to be done."""
 
 
 class Hook:
     """Does nothing in any phase; a hook overrides the phases it has business in."""
 
     name = "hook"
+
+    async def prepare(self, context: NodeContext) -> None:
+        """The runtime does not exist yet, and the node has no turn yet: what takes long holds up nobody else here.
+
+        It has no deadline but the hook's own. :raises WithdrawnError: the node is not to be brought up any more.
+        """
 
     async def before_create(self, context: NodeContext) -> None:
         """The runtime does not exist yet. Fill ``context.files`` and ``context.media`` here."""

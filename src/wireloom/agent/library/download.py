@@ -1,0 +1,262 @@
+"""One file from one source: HTTP with ranges, hashed and written while it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass
+from io import FileIO
+from types import TracebackType
+from typing import Final
+
+import httpx
+
+from wireloom.agent.library.waiting import in_thread, read_in_thread
+from wireloom.errors import (
+    CapacityExceeded,
+    InvalidInput,
+    NotFound,
+    Unauthenticated,
+    Unavailable,
+    WireloomError,
+)
+from wireloom.fabric.image_documents import BlobSource
+from wireloom.library.blobs import Draft
+from wireloom.library.durable import Hash, no_space_is_refused
+from wireloom.library.values import Progress
+
+__all__ = ["Blob", "Download", "WrongContentError"]
+
+_BATCH: Final = 4 << 20
+#: Silence for so long is a lost connection; a slow one is not.
+_TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
+_TRIES: Final = 4
+_FIRST_PAUSE_S: Final = 0.5
+_RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class WrongContentError(Exception):
+    """All of it came, and it is not what it should be.
+
+    :ivar whole: every byte was from this source; else what was there before may be to blame.
+    """
+
+    def __init__(self, message: str, *, whole: bool) -> None:
+        super().__init__(message)
+        self.whole = whole
+
+
+@dataclass(frozen=True)
+class Blob:
+    """A file to be had: its digest, and its ``size`` in bytes."""
+
+    digest: str
+    size: int
+
+
+class _InterruptedError(Exception):
+    """It may go on where it ended."""
+
+
+class _NoRangesError(_InterruptedError):
+    """The source begins at the beginning, whatever it is asked for."""
+
+
+class Download:
+    """A file on its way from one source into a draft. What has come stays in the draft, whatever happens."""
+
+    def __init__(self, http: httpx.AsyncClient, source: BlobSource, blob: Blob, draft: Draft) -> None:
+        self._http = http
+        self._source = source
+        self._blob = blob
+        self._draft = draft
+        self._digest: Hash = hashlib.sha256()
+        self._hashed = -1  # nothing is known of what is there
+
+    async def run(self, progress: Progress) -> None:
+        """Fetch what the draft does not have yet, and make it the blob. Lost connections are taken up again for as
+        long as something comes.
+
+        :raises WrongContentError: the draft is thrown away. :raises Unavailable: it does not answer any more.
+        :raises NotFound: the source has no such file. :raises Unauthenticated: it does not let us.
+        :raises CapacityExceeded: the disk is full; the draft is thrown away.
+        """
+        tries, pause_s, reached = _TRIES, _FIRST_PAUSE_S, -1
+        while True:
+            try:
+                await self._attempt(progress)
+                return
+            except _InterruptedError as error:
+                length = await in_thread(self._draft.length)
+                if length > reached >= 0:
+                    tries, pause_s = _TRIES, _FIRST_PAUSE_S
+                reached = max(reached, length)
+                tries -= 1
+                if not tries:
+                    raise Unavailable(f"{_name(self._source)} cannot be fetched from: {error}") from error
+            await asyncio.sleep(pause_s)
+            pause_s *= 2
+
+    async def _attempt(self, progress: Progress) -> None:
+        there = await self._take_stock()
+        try:
+            self._hashed = -1  # until it is known how much of this attempt is written
+            async with _Sink(self._draft, self._digest, there, self._blob.size, progress) as sink:
+                if there < self._blob.size:
+                    async with self._answer(there) as pieces:
+                        async for piece in pieces:
+                            await sink.take(piece)
+                await sink.flush()
+        except (CapacityExceeded, WrongContentError, _NoRangesError):
+            await in_thread(self._draft.discard)
+            raise
+        except _InterruptedError:
+            self._hashed = sink.written
+            raise
+        self._hashed = sink.written
+        if sink.written < self._blob.size:
+            raise _InterruptedError("the connection ended too early")
+        if f"sha256:{self._digest.hexdigest()}" != self._blob.digest:
+            await in_thread(self._draft.discard)
+            raise WrongContentError(f"{_name(self._source)} gave something else than it should", whole=there == 0)
+        await in_thread(self._draft.commit, self._blob.digest)
+
+    async def _take_stock(self) -> int:
+        """How much is there; its hash is known then. After a crash the file is all there is to know it from."""
+        there = await in_thread(self._draft.length)
+        if there > self._blob.size:
+            await in_thread(self._draft.discard)
+            there = 0
+        if there != self._hashed:
+            self._digest = await read_in_thread(self._draft.digest_so_far)
+        return there
+
+    @contextlib.asynccontextmanager
+    async def _answer(self, start: int) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """The bytes of the file from ``start`` on."""
+        headers = {"Authorization": f"Bearer {self._source.token}", "Accept-Encoding": "identity"}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+        url = f"{self._source.url.rstrip('/')}/blobs/{self._blob.digest}"
+        try:
+            async with self._http.stream("GET", url, headers=headers, timeout=_TIMEOUT) as answer:
+                self._check(answer, start)
+                yield answer.aiter_raw()
+        except httpx.TransportError as error:
+            raise _InterruptedError(str(error) or type(error).__name__) from error
+        except httpx.InvalidURL as error:
+            raise InvalidInput(f"{self._source.url} is no address to fetch from") from error
+
+    def _check(self, answer: httpx.Response, start: int) -> None:
+        name, status = _name(self._source), answer.status_code
+        if status == 200 and start:
+            raise _NoRangesError(f"{name} cannot send a part of a file")
+        if status in {200, 206}:
+            if _begins_at(answer) == start and _size(answer, start) in {None, self._blob.size}:
+                return
+            raise Unavailable(f"{name} has {self._blob.digest} with another size")
+        raise _refusal(status, name, self._blob.digest)
+
+
+def _refusal(status: int, name: str, digest: str) -> Exception:
+    if status in {401, 403}:
+        return Unauthenticated(f"{name} does not let this host fetch")
+    if status in {404, 410}:
+        return NotFound(f"{name} has no file {digest}")
+    if status >= 500 or status in {408, 429}:
+        return _InterruptedError(f"it answered {status}")
+    return Unavailable(f"{name} answered {status}")
+
+
+def _begins_at(answer: httpx.Response) -> int:
+    found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+    return int(found[1]) if answer.status_code == 206 and found else 0
+
+
+def _size(answer: httpx.Response, start: int) -> int | None:
+    """Of the whole file, as far as the answer says it."""
+    length = answer.headers.get("Content-Length", "")
+    return start + int(length) if length.isdecimal() else None
+
+
+def _name(source: BlobSource) -> str:
+    return f"host {source.host}" if source.host else "the controller"
+
+
+class _Sink:
+    """A draft that is being filled: a batch is written and hashed in a thread while the next one comes.
+
+    :ivar written: bytes that are in the file and in ``digest``; exact once the block is left.
+    """
+
+    def __init__(self, draft: Draft, digest: Hash, there: int, most: int, progress: Progress) -> None:
+        self.written = there
+        self._taken = there
+        self._draft = draft
+        self._digest = digest
+        self._most = most
+        self._progress = progress
+        self._file: FileIO | None = None
+        self._batch: list[bytes] = []
+        self._held = 0
+        self._writing: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> _Sink:
+        self._file = await in_thread(self._draft.open_append)
+        self._progress(self.written, self._most)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:  # what has come is worth keeping
+            with contextlib.suppress(WireloomError, WrongContentError):
+                await self.flush()
+        if self._writing is not None:
+            await asyncio.wait({self._writing})
+        if self._file is not None:
+            self._file.close()
+
+    async def take(self, piece: bytes) -> None:
+        """:raises WrongContentError: there is more than there should be. :raises CapacityExceeded: the disk is full."""
+        self._batch.append(piece)
+        self._held += len(piece)
+        if self._held >= _BATCH:
+            await self._pass_on()
+
+    async def flush(self) -> None:
+        """Return when all that was taken is written."""
+        await self._pass_on()
+        await self._written()
+
+    async def _pass_on(self) -> None:
+        await self._written()
+        batch, count = self._batch, self._held
+        self._batch, self._held = [], 0
+        if not batch:
+            return
+        self._taken += count
+        if self._taken > self._most:
+            raise WrongContentError("more comes than there should be", whole=True)
+        self._progress(self._taken, self._most)
+        self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, batch))
+
+    async def _written(self) -> None:
+        writing = self._writing
+        if writing is not None:
+            await asyncio.shield(writing)
+            self._writing = None
+
+    def _write(self, batch: list[bytes]) -> None:
+        assert self._file is not None, "it is open"  # noqa: S101 - a defect of ours, not input
+        with no_space_is_refused(self._draft.path.parent):
+            for piece in batch:
+                rest = memoryview(piece)
+                while rest:
+                    count = self._file.write(rest)
+                    self._digest.update(rest[:count])
+                    self.written += count
+                    rest = rest[count:]

@@ -1,0 +1,96 @@
+"""What this host remembers of images of the library over restarts: when each was read, when it was used, what is wrong.
+
+Nothing rests on it: a lost ledger means that images are read again later, and count as used today.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from wireloom.model.images import ImagePin
+from wireloom.records import read_record, write_record
+
+__all__ = ["Entry", "Ledger", "file_key", "image_key"]
+
+#: Uses are known to the hour, so that a running lab does not write all the time.
+_COARSE_S: Final = 3600.0
+
+
+def image_key(pin: ImagePin) -> str:
+    """Names an image by provider, name and content."""
+    return f"{pin.provider} {pin.name} {pin.content}"
+
+
+def file_key(digest: str) -> str:
+    """Names a file of an image."""
+    return f"file {digest}"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Of one image, or file; times are UNIX seconds. ``damage``: wire form of what was wrong when it was read last."""
+
+    verified_at: float
+    used_at: float
+    damage: dict[str, Any] | None = None
+
+
+class Ledger:
+    """Held in memory, and written by :meth:`save`."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._clock = clock
+        self._entries: dict[str, Entry] = {}
+        self._dirty = False
+
+    def load(self) -> None:
+        """Read what was written; what cannot be read was nothing. Blocking."""
+        entries = (read_record(self._path) or {}).get("read")
+        for key, fields in entries.items() if isinstance(entries, dict) else ():
+            try:
+                self._entries[key] = Entry(**fields)
+            except TypeError:
+                continue
+
+    def save(self) -> None:
+        """Write what has changed. Blocking. :raises OSError: it stays in memory."""
+        if self._dirty:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            write_record(self._path, {"read": {key: asdict(entry) for key, entry in self._entries.items()}})
+            self._dirty = False
+
+    def of(self, key: str) -> Entry:
+        """What is remembered; what is seen for the first time counts as read and used now."""
+        if key not in self._entries:
+            self._put(key, Entry(verified_at=self._clock(), used_at=self._clock()))
+        return self._entries[key]
+
+    def damage(self, key: str) -> dict[str, Any] | None:
+        """What is wrong with it, as far as is known."""
+        entry = self._entries.get(key)
+        return entry.damage if entry else None
+
+    def note_read(self, key: str, damage: dict[str, Any] | None = None) -> None:
+        """It was read whole just now, and is as it should be, or has ``damage``."""
+        self._put(key, replace(self.of(key), verified_at=self._clock(), damage=damage))
+
+    def note_used(self, key: str) -> None:
+        """Something uses it now."""
+        entry = self.of(key)
+        if self._clock() - entry.used_at >= _COARSE_S:
+            self._put(key, replace(entry, used_at=self._clock()))
+
+    def keep(self, keys: Iterable[str]) -> None:
+        """Forget all others."""
+        for key in self._entries.keys() - set(keys):
+            del self._entries[key]
+            self._dirty = True
+
+    def _put(self, key: str, entry: Entry) -> None:
+        self._entries[key] = entry
+        self._dirty = True
