@@ -149,8 +149,8 @@ class Job:
     def without_secrets(self, value: Any) -> Any:
         """``value`` (JSON) with what must not be shown taken out of its texts."""
         if isinstance(value, str):
-            for secret in self.secrets.values():
-                if len(secret) >= _SHORTEST_SECRET:
+            for name, secret in self.secrets.items():
+                if name != "username" and len(secret) >= _SHORTEST_SECRET:
                     value = value.replace(secret, "…")
             return value
         if isinstance(value, dict):

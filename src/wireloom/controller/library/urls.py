@@ -2,10 +2,10 @@
 
 What may be fetched. Whoever has the API's token administers the installation and may name any address that the
 controller reaches, private ones and its own machine included: that is where many keep their images. Refused are
-addresses at which no file server is and where asking does harm: link-local ones (the metadata services of clouds answer
-there with credentials), multicast, and the unspecified one. A *redirect* is not the user's word, so it may not lead from
-a public address to a private one. The controller's own API answers nothing without its token, also on loopback. Proxies
-and ``.netrc`` of the environment are not used: the address that was looked at is the one that is asked.
+addresses at which no file server is and where asking does harm: link-local ones (there the metadata services of clouds
+answer with credentials), multicast, and the unspecified one. A *redirect* is not the user's word, so it may not lead
+from a public address to a private one. The controller's own API answers nothing without its token, also on loopback.
+Proxies and ``.netrc`` of the environment are not used: the address that was looked at is the one that is asked.
 
 Credentials in an address (``https://user:secret@host/``) and queries, which often hold signatures, stay in memory: a
 download that needs them cannot go on after a restart of the controller and says so.
@@ -17,8 +17,8 @@ import asyncio
 import ipaddress
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from email.message import Message
 from pathlib import Path
@@ -62,11 +62,12 @@ class WebAddress:
     """An address, and what of it may be shown.
 
     :ivar plain: without credentials, query and fragment: for people, provenance and the database.
-    :ivar secret: all of it, where it is more than ``plain``; empty: ``plain`` is all.
+    :ivar secret: all of it, where it is more than ``plain``; empty: ``plain`` is all. :ivar password: within it.
     """
 
     plain: str
     secret: str = ""
+    password: str = ""
 
 
 def read_address(text: str) -> WebAddress:
@@ -81,7 +82,7 @@ def read_address(text: str) -> WebAddress:
         raise InvalidInput("files are fetched by http and https alone", hint="upload the file instead")
     whole = url.copy_with(fragment=None)
     plain = whole.copy_with(username=None, password=None, query=None)
-    return WebAddress(str(plain), "" if str(plain) == str(whole) else str(whole))
+    return WebAddress(str(plain), "" if plain == whole else str(whole), url.password)
 
 
 @dataclass(frozen=True)
@@ -296,20 +297,15 @@ def _refuse(answer: httpx.Response) -> None:
     raise error
 
 
-class _translated:  # noqa: N801 - reads as a statement
+@contextmanager
+def _translated(url: httpx.URL) -> Iterator[None]:
     """Errors of HTTP as ours. Their texts are not repeated: they may name the whole address."""
-
-    def __init__(self, url: httpx.URL) -> None:
-        self._host = url.host
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, httpx.TimeoutException):
-            raise DeadlineExceeded(f"{self._host} did not answer in time") from None
-        if isinstance(error, httpx.HTTPError | httpx.StreamError):
-            raise Unavailable(f"the connection to {self._host} failed ({type(error).__name__})") from None
+    try:
+        yield
+    except httpx.TimeoutException:
+        raise DeadlineExceeded(f"{url.host} did not answer in time") from None
+    except (httpx.HTTPError, httpx.StreamError) as error:
+        raise Unavailable(f"the connection to {url.host} failed ({type(error).__name__})") from None
 
 
 def _announced(answer: httpx.Response) -> int:
