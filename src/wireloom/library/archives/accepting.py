@@ -24,7 +24,8 @@ from wireloom.library.archives.tars import TarReader
 from wireloom.library.archives.values import RUNNABLE, ArchiveConfig
 from wireloom.library.archives.vrnetlab import NEEDS, is_vrnetlab
 from wireloom.library.archives.writer import ArchiveWriter, unchanging_json
-from wireloom.library.values import Accepted, Facts, ImageRefused, Limits, Progress
+from wireloom.library.names import check_file_name
+from wireloom.library.values import Accepted, Facts, ImageRefused, Limits, Progress, no_progress
 from wireloom.model.images import SourceKind
 
 __all__ = ["ACCEPTED", "accept"]
@@ -40,7 +41,7 @@ _TEXTS_MOST: Final = 200
 _TEXT_MOST: Final = 1000
 
 
-def accept(path: Path, file_name: str, folder: Path, limits: Limits, progress: Progress) -> Accepted:
+def accept(path: Path, file_name: str, folder: Path, limits: Limits, progress: Progress = no_progress) -> Accepted:
     """Make the canonical archive of what ``path`` is: an archive of Docker's or OCI's, or a file tree in a tar file.
 
     Blocking, for worker threads: takes the time of reading the file, hashing it and writing it again. ``path`` is not
@@ -50,6 +51,7 @@ def accept(path: Path, file_name: str, folder: Path, limits: Limits, progress: P
         written, in the place of one that is there.
     :raises ImageRefused: with the reason; nothing is left in ``folder``. :raises CapacityExceeded: no space left.
     """
+    check_file_name(file_name)
     size = path.stat().st_size
     if size > limits.size:
         raise ImageRefused("size", f"the archive has {size} bytes, at most {limits.size} are allowed")
