@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -27,6 +26,7 @@ from archive_rig import (
 )
 from docker_harness import docker
 
+from wireloom import commands
 from wireloom.library import archives
 from wireloom.library.values import Accepted, Limits, no_progress
 from wireloom.providers.docker.gate import find_busybox
@@ -89,6 +89,11 @@ async def run(image: str, *command: str) -> str:
 async def running_init(image: str) -> str:
     """What a container without a command of its own prints."""
     return await run(image)
+
+
+async def tool(*command: str) -> None:
+    done = await commands.run(*command, timeout_s=60)
+    assert done.code == 0, done.errors
 
 
 def take_in(folder: Path, data: bytes | Path, name: str = "router.tar") -> Accepted:
@@ -208,9 +213,9 @@ async def test_an_archive_that_was_built_is_loaded_with_its_names(tmp_path: Path
 
 async def test_a_disk_comes_out_of_a_machine_in_a_container(tmp_path: Path, mark: str) -> None:
     disk = tmp_path / "n9kv-9.3.8.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(disk), "64M"], check=True, timeout=60)
+    await tool("qemu-img", "create", "-q", "-f", "qcow2", str(disk), "64M")
     older = [entry("n9kv-9.3.8.qcow2", disk.read_bytes()), entry("old.qcow2", disk.read_bytes())]
-    subprocess.run(["qemu-io", "-c", "write -P 7 1M 2M", str(disk)], check=True, timeout=60, capture_output=True)
+    await tool("qemu-io", "-c", "write -P 7 1M 2M", str(disk))
     layers = [
         base(mark),
         tar(entry("launch.py", b"#"), entry("vrnetlab.py", b"#"), *older),
@@ -221,7 +226,7 @@ async def test_a_disk_comes_out_of_a_machine_in_a_container(tmp_path: Path, mark
     assert accepted.needs == ("privileged", "kvm")
     (inner,) = archives.disks_inside(accepted.file)
     out = archives.extract_disk(accepted.file, inner, tmp_path / "out.qcow2", LIMITS, no_progress)
-    subprocess.run(["qemu-img", "check", "-q", str(out)], check=True, timeout=60)
-    subprocess.run(["qemu-img", "compare", "-q", str(disk), str(out)], check=True, timeout=60)
+    await tool("qemu-img", "check", "-q", str(out))
+    await tool("qemu-img", "compare", "-q", str(disk), str(out))
     async with loaded(accepted) as image:
         assert image == accepted.content
