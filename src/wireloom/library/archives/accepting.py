@@ -128,10 +128,10 @@ class _Reception:
         """Read a layer, all of it, into ``writer``; the digest of what it is unpacked."""
         packed = hashlib.sha256()
         chunks = blob.window.chunks(self._advance)
-        if blob.digest:
-            chunks = shown(chunks, packed.update)
         head = blob.window.take(BLOCK)
         compression = "" if is_header(head) else compression_of(head)
+        if compression and blob.digest:
+            chunks = shown(chunks, packed.update)
         writer.begin_layer()
         with unpacked(chunks, compression, blob.size, self._limits, self._room) as plain:
             stream = Stream(shown(plain, writer.write, self._count))
@@ -139,9 +139,10 @@ class _Reception:
             if compression and compression_of(inner) and not is_header(inner):
                 raise ImageRefused("compressed-twice", f"layer {number + 1} is packed twice")
             self._members(stream, f"layer {number + 1}", open_end=open_end)
-        if blob.digest and f"sha256:{packed.hexdigest()}" != blob.digest:
+        digest = writer.end_layer()
+        if blob.digest and blob.digest != (f"sha256:{packed.hexdigest()}" if compression else digest):
             raise ImageRefused("digest", f"layer {number + 1} has another digest than its name says")
-        return writer.end_layer()
+        return digest
 
     def _members(self, stream: Stream, what: str, *, open_end: bool) -> None:
         reader = TarReader(stream, self._limits, what, open_end=open_end)

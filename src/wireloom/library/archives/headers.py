@@ -70,7 +70,7 @@ class Records:
 def is_header(block: bytes) -> bool:
     """Whether ``block`` begins a tar file, as far as its checksum tells."""
     try:
-        return len(block) == BLOCK and _number(block[_CHECKSUM], "") in _sums(block)
+        return len(block) == BLOCK and _adds_up(block, _number(block[_CHECKSUM], ""))
     except ImageRefused:
         return False
 
@@ -82,7 +82,7 @@ def parse_header(block: bytes, where: str) -> Header:
     """
     parts = _LAYOUT.unpack(block)
     name, mode, uid, gid, size, mtime, checksum, kind, link, magic, _, _, major, minor, prefix, padding = parts
-    if _number(checksum, where) not in _sums(block):
+    if not _adds_up(block, _number(checksum, where)):
         raise ImageRefused("corrupt", f"{where}: the checksum of a header is wrong")
     _check_form(block, magic, padding, where)
     for unused in (uid, gid):
@@ -111,11 +111,11 @@ def _check_form(block: bytes, magic: bytes, padding: bytes, where: str) -> None:
         raise ImageRefused("format", f"{where}: a header of no known form")
 
 
-def _sums(block: bytes) -> tuple[int, int]:
-    """The checksum of bytes without sign, and with it, as some old writers have it."""
+def _adds_up(block: bytes, told: int) -> bool:
+    """Whether the checksum is that of the bytes; some old writers took them with a sign."""
     rest = block[: _CHECKSUM.start] + b" " * 8 + block[_CHECKSUM.stop :]
     plain = sum(rest)
-    return plain, plain - 256 * sum(byte > 127 for byte in rest)
+    return told == plain or told == plain - 256 * sum(byte > 127 for byte in rest)
 
 
 def _text(field_bytes: bytes) -> bytes:

@@ -100,9 +100,10 @@ class LayerRules:
             known = self._known.get(hash(above))
             if known in {_FOLDER, _IMPLIED}:
                 break
+            if known == _SYMLINK:
+                raise ImageRefused("link", f"{self._what}: members below {shown_name(above)}, which is a link")
             if known is not None:
-                reason, told = ("link", "a link") if known == _SYMLINK else ("path", "no folder")
-                raise ImageRefused(reason, f"{self._what}: members below {shown_name(above)}, which is {told}")  # type: ignore[arg-type]
+                raise ImageRefused("path", f"{self._what}: members below {shown_name(above)}, which is no folder")
             self._put(above, _IMPLIED)
             above = above.rpartition("/")[0]
         self._entered = folder

@@ -178,10 +178,11 @@ class TarReader:
             return block
         closing = self._source.take(BLOCK)
         self._at += len(closing)
-        if closing != ZEROS and (closing or not self._open_end):
-            reason, told = ("truncated", "half of its end") if len(closing) < BLOCK else ("corrupt", "members after it")
-            raise ImageRefused(reason, f"{self._what} has {told} at byte {self._at}")  # type: ignore[arg-type]
-        return None
+        if closing == ZEROS or (not closing and self._open_end):
+            return None
+        if len(closing) < BLOCK:
+            raise ImageRefused("truncated", f"{self._what} is cut in its closing blocks, at byte {self._at}")
+        raise ImageRefused("corrupt", f"{self._what} has members after its end, at byte {self._at}")
 
     def _close(self) -> None:
         """What follows the end is zeros, and not too many: the engine keeps it in memory."""
