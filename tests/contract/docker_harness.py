@@ -126,13 +126,13 @@ class DockerHarness:
         return [name for content, name in found if content in contents or name in images or mark in name]
 
 
-def image_archive(mark: str, *, tags: Sequence[str] = ("wireloom-test/inside:1",), **config: Any) -> bytes:
+def image_archive(mark: str, *, tags: Sequence[str] = ("wireloom-test/inside:1",), layer: bytes = b"") -> bytes:
     """An image of one layer with one file, as the engine saves it; it names itself, which is nobody's business."""
-    layer = _tar({"mark": mark.encode()})
+    layer = layer or _tar({"mark": mark.encode()})
     told = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Cmd": ["/bin/true"], **config},
+        "config": {"Cmd": ["/bin/true"]},
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         "history": [{"created_by": mark}],
     }

@@ -19,6 +19,7 @@ from wireloom.model.slice import PortIntent
 from wireloom.providers.libvirt.acceleration import Acceleration
 from wireloom.providers.libvirt.layout import check_paths
 from wireloom.providers.libvirt.metadata import read_labels, read_run
+from wireloom.providers.libvirt.qemu_img import BaseImage
 from wireloom.providers.libvirt.render import HostFeatures, domain_uuid, render_domain
 from wireloom.providers.libvirt.settings import parse_settings
 
@@ -29,6 +30,9 @@ NATIVE = HostFeatures(Acceleration("kvm", ""), libvirt_version=9_000_000)
 OLD = HostFeatures(Acceleration("tcg", ""), libvirt_version=7_000_000)
 WHOLE_FRAMES = HostFeatures(Acceleration("tcg", ""), libvirt_version=9_000_000, whole_frames=True)
 NO_DIRECT_IO = HostFeatures(Acceleration("tcg", ""), libvirt_version=9_000_000, direct_io=False)
+OPEN_BASE = HostFeatures(
+    Acceleration("tcg", ""), libvirt_version=9_000_000, base=BaseImage(Path("/images/frr.qcow2"), "qcow2", 1 << 30)
+)
 
 PORTS = tuple(
     PortIntent(
@@ -103,6 +107,7 @@ CASES = [
     ("second-disk", spec(media=MEDIA[2:], smbios={"system.product": "VM-VMX"}), SMBIOS, EMULATED),
     ("big-ip", spec(), BIG_IP, NATIVE),
     ("no-direct-io", spec(ports=()), {}, NO_DIRECT_IO),
+    ("open-base", spec(ports=()), {}, OPEN_BASE),
 ]
 
 

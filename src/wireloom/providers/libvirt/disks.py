@@ -14,7 +14,7 @@ from wireloom.providers.libvirt import layout, qemu_img
 from wireloom.providers.libvirt.qemu_img import BaseImage
 from wireloom.providers.libvirt.settings import LibvirtSettings
 
-__all__ = ["access_hint", "backing_file", "ensure_disks", "ensure_folders"]
+__all__ = ["access_hint", "backing_file", "ensure_disks", "ensure_folders", "is_open"]
 
 #: The emulator runs as another user, which must pass through to its disks and media, but need not list them.
 _FOLDER_MODE: Final = 0o711
@@ -52,6 +52,11 @@ def access_hint(disks: Sequence[Path]) -> str:
     """Advice when a folder above a disk lets nobody but its owner through, as the emulator's user must; or nothing."""
     closed = {folder for disk in disks for folder in disk.parents if folder.is_dir() and not _passable(folder)}
     return f"the emulator's user cannot enter {min(closed)}: chmod o+x" if closed else ""
+
+
+def is_open(file: Path) -> bool:
+    """Whether every user can read the file, as far as it is up to the file."""
+    return bool(file.stat().st_mode & stat.S_IROTH)
 
 
 def _passable(folder: Path) -> bool:

@@ -46,6 +46,7 @@ from wireloom.providers.libvirt.events import EventHub
 from wireloom.providers.libvirt.guest_agent import GuestAgentHealth
 from wireloom.providers.libvirt.images import FolderImages
 from wireloom.providers.libvirt.metadata import Run
+from wireloom.providers.libvirt.qemu_img import BaseImage
 from wireloom.providers.libvirt.reboots import Reboots
 from wireloom.providers.libvirt.render import HostFeatures, render_domain
 from wireloom.providers.libvirt.saver import DiskSaver
@@ -206,25 +207,26 @@ class LibvirtProvider:
             async with AsyncExitStack() as undo:
                 disks.ensure_folders(spec, undo)
                 await disks.ensure_disks(spec, settings, base, undo)
-                domain = known or await self._define(spec, settings, base.path)
+                domain = known or await self._define(spec, settings, base)
                 undo.pop_all()
         self._notice(domain)
         return domain.uuid
 
-    async def _define(self, spec: RuntimeSpec, settings: LibvirtSettings, base: Path) -> Domain:
+    async def _define(self, spec: RuntimeSpec, settings: LibvirtSettings, base: BaseImage) -> Domain:
         xml = render_domain(spec, settings, await self._features(spec, base))
         define = partial(domains.define, spec=spec, xml=xml)
         domain, _new = await self._connections.quick(define, undo=_undo_define)
         return domain
 
-    async def _features(self, spec: RuntimeSpec, base: Path) -> HostFeatures:
+    async def _features(self, spec: RuntimeSpec, base: BaseImage) -> HostFeatures:
         version = await self._connections.quick(_library_version)
-        direct = qemu_img.direct_io_works(spec.storage) and qemu_img.direct_io_reads(base)
+        direct = qemu_img.direct_io_works(spec.storage) and qemu_img.direct_io_reads(base.path)
         return HostFeatures(
             acceleration=self._acceleration,
             libvirt_version=version,
             direct_io=direct,
             whole_frames=self._whole_frames(),
+            base=base if disks.is_open(base.path) else None,
         )
 
     async def start(self, runtime_id: str) -> None:

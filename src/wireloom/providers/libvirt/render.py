@@ -20,6 +20,7 @@ from wireloom.model.slice import PortIntent
 from wireloom.providers.libvirt import layout
 from wireloom.providers.libvirt.acceleration import Acceleration
 from wireloom.providers.libvirt.metadata import node_element
+from wireloom.providers.libvirt.qemu_img import BaseImage
 from wireloom.providers.libvirt.settings import LibvirtSettings, SmbiosBlock
 
 __all__ = ["AGENT_CHANNEL", "HostFeatures", "domain_uuid", "port_alias", "render_domain"]
@@ -51,12 +52,15 @@ class HostFeatures:
     :ivar libvirt_version: as ``virConnectGetLibVersion`` counts, e.g. 9000000.
     :ivar direct_io: the file systems of the disks take ``O_DIRECT``.
     :ivar whole_frames: whatever a guest sends has to be finished: nobody computes a checksum for it.
+    :ivar base: the image, where the emulator's user can read it as it is: it stays its owner's. Else libvirt gives the
+        file to that user, who could write to it.
     """
 
     acceleration: Acceleration
     libvirt_version: int
     direct_io: bool = True
     whole_frames: bool = False
+    base: BaseImage | None = None
 
 
 def domain_uuid(spec: RuntimeSpec) -> str:
@@ -201,6 +205,8 @@ def _devices(spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatures) -
 
 def _disks(spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatures) -> Iterator[ET.Element]:
     system = _disk(layout.system_disk(spec), settings.disk_bus, host)
+    if host.base is not None:
+        system.append(_untouched(host.base))
     ET.SubElement(system, "boot", {"order": "1"})
     yield system
     for number, extra in enumerate(settings.extra_disks):
@@ -208,6 +214,16 @@ def _disks(spec: RuntimeSpec, settings: LibvirtSettings, host: HostFeatures) -> 
         if extra.serial is not None:
             _text(disk, "serial", extra.serial)
         yield disk
+
+
+def _untouched(base: BaseImage) -> ET.Element:
+    """What a disk stands on, left to its owner."""
+    below = ET.Element("backingStore", {"type": "file"})
+    ET.SubElement(below, "format", {"type": base.format})
+    source = ET.SubElement(below, "source", {"file": str(base.path)})
+    ET.SubElement(source, "seclabel", {"model": "dac", "relabel": "no"})
+    ET.SubElement(below, "backingStore")  # and nothing below that
+    return below
 
 
 def _disk(path: Path, bus: str, host: HostFeatures) -> ET.Element:
