@@ -15,7 +15,7 @@ from wireloom.yamlfile import Mapping as Tree
 __all__ = ["Bases"]
 
 #: What belongs to one device alone.
-_OWN: Final = frozenset({"aliases", "hidden", "extends"})
+_OWN: Final = frozenset({"aliases", "hidden", "extends", "recognise"})
 
 
 class Bases:

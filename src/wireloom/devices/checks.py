@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Final
 
 from wireloom.devices.schema import DeviceFile
 from wireloom.model.device import Device, Hardware, ProviderRule, ProviderSupport, Range, Step
 from wireloom.yamlfile import Bound, Path, did_you_mean
 
-__all__ = ["check_device"]
+__all__ = ["check_device", "check_images_of"]
+
+#: Nothing that an image is called; a pattern that fits them all the same fits everything.
+_NOBODY: Final = ("", "\x01zz\x01")
 
 
 def check_device(bound: Bound[DeviceFile], device: Device, rules: Mapping[str, ProviderRule]) -> None:
@@ -18,6 +22,31 @@ def check_device(bound: Bound[DeviceFile], device: Device, rules: Mapping[str, P
     for path, hardware in _hardware(device):
         _check_hardware(bound, path, hardware, device.ports.limit)
     _check_guest(bound, device)
+    _check_recognition(bound, device)
+
+
+def check_images_of(bound: Bound[DeviceFile], device: Device, devices: Mapping[str, Device]) -> None:
+    """Report where the device whose images ``device`` boots is none that is recognised itself."""
+    name = device.recognise.images_of
+    other = devices.get(name)
+    if not name:
+        return
+    if other is None:
+        bound.report(("recognise", "images-of"), f"there is no device {name!r}", did_you_mean(name, devices))
+    elif other.recognise.images_of:
+        message = f"{name!r} boots the images of {other.recognise.images_of!r} itself"
+        bound.report(("recognise", "images-of"), message, f"`images-of: {other.recognise.images_of}`")
+
+
+def _check_recognition(bound: Bound[DeviceFile], device: Device) -> None:
+    """A rule that fits everything would take all images for this device's."""
+    for key in ("files", "tags", "paths", "volumes", "text", "hints"):
+        patterns: tuple[str, ...] = getattr(device.recognise, key)
+        found = re.search if key in {"text", "hints"} else re.fullmatch
+        for position, pattern in enumerate(patterns):
+            if all(found(pattern, nobody) for nobody in _NOBODY):
+                message = f"{pattern!r} fits everything"
+                bound.report(("recognise", key, position), message, "say what only this device's images have")
 
 
 def _check_providers(bound: Bound[DeviceFile], device: Device, rules: Mapping[str, ProviderRule]) -> None:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from wireloom.devices.bases import Bases
-from wireloom.devices.checks import check_device
+from wireloom.devices.checks import check_device, check_images_of
 from wireloom.devices.cli_schema import CliFile
 from wireloom.devices.merge import merged, written_paths
 from wireloom.devices.schema import DeviceFile, ProvidersFile
@@ -99,6 +99,11 @@ class _Draft:
     entry: Entry
 
 
+def _own_rules(device: Device) -> Device:
+    """``device``, by rules of its user's own."""
+    return device.model_copy(update={"recognise": device.recognise.model_copy(update={"own": True})})
+
+
 def override_name(root: Mapping, stem: str) -> str:
     """Which device an override is for: its ``name``, else the name of its file."""
     written = root.get("name")
@@ -182,8 +187,10 @@ class _Reader:
 
     def _draft(self, source: SourceText, bound: Bound[DeviceFile]) -> _Draft | None:
         device = self._device(bound)
-        if device is None or bound.root is None:
+        if device is None or not isinstance(bound.root, Mapping):
             return None
+        if not source.builtin and "recognise" in bound.root.entries:
+            device = _own_rules(device)
         entry = Entry(device, source.shown, source.builtin, written=frozenset(written_paths(bound.root)))
         return _Draft(source, bound, entry)
 
@@ -221,6 +228,8 @@ class _Reader:
         if device is None:
             self._report(whole)
             return
+        if "recognise" in partial.root.entries and not source.builtin:
+            device = _own_rules(device)
         paths = frozenset(path for path in written_paths(partial.root) if path != ("name",))
         entry = replace(
             base.entry,
@@ -234,14 +243,17 @@ class _Reader:
     def take_in(self, drafts: Iterable[_Draft]) -> None:
         """Take each device unless one of its words means another device already; built-in ones come first."""
         owners: dict[str, _Draft] = {}
-        for draft in sorted(drafts, key=lambda draft: not draft.source.builtin):
+        in_order = sorted(drafts, key=lambda draft: not draft.source.builtin)
+        devices = {draft.entry.device.name: draft.entry.device for draft in in_order}
+        for draft in in_order:
             device = draft.entry.device
+            check_images_of(draft.bound, device, devices)
             words = dict.fromkeys(word.casefold() for word in (device.name, *device.aliases))
             taken = [(word, owners[word]) for word in words if word in owners]
             for word, owner in taken:
                 message = f"the name {word!r} is taken by {owner.source.file}"
                 draft.bound.report(("name",), message, "choose another")
-            if not taken:
+            if not taken and not draft.bound.flagged("recognise", "images-of"):
                 owners |= dict.fromkeys(words, draft)
                 self.reading.entries[device.name] = draft.entry
             self._report(draft.bound)

@@ -20,6 +20,7 @@ from wireloom.model.device import (
     ProviderRule,
     ProviderSupport,
     Range,
+    Recognition,
     Secret,
 )
 from wireloom.model.dialogue import Cli
@@ -235,6 +236,25 @@ class SecretFields(FileModel):
         return Secret(**self.model_dump())
 
 
+class RecogniseFields(FileModel):
+    """By what images of the device are known. Regexes match in any case; a group `(?P<version>…)` tells the version."""
+
+    files: list[Regex] = Field([], description="file names in full, without endings such as `.qcow2` and `.tar.gz`")
+    tags: list[Regex] = Field([], description="names of containers' images in full, or what follows the last slash")
+    labels: dict[str, Regex] = Field({}, description="labels of containers' images, name to value in full")
+    paths: list[Regex] = Field([], description="paths inside of containers' images in full, without leading slash")
+    volumes: list[Regex] = Field([], description="labels of partitions in full")
+    text: list[Regex] = Field([], description="found in what a binary says of itself")
+    hints: list[Regex] = Field([], description="found anywhere in a name: it may be the device, no more")
+    images_of: Name | None = Field(None, description="another device whose images this one boots as well")
+    cml: list[Text] = Field([], description="ids of its node definitions in reference platforms")
+    gns3: list[Text] = Field([], description="names of its GNS3 appliances")
+
+    def value(self) -> Recognition:
+        said = {name: tuple(item) if isinstance(item, list) else item for name, item in self}
+        return Recognition(**{**said, "images_of": self.images_of or ""})
+
+
 Family = Literal["router", "switch", "firewall", "host", "wireless", "controller", "balancer", "any"]
 
 
@@ -243,7 +263,7 @@ class DeviceFile(GuestFields):
 
     name: Name = Field(description="by which topologies name it")
     extends: Name | None = Field(
-        None, description="another device whose entries this one takes over, but for `aliases` and `hidden`"
+        None, description="another device whose entries this one takes over, but for `aliases`, `hidden`, `recognise`"
     )
     title: Text = Field("", description="name for people")
     vendor: Text = Field("", description="who makes it")
@@ -258,6 +278,7 @@ class DeviceFile(GuestFields):
     default_provider: Name = Field("", description="provider when the topology names none; else the first one")
     default_config: str = Field("", description="template of the startup configuration of a node without one")
     members: list[MemberFields] = Field([], description="further machines of the node")
+    recognise: RecogniseFields = Field(RecogniseFields(), description="by what its images are known")
     secrets: list[SecretFields] = Field([], description="files of the user's own that its nodes are given")
     sources: list[str] = Field([], description="where its facts come from")
     notes: str = Field("", description="what a user should know of it, in Markdown")
@@ -288,6 +309,7 @@ class DeviceFile(GuestFields):
             cli=cli,
             default_config=self.default_config,
             members=tuple(member.value() for member in self.members),
+            recognise=self.recognise.value(),
             secrets=tuple(secret.value() for secret in self.secrets),
             sources=tuple(self.sources),
             notes=self.notes,

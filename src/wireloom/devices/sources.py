@@ -32,7 +32,7 @@ OVERRIDE_FOLDER: Final = "overrides"
 
 #: A value at the top of a file, as our own files write it.
 _NAME: Final = re.compile(r"(?m)^name: *['\"]?([\w.-]+)")
-_EXTENDS: Final = re.compile(r"(?m)^extends: *['\"]?([\w.-]+)")
+_EXTENDS: Final = re.compile(r"(?m)^(?:extends|.*\bimages-of): *['\"]?([\w.-]+)")
 _CLI: Final = re.compile(r"(?m)^cli: *['\"]?([\w.-]+)")
 _ALIASES: Final = re.compile(r"(?m)^aliases: *\[([^\]]*)\]")
 
@@ -96,7 +96,7 @@ class Sources:
 
 
 def only(sources: Sources, words: Iterable[str]) -> Sources:
-    """The part of ``sources`` that devices called ``words`` need: their files, what these extend, command lines.
+    """The part of ``sources`` that devices called ``words`` need: their files, what these build upon, command lines.
 
     Found by looking at the texts, which is much quicker than reading them all as YAML.
     """
@@ -106,7 +106,7 @@ def only(sources: Sources, words: Iterable[str]) -> Sources:
 
 
 def _closure(sources: Iterable[SourceText], wanted: set[str]) -> tuple[SourceText, ...]:
-    """Those that one of the words ``wanted`` means, and those that they extend."""
+    """Those that one of the words ``wanted`` means, and those that they extend or share images with."""
     by_word = {word: source for source in sources for word in _words(source.text)}
     found: dict[str, SourceText] = {}
     waiting = [by_word[word] for word in sorted(wanted) if word in by_word]

@@ -30,6 +30,7 @@ __all__ = [
     "ProviderSupport",
     "Range",
     "Readiness",
+    "Recognition",
     "Secret",
     "Step",
 ]
@@ -309,6 +310,33 @@ class Secret(Value):
     optional: bool = False
 
 
+class Recognition(Value):
+    """By what images of a device are known. Regexes, in any case; their group ``version`` tells the version.
+
+    :ivar files: match a file's name in full, without the endings that say how it is packed (``.qcow2``, ``.tar.gz``).
+    :ivar tags: match the name of a container's image in full: all of it, or what follows its last slash.
+    :ivar labels: of a container's image, name to regex of the value in full.
+    :ivar paths: match a path inside of a container's image in full, without a leading slash.
+    :ivar volumes: match the label of a partition in full; ``text``: are found in what a binary says of itself.
+    :ivar hints: are found anywhere in the name of a file or image: it may be the device, no more.
+    :ivar images_of: another device whose images this one boots as well.
+    :ivar cml: ids of the device in reference platforms; ``gns3``: its names there, in any case.
+    :ivar own: a user said it, which counts more than what is built in.
+    """
+
+    files: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    labels: dict[str, str] = {}
+    paths: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    text: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    images_of: str = ""
+    cml: tuple[str, ...] = ()
+    gns3: tuple[str, ...] = ()
+    own: bool = False
+
+
 class Device(Value):
     """One kind of node. Order for every setting: device → image profile → topology defaults → node; explicit wins.
 
@@ -319,6 +347,7 @@ class Device(Value):
         A ``.partial`` configuration is put after it.
     :ivar post_boot: commands run over the ``run`` chain once per boot after readiness, before the user's own.
     :ivar members: further machines of the node; such devices cannot be deployed yet.
+    :ivar recognise: by what its images are known when they come into the library.
     :ivar secrets: files of the user's own that its nodes are given.
     :ivar hidden: not listed unless asked for;
     :ivar sources: where its facts come from, for the reference page.
@@ -349,6 +378,7 @@ class Device(Value):
     post_boot: tuple[str, ...] = ()
     default_config: str = ""
     members: tuple[Member, ...] = ()
+    recognise: Recognition = Recognition()
     secrets: tuple[Secret, ...] = ()
     sources: tuple[str, ...] = ()
     notes: str = ""

@@ -134,25 +134,30 @@ Node = Scalar | Sequence | Mapping
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What :func:`read_yaml` found. ``root`` is ``None`` when the text cannot be read at all."""
+    """What :func:`read_yaml` found. ``root`` is ``None`` when the text cannot be read at all.
+
+    :ivar outgrown: because it is larger, deeper, or by its aliases more than is read.
+    """
 
     file: str
     text: str
     root: Node | None
     diagnostics: tuple[Diagnostic, ...]
+    outgrown: bool = False
 
 
 def read_yaml(text: str, *, file: str) -> Document:
     """Read one YAML document. Mistakes of the syntax are diagnostics; nothing is raised for any text."""
     if len(text) > MAX_TEXT:
         message = f"the file is larger than {MAX_TEXT // 1024 // 1024} MiB"
-        return Document(file, text, None, (Diagnostic(file=file, line=1, column=1, path="", message=message),))
+        finding = Diagnostic(file=file, line=1, column=1, path="", message=message)
+        return Document(file, text, None, (finding,), outgrown=True)
     builder = _Builder(file)
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
             builder.take(event)
             if builder.fatal:
-                return Document(file, text, None, tuple(builder.diagnostics))
+                return Document(file, text, None, tuple(builder.diagnostics), outgrown=builder.outgrown)
     except MarkedYAMLError as error:
         builder.syntax_error(error)
         return Document(file, text, None, tuple(builder.diagnostics))
@@ -183,6 +188,7 @@ class _Builder:
         self.root: Node | None = None
         self.diagnostics: list[Diagnostic] = []
         self.fatal = False
+        self.outgrown = False
         self._open: list[_Open] = []
         self._anchors: dict[str, Node] = {}
         self._documents = 0
@@ -195,6 +201,10 @@ class _Builder:
                 file=self.file, line=mark.line, column=mark.column, path="", message=message, suggestion=suggestion
             )
         )
+
+    def outgrow(self, mark: Mark, message: str) -> None:
+        self.outgrown = True
+        self.report(mark, message, fatal=True)
 
     def syntax_error(self, error: MarkedYAMLError) -> None:
         mark = error.problem_mark or error.context_mark
@@ -220,7 +230,7 @@ class _Builder:
 
     def _begin(self, event: SequenceStartEvent | MappingStartEvent, start: Mark) -> None:
         if len(self._open) >= MAX_DEPTH:
-            self.report(start, f"nested more than {MAX_DEPTH} levels deep", fatal=True)
+            self.outgrow(start, f"nested more than {MAX_DEPTH} levels deep")
             return
         self._check_tag(event.tag, start)
         mapping = isinstance(event, MappingStartEvent)
@@ -232,7 +242,7 @@ class _Builder:
         size = 1 + sum(child.size for child in children)
         height = 1 + max((child.height for child in children), default=0)
         if size > MAX_NODES or height > MAX_DEPTH:
-            self.report(opened.start, "this grows too large when its aliases are followed", fatal=True)
+            self.outgrow(opened.start, "this grows too large when its aliases are followed")
             return
         node: Node
         if opened.mapping:
@@ -252,7 +262,7 @@ class _Builder:
     def _place(self, node: Node, anchor: str | None, alias: tuple[Mark, Mark] | None = None) -> None:
         self._nodes += 1
         if self._nodes > MAX_NODES:
-            self.report(node.start, f"more than {MAX_NODES} values", fatal=True)
+            self.outgrow(node.start, f"more than {MAX_NODES} values")
             return
         if anchor is not None:
             self._anchors[anchor] = node
