@@ -12,7 +12,6 @@ The same binary on the same base always makes the same image. Licences are never
 from __future__ import annotations
 
 import io
-import json
 import re
 import shutil
 import tarfile
@@ -23,9 +22,9 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from wireloom.errors import InternalError, Unavailable
-from wireloom.library.archives import write_archive
+from wireloom.library.archives import extract_layers, read_config, write_archive
 from wireloom.library.iol.binary import IolBinary, inspect_binary
-from wireloom.library.values import Accepted, Facts, Limits, Progress, no_progress
+from wireloom.library.values import Accepted, Facts, ImageRefused, Limits, Progress, no_progress
 from wireloom.model.images import check_image_name
 
 __all__ = ["BASE_ARCHIVE", "LABEL_DEVICE", "LABEL_IMAGE", "LABEL_VERSION", "build", "find_base"]
@@ -98,7 +97,7 @@ def build(
     shutil.rmtree(work, ignore_errors=True)
     try:
         work.mkdir(parents=True)
-        archive = _Build(work, found, progress, tell).make(binary, base, name)
+        archive = _Build(work, found, limits, progress, tell).make(binary, base)
         file = folder / "image.tar"
         archive.file.replace(file)
     finally:
@@ -156,13 +155,14 @@ class _Base:
 class _Build:
     """One build; ``work`` is its own."""
 
-    def __init__(self, work: Path, found: IolBinary, progress: Progress, tell: Say) -> None:
+    def __init__(self, work: Path, found: IolBinary, limits: Limits, progress: Progress, tell: Say) -> None:
         self._work = work
         self._found = found
+        self._limits = limits
         self._progress = progress
         self._tell = tell
 
-    def make(self, binary: Path, base: Path, name: str) -> _Built:
+    def make(self, binary: Path, base: Path) -> _Built:
         total = base.stat().st_size + 2 * self._found.size
         below = self._read_base(base, total)
         self._tell(f"base: {below.title}")
@@ -172,49 +172,33 @@ class _Build:
         layer = self._work / "own.tar"
         self._write_layer(binary, layer, base.stat().st_size, total)
         file = self._work / "archive.tar"
-        content = write_archive(file, config=self._config(below), layers=(*below.layers, layer), tags=(name,))
+        content = write_archive(file, config=self._config(below), layers=(*below.layers, layer))
         self._progress(total, total)
         return _Built(file, content, below.unpacked + layer.stat().st_size, below.title, warnings)
 
     # -- the base --------------------------------------------------------------------------------------------
 
     def _read_base(self, base: Path, total: int) -> _Base:
+        folder = self._work / "base"
+        folder.mkdir()
         try:
-            with tarfile.open(base, "r:") as archive:
-                (image,) = _json(archive, "manifest.json")
-                config = _json(archive, image["Config"])
-                layers = tuple(self._unpacked(archive, member, total) for member in enumerate(image["Layers"]))
-        except (OSError, ValueError, KeyError, TypeError, tarfile.TarError) as error:
+            config = read_config(base)
+            layers = extract_layers(base, folder, self._limits, lambda done, _: self._progress(done, total))
+            found = [library for layer in layers for library in _libraries(layer)]
+        except (OSError, ImageRefused, tarfile.TarError) as error:
             raise Unavailable(
                 f"{base} cannot be read as the base of images for IOL: {error}",
                 hint="`sudo ./bootstrap setup` builds it anew",
             ) from error
-        found = [library for layer in layers for library in _libraries(layer)]
-        title = config.get("config", {}).get("Labels", {}).get("org.opencontainers.image.title", "")
-        version = config.get("config", {}).get("Labels", {}).get("org.opencontainers.image.version", "")
+        title = config.labels.get("org.opencontainers.image.title", base.name)
+        version = config.labels.get("org.opencontainers.image.version", "")
         return _Base(
-            config=config,
+            config=config.document,
             layers=layers,
-            title=f"{title or base.name} {version}".rstrip(),
+            title=f"{title} {version}".rstrip(),
             libraries={bits: frozenset(name for width, name in found if width == bits) for bits in (32, 64)},
             unpacked=sum(layer.stat().st_size for layer in layers),
         )
-
-    def _unpacked(self, archive: tarfile.TarFile, member: tuple[int, str], total: int) -> Path:
-        number, name = member
-        stream = archive.extractfile(name)
-        if stream is None:
-            raise ValueError(f"{name} is no file")
-        target = self._work / f"base-{number}.tar"
-        with target.open("wb") as file:
-            self._copy(stream, file, 0, total)
-        return target
-
-    def _copy(self, source: IO[bytes], target: IO[bytes], done: int, total: int) -> None:
-        while block := source.read(_COPY):
-            target.write(block)
-            done += len(block)
-            self._progress(done, total)
 
     def _warnings(self, base: _Base) -> Iterator[str]:
         bits = 32 if self._found.architecture == "386" else 64
@@ -272,13 +256,6 @@ class _Told(io.RawIOBase):
         self._done += len(block)
         self._tell(self._done)
         return block
-
-
-def _json(archive: tarfile.TarFile, name: str) -> Any:
-    stream = archive.extractfile(name)
-    if stream is None:
-        raise ValueError(f"{name} is no file")
-    return json.load(stream)
 
 
 def _libraries(layer: Path) -> Iterator[tuple[int, str]]:
