@@ -112,10 +112,7 @@ async def test_stand_ins_boot_talk_and_keep_what_they_save(host: Installation) -
 
     # What is saved is in NVRAM, on the node's own storage, and is what it starts with.
     assert "[OK]" in await command(host, "r2", "write memory")
-    nvram = subprocess.run(
-        ["docker", "exec", r2, "cat", "/iol/data/nvram"], check=True, capture_output=True, timeout=30
-    )
-    assert "hostname r2" in parse_iol_nvram(nvram.stdout)
+    assert "hostname r2" in parse_iol_nvram(await asyncio.to_thread(saved_in, r2))
     async with host.client() as client:
         await client.restart("lab", ["r2"])
     await until(lambda: started_with(host, "r2", "its NVRAM"), "the restart")
@@ -125,6 +122,11 @@ async def test_stand_ins_boot_talk_and_keep_what_they_save(host: Installation) -
 
 def environment(runtime: str) -> dict[str, str]:
     return dict(item.split("=", 1) for item in json.loads(run("docker", "inspect", runtime))[0]["Config"]["Env"])
+
+
+def saved_in(runtime: str) -> bytes:
+    command = ["docker", "exec", runtime, "cat", "/iol/data/nvram"]
+    return subprocess.run(command, check=True, capture_output=True, timeout=30).stdout
 
 
 async def started_with(host: Installation, node: str, what: str) -> bool:
