@@ -56,16 +56,17 @@ class Node:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGALRM, self._kill)
         self._start_bridge()
-        while True:
+        while not self._stopping:
             began = time.monotonic()
             status = self._run_iol()
             if self._stopping:
-                return 0
+                break
             if time.monotonic() - began < _BOOTED_S:
                 _explain(status)
                 return status or 1
             _say(f"IOL ended with status {status}, and starts again")
             time.sleep(_PAUSE_S)
+        return 0
 
     def _run_iol(self) -> int:
         _forget_sockets(self._settings.application)
@@ -78,8 +79,8 @@ class Node:
         except OSError as error:
             _say(f"cannot start IOL: {error.strerror}")
             return 127
-        if self._stopping:
-            self._iol.terminate()
+        if self._stopping:  # told so between the look and the start
+            self._end_iol()
         return self._wait(self._iol.pid)
 
     def _wait(self, wanted: int) -> int:
@@ -115,12 +116,13 @@ class Node:
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
+        self._end_iol()
+
+    def _end_iol(self) -> None:
         if self._iol is not None and self._iol.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._iol.pid, signal.SIGTERM)
             signal.alarm(_GRACE_S)
-        elif self._iol is None:
-            sys.exit(0)
 
     def _kill(self, _number: int, _frame: FrameType | None) -> None:
         if self._iol is not None and self._iol.returncode is None:
