@@ -91,12 +91,18 @@ def extract_layers(archive: Path, folder: Path, limits: Limits, progress: Progre
     """
     files: dict[str, Path] = {}
     with _opened(archive, limits) as image:
-        for digest, blob in zip(image.config.layers, image.blobs, strict=True):
-            _check_plain(blob.window)
-            if digest not in files:
-                files[digest] = folder / f"{digest.removeprefix('sha256:')}.tar"
-                _copy(archive, blob.window.offset, blob.window.size, files[digest], progress)
+        windows = {digest: blob.window for digest, blob in zip(image.config.layers, image.blobs, strict=True)}
+        done, total = 0, sum(window.size for window in windows.values())
+        for digest, window in windows.items():
+            _check_plain(window)
+            files[digest] = folder / f"{digest.removeprefix('sha256:')}.tar"
+            _copy(archive, window.offset, window.size, files[digest], _from(done, total, progress))
+            done += window.size
         return tuple(files[digest] for digest in image.config.layers)
+
+
+def _from(before: int, total: int, progress: Progress) -> Progress:
+    return lambda done, _: progress(before + done, total)
 
 
 @contextmanager
