@@ -83,7 +83,8 @@ class Arrived:
 class Wish:
     """What is wanted of an image that comes in; empty: it is found out.
 
-    :ivar only: what the file must be, where nothing else would do.
+    :ivar default_if_none: make it its device's default, where the library has none. :ivar only: what it must become,
+        where nothing else would do.
     """
 
     name: str = ""
@@ -91,6 +92,7 @@ class Wish:
     version: str = ""
     default: bool = False
     auto_build: bool = True
+    default_if_none: bool = False
     only: frozenset[ImageFormat] = field(default_factory=lambda: frozenset(FORMAT_OF_PROVIDER.values()))
 
 
@@ -102,10 +104,6 @@ class Opened:
     name: str
     sniffed: Sniffed
     notes: tuple[str, ...] = ()
-
-
-#: Takes up what a medium offers; given by the part that knows media.
-TakeMedium = Callable[[JobContext, Arrived, Opened, Path], Any]
 
 
 class Intake:
@@ -277,7 +275,7 @@ class Intake:
             version=wish.version or version,
             needs=accepted.needs,
             device=device,
-            default=wish.default and bool(device),
+            default=bool(device) and self._is_default(device, provider, wish),
             proposals=tuple(item for item in proposals if item.device != device),
         )
 
@@ -298,6 +296,9 @@ class Intake:
             job.report("warning: it is nobody's default, for it is not known what it is")
         version = next((item.version for item in proposals if item.device == device), best.version if best else "")
         return device, version
+
+    def _is_default(self, device: str, provider: str, wish: Wish) -> bool:
+        return wish.default or (wish.default_if_none and self._catalogue.default(device, provider) is None)
 
     def _name(self, job: JobContext, provider: str, content: str, accepted: Accepted, wish: Wish) -> str:
         """What was asked for; else the name that this content has already; else the proposed one, made unique."""

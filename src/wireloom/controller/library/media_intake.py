@@ -6,28 +6,32 @@ it failed, goes on with the rest. An item that is refused does not keep the othe
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import shutil
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
-from wireloom.controller.library.incoming import RESERVE, need_room
+from wireloom.controller.library.incoming import RESERVE, need_room, plain_name
 from wireloom.controller.library.intake import Arrived, Intake, IntakeCatalogue, Opened, Wish
 from wireloom.controller.library.records import JobContext
 from wireloom.controller.library.threads import Threads
-from wireloom.errors import InvalidInput, WireloomError
+from wireloom.errors import InvalidInput, Unsupported, WireloomError
+from wireloom.library import media
 from wireloom.library.blobs import BlobStore
 from wireloom.library.durable import file_digest
+from wireloom.library.media import Appliance, ApplianceImage, ImageMatch, MediumImage
 from wireloom.library.values import ImageRefused, Limits, Progress
 from wireloom.model.device import Device
 from wireloom.model.images import ImageState, ImageUpdate, ImageView, JobChoices, JobStage, Offer, ServedDevice
 
-__all__ = ["ApplianceFile", "ApplianceText", "MediaCatalogue", "MediaIntake", "MediaTools"]
+__all__ = ["MediaCatalogue", "MediaIntake", "MediaTools"]
 
 #: Key of a job's memory: offer → id of the image, or name of the device, that was made of it.
 _DONE: Final = "done"
 _MOST_TEXT: Final = 4 << 20
+_MEDIA: Final = frozenset({"iso", "gns3a"})
 
 
 class MediaCatalogue(IntakeCatalogue, Protocol):
@@ -36,38 +40,15 @@ class MediaCatalogue(IntakeCatalogue, Protocol):
         ...
 
 
-class ApplianceFile(Protocol):
-    """A file that an appliance wants: its name, MD5 (32 digits) and bytes, as its maker says."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def md5(self) -> str: ...
-    @property
-    def size(self) -> int: ...
-
-
-class ApplianceText(Protocol):
-    """An appliance file, read: the files that it wants, and the device file (YAML) that it becomes."""
-
-    @property
-    def images(self) -> Sequence[ApplianceFile]: ...
-    @property
-    def device(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class MediaTools:
-    """Functions of :mod:`wireloom.library.media`. They block.
+    """See the functions of :mod:`wireloom.library.media` that stand here. They block."""
 
-    :ivar offers: what an ISO offers. :ivar extract: the file behind an offered image, into a folder.
-    :ivar device: the device file (YAML) behind an offered device. :ivar appliance: an appliance file, read.
-    """
-
-    offers: Callable[[Path, Iterable[Device], Limits], JobChoices]
-    extract: Callable[[Path, str, Path, Limits, Progress], Path]
-    device: Callable[[Path, str, Iterable[Device], Limits], str]
-    appliance: Callable[[str, Iterable[Device]], ApplianceText]
+    offers: Callable[[Path, Iterable[Device], Limits], JobChoices] = media.offers
+    image: Callable[[Path, str, Iterable[Device], Limits], MediumImage] = media.image
+    extract: Callable[[Path, str, Path, Limits, Progress], Path] = media.extract
+    device: Callable[[Path, str, Iterable[Device], Limits], str] = media.device
+    appliance: Callable[[str, Iterable[Device]], Appliance] = media.gns3
 
 
 class MediaIntake:
@@ -116,7 +97,7 @@ class MediaIntake:
                 continue
             job.report(f"{number} of {len(offers)}: {offer.title}")
             try:
-                made = await self._take_offer(job, arrived, opened, offer, offers)
+                made = await self._take_offer(job, arrived, opened, offer)
             except WireloomError as error:
                 errors[offer.title] = error
                 job.report(f"{offer.title}: {error}")
@@ -124,33 +105,33 @@ class MediaIntake:
                 await job.remember(**{_DONE: {**job.memory.get(_DONE, {}), offer.key: made}})
         _raise_all(errors, len(offers))
 
-    async def _take_offer(
-        self, job: JobContext, arrived: Arrived, opened: Opened, offer: Offer, chosen: Sequence[Offer]
-    ) -> str:
+    async def _take_offer(self, job: JobContext, arrived: Arrived, opened: Opened, offer: Offer) -> str:
         """Id of the image, or name of the device, that it became."""
-        if offer.kind == "device":
-            if offer.device:
-                job.report(f"{offer.title} is {offer.device}, which is known")
-                return offer.device
-            text = await self._threads.run(
-                self._tools.device, opened.path, offer.key, list(self._devices()), self._limits
-            )
+        if offer.kind == "image":
+            return await self._take_image(job, arrived, opened, offer)
+        text = await self._threads.run(self._tools.device, opened.path, offer.key, list(self._devices()), self._limits)
+        if text:
             return await self._new_device(job, text, arrived.name)
-        work = await self._intake.work_folder(job, "item")
-        await self._threads.run(need_room, work, offer.size, reserve=self._reserve)
+        job.report(f"{offer.title} is {offer.device or 'a device'} that is there already")
+        return offer.device
+
+    async def _take_image(self, job: JobContext, arrived: Arrived, opened: Opened, offer: Offer) -> str:
+        known = await self._threads.run(self._tools.image, opened.path, offer.key, list(self._devices()), self._limits)
+        # A copy that was cut off goes on where it was, so its folder is not emptied.
+        copies, work = job.folder / "copies", await self._intake.work_folder(job, "item")
+        await self._threads.run(partial(copies.mkdir, mode=0o700, parents=True, exist_ok=True))
+        await self._threads.run(need_room, copies, offer.size, reserve=self._reserve)
         told = partial(job.progress, JobStage.UNPACK)
-        path = await self._threads.run(self._tools.extract, opened.path, offer.key, work, self._limits, told)
+        path = await self._threads.run(self._tools.extract, opened.path, offer.key, copies, self._limits, told)
         digest = await self._threads.run(file_digest, path, partial(job.progress, JobStage.DIGEST))
         size = (await self._threads.run(path.stat)).st_size
-        item = Arrived(path, path.name, digest, size, "iso", _source(arrived, offer))
-        inner = await self._intake.work_folder(job, "item-work")
-        wish = Wish(device=_device_of(offer, chosen, job.memory.get(_DONE, {})))
-        found = await self._intake.open(job, item, inner)
-        if found.sniffed.kind in {"iso", "gns3a"}:
+        item = Arrived(path, plain_name(path.name), digest, size, "iso", _source(arrived, offer))
+        found = await self._intake.open(job, item, work)
+        if found.sniffed.kind in _MEDIA:
             raise ImageRefused("format", f"{offer.title} is a medium within a medium")
-        image = await self._intake.take(job, item, found, wish, inner)
-        await self._intake.work_folder(job, "item")  # what is stored is not kept a second time
-        await self._intake.work_folder(job, "item-work")
+        wish = Wish(device=known.device, version=known.version, default_if_none=True)
+        image = await self._intake.take(job, item, found, wish, work)
+        await self._threads.run(_remove, (copies, work))  # what is stored is not kept a second time
         return image.id
 
     def _with_what_exists(self, choices: JobChoices, arrived: Arrived) -> JobChoices:
@@ -169,39 +150,48 @@ class MediaIntake:
     # ---------------------------------------------------------------- appliance files
 
     async def take_appliance(self, job: JobContext, arrived: Arrived, opened: Opened) -> None:
-        """Make the device, and say which of the files that it wants are in the library, by their checksums.
+        """Have its device, and say which of the files that it wants are in the library, by their checksums.
 
-        :raises ImageRefused: it is no such file. :raises InvalidInput: the device would not be valid.
+        :raises ImageRefused: it is no such file. :raises Unsupported: no device can be made of it.
+        :raises InvalidInput: the device would not be valid.
         """
         text = await self._threads.run(_text_of, opened.path)
         appliance = await self._threads.run(self._tools.appliance, text, list(self._devices()))
-        found: dict[str, ImageView] = {}
-        for wanted in appliance.images:
-            image = await self._with_md5(job, wanted)
-            if image is not None:
-                found[image.id] = image
-                job.report(f"{wanted.name} is in the library, as {image.name}")
-            else:
-                job.report(f"{wanted.name} (MD5 {wanted.md5}, {wanted.size} bytes) is not in the library")
-        name = await self._new_device(job, appliance.device, arrived.name)
-        for image in found.values():
-            await self._serve(job, image, name)
-
-    async def _with_md5(self, job: JobContext, wanted: ApplianceFile) -> ImageView | None:
-        """The image that is stored as it came and has that checksum; its size is looked at first."""
+        if appliance.problem:
+            raise Unsupported(f"{appliance.title}: {appliance.problem}")
+        found: dict[str, tuple[ImageView, ImageMatch]] = {}
         for image in self._catalogue.all():
-            as_it_came = image.digest.removeprefix("sha256:") == image.provenance.sha256
-            if not as_it_came or image.size != wanted.size or image.state is not ImageState.READY:
-                continue
+            match = await self._match(job, appliance, image)
+            if match is not None:
+                found.setdefault(match.image.name, (image, match))
+        for wanted in appliance.images:
+            job.report(_verdict(wanted, found.get(wanted.name)))
+        for warning in appliance.warnings:
+            job.report(f"warning: {warning}")
+        name = appliance.serves or await self._new_device(job, appliance.device, arrived.name)
+        for image, match in found.values():
+            if match.certain and match.image.boots:
+                await self._serve(job, image, name)
+
+    async def _match(self, job: JobContext, appliance: Appliance, image: ImageView) -> ImageMatch | None:
+        """Which of an appliance's files an image is; it is read only where its size is that of one with a digest."""
+        provenance, md5 = image.provenance, ""
+        as_it_came = image.digest.removeprefix("sha256:") == provenance.sha256
+        sizes = {wanted.size for wanted in appliance.images if wanted.md5}
+        if image.state is not ImageState.READY:
+            return None
+        if as_it_came and image.size in sizes:
             told = partial(job.progress, JobStage.DIGEST)
-            digest = await self._threads.run(file_digest, self._blobs.path(image.digest), told, algorithm="md5")
-            if digest == f"md5:{wanted.md5.lower()}":
-                return image
-        return None
+            blob = self._blobs.path(image.digest)
+            md5 = (await self._threads.run(file_digest, blob, told, algorithm="md5")).removeprefix("md5:")
+        return appliance.match(file=plain_name(provenance.source), md5=md5, size=provenance.size)
 
     async def _serve(self, job: JobContext, image: ImageView, device: str) -> None:
-        """Have ``image`` serve ``device`` too."""
-        served = (*(item for item in image.devices if item.device != device), ServedDevice(device=device))
+        """Have ``image`` serve ``device`` too; the first one that does is its default."""
+        if any(item.device == device for item in image.devices):
+            return
+        first = self._catalogue.default(device, image.provider) is None
+        served = (*image.devices, ServedDevice(device=device, default=first))
         try:
             await self._catalogue.update(image.id, ImageUpdate(devices=served))
         except WireloomError as error:  # the device is there all the same
@@ -214,15 +204,18 @@ class MediaIntake:
         return name
 
 
-def _device_of(offer: Offer, chosen: Sequence[Offer], done: Mapping[str, Any]) -> str:
-    """The device that an offered image is for: one of ours, or what a chosen definition that needs it became."""
-    if offer.device:
-        return offer.device
-    related: Collection[Offer] = [item for item in chosen if item.kind == "device"]
-    for item in related:
-        if (offer.key in item.needs or item.key in offer.needs) and item.key in done:
-            return str(done[item.key])
-    return ""
+def _verdict(wanted: ApplianceImage, found: tuple[ImageView, ImageMatch] | None) -> str:
+    """What a report says of a file that an appliance wants."""
+    if found is None:
+        return f"{wanted.name} (MD5 {wanted.md5 or 'not said'}, {wanted.size} bytes) is not in the library"
+    image, match = found
+    return f"{wanted.name} is {'' if match.certain else 'perhaps '}image {image.name}: {match.reason}"
+
+
+def _remove(folders: Iterable[Path]) -> None:
+    """Blocking."""
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _source(arrived: Arrived, offer: Offer) -> str:
@@ -240,15 +233,17 @@ def _text_of(path: Path) -> str:
 
 
 def _raise_all(errors: Mapping[str, WireloomError], of: int) -> None:
-    """What went wrong as one error, which is a refusal only where nothing could end otherwise."""
+    """What went wrong as one error, which is a refusal only where nothing of it could end otherwise."""
     if not errors:
         return
-    items = [{"title": title, **error.to_wire()} for title, error in errors.items()]
     first = next(iter(errors.values()))
-    if len(errors) == 1 and of == 1:
+    if of == 1:
         raise first
-    raise InvalidInput(
-        f"{len(errors)} of {of} could not be imported: {', '.join(errors)}",
-        hint="the job's log says why each of them; the others are in the library",
-        details={"items": items},
-    )
+    message = f"{len(errors)} of {of} could not be imported: {', '.join(errors)}"
+    hint = "the job's log says why each of them; the others are in the library"
+    refused = [error for error in errors.values() if isinstance(error, ImageRefused)]
+    summary = InvalidInput(message, hint=hint)
+    if len(refused) == len(errors):
+        summary = ImageRefused(refused[0].details["reason"], message, hint=hint)
+    summary.details["items"] = [{"title": title, **error.to_wire()} for title, error in errors.items()]
+    raise summary
