@@ -171,7 +171,12 @@ class Rig:
             devices=devices.catalogue(),
             device_folder=devices,
             settings_schemas={},
-            library=LibraryOptions(self.folder / "library", self.folder / "secrets", own_host="h1"),
+            library=LibraryOptions(
+                folder=self.folder / "library",
+                secrets=self.folder / "secrets",
+                references=self.folder / "images",
+                own_host="h1",
+            ),
             privileged_permitted=self.privileged,
             clock=lambda: asyncio.get_running_loop().time(),
         )

@@ -102,3 +102,22 @@ def test_more_cores_than_the_host_has_is_a_warning() -> None:
     findings = check([Candidate(spec(cpu=8), "h1")], facts(), {})
     assert not findings.problems
     assert findings.warnings == ["a wants 8 cores, and its host h1 has 2: it gets no more"]
+
+
+@pytest.mark.parametrize(
+    ("need", "words"),
+    [("kvm", "image box needs hardware acceleration, and host h1 has none: no vmx"), ("cpu:vnmi", "a CPU with vnmi")],
+)
+def test_what_an_image_needs_of_its_host_is_checked_like_what_its_device_needs(need: str, words: str) -> None:
+    node = spec(provider="docker", image="box", image_needs=(need,))
+    found = problem(node, facts(kvm_reason="no vmx", cpu_flags=()))
+    assert isinstance(found, Unsupported)
+    assert words in found.message
+    assert "override" not in found.hint
+    assert problem(node, facts(kvm=True, cpu_flags=("vnmi",))) is None
+
+
+def test_an_image_that_needs_privilege_needs_consent() -> None:
+    node = spec(provider="docker", image="box", image_needs=("privileged",))
+    assert isinstance(problem(node, facts()), NotPermitted)
+    assert problem(node, facts(), consent=True) is None

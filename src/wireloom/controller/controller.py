@@ -37,6 +37,7 @@ from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.topologies import Topologies
 from wireloom.devices import DeviceCatalogue, DeviceFolder
 from wireloom.errors import Conflict, NotFound, WireloomError
+from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.images import ImageView
 from wireloom.model.state import NodeState
 from wireloom.model.views import HostView, LabView, OperationView, StatusView
@@ -75,6 +76,7 @@ class Controller:
         self.live = LiveState(clock)
         self.board = Board(live=self.live, hub=self.hub, clock=clock)
         self.journal = Journal(fabric=fabric, hub=self.hub, clock=clock)
+        self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
         self._make_library(library, store, fabric, topologies, clock)
         self.publisher = Publisher(
             installation=installation,
@@ -85,7 +87,6 @@ class Controller:
             locks=locks,
             complete=self.library.complete,
         )
-        self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
         edits = Edits(
             store=store,
             topologies=topologies,
@@ -144,9 +145,14 @@ class Controller:
             topologies=topologies,
             locks=self._locks,
             clock=clock,
+            add_device=self._add_device,
             secret_changed=self._publish_secret,
         )
         self.library.catalogue.on_change(self._publish_image)
+
+    async def _add_device(self, text: str, source: str) -> str:
+        """Store a device that came with an image. :raises InvalidInput: :raises Conflict: a lab would break."""
+        return (await self.devices.add(DeviceFileRequest(text=text, source=source))).name
 
     def _publish_image(self, image: ImageView) -> None:
         """An image came, changed or went: labs with nodes of it are told."""

@@ -110,6 +110,7 @@ def _library_options(settings: Settings) -> LibraryOptions:
     return LibraryOptions(
         folder=settings.paths.library_folder,
         secrets=settings.paths.secret_folder,
+        references=settings.data_dir / "images",
         own_host=settings.host,
         keep_days=settings.library_keep_days,
         verify_days=settings.image_verify_days,

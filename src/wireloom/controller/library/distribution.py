@@ -76,8 +76,13 @@ class Distribution:
         supervisor.start("publish libraries", self._publish_for_ever)
         supervisor.start("watch shelves", self._watch_shelves)
 
+    @property
+    def url(self) -> str:
+        """Where hosts reach the API; empty: not known yet."""
+        return self._url
+
     def serve_at(self, url: str) -> None:
-        """Hosts fetch files below ``url`` from now on."""
+        """Hosts reach the API at ``url`` from now on, and files of the library below it."""
         self._url = url.rstrip("/")
         self.wake()
 
@@ -154,13 +159,13 @@ class Distribution:
         if wanted == before:
             return
         wanted = wanted.model_copy(update={"generation": self._removals.next_generation()})
+        self._put[host] = wanted  # before it is: the host may answer before the fabric does
         try:
             await self._fabric.put_library(wanted)
         except WireloomError as error:
             log.warning("a host was not told of its images", host=host, error=str(error))
+            self._put.pop(host, None)
             asyncio.get_running_loop().call_later(RETRY_S, self.wake)
-        else:
-            self._put[host] = wanted
 
     def _document(self, host: str, generation: int) -> HostLibrary:
         there = sorted(self._catalogue.bare(), key=lambda image: image.name)

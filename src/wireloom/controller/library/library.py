@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,13 +15,21 @@ from wireloom.controller.library.catalogue import Catalogue, Planner
 from wireloom.controller.library.check import LibraryCheck
 from wireloom.controller.library.collect import Collector
 from wireloom.controller.library.distribution import Distribution
+from wireloom.controller.library.exports import Exports
+from wireloom.controller.library.imports import Imports
+from wireloom.controller.library.intake import Intake
 from wireloom.controller.library.jobs import ImageJobs
+from wireloom.controller.library.media_intake import MediaIntake, MediaTools
 from wireloom.controller.library.removals import Removals
 from wireloom.controller.library.secrets import Secrets
 from wireloom.controller.library.shelves import Shelves
+from wireloom.controller.library.soundness import Soundness
+from wireloom.controller.library.sources import Hosts
 from wireloom.controller.library.threads import Threads
 from wireloom.controller.library.tokens import BlobTokens
+from wireloom.controller.library.tools import Tools
 from wireloom.controller.library.uploads import Uploads
+from wireloom.controller.library.urls import UrlFetcher
 from wireloom.controller.library.uses import Uses
 from wireloom.controller.library.verify import Verifier
 from wireloom.controller.live import LiveState
@@ -31,22 +39,28 @@ from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.token import ensure_token
 from wireloom.controller.topologies import Topologies
 from wireloom.errors import WireloomError
+from wireloom.library import media
 from wireloom.library.blobs import BlobStore
+from wireloom.model.device import Device
 from wireloom.model.images import AdoptRequest, ImageUse, ImageView, JobState
 from wireloom.model.slice import Slice
 from wireloom.model.views import StreamMessage
 from wireloom.planning.topology.images import LibraryImages
 
-__all__ = ["ImageLibrary", "LibraryFolder", "LibraryOptions"]
+__all__ = ["AddDevice", "ImageLibrary", "LibraryFolder", "LibraryOptions"]
+
+AddDevice = Callable[[str, str], Awaitable[str]]
 
 #: Threads that read and write files of the library, whatever else the controller does in threads.
 THREADS: Final = 4
+_MEDIA: Final = MediaTools(offers=media.offers, extract=media.extract, device=media.device, appliance=media.gns3)
 
 
 @dataclass(frozen=True)
 class LibraryOptions:
     """:ivar folder: where it keeps its files. :ivar secrets: where secrets of nodes are kept.
 
+    :ivar references: folder of the reference images, on one of which images of IOL are built.
     :ivar own_host: the host that the controller is on, by its agent's name.
     :ivar keep_days: days that unfinished uploads and files of no image stay.
     :ivar verify_days: days after which a stored file is read again; 0: never.
@@ -54,6 +68,7 @@ class LibraryOptions:
 
     folder: Path
     secrets: Path
+    references: Path
     own_host: str = ""
     keep_days: float = 7
     verify_days: float = 7
@@ -82,10 +97,12 @@ class LibraryFolder:
 class ImageLibrary:
     """:ivar catalogue: what there is. :ivar distribution: which host has what. :ivar jobs: what is being brought in.
 
-    :ivar uploads: what comes over the network. :ivar collector: what nothing needs. :ivar blobs: the stored files.
+    :ivar imports: how it is brought in. :ivar uploads: what comes over the network. :ivar blobs: the stored files.
+    :ivar collector: what nothing needs.
     :ivar verifier: whether they are what they were. :ivar check: what preflight is told.
     :ivar secrets: licences and the like, which nodes are given.
 
+    :param add_device: stores a device file (YAML, and its name for diagnostics), and returns the device's name.
     :param secret_changed: is told the name of each secret that was given or taken away.
     """
 
@@ -102,6 +119,7 @@ class ImageLibrary:
         topologies: Topologies,
         locks: KeyedLocks,
         clock: Callable[[], float],
+        add_device: AddDevice,
         secret_changed: Callable[[str], None] = lambda _: None,
     ) -> None:
         options = folder.options
@@ -123,7 +141,6 @@ class ImageLibrary:
             clock=clock,
             keep_days=options.keep_days,
         )
-        self.jobs.on_dropped(self.uploads.drop_job)
         self._shelves = Shelves(live, self.known_hosts)
         removals = Removals(store.images, self._shelves, clock)
         self._uses = Uses(board, self._jobs_using)
@@ -152,6 +169,7 @@ class ImageLibrary:
         )
         self.check = LibraryCheck(self.catalogue, self._shelves, own_host=options.own_host)
         self._make_keepers(folder, clock)
+        self._make_imports(folder, fabric, clock, add_device)
 
     def _make_keepers(self, folder: LibraryFolder, clock: Callable[[], float]) -> None:
         aside = folder.below("damaged")
@@ -174,6 +192,51 @@ class ImageLibrary:
             working_since=self._working_since,
             clock=clock,
         )
+
+    def _make_imports(
+        self,
+        folder: LibraryFolder,
+        fabric: ControllerFabric,
+        clock: Callable[[], float],
+        add_device: AddDevice,
+    ) -> None:
+        tools = Tools()
+        exports = Exports(fabric=fabric, uploads=self.uploads, url=lambda: self.distribution.url)
+        hosts = Hosts(self._live, self._board)
+        intake = Intake(
+            blobs=self.blobs,
+            catalogue=self.catalogue,
+            devices=self._devices,
+            tools=tools,
+            threads=self._threads,
+            clock=clock,
+            base_folder=folder.options.references,
+        )
+        medium = MediaIntake(
+            intake=intake,
+            catalogue=self.catalogue,
+            blobs=self.blobs,
+            devices=self._devices,
+            add_device=add_device,
+            tools=_MEDIA,
+            threads=self._threads,
+        )
+        self.imports = Imports(
+            jobs=self.jobs,
+            uploads=self.uploads,
+            urls=UrlFetcher(self._threads),
+            exports=exports,
+            intake=intake,
+            media=medium,
+            soundness=Soundness(catalogue=self.catalogue, fabric=fabric, check=self.verifier.check, alive=hosts.alive),
+            catalogue=self.catalogue,
+            blobs=self.blobs,
+            hosts=hosts,
+            threads=self._threads,
+            tools=tools,
+            known_device=lambda name: self._topologies.devices.get(name).name,
+        )
+        self.imports.serve()
 
     # ---------------------------------------------------------------- life
 
@@ -220,6 +283,9 @@ class ImageLibrary:
         return [*images, *jobs]
 
     # ---------------------------------------------------------------- what the parts ask of others
+
+    def _devices(self) -> Iterable[Device]:
+        return self._topologies.devices
 
     def _device(self, name: str) -> tuple[str, tuple[str, ...]] | None:
         device = self._topologies.devices.find(name)

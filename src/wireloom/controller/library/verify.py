@@ -159,9 +159,9 @@ class Verifier:
         return sound
 
     async def _damaged(self, digest: str, problem: WireloomError) -> None:
-        """Say it before the file is set aside: a kill between the two is found at the next look."""
-        images = await self._catalogue.found_damaged(digest, problem)
+        """Set the file aside, then say it: after a kill between the two, the next look finds that it is gone."""
         await self._threads.run(self._set_aside, digest)
+        images = await self._catalogue.found_damaged(digest, problem)
         for image in images:
             await self._mend_one(image)
 
