@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from catalogue_rig import BOTH, MIXED, add, digest_of, stored
 from controller_rig import Rig, make_rig, until
-from library_rig import BOTH, MIXED, add, digest_of, stored
 
 from wireloom.controller.intents import definitions_of
 from wireloom.errors import Conflict, InvalidInput, NotFound, RuntimeFailed, Unavailable, Unsupported

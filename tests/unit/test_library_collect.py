@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from catalogue_rig import BOTH, add, digest_of, entry, stored, tell
 from controller_rig import Rig, make_rig, until
-from library_rig import BOTH, add, digest_of, entry, stored, tell
 
 from wireloom.controller.library.collect import Collector
 from wireloom.controller.library.library import ImageLibrary

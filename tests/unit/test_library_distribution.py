@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from catalogue_rig import BOTH, DOCKER, SIMULATED, add, entry, tell, told
 from controller_rig import Rig, make_rig, until
-from library_rig import BOTH, DOCKER, SIMULATED, add, entry, tell, told
 
 from wireloom.errors import Conflict, ImageMissing, NotFound, RuntimeFailed, Unsupported
 from wireloom.model.images import ImageState, ImageView, PresenceState
