@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from wireloom.controller.library.exports import Exports
-from wireloom.controller.library.intake import Arrived, Intake, IntakeCatalogue, Wish, fitting_name
+from wireloom.controller.library.intake import Arrived, Intake, IntakeCatalogue, Origin, Wish, fitting_name
 from wireloom.controller.library.jobs import ImageJobs
 from wireloom.controller.library.media_intake import MediaIntake
 from wireloom.controller.library.records import JobContext
@@ -120,20 +120,18 @@ class Imports:
             update={"sha256": checked_sha256(request.sha256), "device": self._device(request.device)}
         )
         if request.url:
-            withheld = web_task(request)
-            title = f"import {withheld.task.url}"
-            return await self._jobs.submit("import", title, withheld.task, secrets=withheld.secrets)
+            fetched, secrets = web_task(request)
+            return await self._jobs.submit("import", f"import {fetched.url}", fetched, secrets=secrets)
         upload = await self._uploads.complete(request.upload)
         task = ImportTask.model_validate({**request.model_dump(), "file": upload.file})
         return await self._jobs.submit("import", f"import {upload.file}", task, upload=upload.id)
 
     async def pull(self, request: PullRequest) -> JobView:
         """Have a host's engine fetch an image. :raises InvalidInput: :raises NotFound: :raises Unavailable: no host."""
-        withheld = pull_task(request.model_copy(update={"device": self._device(request.device)}))
+        task, secrets = pull_task(request.model_copy(update={"device": self._device(request.device)}))
         if request.host:
             self._hosts.need(request.host, "docker")
-        title = f"pull {withheld.task.reference}"
-        return await self._jobs.submit("pull", title, withheld.task, secrets=withheld.secrets)
+        return await self._jobs.submit("pull", f"pull {task.reference}", task, secrets=secrets)
 
     async def adopt(self, request: AdoptRequest) -> JobView:
         """Take what a host has. :raises InvalidInput: :raises NotFound: :raises Unavailable: the host is away."""
@@ -254,7 +252,7 @@ class Imports:
 
     # ---------------------------------------------------------------- how files arrive
 
-    async def _arrive(self, job: JobContext, fetch: Fetch, origin: str, source: str) -> Arrived:
+    async def _arrive(self, job: JobContext, fetch: Fetch, origin: Origin, source: str) -> Arrived:
         """The file of a job: what an attempt before this one brought, or else what ``fetch`` brings."""
         path = job.folder / _SOURCE
         if not self._has_arrived(job):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final, Literal, Protocol
 
 from wireloom.controller.library.incoming import RESERVE, need_room
 from wireloom.controller.library.records import ImageCatalogue, JobContext, NewImage
@@ -39,10 +39,12 @@ from wireloom.model.images import (
     check_image_name,
 )
 
-__all__ = ["Arrived", "Intake", "IntakeCatalogue", "Opened", "Wish", "fitting_name"]
+__all__ = ["Arrived", "Intake", "IntakeCatalogue", "Opened", "Origin", "Wish", "fitting_name"]
 
 _ARCHIVES: Final = frozenset({"docker-archive", "oci-archive", "rootfs", "tar"})
 _PROVIDERS: Final[dict[ImageFormat, str]] = {kind: name for name, kind in FORMAT_OF_PROVIDER.items()}
+#: As of :class:`Provenance`.
+Origin = Literal["upload", "url", "pull", "engine", "node", "iso", "build", "extract"]
 #: Digits of a digest that tell two images of one proposed name apart.
 _MARK: Final = 8
 
@@ -72,7 +74,7 @@ class Arrived:
     name: str
     digest: str
     size: int
-    origin: Any
+    origin: Origin
     source: str
     parents: tuple[str, ...] = ()
     kind: SourceKind | None = None

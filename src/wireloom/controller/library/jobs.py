@@ -281,6 +281,9 @@ class ImageJobs:
         try:
             working.result()
         except JobPaused as pause:
+            if job.cancelled:
+                await self._end(job, JobState.CANCELLED)
+                return
             job.set(state=JobState.CHOICE, choices=pause.choices)
             await self._save_surely(job)
             self._publish(job)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from wireloom.controller.library.intake import fitting_name
@@ -27,7 +26,6 @@ __all__ = [
     "PullTask",
     "SaveTask",
     "VerifyTask",
-    "Withheld",
     "check_name",
     "checked_sha256",
     "format_of",
@@ -72,14 +70,6 @@ class VerifyTask(Value):
     image_id: str
 
 
-@dataclass(frozen=True)
-class Withheld:
-    """A task, and what of its request is held in memory alone, by name."""
-
-    task: Value
-    secrets: Mapping[str, str]
-
-
 def checked_sha256(text: str) -> str:
     """``text`` as 64 digits, or empty. :raises InvalidInput:"""
     found = _SHA256.fullmatch(text.strip().lower())
@@ -110,16 +100,22 @@ def format_of(provider: str) -> ImageFormat:
     return FORMAT_OF_PROVIDER[provider]
 
 
-def web_task(request: ImportRequest) -> Withheld:
-    """A file to be fetched. :raises InvalidInput: its address is none."""
+def web_task(request: ImportRequest) -> tuple[ImportTask, Mapping[str, str]]:
+    """A file to be fetched, and what of the request is held in memory alone, by name.
+
+    :raises InvalidInput: its address is none.
+    """
     address = read_address(request.url)
     fields = {**request.model_dump(), "url": address.plain, "withheld": bool(address.secret)}
     secrets = {"url": address.secret, "password": address.password} if address.secret else {}
-    return Withheld(ImportTask.model_validate(fields), {key: value for key, value in secrets.items() if value})
+    return ImportTask.model_validate(fields), {key: value for key, value in secrets.items() if value}
 
 
-def pull_task(request: PullRequest) -> Withheld:
-    """An image to be pulled, its reference complete. :raises InvalidInput: it is none, or its name."""
+def pull_task(request: PullRequest) -> tuple[PullTask, Mapping[str, str]]:
+    """An image to be pulled, its reference complete, and what is held in memory alone, by name.
+
+    :raises InvalidInput: it is none, or its name.
+    """
     reference, name = request.reference.strip(), request.name
     if found := _BY_DIGEST.fullmatch(reference):
         proposed = f"{found[1]}:{found[2].removeprefix('sha256:')[:_TAG_DIGITS]}"
@@ -135,4 +131,4 @@ def pull_task(request: PullRequest) -> Withheld:
         "withheld": bool(request.username or request.password),
     }
     secrets = {"username": request.username, "password": request.password}
-    return Withheld(PullTask.model_validate(fields), {key: value for key, value in secrets.items() if value})
+    return PullTask.model_validate(fields), {key: value for key, value in secrets.items() if value}
