@@ -64,6 +64,13 @@ needed, when a topology is validated, planned or deployed.
 `console`, `day0`, `run`, `load` and `extract.steps` are chains: entries are tried in order, and those whose channel
 the node's provider lacks are skipped. They stand at the top, once for every provider; what an entry of `providers`
 says takes their place there. Entries of `run`, `load` and `extract.steps` are steps.
+
+## Images
+
+`recognise` says by what images of the device are known when they come into the library
+([How images are identified](../explanation/image-identification.md)). A group `(?P<version>…)` of a regex tells the
+version. `extends` does not take these rules over, and in an override a list replaces the built-in one; rules of your own
+outweigh built-in ones.
 """
 
 DEVICE_TITLES: Final[Mapping[str, str]] = {
@@ -81,6 +88,7 @@ DEVICE_TITLES: Final[Mapping[str, str]] = {
     "ProbeFields": "An entry of `ready.chain`",
     "ProviderFields": "An entry of `providers`",
     "ReadyFields": "`ready`",
+    "RecogniseFields": "`recognise`",
     "StepFields": "Step",
 }
 CLI_TITLES: Final[Mapping[str, str]] = {

@@ -20,6 +20,8 @@ _RUN_FILE: Final = "config.json"
 _RUN_BYTES: Final = 64 << 10
 _FAT_LABEL: Final = 11
 _CLOUD: Final = {"user-data": "nocloud", "openstack/latest/user_data": "configdrive"}
+#: Made anew for every node: names of NICs and instances on the platform are not ours.
+_CLOUD_OWN: Final = frozenset({"meta-data", "network-config", "openstack/latest/meta_data.json"})
 _CLOUD_LABELS: Final = {"nocloud": "cidata", "configdrive": "config-2"}
 _MOUNT: Final = re.compile(
     r"type=bind,source=cfg/(?P<file>[^,/]{1,64}),target=(?P<target>/[A-Za-z0-9._/@+-]{1,255})(?:,.*)?"
@@ -47,7 +49,9 @@ def plan_day0(provisioning: Provisioning | None) -> Day0Plan:
         kind = provisioning.media_type
         return Day0Plan({}, warnings=(*warnings, f"its day-0 medium ({kind}) cannot be made: give it none"))
     entry = _iso(provisioning, main) if provisioning.media_type == "iso" else _fat(provisioning, main)
-    extra = {name: as_template(item.content) for name, item in files.items() if item is not main}
+    own = _CLOUD_OWN if {"nocloud", "configdrive"} & set(entry) else frozenset[str]()
+    others = {name: item for name, item in files.items() if item is not main and name not in own}
+    extra = {name: as_template(item.content) for name, item in others.items()}
     return Day0Plan(compact({**entry, "extra": extra}), as_template(main.content), tuple(warnings))
 
 
