@@ -30,26 +30,26 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def stored(rig: Rig, name: str, content: bytes = b"content", **changes: Any) -> NewImage:
+def stored(rig: Rig, name: str, data: bytes = b"content", /, **changes: Any) -> NewImage:
     """An image that can be taken up: its file is in the store."""
-    digest = digest_of(content)
+    digest = digest_of(data)
     file = rig.folder / f"file-{digest[-8:]}"
-    file.write_bytes(content)
+    file.write_bytes(data)
     rig.controller.library.blobs.adopt(file, digest, move=True)
     is_disk = name.endswith(".qcow2")
     known: dict[str, Any] = {
         "provider": "libvirt" if is_disk else "docker",
         "format": "qcow2" if is_disk else "docker-archive",
         "digest": digest,
-        "content": digest if is_disk else digest_of(b"config of " + content),
-        "size": len(content),
+        "content": digest if is_disk else digest_of(b"config of " + data),
+        "size": len(data),
         "provenance": Provenance(origin="upload", source=name, kind="qcow2" if is_disk else "docker-archive"),
     }
     return NewImage(name=name, **{**known, **changes})
 
 
-async def add(rig: Rig, name: str, content: bytes = b"content", **changes: Any) -> ImageView:
-    return await rig.controller.library.catalogue.add(stored(rig, name, content, **changes))
+async def add(rig: Rig, name: str, data: bytes = b"content", /, **changes: Any) -> ImageView:
+    return await rig.controller.library.catalogue.add(stored(rig, name, data, **changes))
 
 
 def entry(image: ImageView, state: PresenceState = PresenceState.PRESENT, **more: Any) -> ShelfEntry:

@@ -78,7 +78,7 @@ async def test_a_name_belongs_to_one_content(rig: Rig, name: str) -> None:
         ("box:1", {"provider": "libvirt"}, InvalidInput),
         ("box:1", {"digest": "sha256:no"}, InvalidInput),
         ("box:1", {"device": "no-such"}, NotFound),
-        ("box.qcow2", {"device": "linux"}, Unsupported),
+        ("box.qcow2", {"device": "ceos"}, Unsupported),
     ],
 )
 async def test_what_is_no_image_is_not_taken_up(rig: Rig, name: str, changes: dict[str, Any], error: type) -> None:
@@ -127,12 +127,12 @@ async def test_a_node_that_names_no_image_takes_the_default_and_says_so(rig: Rig
 
 async def test_without_a_default_the_device_s_own_image_counts(rig: Rig) -> None:
     await rig.add_host(providers=BOTH)
-    text = BARE.replace("generic", "ceos")
+    text = BARE.replace("generic", "linux")
     await rig.deploy(text)
-    assert (await rig.controller.devices.node_profile("bare", "a")).image == "ceos:latest"
-    await add(rig, "ceos:4.32.0F", device="ceos", default=True)
+    assert (await rig.controller.devices.node_profile("bare", "a")).image == "wireloom/linux:latest"
+    await add(rig, "box:1", device="linux", default=True)
     plan = await rig.controller.labs.plan(DeployRequest(topology=text))
-    reason = "image: ceos:latest → ceos:4.32.0F, the default of its device now; this takes a new runtime"
+    reason = "image: wireloom/linux:latest → box:1, the default of its device now; this takes a new runtime"
     assert plan.changes[0].reasons == (reason,)
 
 

@@ -159,7 +159,8 @@ async def test_changed_bytes_are_found_said_and_set_aside(rig: Rig) -> None:
         assert "bytes have changed" in (view.problem or {})["message"]
     assert not keeper.library.blobs.has(twin.digest)
     assert [file.name for file in keeper.aside.iterdir()] == [image.digest.removeprefix("sha256:")]
-    assert any("bytes have changed" in event.message for event in rig.controller.journal.recent())
+    journal = rig.controller.journal
+    await until(lambda: any("bytes have changed" in event.message for event in journal.recent()))
 
 
 async def test_a_file_that_is_gone_or_cut_off_is_found_at_once(rig: Rig) -> None:

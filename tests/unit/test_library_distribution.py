@@ -9,9 +9,10 @@ import pytest
 from catalogue_rig import BOTH, DOCKER, SIMULATED, add, entry, tell, told
 from controller_rig import Rig, make_rig, until
 
+from wireloom.controller.hub import Mailbox
 from wireloom.errors import Conflict, ImageMissing, NotFound, RuntimeFailed, Unsupported
 from wireloom.model.images import ImageState, ImageView, PresenceState
-from wireloom.model.views import DeployRequest, OperationState
+from wireloom.model.views import DeployRequest, OperationState, StreamMessage
 
 URL = "http://controller:7430/api/v1"
 
@@ -31,6 +32,13 @@ def state(rig: Rig, image: ImageView) -> dict[str, PresenceState]:
 
 def is_gone(rig: Rig, image: ImageView) -> bool:
     return all(other.id != image.id for other in rig.controller.library.catalogue.all())
+
+
+async def next_image(box: Mailbox) -> StreamMessage:
+    while True:
+        for message in await box.take():
+            if message.type == "image":
+                return message
 
 
 async def knows(rig: Rig, host: str, *images: ImageView) -> None:
@@ -103,7 +111,7 @@ async def test_presence_is_what_hosts_say_while_they_live(rig: Rig) -> None:
     await knows(rig, "h1", image)
     with rig.controller.hub.subscribe() as box:
         await tell(rig, "h1", entry(image, PresenceState.FETCHING, done=3, total=7))
-        (message,) = [item for item in await box.take() if item.type == "image"]
+        message = await next_image(box)
     assert message.data["presence"][0]["done"] == 3
     await tell(rig, "h1", entry(image))
     await tell(rig, "h2", entry(image, PresenceState.FAILED, error=RuntimeFailed("no room").to_wire()))

@@ -250,10 +250,10 @@ class Catalogue:
             if self._removals.hosts_of(image):
                 continue
             async with self._lock:
-                if self._images.pop(image.id, None) is None:
+                if image.id not in self._images:
                     continue
                 await self._store.forget(image.id)
-                del self._names[image.name]
+                del self._images[image.id], self._names[image.name]
             self._tell(image)
             self._hub.publish(StreamMessage(type="image-removed", data={"id": image.id, "name": image.name}))
             await self.drop_file(image.digest)

@@ -66,7 +66,8 @@ class Removals:
             for (host, key), removal in self._waiting.items()
             if host == shelf.host and removal.generation <= shelf.generation and key not in has
         ]
-        await self._store.confirm(gone)
+        if gone:
+            await self._store.confirm(gone)
         for removal in gone:
             self._waiting.pop((removal.host, key_of(removal.pin)), None)
         return bool(gone)
