@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from pydantic import Field
+
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.model.attachment import Attachment
 from wireloom.model.base import Value
@@ -132,7 +134,7 @@ class LoadQuestion(Value):
     source: Path | None = None
     content: str = ""
     username: str = ""
-    password: str = ""
+    password: str = Field(default="", repr=False)
 
 
 class ExportQuestion(Value):

@@ -6,7 +6,6 @@ import asyncio
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +14,7 @@ from typing import Final
 
 from wireloom.errors import CapacityExceeded, RuntimeFailed, WireloomError
 
-__all__ = ["check_room", "file_digest", "new_file", "publish", "refused"]
+__all__ = ["check_room", "file_digest", "new_file", "part_of", "publish", "refused"]
 
 #: Read at a time, so that a caller who leaves is not followed for long.
 _PIECE: Final = 32 << 20
@@ -30,7 +29,7 @@ async def new_file(target: Path) -> AsyncIterator[Path]:
 
     :raises CapacityExceeded: no room is left. :raises RuntimeFailed: the file system refuses.
     """
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = part_of(target)
     try:
         yield part
         await asyncio.to_thread(publish, part, target)
@@ -38,6 +37,11 @@ async def new_file(target: Path) -> AsyncIterator[Path]:
         raise refused(error, target) from error
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_of(target: Path) -> Path:
+    """Where ``target`` is while it is written; it grows there."""
+    return target.with_name(f".{target.name}.part")
 
 
 def publish(part: Path, target: Path) -> None:

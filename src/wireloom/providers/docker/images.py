@@ -123,7 +123,11 @@ class DockerImageStore:
                 await self._send(plan)
                 return await self._adopt(image, name, content, others)
 
-        return await self.to_the_end(work(), lambda: [plan.stop() for plan in upload])
+        def stop() -> None:
+            for plan in upload:
+                plan.stop()
+
+        return await self.to_the_end(work(), stop)
 
     async def _send(self, upload: Upload) -> None:
         try:
@@ -295,7 +299,7 @@ class DockerImageStore:
         if self._root.is_dir():
             await asyncio.to_thread(check_room, self._root, size)
 
-    async def to_the_end(self, work: Coroutine[Any, Any, T], stop: Callable[[], object] = lambda: None) -> T:
+    async def to_the_end(self, work: Coroutine[Any, Any, T], stop: Callable[[], None] = lambda: None) -> T:
         """Do it all, also for a caller who leaves: the engine goes on too, and what it makes has to be taken back."""
         task = asyncio.create_task(work)
         try:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import json
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError as FutureCancelled
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Final, Protocol
@@ -21,7 +21,17 @@ from wireloom.errors import ImageMissing, Unavailable, Unsupported
 from wireloom.providers.docker.engine import Engine
 from wireloom.providers.docker.uploads import entry, padding
 
-__all__ = ["ArchiveFile", "ImageParts", "Nowhere", "PartSink", "SavedStream", "read_parts", "save_image"]
+__all__ = [
+    "ArchiveFile",
+    "ImageParts",
+    "Nowhere",
+    "PartSink",
+    "Readable",
+    "SavedStream",
+    "members_of",
+    "read_parts",
+    "save_image",
+]
 
 TRANSFER_S: Final = 3600.0
 
@@ -126,7 +136,7 @@ class SavedStream:
         self._loop = asyncio.get_running_loop()
         self._stopped = False
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1, /) -> bytes:
         """At most ``size`` bytes, ``b""`` at the end. :raises Unavailable: the engine, or whoever asked, has gone."""
         if self._stopped:
             raise Unavailable("the engine's archive is not read to its end")
@@ -158,7 +168,21 @@ async def save_image(
             stream.stop()
 
 
-def read_parts(source: SavedStream | BinaryIO, parts: ImageParts, sink: PartSink) -> bytes:
+class Readable(Protocol):
+    """Bytes in order."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
+def members_of(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """Members one by one; those that were seen are forgotten, as a layer may have a million."""
+    seen: Any = archive
+    while (member := archive.next()) is not None:
+        seen.members.clear()
+        yield member
+
+
+def read_parts(source: Readable, parts: ImageParts, sink: PartSink) -> bytes:
     """Read an archive to its end; layers go to ``sink``, each once. Gives the configuration. Blocking.
 
     :raises ImageMissing: it cannot be read, or a part is not in it with the digest that it must have.
@@ -166,9 +190,9 @@ def read_parts(source: SavedStream | BinaryIO, parts: ImageParts, sink: PartSink
     missing = set(parts.layers)
     config = b""
     try:
-        with tarfile.open(fileobj=source, mode="r|", bufsize=_CHUNK) as archive:
-            while (member := archive.next()) is not None:
-                archive.members.clear()
+        file: Any = source  # a stream is only read
+        with tarfile.open(fileobj=file, mode="r|", bufsize=_CHUNK) as archive:
+            for member in members_of(archive):
                 if not member.isreg():
                     continue
                 digest, text = _read_part(archive, member, sink)

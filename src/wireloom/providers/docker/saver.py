@@ -26,7 +26,7 @@ from wireloom.providers.docker.engine import Engine
 from wireloom.providers.docker.gate import GATE_TARGET
 from wireloom.providers.docker.images import DockerImageStore
 from wireloom.providers.docker.names import CALL_S, split
-from wireloom.providers.docker.saved import ArchiveFile, ImageParts, SavedStream, read_parts, save_image
+from wireloom.providers.docker.saved import ArchiveFile, ImageParts, SavedStream, members_of, read_parts, save_image
 from wireloom.providers.newfile import check_room, new_file
 
 __all__ = ["ContainerSaver", "mount_points", "saved_config", "strip_layer"]
@@ -80,7 +80,7 @@ class ContainerSaver:
         """Facts of a container of ours that does not run. :raises NotFound: :raises Conflict: it runs."""
         async with self._engine.calling("look at a container", CALL_S) as docker:
             facts: dict[str, Any] = (await docker.containers.container(runtime_id).show()) or {}
-        if facts["Config"]["Labels"].get(LABEL_INSTALLATION) != self._installation:
+        if (facts["Config"]["Labels"] or {}).get(LABEL_INSTALLATION) != self._installation:
             raise NotFound(f"there is no container {runtime_id}")
         if facts["State"]["Running"]:
             raise Conflict("the node runs", hint="stop it, then save it")
@@ -156,8 +156,7 @@ def strip_layer(layer: BinaryIO, target: BinaryIO, unwanted: frozenset[str]) -> 
     """
     kept = False
     with tarfile.open(fileobj=layer, mode="r:") as archive:
-        while (member := archive.next()) is not None:
-            archive.members.clear()
+        for member in members_of(archive):
             if _clean(member.name) in unwanted and (member.isdir() or member.size == 0):
                 continue
             kept = True

@@ -107,7 +107,7 @@ def plan_upload(source: Path, image: str, name: str) -> Upload:
     except (*_UNREADABLE, ValueError) as error:
         raise _unreadable(source, error) from error
     manifest = json.dumps([{"Config": chosen.Config, "RepoTags": [name], "Layers": chosen.Layers}]).encode()
-    pieces = [*_ranges(members, end), entry(_MANIFEST, manifest), bytes(2 * _BLOCK)]
+    pieces: list[bytes | range] = [*_ranges(members, end), entry(_MANIFEST, manifest), bytes(2 * _BLOCK)]
     return Upload(source, f"sha256:{hashlib.sha256(config).hexdigest()}", pieces)
 
 
