@@ -185,7 +185,7 @@ RAW: dict[str, tuple[str, bytes]] = {
     "a record that is too long": ("corrupt", pax_member(b"99 path=x\n") + raw_header(b"x") + END),
     "a record that ends early": ("corrupt", pax_member(b"5 path=x\n") + raw_header(b"x") + END),
     "a record of no length": ("corrupt", pax_member(b"0 path=x\n") + raw_header(b"x") + END),
-    "a key that is not UTF-8": ("name", pax_member(b"8 \xff\xfe=x\n") + raw_header(b"x") + END),
+    "a key that is not UTF-8": ("name", pax_member(b"7 \xff\xfe=x\n") + raw_header(b"x") + END),
     "a global header with a path": (
         "format",
         pax_member(pax_record("path", b"etc/shadow"), b"g") + raw_header(b"x") + END,

@@ -130,16 +130,41 @@ def test_what_python_writes_is_read_as_python_reads_it(files: list[tuple[str, by
     assert [(member.path, content) for member, content in read(data, size)] == files
 
 
-@settings(max_examples=200, deadline=None)
-@given(st.data())
-def test_damage_ends_in_a_refusal_or_in_what_python_sees_too(data: st.DataObject) -> None:
-    whole = bytearray(tar(folder("a/"), entry("a/" + "long/" * 30 + "b", b"x" * 600), link("c", "a")))
-    for _ in range(data.draw(st.integers(1, 3))):
-        whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+SOUND = tar(folder("a/"), entry("a/" + "long/" * 30 + "b", b"x" * 600), link("c", "a"), link("d", "c", hard=True))
+HEADERS = [at for at in range(0, len(SOUND) - 1024, 512) if SOUND[at + 257 : at + 262] == b"ustar"]
+
+
+def check_against_python(data: bytes) -> None:
+    """What is not refused is what Python's reader sees, too."""
     try:
-        ours = [(member.path, member.kind.value, member.size) for member, _ in read(bytes(whole))]
+        ours = [(member.path, member.kind.value, member.size, member.target) for member, _ in read(data)]
     except ImageRefused:
         return
-    with tarfile.open(fileobj=io.BytesIO(bytes(whole))) as archive:
-        theirs = [(info.name.strip("/"), info.type.replace(b"\0", b"0"), info.size) for info in archive]
-    assert [(path, kind, size) for path, kind, size in ours] == theirs
+    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
+        theirs = [
+            (info.name.removeprefix("./").strip("/"), info.type.replace(b"\0", b"0"), info.size, info.linkname)
+            for info in archive
+        ]
+    linked = {Kind.SYMLINK.value, Kind.HARD_LINK.value}
+    assert ours == [(name, kind, size, target if kind in linked else "") for name, kind, size, target in theirs]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damage_is_refused_or_makes_no_difference(data: st.DataObject) -> None:
+    damaged = bytearray(SOUND)
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    check_against_python(bytes(damaged))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(HEADERS), st.integers(0, 511), st.binary(min_size=1, max_size=4))
+def test_headers_that_were_changed_on_purpose_are_read_as_others_read_them(at: int, place: int, new: bytes) -> None:
+    changed = bytearray(SOUND)
+    changed[at + place : at + place + len(new)] = new
+    header = changed[at : at + 512]
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\x00 " % sum(header)
+    changed[at : at + 512] = header
+    check_against_python(bytes(changed))

@@ -28,7 +28,6 @@ _POSIX, _GNU, _OLD = b"ustar\x00", b"ustar  \x00", bytes(8)
 _STAR_TRAILER: Final = b"tar\x00"
 #: GNU headers have times there, where POSIX has the prefix of a name.
 _GNU_TIMES: Final = (slice(345, 357), slice(357, 369))
-_DEVICES: Final = (b"3", b"4")
 
 _TIME: Final = re.compile(r"-?[0-9]{1,18}(\.[0-9]*)?")
 _ID: Final = re.compile(r"-?[0-9]{1,18}")
@@ -96,7 +95,7 @@ def parse_header(block: bytes, where: str) -> Header:
         size=_size(size, where),
         mode=_number(mode, where),
         mtime=_number(mtime, where),
-        device=(_number(major, where), _number(minor, where)) if kind in _DEVICES else (0, 0),
+        device=(_number(major, where), _number(minor, where)),
     )
 
 
@@ -123,15 +122,15 @@ def _text(field_bytes: bytes) -> bytes:
 
 
 def _number(digits: bytes, where: str) -> int:
-    """Octal digits, or base 256 where the first bit is set; may be negative there."""
+    """Octal digits, or the bytes of a number after 0x80, or of one below zero after 0xff."""
     if digits[0] & 0x80:
-        value = int.from_bytes(bytes([digits[0] & 0x7F]) + digits[1:], "big")
-        bits = len(digits) * 8 - 1
-        value = value - (1 << bits) if digits[0] & 0x40 else value
-        if not -(1 << 63) <= value < 1 << 63:
-            raise ImageRefused("corrupt", f"{where}: a number of a header is beyond 64 bits")
+        value = int.from_bytes(digits[1:], "big", signed=False) - (digits[0] == 0xFF) * (1 << 8 * (len(digits) - 1))
+        if digits[0] not in {0x80, 0xFF} or not -(1 << 63) <= value < 1 << 63:
+            raise ImageRefused("corrupt", f"{where}: a number of a header has no known form")
         return value
-    stripped = digits.strip(b" \x00")
+    stripped = digits.lstrip(b" ").rstrip(
+        b" \x00"
+    )  # zeros before digits are an end to some readers, and none to others
     if not stripped:
         return 0
     if not all(48 <= digit <= 55 for digit in stripped):
