@@ -49,9 +49,9 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield made
 
 
-async def imported(rig: Rig, content: bytes, name: str = "vios.qcow2", **wish: object) -> JobView:
+async def imported(rig: Rig, content: bytes, file: str = "vios.qcow2", **wish: object) -> JobView:
     """The import of an upload, ended."""
-    upload = await rig.uploaded(content, name)
+    upload = await rig.uploaded(content, file)
     request = ImportRequest.model_validate({"upload": upload, **wish})
     return await rig.ended(await rig.imports.import_file(request))
 
@@ -384,10 +384,10 @@ async def test_references_are_completed(rig: Rig) -> None:
     await rig.imports.pull(PullRequest(reference="alpine"))
     await rig.imports.pull(PullRequest(reference=f"alpine@sha256:{'ab' * 32}"))
     requests = [record.request for record in await rig.store.image_work.jobs()]
-    assert [(item["reference"], item["name"]) for item in requests] == [
-        ("alpine:latest", "alpine:latest"),
-        (f"alpine@sha256:{'ab' * 32}", "alpine:abababababab"),
-    ]
+    assert {item["reference"]: item["name"] for item in requests} == {
+        "alpine:latest": "alpine:latest",
+        f"alpine@sha256:{'ab' * 32}": "alpine:abababababab",
+    }
     for wrong in ("", "UPPER", "a b", "alpine@sha256:12", "-x:1"):
         with pytest.raises(InvalidInput):
             await rig.imports.pull(PullRequest(reference=wrong))

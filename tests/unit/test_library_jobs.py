@@ -343,7 +343,7 @@ def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     log = JobLog(tmp_path / "log")
     for number in range(100):
         log.add(f"line {number}")
-    assert (tmp_path / "log").stat().st_size == 400
+    assert 400 <= (tmp_path / "log").stat().st_size < 500
     lines, _ = log.read(0)
     assert lines[0].endswith("line 0")
     assert lines[-1].endswith("left out")

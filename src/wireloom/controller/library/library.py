@@ -53,7 +53,7 @@ AddDevice = Callable[[str, str], Awaitable[str]]
 
 #: Threads that read and write files of the library, whatever else the controller does in threads.
 THREADS: Final = 4
-_MEDIA: Final = MediaTools(offers=media.offers, extract=media.extract, device=media.device, appliance=media.gns3)
+_MEDIA: Final = MediaTools()
 
 
 @dataclass(frozen=True)

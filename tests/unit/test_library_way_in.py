@@ -1,0 +1,127 @@
+"""The way in with the real readers of formats: what tools of the trade make comes in, what hides something does not."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import subprocess
+import tarfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from library_rig import Rig, make_library
+
+from wireloom.controller.library.tools import Tools
+from wireloom.model.images import ExtractRequest, ImportRequest, JobState, JobView
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with make_library(tmp_path / "library") as made:
+        made.tools = Tools()
+        await made.restart()
+        yield made
+
+
+def qemu_img(*arguments: str | Path) -> None:
+    subprocess.run(["qemu-img", *map(str, arguments)], check=True, capture_output=True, timeout=30)
+
+
+def a_disk(folder: Path, name: str = "disk.qcow2") -> Path:
+    """A qcow2 file with a partition table in it."""
+    raw = folder / "raw"
+    raw.write_bytes(
+        bytes(446) + bytes([0x80, 0, 2, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0]) + bytes(48) + b"\x55\xaa"
+    )
+    with raw.open("ab") as file:
+        file.truncate(1 << 20)
+    qemu_img("convert", "-O", "qcow2", raw, folder / name)
+    return folder / name
+
+
+def an_archive(*files: tuple[str, bytes]) -> bytes:
+    """What ``docker save`` makes of one layer with these files."""
+    layer = _tar(*files)
+    config = json.dumps(
+        {
+            "architecture": "amd64",
+            "os": "linux",
+            "config": {"Cmd": ["/bin/sh"]},
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer).hexdigest()}"]},
+        }
+    ).encode()
+    name = f"{hashlib.sha256(config).hexdigest()}.json"
+    manifest = json.dumps([{"Config": name, "RepoTags": ["test/router:1"], "Layers": ["layer.tar"]}]).encode()
+    return _tar((name, config), ("layer.tar", layer), ("manifest.json", manifest))
+
+
+def _tar(*files: tuple[str, bytes]) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name, content in files:
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+async def imported(rig: Rig, content: bytes, file: str) -> JobView:
+    upload = await rig.uploaded(content, file)
+    return await rig.ended(await rig.imports.import_file(ImportRequest(upload=upload)))
+
+
+async def test_a_disk_comes_in_as_it_is_and_out_of_what_it_is_packed_in(rig: Rig, tmp_path: Path) -> None:
+    content = a_disk(tmp_path).read_bytes()
+    plain = await imported(rig, content, "router-1.qcow2")
+    assert plain.state is JobState.DONE, plain.error
+    packed = await imported(rig, gzip.compress(content), "router-1.qcow2.gz")
+    assert packed.images == plain.images
+    image = rig.catalogue.get(plain.images[0])
+    assert (image.name, image.virtual_size, image.size) == ("router-1.qcow2", 1 << 20, len(content))
+    assert rig.debris() == []
+
+
+async def test_a_raw_disk_is_converted(rig: Rig, tmp_path: Path) -> None:
+    a_disk(tmp_path)
+    job = await imported(rig, (tmp_path / "raw").read_bytes(), "router.img")
+    assert job.state is JobState.DONE, job.error
+    image = rig.catalogue.get(job.images[0])
+    assert (image.name, image.format, image.provenance.kind) == ("router.qcow2", "qcow2", "raw")
+    assert rig.blobs.verify(image.digest)
+
+
+async def test_a_disk_that_points_at_a_file_of_the_host_is_refused(rig: Rig, tmp_path: Path) -> None:
+    base = a_disk(tmp_path)
+    qemu_img("create", "-f", "qcow2", "-b", base, "-F", "qcow2", tmp_path / "overlay.qcow2")
+    job = await imported(rig, (tmp_path / "overlay.qcow2").read_bytes(), "innocent.qcow2")
+    assert (job.error or {})["details"] == {"reason": "backing-file"}
+    assert rig.debris() == []
+    assert list(rig.blobs.all()) == []
+
+
+async def test_an_archive_comes_in_and_the_disk_in_it_out(rig: Rig, tmp_path: Path) -> None:
+    disk = a_disk(tmp_path).read_bytes()
+    content = an_archive(("vios-15.qcow2", disk), ("bin/sh", b"#!"))
+    job = await imported(rig, gzip.compress(content), "router.tar.gz")
+    assert job.state is JobState.DONE, job.error
+    image = rig.catalogue.get(job.images[0])
+    assert (image.name, image.format, image.architecture) == ("test/router:1", "docker-archive", "amd64")
+    taken = await rig.ended(await rig.imports.extract(image.id, ExtractRequest()))
+    assert taken.state is JobState.DONE, taken.error
+    out = rig.catalogue.get(taken.images[0])
+    assert (out.name, out.provenance.parents) == ("vios-15.qcow2", (image.id,))
+    assert rig.blobs.path(out.digest).read_bytes() == disk
+    assert rig.debris() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "file"),
+    [(b"", "empty"), (b"\x1f\x8b" + b"x" * 100, "x.gz"), (b"{}", "x.gns3a"), (b"\x7fELF" + b"x" * 100, "x.bin")],
+)
+async def test_what_is_nothing_is_refused_and_leaves_nothing(rig: Rig, content: bytes, file: str) -> None:
+    job = await imported(rig, content, file)
+    assert (job.state, (job.error or {})["code"]) == (JobState.FAILED, "image-refused")
+    assert rig.debris() == []
