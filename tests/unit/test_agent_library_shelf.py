@@ -269,6 +269,8 @@ async def test_what_was_not_used_for_long_goes_by_the_hosts_own_rule(tmp_path: P
         host.slices["l1"] = using(OTHER, pinned=False)
         host.runtimes.add("n1")
         host.want(known=(PIN, OTHER))
+        await host.until(PresenceState.PRESENT)  # what is seen for the first time counts as used
+        host.shelf.look()
         await eventually(lambda: PIN.name not in host.world.images)
         assert host.world.images.keys() == {OTHER.name, "user/own:1"}
 

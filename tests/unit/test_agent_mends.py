@@ -37,13 +37,15 @@ class Heard:
 
     async def serve(self, *_: Any) -> None: ...
 
-    serve_console = serve_stream = put_observation = publish_event = serve
+    serve_console = serve_stream = put_observation = publish_event = put_shelf = serve
 
     def on_rebuilt(self, _: Any) -> None: ...
 
     async def watch_intents(self, _: str) -> AsyncGenerator[None, None]:
         await asyncio.Event().wait()
         yield
+
+    watch_library = watch_intents
 
 
 async def eventually(check: Callable[[], bool]) -> None:

@@ -131,12 +131,15 @@ def _table(watch: Watch, spinner: Spinner, stopwatch: Stopwatch) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", header_style="bold")
     for column in ("node", *(title for title, _ in COLUMNS), "seconds", ""):
         table.add_column(column, overflow="fold")
-    styles = {"failed": "red", "timeout": "yellow"}
     for node in watch.concerned:
-        cells = [spinner if text == "…" else Text(text, style=styles.get(text, "green")) for text in node_cells(node)]
+        cells = [spinner if text == "…" else Text(text, style=_style(text)) for text in node_cells(node)]
         seconds = Text(duration(stopwatch.seconds(node)))
         table.add_row(Text(node.name), *cells, seconds, Text(_remark(node), style="dim"))
     return table
+
+
+def _style(cell: str) -> str:
+    return {"failed": "red", "timeout": "yellow"}.get(cell, "cyan" if cell.endswith("%") else "green")
 
 
 class StepLog:

@@ -158,6 +158,7 @@ def entries(
     for pin in _all(library.unwanted, library.wanted, library.known):
         key = image_key(pin)
         names = sight.inventory.get(pin.provider, {})
+        entry: ShelfEntry | None
         if key in travels:
             entry = _entry(pin, travels[key].state, done=travels[key].done, total=travels[key].total)
         elif names is None:

@@ -205,7 +205,6 @@ class _Sink:
         self._writing: asyncio.Future[None] | None = None
 
     async def __aenter__(self) -> _Sink:
-        self._file = await in_thread(self._draft.open_append)
         self._progress(self.written, self._most)
         return self
 
@@ -251,7 +250,8 @@ class _Sink:
             self._writing = None
 
     def _write(self, batch: list[bytes]) -> None:
-        assert self._file is not None, "it is open"  # noqa: S101 - a defect of ours, not input
+        if self._file is None:  # not before something comes: an empty file is nothing worth keeping
+            self._file = self._draft.open_append()
         with no_space_is_refused(self._draft.path.parent):
             for piece in batch:
                 rest = memoryview(piece)

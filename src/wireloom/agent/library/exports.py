@@ -41,7 +41,7 @@ __all__ = ["Export", "Exports"]
 log = structlog.get_logger(__name__)
 
 _AT_ONCE: Final = 2
-_CALL_S: Final = 60.0
+_CALL_S: Final = 1800.0
 _PULL_S: Final = 2 * 3600.0
 _WRITE_S: Final = 4 * 3600.0
 _LOOK_S: Final = 1.0

@@ -59,7 +59,7 @@ class BlobServer:
     """
 
     def __init__(self, address: str, blobs: BlobStore, token: Callable[[], str]) -> None:
-        self._host, self._port = parse_address(address)
+        self._address = address
         self._blobs = blobs
         self._token = token
         self._transfers = 0
@@ -78,26 +78,28 @@ class BlobServer:
         await self._ready.wait()
 
     async def run(self) -> None:
-        """Serve until cancelled; a port that is taken is tried again and again."""
+        """Serve until cancelled; an address that cannot be had is a problem, and is tried again and again."""
         while True:
             try:
-                await self._serve()
+                await self._serve(*parse_address(self._address))
+            except InvalidInput as error:
+                self.problem = str(error)
             except OSError as error:
-                self.problem = f"images cannot be served on {self._host}:{self._port}: {error.strerror or error}"
-                log.warning("image.not-served", problem=self.problem)
+                self.problem = f"images cannot be served on {self._address}: {error.strerror or error}"
+            log.warning("image.not-served", problem=self.problem)
             await asyncio.sleep(_RETRY_S)
 
-    async def _serve(self) -> None:
+    async def _serve(self, host: str, port: int) -> None:
         loop = asyncio.get_running_loop()
         web_server = web.Server(self._answer, access_log=None, keepalive_timeout=_SILENT_S, handler_cancellation=True)
 
         def connection() -> asyncio.Protocol:
             return web_server() if len(web_server.connections) < _CONNECTIONS else _Refused()
 
-        listener = await loop.create_server(connection, self._host, self._port, reuse_address=True)
+        listener = await loop.create_server(connection, host, port, reuse_address=True)
         try:
             port = listener.sockets[0].getsockname()[1]
-            self._url = f"http://[{self._host}]:{port}" if ":" in self._host else f"http://{self._host}:{port}"
+            self._url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
             self.problem = ""
             self._ready.set()
             log.info("image.served", url=self._url)

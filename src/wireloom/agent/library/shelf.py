@@ -29,7 +29,8 @@ log = structlog.get_logger(__name__)
 #: A look at everything, whatever was heard; how often the progress of what is on its way is told.
 _LOOK_S: Final = 60.0
 _PROGRESS_S: Final = 1.0
-_LIST_S: Final = 60.0
+#: Disks that nobody has read yet are read for their digests first.
+_LIST_S: Final = 3600.0
 _FIRST_WAIT_S: Final = 15.0
 _LONGEST_WAIT_S: Final = 900.0
 #: Free space changes all the time, and is worth telling in steps of so many bytes.
@@ -236,9 +237,9 @@ class Shelf:
 
     async def _drop_files(self, library: HostLibrary) -> None:
         """Files of what was deleted, or has gone from here, unless another image has the same one."""
-        gone = {pin.digest for pin in (*library.unwanted, *self._decision.remove)}
-        kept = {pin.digest for pin in (*library.known, *library.wanted)} - {p.digest for p in self._decision.remove}
-        for digest in gone - kept:
+        gone = {image_key(pin): pin for pin in (*library.unwanted, *self._decision.remove)}
+        kept = {pin.digest for pin in (*library.known, *library.wanted) if image_key(pin) not in gone}
+        for digest in {pin.digest for pin in gone.values()} - kept:
             await self._stock.drop_file(digest)
 
     async def _remember(self, library: HostLibrary) -> None:

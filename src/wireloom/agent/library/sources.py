@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import zlib
 from collections.abc import Callable
 from typing import Final
 
@@ -42,13 +43,19 @@ class Sources:
             return
 
     def order(self, digest: str) -> list[BlobSource]:
-        """Who has ``digest``: hosts that say so, then the rest, then whom :meth:`put_last` is about."""
+        """Who has ``digest``: hosts that say so, then the rest, then whom :meth:`put_last` is about.
+
+        Each host has an order of its own for the other hosts, so that they share the work.
+        """
         having = [source for source in self._sources if source.digests is None or digest in source.digests]
-        return sorted(having, key=lambda source: (self._is_last(source), not source.host))
+        return sorted(having, key=lambda source: (self._is_last(source), not source.host, self._place(source)))
 
     def put_last(self, source: BlobSource) -> None:
         """It gave something wrong, or nothing."""
         self._last_until[source.url] = self._clock() + PUT_LAST_S
+
+    def _place(self, source: BlobSource) -> int:
+        return zlib.crc32(f"{self._host} {source.host}".encode()) if source.host else 0
 
     def _is_last(self, source: BlobSource) -> bool:
         return self._last_until.get(source.url, 0) > self._clock()

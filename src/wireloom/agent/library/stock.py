@@ -28,7 +28,8 @@ log = structlog.get_logger(__name__)
 
 #: Engines take long to unpack tens of gigabytes; one that takes longer hangs.
 _LOAD_S: Final = 2 * 3600.0
-_CALL_S: Final = 60.0
+#: A disk that nobody has read yet is read for its digest first.
+_CALL_S: Final = 1800.0
 _LOADS: Final = 2
 _MIB: Final = 1 << 20
 

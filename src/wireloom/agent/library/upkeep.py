@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 
 _LOOK_S: Final = 60.0
 _READ_S: Final = 2 * 3600.0
-_CALL_S: Final = 60.0
+_CALL_S: Final = 1800.0
 _DAY_S: Final = 86_400.0
 #: What was fetched and is of no image that comes: an agent that was killed left it.
 _LEFT_S: Final = 3600.0
