@@ -76,6 +76,7 @@ def gpt_disk(*partitions: tuple[str, str], size: int = 8 * MIB) -> bytes:
     struct.pack_into("<B3xB3xII", disk, 446, 0, 0xEE, 1, size // SECTOR - 1)
     disk[510:512] = b"\x55\xaa"
     struct.pack_into("<8sIII", disk, SECTOR, b"EFI PART", 0x10000, 92, 0)
+    struct.pack_into("<Q", disk, SECTOR + 32, size // SECTOR - 1)
     struct.pack_into("<QII", disk, SECTOR + 72, 2, 128, 128)
     for number, (name, label) in enumerate(partitions):
         start = (number + 1) * MIB

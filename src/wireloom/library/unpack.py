@@ -210,11 +210,11 @@ def _decode(window: _Window, make: Callable[[], _Decoder], writer: _Writer, *, w
             if fresh and whole_file and not (data := data.lstrip(b"\0")):
                 break  # padding between and after streams is usual
             fresh = False
-            block = _step(decoder, data)
+            block, ended = _step(decoder, data)
             writer.crc = zlib.crc32(block, writer.crc)
             writer.write(block)
             data = b""
-            if decoder.eof:
+            if ended:
                 data = decoder.unused_data
                 if whole_file:
                     decoder, fresh = make(), True
@@ -223,9 +223,10 @@ def _decode(window: _Window, make: Callable[[], _Decoder], writer: _Writer, *, w
         raise ImageRefused("truncated", "the file ends before what is compressed does")
 
 
-def _step(decoder: _Decoder, data: bytes) -> bytes:
+def _step(decoder: _Decoder, data: bytes) -> tuple[bytes, bool]:
+    """Some of the content, and whether the stream has ended."""
     try:
-        return decoder.decompress(data, _OUTPUT)
+        return decoder.decompress(data, _OUTPUT), decoder.eof
     except (zlib.error, lzma.LZMAError, OSError, EOFError) as error:  # bz2 says OSError
         raise ImageRefused("corrupt", f"what is compressed is damaged: {error}") from error
 

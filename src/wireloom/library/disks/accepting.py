@@ -18,8 +18,8 @@ from typing import Final
 from wireloom.errors import CapacityExceeded
 from wireloom.library import unpack
 from wireloom.library.disks import ova, qemu_img
-from wireloom.library.disks.labels import ReadAt, labels
-from wireloom.library.disks.qcow2 import read_guest, read_qcow2
+from wireloom.library.disks.labels import ReadAt, labels, partitioned
+from wireloom.library.disks.qcow2 import Qcow2, is_cut, read_guest, read_qcow2
 from wireloom.library.disks.reading import Header, check_virtual_size, file_size
 from wireloom.library.disks.vhd import read_vhd
 from wireloom.library.disks.vhdx import read_vhdx
@@ -63,7 +63,7 @@ def stands_alone(path: Path, limits: Limits) -> int:
     """
     with path.open("rb", buffering=0) as file:
         header = read_qcow2(file, limits)
-    qemu_img.check(path, "qcow2", limits, cluster=header.cluster)
+    _lost_clusters(path, header, limits)
     return header.virtual_size
 
 
@@ -98,8 +98,8 @@ class _Course:
         if header.driver == "raw":
             return self._converted(path, kind, header)
         size = qemu_img.inspect(path, header.driver, self.limits)
-        checked = qemu_img.check(path, header.driver, self.limits, cluster=header.cluster)
-        unclean = header.unclean + (("clusters that are used for nothing",) if checked.leaks else ())
+        lost = _lost_clusters(path, header, self.limits)
+        unclean = header.unclean + (("clusters that are used for nothing",) if lost else ())
         header = dataclasses.replace(header, virtual_size=size, unclean=unclean)
         if header.driver == "qcow2" and not unclean:
             return self._accepted(path, kind, header)
@@ -160,6 +160,17 @@ class _Course:
         )
 
 
+def _lost_clusters(path: Path, header: Header, limits: Limits) -> int:
+    """How many clusters are used for nothing. :raises ImageRefused: ``truncated`` or ``corrupt``."""
+    checked = qemu_img.check(path, header.driver, limits)
+    if checked.damaged:
+        with path.open("rb", buffering=0) as file:
+            if isinstance(header, Qcow2) and is_cut(file, header):
+                raise ImageRefused("truncated", "the file ends before the data of its disk")
+        raise ImageRefused("corrupt", f"{checked.damaged} entries of the disk's tables are damaged")
+    return checked.leaks
+
+
 def _disk_kind(sniffed: Sniffed) -> SourceKind:
     for kind in _READERS:
         if kind == sniffed.kind:
@@ -169,7 +180,13 @@ def _disk_kind(sniffed: Sniffed) -> SourceKind:
 
 
 def _read_raw(file: FileIO, limits: Limits) -> Header:
-    return Header("raw", check_virtual_size((file_size(file) + _SECTOR - 1) // _SECTOR * _SECTOR, limits))
+    """A raw disk has no header; its partitions tell where it ends at least."""
+    size = (file_size(file) + _SECTOR - 1) // _SECTOR * _SECTOR
+    extent = partitioned(_guest(file, limits))
+    if extent.partitions > size:
+        raise ImageRefused("truncated", "the file ends before its last partition does")
+    warnings = ("its second table of partitions is missing: the file may be cut",) if extent.table > size else ()
+    return Header("raw", check_virtual_size(size, limits), warnings=warnings)
 
 
 _READERS: Final[dict[SourceKind, Callable[[FileIO, Limits], Header]]] = {

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["ReadAt", "labels"]
+__all__ = ["Extent", "ReadAt", "labels", "partitioned"]
 
 #: What a guest reads at an offset; shorter where there is nothing.
 ReadAt = Callable[[int, int], bytes]
@@ -28,51 +29,68 @@ _NO_LABEL: Final = frozenset({"", "NO NAME"})
 def labels(read: ReadAt) -> tuple[str, ...]:
     """Names of partitions and of the file systems in them, each once, in the order of the disk."""
     found: dict[str, None] = {}
-    for start, name in _partitions(read):
+    for start, _, name in _partitions(read):
         for text in (name, _file_system(read, start)):
             if text not in _NO_LABEL and len(found) < _MOST_LABELS:
                 found[text] = None
     return tuple(found)
 
 
-def _partitions(read: ReadAt) -> Iterator[tuple[int, str]]:
-    """Where each begins, in bytes, and its name; first the disk as a whole, which may be one file system."""
-    yield 0, ""
+@dataclass(frozen=True)
+class Extent:
+    """Where the last partition ends, and the second table of partitions, in bytes; 0: there is none."""
+
+    partitions: int = 0
+    table: int = 0
+
+
+def partitioned(read: ReadAt) -> Extent:
+    """How large a disk has to be for its partitions."""
+    header = read(_SECTOR, _SECTOR)
+    is_gpt = header.startswith(b"EFI PART") and len(header) == _SECTOR
+    table = (struct.unpack_from("<Q", header, 32)[0] + 1) * _SECTOR if is_gpt else 0
+    return Extent(max(end for _, end, _ in _partitions(read)), table)
+
+
+def _partitions(read: ReadAt) -> Iterator[tuple[int, int, str]]:
+    """Where each begins and ends, in bytes, and its name; first the disk, which may be one file system itself."""
+    yield 0, 0, ""
     first = read(0, _SECTOR)
     if len(first) < _SECTOR or first[510:512] != b"\x55\xaa":
         return
     entries = list(_entries(first))
-    if any(kind == _PROTECTIVE for kind, _ in entries):
+    if any(kind == _PROTECTIVE for kind, *_ in entries):
         yield from _gpt(read)
         return
-    for kind, start in entries:
+    for kind, start, length in entries:
         if kind in _EXTENDED:
-            yield from ((each, "") for each in _logical(read, start))
+            yield from _logical(read, start)
         elif kind:
-            yield start * _SECTOR, ""
+            yield start * _SECTOR, (start + length) * _SECTOR, ""
 
 
-def _entries(sector: bytes) -> Iterator[tuple[int, int]]:
+def _entries(sector: bytes) -> Iterator[tuple[int, int, int]]:
     for place in range(446, 510, 16):
-        yield sector[place + 4], struct.unpack_from("<I", sector, place + 8)[0]
+        start, length = struct.unpack_from("<II", sector, place + 8)
+        yield sector[place + 4], start, length
 
 
-def _logical(read: ReadAt, extended: int) -> Iterator[int]:
+def _logical(read: ReadAt, extended: int) -> Iterator[tuple[int, int, str]]:
     """Partitions in an extended one: a chain of tables, each with one partition and the way to the next."""
     table = extended
     for _ in range(_MOST_LOGICAL):
         sector = read(table * _SECTOR, _SECTOR)
         if len(sector) < _SECTOR or sector[510:512] != b"\x55\xaa":
             return
-        (kind, start), (_, following), *_rest = _entries(sector)
+        (kind, start, length), (_, following, _), *_rest = _entries(sector)
         if kind:
-            yield (table + start) * _SECTOR
+            yield (table + start) * _SECTOR, (table + start + length) * _SECTOR, ""
         if not following:
             return
         table = extended + following
 
 
-def _gpt(read: ReadAt) -> Iterator[tuple[int, str]]:
+def _gpt(read: ReadAt) -> Iterator[tuple[int, int, str]]:
     header = read(_SECTOR, _SECTOR)
     if not header.startswith(b"EFI PART") or len(header) < 92:
         return
@@ -82,8 +100,9 @@ def _gpt(read: ReadAt) -> Iterator[tuple[int, str]]:
     table = read(place * _SECTOR, min(count, _MOST_PARTITIONS) * size)
     for at in range(0, len(table) - 127, size):
         if any(table[at : at + 16]):
-            start = struct.unpack_from("<Q", table, at + 32)[0]
-            yield start * _SECTOR, _clean(table[at + 56 : at + 128].decode("utf-16-le", errors="replace"))
+            first, last = struct.unpack_from("<QQ", table, at + 32)
+            name = _clean(table[at + 56 : at + 128].decode("utf-16-le", errors="replace"))
+            yield first * _SECTOR, (last + 1) * _SECTOR, name
 
 
 def _file_system(read: ReadAt, start: int) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 import zlib
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import FileIO
@@ -16,7 +18,7 @@ from typing import Final
 from wireloom.library.disks.reading import Header, bytes_at, check_virtual_size, file_size
 from wireloom.library.values import ImageRefused, Limits
 
-__all__ = ["Qcow2", "read_guest", "read_qcow2"]
+__all__ = ["Qcow2", "is_cut", "read_guest", "read_qcow2"]
 
 MAGIC: Final = b"QFI\xfb"
 
@@ -39,6 +41,9 @@ _LONGEST_REFCOUNT_TABLE: Final = 8 << 20
 _MOST_SNAPSHOTS: Final = 65536
 _MOST_EXTENSIONS: Final = 64
 
+#: Bytes of tables that are looked through for the reason of a refusal.
+_MOST_LOOKED_AT: Final = 64 << 20
+
 _OFFSET: Final = 0x00FFFFFFFFFFFE00
 _COMPRESSED: Final = 1 << 62
 _READS_ZERO: Final = 1
@@ -54,6 +59,11 @@ class Qcow2(Header):
     l1_size: int = 0
     zstd: bool = False
     extended: bool = False
+
+    @property
+    def cluster(self) -> int:
+        """Bytes of a cluster."""
+        return 1 << self.cluster_bits
 
 
 def read_qcow2(file: FileIO, limits: Limits) -> Qcow2:
@@ -92,7 +102,8 @@ def read_qcow2(file: FileIO, limits: Limits) -> Qcow2:
             raise ImageRefused("truncated", f"the file ends before its {what}")
     if l1_size * entries * cluster < size or not refcount_clusters:
         raise ImageRefused("corrupt", "its table of clusters is smaller than the disk")
-    unclean, warnings = features.unclean(), ()
+    unclean = features.unclean()
+    warnings: tuple[str, ...] = ()
     if snapshots:
         _check_snapshots(snapshots, snapshot_table, cluster, end)
         unclean += ("snapshots",)
@@ -102,7 +113,6 @@ def read_qcow2(file: FileIO, limits: Limits) -> Qcow2:
         virtual_size=size,
         unclean=unclean,
         warnings=warnings,
-        cluster=cluster,
         version=version,
         cluster_bits=cluster_bits,
         l1_offset=l1,
@@ -135,7 +145,7 @@ class _Features:
 
     def unclean(self) -> tuple[str, ...]:
         """What makes a conversion necessary."""
-        found = ("it was not closed",) if self.dirty else ()
+        found: tuple[str, ...] = ("it was not closed",) if self.dirty else ()
         strange = set(self.extensions) - {_FEATURE_NAMES}
         if strange:
             found += ("bitmaps",) if strange == {_BITMAPS} else ("extensions of its header",)
@@ -176,6 +186,36 @@ def _check_snapshots(count: int, offset: int, cluster: int, end: int) -> None:
         raise ImageRefused("corrupt", "its table of snapshots does not hold together")
     if offset >= end:
         raise ImageRefused("truncated", "the file ends before its table of snapshots")
+
+
+def is_cut(file: FileIO, disk: Qcow2) -> bool:
+    """Whether a disk whose tables do not hold together lacks its end: they lead to clusters beyond it."""
+    end, step = file_size(file), 2 if disk.extended else 1
+    looked_at = 0
+    l1 = _numbers(file, disk.l1_offset, 8 * disk.l1_size)
+    for place in dict.fromkeys(entry & _OFFSET for entry in l1):
+        if place >= end:
+            return True
+        looked_at += disk.cluster
+        if place and looked_at <= _MOST_LOOKED_AT and _furthest(file, disk, place, step) >= end:
+            return True
+    return False
+
+
+def _furthest(file: FileIO, disk: Qcow2, place: int, step: int) -> int:
+    """Where the last of the clusters begins that a table leads to."""
+    compressed = (1 << (62 - (disk.cluster_bits - 8))) - 1
+    entries = _numbers(file, place, disk.cluster)[::step]
+    return max((entry & (compressed if entry & _COMPRESSED else _OFFSET) for entry in entries), default=0)
+
+
+def _numbers(file: FileIO, offset: int, length: int) -> array[int]:
+    """Numbers of eight bytes; fewer where the file ends."""
+    data = os.pread(file.fileno(), length, offset)
+    found = array("Q", data[: len(data) // 8 * 8])
+    if sys.byteorder == "little":
+        found.byteswap()
+    return found
 
 
 def read_guest(file: FileIO, disk: Qcow2, offset: int, length: int) -> bytes:

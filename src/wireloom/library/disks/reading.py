@@ -19,7 +19,6 @@ Driver = Literal["qcow2", "raw", "vmdk", "vpc", "vhdx"]
 class Header:
     """A disk that stands alone, as far as its headers tell.
 
-    :ivar cluster: bytes that the format gives out at once.
     :ivar unclean: why it cannot be kept as it is, in words; conversion mends that. :ivar warnings: what that loses.
     """
 
@@ -27,7 +26,6 @@ class Header:
     virtual_size: int
     unclean: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
-    cluster: int = 1
 
 
 def bytes_at(file: FileIO, offset: int, length: int, what: str) -> bytes:

@@ -39,14 +39,13 @@ def read_vmdk(file: FileIO, limits: Limits) -> Header:
     :raises ImageRefused: ``data-file``: its parts are other files; ``backing-file``; ``virtual-size``, ``truncated``,
         ``corrupt`` or ``format``.
     """
-    start = bytes_at(file, 0, _SECTOR, "header")
-    if not start.startswith(b"KDMV"):
+    if not bytes_at(file, 0, 4, "header").startswith(b"KDMV"):
         raise ImageRefused(
             "data-file",
             "the file describes a disk whose data is in other files; an image stands alone",
             hint="make one file of them: qemu-img convert -O qcow2",
         )
-    capacity, descriptor, length, table = _header(start)
+    capacity, descriptor, length, table = _header(bytes_at(file, 0, _SECTOR, "header"))
     _check_descriptor(file, descriptor, length)
     if table == _AT_END:
         place = file_size(file) - _FOOTER_FROM_END
