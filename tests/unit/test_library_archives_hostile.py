@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -406,6 +407,7 @@ def flipped(data: bytes) -> bytes:
 def test_layers_packed_badly(tmp_path: Path, case: str) -> None:
     reason, data = PACKED[case]
     assert refused(tmp_path, data()) == reason
+    assert not [thread for thread in threading.enumerate() if thread.name == "zstd-feeder"]
 
 
 def test_a_blob_whose_digest_is_told_is_held_against_it_packed(tmp_path: Path) -> None:
@@ -414,6 +416,13 @@ def test_a_blob_whose_digest_is_told_is_held_against_it_packed(tmp_path: Path) -
     other[4] ^= 1  # the time in gzip's header: what is inside stays the same
     files[f"blobs/sha256/{hexadecimal(gzipped(BASE))}"] = bytes(other)
     assert refused(tmp_path, packed(files)) == "digest"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("a\nb.tar", "name"), ("\x1b[31m.tar", "name"), ("../x.tar", "path"), ("", "name")]
+)
+def test_names_that_files_should_not_have(tmp_path: Path, name: str, reason: str) -> None:
+    assert refused(tmp_path, docker_archive(), name=name) == reason
 
 
 def test_more_than_is_allowed(tmp_path: Path) -> None:

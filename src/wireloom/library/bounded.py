@@ -29,7 +29,7 @@ from wireloom.errors import Unavailable
 from wireloom.library import confine
 from wireloom.library.values import GIB, ImageRefused, Limits
 
-__all__ = ["Bounds", "python_module", "run_bounded", "run_bounded_async"]
+__all__ = ["Bounds", "python_module", "run_bounded", "run_bounded_async", "start_bounded"]
 
 _TICK_S: Final = 0.2
 _BLOCK: Final = 1 << 20
@@ -105,6 +105,29 @@ def python_module(name: str, *arguments: str) -> tuple[str, ...]:
     return (sys.executable, "-I", "-m", name, *arguments)
 
 
+def start_bounded(
+    command: Sequence[str], *, bounds: Bounds, stdin: int | FileIO, stderr: int
+) -> subprocess.Popen[bytes]:
+    """Start a program and leave it to the caller, who reads its output and ends it: ``bounds.wall_s`` is not watched.
+
+    ``stdin`` and ``stderr`` are as of ``subprocess``. A code of ``confine.NOT_STARTED`` says that it never ran.
+
+    :raises Unavailable: it is not installed.
+    """
+    if shutil.which(command[0], path=_SEARCH_PATH) is None:
+        package = _PACKAGES.get(command[0], command[0])
+        raise Unavailable(f"{command[0]} is not installed", hint=f"install the package {package}")
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", confine.__file__, bounds.order(), *command],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        cwd="/",
+        env={"PATH": _SEARCH_PATH, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
+        start_new_session=True,
+    )
+
+
 def run_bounded(
     command: Sequence[str],
     *,
@@ -122,22 +145,8 @@ def run_bounded(
     :raises Unavailable: it is not installed, or could not be started.
     :raises ImageRefused: ``unbounded``: it wanted more time or said more than it may; ``size``: it wrote more.
     """
-    if shutil.which(command[0], path=_SEARCH_PATH) is None:
-        package = _PACKAGES.get(command[0], command[0])
-        raise Unavailable(f"{command[0]} is not installed", hint=f"install the package {package}")
-    launcher = [sys.executable, "-I", "-S", confine.__file__, bounds.order(), *command]
-    with contextlib.ExitStack() as stack:
-        process = stack.enter_context(
-            subprocess.Popen(
-                launcher,
-                stdin=subprocess.DEVNULL if stdin is None else stdin,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd="/",
-                env={"PATH": _SEARCH_PATH, "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"},
-                start_new_session=True,
-            )
-        )
+    given = subprocess.DEVNULL if stdin is None else stdin
+    with start_bounded(command, bounds=bounds, stdin=given, stderr=subprocess.PIPE) as process:
         talk = _Talk(command[0], bounds, on_output)
         try:
             talk.listen(process, watch)

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import subprocess
-import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from typing import Final, Literal, Protocol
 
 from wireloom.errors import Unavailable
 from wireloom.library import confine
-from wireloom.library.bounded import Bounds
+from wireloom.library.bounded import Bounds, start_bounded
 from wireloom.library.values import ImageRefused, Limits
 
 __all__ = ["CHUNK", "Chunks", "Compression", "Source", "Stream", "Window", "compression_of", "shown", "unpacked"]
@@ -206,10 +204,7 @@ def _gunzipped(chunks: Chunks) -> Chunks:
 def _unzstd(chunks: Chunks, limits: Limits) -> Iterator[Chunks]:
     """By zstd(1) in a confined process: Python has no module for it before 3.14."""
     bounds = Bounds(memory=_ZSTD_MEMORY, cpu_s=limits.convert_s)
-    command = [sys.executable, "-I", "-S", confine.__file__, bounds.order(), "zstd", *_ZSTD]
-    if shutil.which("zstd") is None:
-        raise Unavailable("zstd is not installed", hint="install the package zstd")
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    process = start_bounded(("zstd", *_ZSTD), bounds=bounds, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
     feeder = _Feeder(process, chunks)
     feeder.start()
     try:

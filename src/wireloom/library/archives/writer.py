@@ -16,7 +16,6 @@ import copy
 import hashlib
 import json
 import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,11 +67,14 @@ def unchanging_json(document: Any) -> bytes:
 
 @contextmanager
 def new_file(target: Path) -> Iterator[BinaryIO]:
-    """A file that has its name, and is on the disk, when the block ends well; otherwise nothing of it is left."""
-    unfinished = target.with_name(f".new-{target.name}-{secrets.token_hex(4)}")
+    """A file that has its name, and is on the disk, when the block ends well; otherwise nothing of it is left.
+
+    After a crash a part may stay beside it, which the next attempt takes the place of.
+    """
+    unfinished = target.with_name(f".{target.name}.part")
     try:
         with no_space_is_refused(target.parent):
-            with unfinished.open("xb") as file:
+            with unfinished.open("wb") as file:
                 yield file
             flush_file(unfinished)
             unfinished.rename(target)
