@@ -12,13 +12,16 @@ from starlette.middleware import Middleware
 
 from wireloom import __version__
 from wireloom.api import failures
+from wireloom.api.blobs import blob_router, is_blob_path
 from wireloom.api.captures import capture_router, spoken_on_capture_sockets
 from wireloom.api.configs import config_router
 from wireloom.api.devices import device_router
-from wireloom.api.guard import ErrorBoundary, Guard
+from wireloom.api.guard import ErrorBoundary, Guard, Narrow
+from wireloom.api.images import image_router
 from wireloom.api.links import link_router, spoken_in_lines
 from wireloom.api.routes import API_PREFIX, router
 from wireloom.api.tickets import Tickets
+from wireloom.api.uploads import upload_id_of, upload_router
 from wireloom.controller.controller import Controller
 from wireloom.model.console import ConsoleCommand, ConsoleNotice
 from wireloom.model.views import StreamMessage
@@ -28,7 +31,7 @@ __all__ = ["create_app", "openapi_document"]
 # FastAPI silences this warning while it builds a body's validator; ours are built later, at their first use.
 warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning, message="The 'alias' attribute")
 
-_ROUTERS = (router, device_router, config_router, link_router, capture_router)
+_ROUTERS = (router, device_router, config_router, link_router, capture_router, image_router, upload_router, blob_router)
 _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.
 
@@ -52,7 +55,8 @@ def create_app(controller: Controller, *, token: str, listen_host: str) -> FastA
     :param listen_host: the address that it will be served on; other names in ``Host`` are refused.
     """
     tickets = Tickets(token)
-    guard = Middleware(Guard, token=token, listen_host=listen_host, tickets=tickets)
+    narrow = _tokens_of_hosts(controller)
+    guard = Middleware(Guard, token=token, listen_host=listen_host, tickets=tickets, narrow=narrow)
     app = FastAPI(
         title=_TITLE,
         version=__version__,
@@ -69,6 +73,20 @@ def create_app(controller: Controller, *, token: str, listen_host: str) -> FastA
         app.include_router(part)
     app.add_api_route(f"{API_PREFIX}/openapi.json", openapi_document, include_in_schema=False)
     return app
+
+
+def _tokens_of_hosts(controller: Controller) -> Narrow:
+    """Stored files are read, and an upload is continued, by hosts that were given a token for it."""
+
+    async def narrow(method: str, path: str, token: str) -> bool:
+        if is_blob_path(path):
+            return method in {"GET", "HEAD"} and controller.library.distribution.may_read_blobs(token)
+        upload_id = upload_id_of(path)
+        if upload_id is None or method not in {"HEAD", "PATCH"}:
+            return False
+        return await controller.library.uploads.may_write(upload_id, token)
+
+    return narrow
 
 
 def openapi_document() -> dict[str, Any]:

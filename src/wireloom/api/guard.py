@@ -4,6 +4,7 @@
   page of another site whose name was made to resolve to 127.0.0.1 is refused before anything is looked at.
 * ``Authorization: Bearer <token>`` is compared in constant time. No token is ever taken from a URL, because URLs end
   up in logs. A WebSocket may bring a ticket instead (see ``tickets.py``).
+* Hosts have tokens of their own, each good for one thing: reading stored files, or continuing one upload.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hmac
 import ipaddress
 import uuid
+from typing import Protocol
 from urllib.parse import urlsplit
 
 import structlog
@@ -22,25 +24,33 @@ from wireloom.api.failures import error_response
 from wireloom.api.tickets import SUBPROTOCOL, TICKET_PREFIX, Tickets
 from wireloom.errors import InternalError, NotPermitted, Unauthenticated, WireloomError
 
-__all__ = ["ErrorBoundary", "Guard", "refuse"]
+__all__ = ["ErrorBoundary", "Guard", "Narrow", "refuse"]
 
 log = structlog.get_logger(__name__)
 
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
+class Narrow(Protocol):
+    """Tokens that open one thing only."""
+
+    async def __call__(self, method: str, path: str, token: str) -> bool: ...
+
+
 class Guard:
     """Lets through what comes from a permitted origin with the right token.
 
     :param listen_host: the address listened on; one that takes any (``0.0.0.0``) takes any ``Host`` too.
+    :param narrow: asked about tokens that are not the installation's.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, listen_host: str, tickets: Tickets) -> None:
+    def __init__(self, app: ASGIApp, *, token: str, listen_host: str, tickets: Tickets, narrow: Narrow) -> None:
         if not token:
             raise ValueError("a token cannot be empty")
         self._app = app
         self._token = token.encode()
         self._tickets = tickets
+        self._narrow = narrow
         self._names = None if _is_any(listen_host) else _LOOPBACK_NAMES | {listen_host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +58,7 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        problem = self._address_problem(headers) or self._access_problem(scope, headers)
+        problem = self._address_problem(headers) or await self._access_problem(scope, headers)
         if problem is not None:
             await refuse(scope, receive, send, problem)
         elif SUBPROTOCOL in scope.get("subprotocols", ()):
@@ -65,21 +75,23 @@ class Guard:
             return NotPermitted("requests from pages of other sites are refused")
         return None
 
-    def _access_problem(self, scope: Scope, headers: Headers) -> WireloomError | None:
+    async def _access_problem(self, scope: Scope, headers: Headers) -> WireloomError | None:
         ticket = next((item for item in scope.get("subprotocols", ()) if item.startswith(TICKET_PREFIX)), None)
         if scope["type"] != "websocket" or ticket is None:
-            return self._token_problem(headers)
+            return await self._token_problem(scope, headers)
         if self._tickets.take(ticket.removeprefix(TICKET_PREFIX)):
             return None
         return Unauthenticated("the ticket is wrong, too old or used up", hint="ask for a new one: POST /tickets")
 
-    def _token_problem(self, headers: Headers) -> WireloomError | None:
-        scheme, _, given = headers.get("authorization", "").partition(" ")
-        right = hmac.compare_digest(given.strip().encode(), self._token)
-        if scheme.lower() == "bearer" and right:
+    async def _token_problem(self, scope: Scope, headers: Headers) -> WireloomError | None:
+        scheme, _, rest = headers.get("authorization", "").partition(" ")
+        given = rest.strip() if scheme.lower() == "bearer" else ""
+        if hmac.compare_digest(given.encode(), self._token):
+            return None
+        if given and scope["type"] == "http" and await self._narrow(scope["method"], scope["path"], given):
             return None
         return Unauthenticated(
-            "the token is missing or wrong" if not given else "the token is wrong",
+            "the token is wrong" if given else "the token is missing or wrong",
             hint="send `Authorization: Bearer TOKEN`; the local token is in the data folder",
         )
 

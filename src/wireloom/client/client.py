@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wireloom.client.captures import Captures
     from wireloom.client.configs import Configs
     from wireloom.client.console import ConsoleStream
+    from wireloom.client.images import Images
     from wireloom.client.links import Links
     from wireloom.client.transport import Transport
     from wireloom.fabric.documents import Event, Orphan
@@ -358,7 +359,8 @@ class Client:
     @property
     def links(self) -> Links:
         """Links and segments of labs, what impairs them and what passes through them."""
-        from wireloom.client.links import Links
+        from wireloom.client.images import Images
+    from wireloom.client.links import Links
 
         return Links(lambda: self._transport)
 
@@ -368,6 +370,13 @@ class Client:
         from wireloom.client.captures import Captures
 
         return Captures(lambda: self._transport)
+
+    @property
+    def images(self) -> Images:
+        """Images of the library, and the work that brings them in."""
+        from wireloom.client.images import Images
+
+        return Images(lambda: self._transport)
 
     @property
     def _transport(self) -> Transport:

@@ -22,6 +22,8 @@ import httpx  # noqa: E402 - after the line above
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
+    from wireloom.uploading import TusClient
+
 __all__ = ["API_PREFIX", "Transport", "error_of_body"]
 
 API_PREFIX = "/api/v1"
@@ -30,6 +32,11 @@ CONNECT_TIMEOUT_S = 5.0
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
 Query = Mapping[str, str | int | bool | None]
+
+_CONTENT_TYPES: Mapping[type, Mapping[str, str]] = {
+    str: {"Content-Type": "application/json"},
+    bytes: {"Content-Type": "application/octet-stream"},
+}
 
 
 class Transport:
@@ -49,18 +56,27 @@ class Transport:
     async def close(self) -> None:
         await self._http.aclose()
 
+    def uploads(self) -> tuple[TusClient, str]:
+        """What sends files to the controller, and the address where uploads are begun."""
+        from wireloom.uploading import TusClient
+
+        return TusClient(self._http), f"{self._endpoint.url}{API_PREFIX}/uploads"
+
     async def request(
         self,
         method: str,
         path: str,
         *,
-        body: str | None = None,
+        body: str | bytes | None = None,
         query: Query | None = None,
         timeout_s: float | None = None,
     ) -> bytes:
-        """The body of the answer. :raises WireloomError: what the controller answered, or that it did not."""
+        """The body of the answer. ``body`` is JSON, or bytes of another kind.
+
+        :raises WireloomError: what the controller answered, or that it did not.
+        """
         timeout = httpx.Timeout(timeout_s or self._timeout_s, connect=CONNECT_TIMEOUT_S)
-        headers = {"Content-Type": "application/json"} if body is not None else {}
+        headers = _CONTENT_TYPES.get(type(body), {})
         with self._network_errors():
             answer = await self._http.request(
                 method, path, content=body, params=_present(query), headers=headers, timeout=timeout

@@ -15,6 +15,7 @@ from wireloom.controller.library.catalogue import Catalogue, Planner
 from wireloom.controller.library.check import LibraryCheck
 from wireloom.controller.library.collect import Collector
 from wireloom.controller.library.distribution import Distribution
+from wireloom.controller.library.engine_images import engine_images
 from wireloom.controller.library.exports import Exports
 from wireloom.controller.library.imports import Imports
 from wireloom.controller.library.intake import Intake
@@ -42,7 +43,7 @@ from wireloom.errors import WireloomError
 from wireloom.library import media
 from wireloom.library.blobs import BlobStore
 from wireloom.model.device import Device
-from wireloom.model.images import AdoptRequest, ImageUse, ImageView, JobState
+from wireloom.model.images import AdoptRequest, EngineImageView, ImageUse, ImageView, JobState
 from wireloom.model.slice import Slice
 from wireloom.model.views import StreamMessage
 from wireloom.planning.topology.images import LibraryImages
@@ -125,6 +126,7 @@ class ImageLibrary:
         options = folder.options
         self.blobs = folder.blobs
         self._store = store
+        self._fabric = fabric
         self._live = live
         self._board = board
         self._topologies = topologies
@@ -261,6 +263,10 @@ class ImageLibrary:
         await self.uploads.stop()
         await self._supervisor.close()
         self._threads.close()
+
+    async def engine_images(self, host: str = "") -> list[EngineImageView]:
+        """What ``host`` has, or every host that is here. :raises Unavailable: the one host does not answer."""
+        return await engine_images(self._fabric, self.catalogue, [host] if host else self._live.alive)
 
     # ---------------------------------------------------------------- asked by the controller
 
