@@ -6,7 +6,8 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -108,11 +109,12 @@ class Incoming:
         writer = _Writer(self, most, told)
         waiting = bytearray()
         try:
-            async for chunk in _unless_idle(chunks, idle_s):
-                waiting += chunk
-                if len(waiting) >= _BATCH:
-                    batch, waiting = waiting, bytearray()
-                    await writer.put(batch)
+            async with aclosing(_unless_idle(chunks, idle_s)) as given:
+                async for chunk in given:
+                    waiting += chunk
+                    if len(waiting) >= _BATCH:
+                        batch, waiting = waiting, bytearray()
+                        await writer.put(batch)
         finally:
             if waiting:
                 await writer.put(waiting)
@@ -199,7 +201,7 @@ class _Writer:
                 self._told(length)
 
 
-async def _unless_idle(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncIterator[bytes]:
+async def _unless_idle(chunks: AsyncIterator[bytes], idle_s: float) -> AsyncGenerator[bytes, None]:
     """``chunks``, unless none comes for so long: a connection that died without a word must not hold a file."""
     iterator = aiter(chunks)
     while True:

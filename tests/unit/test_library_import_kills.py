@@ -1,0 +1,123 @@
+"""A controller that is killed anywhere in an import ends it at its next start, and once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx
+import pytest
+from library_imports_rig import DISK, a_medium, digest, hold, imported, unhold
+from library_rig import Rig, make_library, until_quietly
+from test_library_urls import Body
+
+from wireloom.fabric.methods import EXPORT
+from wireloom.model.images import (
+    Choice,
+    ImportRequest,
+    JobState,
+    PullRequest,
+)
+from wireloom.testing.memory_fabric import MemoryStream
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with make_library(tmp_path) as made:
+        yield made
+
+
+@pytest.mark.parametrize("at", ["commit", "sniff", "accept_disk", "identify", "adopt", "add"])
+async def test_a_kill_anywhere_is_made_good(tmp_path: Path, at: str) -> None:
+    """The controller goes while it is at ``at``; the next one ends the job, and once."""
+    rig = Rig(tmp_path)
+    await rig.up()
+    reached, go = asyncio.Event(), asyncio.Event()
+    hold(rig, at, reached, go)
+    upload = await rig.uploaded(b"gzip\n" + DISK, "vios.qcow2.gz")
+    job = await rig.imports.import_file(ImportRequest(upload=upload))
+    async with asyncio.timeout(5):
+        await reached.wait()
+    unhold(rig)
+    killing = asyncio.create_task(rig.kill())
+    await asyncio.sleep(0.02)
+    go.set()
+    await killing
+    ended = await rig.ended(job)
+    assert ended.state is JobState.DONE, ended.error
+    assert ended.attempts == 2
+    assert len(rig.catalogue.images) == 1
+    assert [found for found, _, _ in rig.blobs.all()] == [digest(DISK)]
+    assert rig.debris() == []
+    assert await rig.store.image_work.uploads() == []
+    await rig.down()
+
+
+async def test_a_download_goes_on_after_a_kill(rig: Rig) -> None:
+    go = asyncio.Event()
+
+    class Stalls(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            yield DISK[:1000]
+            await go.wait()
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        told = {"ETag": '"one"', "Content-Length": str(len(DISK))}
+        if len(asked) == 1:
+            return httpx.Response(200, headers=told, stream=Stalls())
+        first = int(request.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        told = {"ETag": '"one"', "Content-Range": f"bytes {first}-{len(DISK) - 1}/{len(DISK)}"}
+        return httpx.Response(206, headers=told, stream=Body(DISK[first:]))
+
+    asked: list[httpx.Request] = []
+    rig.web = httpx.MockTransport(answer)
+    await rig.restart()
+    job = await rig.imports.import_file(ImportRequest(url="http://files.example/vios.qcow2"))
+    await until_quietly(lambda: asked)
+    await asyncio.sleep(0.02)
+    await rig.kill()
+    ended = await rig.ended(job)
+    assert ended.state is JobState.DONE, ended.error
+    assert asked[1].headers["Range"] == "bytes=1000-"
+    assert rig.catalogue.get(ended.images[0]).digest == digest(DISK)
+
+
+async def test_an_export_that_is_cut_off_by_a_kill_is_asked_for_again(rig: Rig) -> None:
+    streams: list[MemoryStream] = []
+
+    async def waits(question: object) -> MemoryStream:
+        streams.append(MemoryStream())
+        return streams[-1]
+
+    await rig.fabric.serve_stream("h1", EXPORT, waits)
+    job = await rig.imports.pull(PullRequest(reference="ceos:1"))
+    await until_quietly(lambda: streams)
+    await rig.kill()
+    assert streams[0].closed.is_set()
+    await until_quietly(lambda: len(streams) == 2)
+    assert len(await rig.store.image_work.uploads()) == 1
+    await rig.jobs.cancel(job.id)
+    assert streams[1].closed.is_set()
+    assert rig.debris() == []
+
+
+async def test_an_iso_goes_on_with_what_is_left_after_a_kill(rig: Rig) -> None:
+    a_medium(rig)
+    rig.medium.files["image:bad"] = ("b.qcow2", DISK + b"b")
+    job = await imported(rig, b"iso\n", "refplat.iso")
+    reached, go = asyncio.Event(), asyncio.Event()
+    hold(rig, "add", reached, go)
+    await rig.jobs.choose(job.id, Choice(everything=True))
+    async with asyncio.timeout(5):
+        await reached.wait()
+    unhold(rig)
+    killing = asyncio.create_task(rig.kill())
+    await asyncio.sleep(0.02)
+    go.set()
+    await killing
+    ended = await rig.ended(job)
+    assert ended.state is JobState.DONE, ended.error
+    assert len(rig.catalogue.images) == 2
+    assert rig.debris() == []

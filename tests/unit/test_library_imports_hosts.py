@@ -1,0 +1,119 @@
+"""What hosts send becomes an image: pulled by their engines, adopted, saved of a node."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from library_imports_rig import ARCHIVE, DISK, digest, imported
+from library_rig import Rig, make_library
+
+from wireloom.errors import Conflict, InvalidInput, NotFound, Unavailable
+from wireloom.fabric.image_documents import ExportMessage
+from wireloom.fabric.methods import EXPORT
+from wireloom.model.images import (
+    AdoptRequest,
+    JobState,
+    PullRequest,
+    SaveRequest,
+)
+from wireloom.testing.memory_fabric import MemoryStream
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with make_library(tmp_path) as made:
+        yield made
+
+
+async def test_an_image_is_pulled_by_a_host_and_credentials_are_kept_nowhere(rig: Rig) -> None:
+    asked = await rig.sends(ARCHIVE)
+    request = PullRequest(reference="vendor/ceos:4.32", username="me", password="hunter2", device="ceos")  # noqa: S106
+    job = await rig.ended(await rig.imports.pull(request))
+    assert job.state is JobState.DONE, job.error
+    assert (asked[0].image, asked[0].pull, asked[0].username, asked[0].password) == (
+        "vendor/ceos:4.32",
+        True,
+        "me",
+        "hunter2",
+    )
+    assert asked[0].upload.startswith("http://127.0.0.1:7430/api/v1/uploads/")
+    image = rig.catalogue.get(job.images[0])
+    assert (image.name, image.provenance.origin, image.provenance.source) == (
+        "vendor/ceos:4.32",
+        "pull",
+        "vendor/ceos:4.32",
+    )
+    stored = str(await rig.store.image_work.jobs()) + str(await rig.store.image_work.uploads())
+    assert "hunter2" not in stored
+    assert asked[0].token not in stored
+    assert rig.debris() == []
+
+
+async def test_references_are_completed(rig: Rig) -> None:
+    rig.jobs._at_once = 0
+    await rig.imports.pull(PullRequest(reference="alpine"))
+    await rig.imports.pull(PullRequest(reference=f"alpine@sha256:{'ab' * 32}"))
+    requests = [record.request for record in await rig.store.image_work.jobs()]
+    assert {item["reference"]: item["name"] for item in requests} == {
+        "alpine:latest": "alpine:latest",
+        f"alpine@sha256:{'ab' * 32}": "alpine:abababababab",
+    }
+    for wrong in ("", "UPPER", "a b", "alpine@sha256:12", "-x:1"):
+        with pytest.raises(InvalidInput):
+            await rig.imports.pull(PullRequest(reference=wrong))
+
+
+async def test_an_image_of_a_host_is_adopted(rig: Rig) -> None:
+    asked = await rig.sends(DISK)
+    job = await rig.ended(await rig.imports.adopt(AdoptRequest(host="h1", provider="libvirt", image="vios.qcow2")))
+    assert job.state is JobState.DONE, job.error
+    assert (asked[0].provider, asked[0].image, asked[0].pull) == ("libvirt", "vios.qcow2", False)
+    image = rig.catalogue.get(job.images[0])
+    assert (image.name, image.provenance.source) == ("vios.qcow2", "h1: vios.qcow2")
+    with pytest.raises(NotFound):
+        await rig.imports.adopt(AdoptRequest(host="h9", provider="libvirt", image="x"))
+    with pytest.raises(InvalidInput):
+        await rig.imports.adopt(AdoptRequest(host="h1", provider="simulated", image="x"))
+
+
+async def test_a_stopped_node_becomes_an_image_with_its_history(rig: Rig) -> None:
+    base = rig.catalogue.get((await imported(rig, DISK, version="15.9")).images[0])
+    await rig.sends(DISK + b"configured")
+    request = SaveRequest(lab="lab", node="r1", name="golden", default=True)
+    job = await rig.ended(await rig.imports.save(request))
+    assert job.state is JobState.DONE, job.error
+    image = rig.catalogue.get(job.images[0])
+    assert (image.name, image.version, image.provenance.origin) == ("golden.qcow2", "15.9", "node")
+    assert (image.provenance.source, image.provenance.kind, image.provenance.parents) == ("lab/r1", "node", (base.id,))
+    assert [(item.device, item.default) for item in image.devices] == [("vios", True)]
+    with pytest.raises(Conflict, match="there is an image"):
+        await rig.imports.save(request)
+
+
+async def test_what_a_host_says_is_what_the_job_says(rig: Rig) -> None:
+    refused = ExportMessage(stage="pull", error=Unavailable("the registry does not answer").to_wire())
+    await rig.sends(b"", refused)
+    job = await rig.ended(await rig.imports.pull(PullRequest(reference="ceos:1", host="h1")))
+    assert (job.error or {})["message"] == "the registry does not answer"
+    assert [record.id for record in await rig.store.image_work.uploads()] != []
+    await rig.jobs.cancel(job.id)
+    assert await rig.store.image_work.uploads() == []
+    assert rig.debris() == []
+
+
+async def test_a_host_that_goes_and_one_that_lies(rig: Rig) -> None:
+    await rig.sends(ARCHIVE, ExportMessage(stage="send"))
+    job = await rig.ended(await rig.imports.pull(PullRequest(reference="ceos:1")))
+    assert (job.error or {})["code"] == "unavailable"
+    await rig.sends(ARCHIVE, ExportMessage(stage="done", sha256=digest(b"other")))
+    await rig.jobs.retry(job.id)
+    assert ((await rig.ended(job)).error or {})["details"] == {"reason": "digest"}
+
+    async def nonsense(question: object) -> MemoryStream:
+        return MemoryStream(b"nonsense\n", ends=True)
+
+    await rig.fabric.serve_stream("h1", EXPORT, nonsense)
+    job = await rig.ended(await rig.imports.pull(PullRequest(reference="ceos:1")))
+    assert (job.error or {})["code"] == "internal"
