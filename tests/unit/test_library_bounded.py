@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 from wireloom.errors import Unavailable
 from wireloom.library.bounded import Bounds, python_module, run_bounded, run_bounded_async
 from wireloom.library.values import ImageRefused
+from wireloom.processes import ProcessId, wait_gone
 
 PYTHON = "/usr/bin/python3"
 
@@ -145,6 +148,19 @@ async def test_a_cancelled_caller_leaves_no_program() -> None:
         await task
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_it_does_not_outlive_us() -> None:
+    text = (
+        "from wireloom.library.bounded import *\n"
+        "run_bounded(('sh', '-c', 'echo $$; sleep 60'), bounds=Bounds(),"
+        " on_output=lambda pid: print(pid.decode(), flush=True))"
+    )
+    with subprocess.Popen([sys.executable, "-c", text], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = ProcessId.of(int(parent.stdout.readline()))
+        parent.kill()
+    assert child is None or wait_gone(child, 10)
 
 
 async def test_the_loop_goes_on_while_it_runs() -> None:
