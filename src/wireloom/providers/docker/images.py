@@ -103,9 +103,7 @@ class DockerImageStore:
                 return await self._named(image, content)
             if source is None:
                 return await self.to_the_end(self._pull(image, content, credentials))
-            if not await asyncio.to_thread(is_saved_image, source):
-                if content:
-                    raise _other(image, content, "", "the file is no image archive")
+            if not content and not await asyncio.to_thread(is_saved_image, source):
                 return await self.to_the_end(self._import_tree(image, source))
             return await self._load_archive(image, source, content)
 
@@ -336,7 +334,7 @@ def _info(image: str, found: dict[str, Any]) -> ImageInfo:
 
 def _other(image: str, wanted: str, found: str, why: str) -> ImageMissing:
     return ImageMissing(
-        f"image {image} would be {found or 'something else'}, not {wanted}",
+        f"image {image} would be {found}, not {wanted}",
         hint=why,
         details={"wanted": wanted, "found": found},
     )

@@ -33,7 +33,7 @@ class ImageNames:
         self._engine = engine
         self._mark = short_hash("images", installation)
         self._busy: set[str] = set()
-        self._left = True  # who was here before us may have left some
+        self._kept = True  # who was here before us may have left some
 
     async def find(self, reference: str) -> dict[str, Any] | None:
         """The engine's facts of an image; ``None``: there is none."""
@@ -89,16 +89,22 @@ class ImageNames:
             await self.give(image_id, name)
             yield
 
+    async def sweep_kept(self) -> None:
+        """The same, where we know of something that was kept for its users."""
+        if self._kept:
+            await self.sweep()
+
     async def sweep(self) -> None:
-        """Remove what an agent before us has left, and what was replaced while it was used."""
-        if not self._left:
-            return
+        """Remove what an agent before us has left, and what was replaced while it was used.
+
+        The engine may still be at what a killed agent has asked for, so one look is never the last.
+        """
+        self._kept = False
         filters = {"reference": [f"{WORK}/*"]}
         async with self._engine.request(
             "list images", "GET", "/images/json", timeout_s=CALL_S, params=query(filters=filters)
         ) as response:
             found = await response.json()
-        self._left = False
         for name in [tag for item in found for tag in item.get("RepoTags") or ()]:
             if split(name)[1].startswith(f"{self._mark}-") and name not in self._busy:
                 await self._give_up(name)
@@ -120,7 +126,7 @@ class ImageNames:
         try:
             await self.take(name)
         except Conflict:  # a container uses it: it goes when that has gone
-            self._left = True
+            self._kept = True
 
 
 def split(image: str) -> tuple[str, str]:

@@ -304,7 +304,7 @@ class DockerProvider:
         with contextlib.suppress(
             WireloomError
         ):  # it may have been the last to use what was replaced; tried again later
-            await self._images.names.sweep()
+            await self._images.names.sweep_kept()
 
     # ------------------------------------------------------------------ access
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import itertools
 import json
 import lzma
 import posixpath
@@ -28,6 +29,8 @@ __all__ = ["Upload", "entry", "is_saved_image", "padding", "plan_upload", "raw_c
 
 _CHUNK: Final = 1 << 20
 _MEMBERS_MOST: Final = 20_000
+#: An archive has four members a layer, of which there are at most 127.
+_LOOKED_AT: Final = 1000
 _JSON_MOST: Final = 8 << 20
 _BLOCK: Final = tarfile.BLOCKSIZE
 
@@ -118,13 +121,22 @@ def is_saved_image(source: Path) -> bool:
     """
     try:
         with tarfile.open(source) as archive:
-            for member in archive:
-                parts = [part for part in member.name.split("/") if part not in {"", "."}]
-                if parts:
-                    return parts[0] in _ARCHIVE_PARTS or _LAYER_NAME.fullmatch(parts[0]) is not None
+            for number, member in enumerate(itertools.islice(archive, _LOOKED_AT)):
+                name = posixpath.normpath(member.name)
+                if number == 0 and _is_part(name):
+                    return True
+                if name == _MANIFEST and member.isreg():  # a file tree may have one too
+                    return bool(_LISTING.validate_json(_text(archive, member)))
+    except ValueError:
+        return False
     except _UNREADABLE as error:
         raise _unreadable(source, error) from error
     return False
+
+
+def _is_part(name: str) -> bool:
+    first = name.partition("/")[0]
+    return first in _ARCHIVE_PARTS or _LAYER_NAME.fullmatch(first) is not None
 
 
 async def raw_chunks(source: Path) -> AsyncIterator[bytes]:
