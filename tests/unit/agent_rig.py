@@ -16,6 +16,7 @@ from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.day0 import Day0Hook
 from wireloom.agent.hooks.image import ImageHook
 from wireloom.agent.hooks.ports import PortsHook
+from wireloom.agent.hooks.secrets import SecretsHook
 from wireloom.agent.hooks.wiring import WiringHook
 from wireloom.agent.network import HostNetwork
 from wireloom.agent.prune import Pruner
@@ -174,6 +175,7 @@ class Agent:
             hooks=(
                 ImageHook(),
                 self.configs.hook,
+                SecretsHook(),
                 Day0Hook("ssh-ed25519 AAAA"),
                 ports,
                 WiringHook(self.network, self.surroundings),

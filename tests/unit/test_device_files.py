@@ -363,8 +363,8 @@ CONTAINERS: dict[str, tuple[bool, set[str], dict[str, str]]] = {
         {"CPTX_COSIM": "BT", "CLAB_LABEL_CLAB_NODE_KIND": "juniper_cjunos"},
     ),
     "vyos": (True, {"NET_ADMIN", "SYS_ADMIN"}, {}),
-    "iol-xe": (False, {"NET_ADMIN"}, {"IOL_PID": "1"}),
-    "iol-l2": (False, {"NET_ADMIN"}, {"IOL_PID": "1"}),
+    "iol-xe": (False, {"NET_ADMIN"}, {"IOL_PID": "{{ number }}"}),
+    "iol-l2": (False, {"NET_ADMIN"}, {"IOL_PID": "{{ number }}"}),
 }  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from wireloom.agent.runner import _environment
 from wireloom.devices import DeviceCatalogue
 from wireloom.model.slice import Management, NodeIntent, Slice
 from wireloom.planning.expand import Expansion, expand
+from wireloom.planning.plan import NodeRecord
 from wireloom.planning.topology import parse_topology
 
 CATALOGUE = DeviceCatalogue.load()
@@ -20,10 +21,14 @@ nodes:
   x: {device: cisco_xrd}
   own: {device: cisco_xrd, env: {XR_INTERFACES: "{{ mine }}", MORE: "{% x"}}
   s: {device: ceos}
+  i: {device: iol-xe, image: "iol-xe:1"}
 links:
 - ["x:Gi0/0/0/0", "s:et1"]
 - ["x:Gi0/0/0/2", "own:Gi0/0/0/0"]
 """
+
+
+FOLDER = SimpleNamespace(record=NodeRecord(number=7))
 
 
 def lab() -> Slice:
@@ -43,7 +48,7 @@ def lab() -> Slice:
 def environment(name: str) -> dict[str, str]:
     document = lab()
     node: NodeIntent = next(node for node in document.nodes if node.name == name)
-    return _environment(cast(NodeContext, SimpleNamespace(lab=document, node=node)))
+    return _environment(cast(NodeContext, SimpleNamespace(lab=document, node=node, folder=FOLDER)))
 
 
 def test_the_ports_that_a_node_has_are_in_its_environment() -> None:
@@ -51,6 +56,10 @@ def test_the_ports_that_a_node_has_are_in_its_environment() -> None:
     assert found["XR_INTERFACES"] == "linux:eth1,xr_name=Gi0/0/0/0;linux:eth3,xr_name=Gi0/0/0/2"
     assert found["XR_FIRST_BOOT_CONFIG"] == "/etc/xrd/first-boot.cfg"
     assert environment("s")["CLAB_INTFS"] == "1"
+
+
+def test_a_node_may_have_a_number_of_its_own_in_it() -> None:
+    assert environment("i")["IOL_PID"] == "7"
 
 
 def test_what_the_user_says_is_taken_as_it_is() -> None:

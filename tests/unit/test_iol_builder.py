@@ -194,7 +194,7 @@ def test_without_a_name_it_is_device_and_version(file: Path, base: Path, work: P
 def test_what_is_made_is_identified_with_certainty(file: Path, base: Path, work: Path, image: str, device: str) -> None:
     file.write_bytes(program(text=says(image)))
     made = build(file, base, work, file_name="renamed by its owner.bin")
-    best = identify(made.facts, DeviceCatalogue.load(strict=False).all())[0]
+    best = identify(made.facts, DeviceCatalogue.load(strict=False))[0]
     assert (best.device, best.version) == (device, "17.12.1")
     assert best.confidence >= CERTAIN
 

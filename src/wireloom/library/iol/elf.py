@@ -124,7 +124,9 @@ def _needed(data: bytes | memoryview, layout: _Layout, segments: tuple[_Segment,
         elif tag == _DT_STRTAB:
             strings = value
     table = _offset(strings, segments)
-    for name in names[:MOST_NEEDED] if table is not None else ():
+    if table is None:
+        return
+    for name in names[:MOST_NEEDED]:
         text = bytes(data[table + name : table + name + _MOST_NAME]).partition(b"\0")[0]
         if text.isascii() and text:
             yield text.decode("ascii")

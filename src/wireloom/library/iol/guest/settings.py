@@ -27,7 +27,8 @@ _NOTE = ".booted"
 #: Beside the file with the id in its name, for whoever does not know the id.
 _NVRAM_LINK = "nvram"
 
-_NVRAM_HEADER = struct.Struct(">HHIIIIIHHI")
+#: Magic, format, and length of the configuration that follows (see ``wireloom.configs.nvram``).
+_NVRAM_HEADER = struct.Struct(">HH12xI16x")
 _NVRAM_MAGIC = 0xABCD
 
 
@@ -145,7 +146,7 @@ def _saved(path: str) -> str:
             header = file.read(_NVRAM_HEADER.size)
             if len(header) < _NVRAM_HEADER.size:
                 return ""
-            magic, *_, length, _, _, _ = _NVRAM_HEADER.unpack(header)
+            magic, _, length = _NVRAM_HEADER.unpack(header)
             if magic != _NVRAM_MAGIC or not length:
                 return ""
             return hashlib.sha256(file.read(length)).hexdigest()

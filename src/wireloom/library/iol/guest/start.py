@@ -12,10 +12,8 @@ import os
 import signal
 import subprocess
 import sys
-import termios
 import time
 from types import FrameType
-from typing import Any
 
 from . import netmap
 from .bridge import netio_folder
@@ -37,6 +35,7 @@ _BRIDGE_LOG = "/run/iol-bridge.log"
 _BOOTED_S = 10.0
 _BRIDGE_S = 10.0
 _PAUSE_S = 1.0
+_STTY_S = 5.0
 #: What IOL gets between the wish to end and the end.
 _GRACE_S = 3
 
@@ -56,17 +55,20 @@ class Node:
             signal.signal(number, self._stop)
         signal.signal(signal.SIGALRM, self._kill)
         self._start_bridge()
-        while not self._stopping:
+        while True:
             began = time.monotonic()
-            status = self._run_iol()
-            if self._stopping:
-                break
+            status = 0 if self._is_stopping() else self._run_iol()
+            if self._is_stopping():
+                return 0
             if time.monotonic() - began < _BOOTED_S:
                 _explain(status)
                 return status or 1
             _say(f"IOL ended with status {status}, and starts again")
             time.sleep(_PAUSE_S)
-        return 0
+
+    def _is_stopping(self) -> bool:
+        """Whether a signal has come by now."""
+        return self._stopping
 
     def _run_iol(self) -> int:
         _forget_sockets(self._settings.application)
@@ -182,14 +184,10 @@ def _environment() -> dict[str, str]:
 
 def _make_raw() -> None:
     """Every byte goes to IOL and comes from it as it is; it echoes and ends lines itself."""
-    if not sys.stdin.isatty():
-        return
-    terminal: list[Any] = termios.tcgetattr(0)
-    terminal[0] &= ~(termios.ICRNL | termios.INLCR | termios.IGNCR | termios.IXON | termios.ISTRIP | termios.BRKINT)
-    terminal[1] &= ~termios.OPOST
-    terminal[3] &= ~(termios.ECHO | termios.ECHONL | termios.ICANON | termios.ISIG | termios.IEXTEN)
-    terminal[6][termios.VMIN], terminal[6][termios.VTIME] = 1, 0
-    termios.tcsetattr(0, termios.TCSANOW, terminal)
+    if os.isatty(0):
+        # The minimal Python has no module for terminals.
+        with contextlib.suppress(OSError):
+            subprocess.run(["stty", "raw", "-echo"], check=False, timeout=_STTY_S)
 
 
 # -- what is said on the console -------------------------------------------------------------------------------
