@@ -265,7 +265,10 @@ class Spoilt:
     def record(self, name: str) -> int:
         """Offset of the directory record that has ``name`` in Rock Ridge."""
         mark = b"NM" + bytes([5 + len(name), 1, 0]) + name.encode()
-        at = self.data.index(mark)
+        return self.around(self.data.index(mark))
+
+    def around(self, at: int) -> int:
+        """Offset of the directory record that has the byte ``at`` in it."""
         start = at - at % SECTOR
         while True:
             length = self.data[start]

@@ -71,7 +71,7 @@ DISKS = [
     ("aos_server_4.1.2-269.qcow2", "juniper_apstra", "4.1.2-269"),
     ("vEOS-lab-4.20.0F.vmdk", "veos", "4.20.0F"),
     ("vEOS64-lab-4.32.0F.qcow2", "veos", "4.32.0F"),
-    ("vEOS-lab-4.26.4M-combined.vmdk", "veos", "4.26.4M-combined"),
+    ("vEOS-lab-4.26.4M-combined.vmdk", "veos", "4.26.4M"),
     ("arubaoscx-disk-image-genericx86-p4-20220223141111.vmdk", "aruba_aoscx", "20220223141111"),
     ("fortios-v7.0.14.qcow2", "fortinet_fortigate", "7.0.14"),
     ("FGT_VM64_KVM-v7.4.3.F-build2573-FORTINET.out.kvm.zip", "fortinet_fortigate", "7.4.3"),

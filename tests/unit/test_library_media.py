@@ -13,6 +13,8 @@ from media_rig import ACME, DISK, FRR, IOSV, PLATFORM, build_cd, image_definitio
 from wireloom.day0 import build_medium, render_day0
 from wireloom.day0.templates import render
 from wireloom.devices import DeviceCatalogue, DeviceFolder
+from wireloom.devices.catalogue import refuse_problems
+from wireloom.devices.sources import Sources, SourceText, builtin_sources
 from wireloom.errors import InvalidInput, NotFound
 from wireloom.library import media
 from wireloom.library.media.devicetext import as_template, as_yaml, device_name, is_safe_pattern
@@ -78,16 +80,18 @@ def test_the_cd_has_a_name(cd: Path) -> None:
     assert media.offers(cd, CATALOGUE, LIMITS).title == "Reference platform REFPLAT"
 
 
-def test_the_next_import_knows_the_devices_of_the_first(cd: Path, tmp_path: Path) -> None:
-    own = DeviceFolder(tmp_path)
-    for key in ("device:acme-router", "device:frr", "device:cat9000v-uadp"):
-        own.add(media.device(cd, key, own.catalogue(), LIMITS), kind="device", source="medium.yaml")
-    again = {offer.key: offer for offer in media.offers(cd, own.catalogue(), LIMITS).offers}
+def test_the_next_import_knows_the_devices_of_the_first(cd: Path) -> None:
+    platform = media.read_platform(cd, CATALOGUE, LIMITS)
+    made_now = [platform.device(f"device:{name}") for name in ("acme-router", "frr", "cat9000v-uadp")]
+    own = Sources(device=tuple(SourceText(f"{item.name}.yaml", item.text) for item in made_now if item is not None))
+    catalogue = DeviceCatalogue.of(builtin_sources(), [own])
+    refuse_problems(catalogue.problems)
+    again = {offer.key: offer for offer in media.offers(cd, catalogue, LIMITS).offers}
     assert again["device:acme-router"].device == "acme-router"
     assert again["device:frr"].device == "cml-frr"
     assert again["device:cat9000v-uadp"].device == "cml-cat9000v-uadp"
     assert again["image:frr-10-0"].needs == ()
-    assert media.device(cd, "device:acme-router", own.catalogue(), LIMITS) == ""
+    assert media.device(cd, "device:acme-router", catalogue, LIMITS) == ""
 
 
 @pytest.mark.parametrize("naming", ["rock-ridge", "joliet"])
@@ -335,7 +339,8 @@ def test_every_kind_of_medium_is_made_or_said_to_be_missing(
     way = device.day0[0]
     assert way.path == path
     assert way.partition == (kind == "fat" and "cml-partition.cfg" not in names)
-    files = render_day0(way, {"hostname": "x"}, config="x", device="box")
+    values = {"hostname": "x", "node_id": "0123456789ab", "mgmt_mac": "", "mgmt_ipv4": ""}
+    files = render_day0(way, values, config="x", device="box")
     assert not {"cml-partition.cfg", "cml-customizer.sh"} & set(files)
     assert build_medium(way, files).size
 
@@ -350,13 +355,15 @@ def test_the_least_that_a_definition_can_say_is_a_device(tmp_path: Path) -> None
 def test_names_that_are_taken_get_a_prefix(tmp_path: Path) -> None:
     files = {f"node-definitions/{n}.yaml": FRR.replace("id: frr", f"id: {n}").encode() for n in ("frr", "FRR", "Frr")}
     cd = write_cd(tmp_path, {key.replace(".yaml", f"-{at}.yaml"): text for at, (key, text) in enumerate(files.items())})
-    own = DeviceFolder(tmp_path / "own")
-    names = [
-        own.add(media.device(cd, f"device:{name}", CATALOGUE, LIMITS), kind="device", source="medium.yaml")
-        for name in ("frr", "FRR", "Frr")
-    ]
+    platform = media.read_platform(cd, CATALOGUE, LIMITS)
+    names = [item.name for name in ("frr", "FRR", "Frr") if (item := platform.device(f"device:{name}")) is not None]
     assert len(set(names)) == 3
     assert all(name.startswith("cml-frr") for name in names)
+
+
+def test_the_users_folder_takes_the_device(cd: Path, tmp_path: Path) -> None:
+    text = media.device(cd, "device:acme-router", CATALOGUE, LIMITS)
+    assert DeviceFolder(tmp_path).add(text, kind="device", source="refplat.iso") == "acme-router"
 
 
 # ------------------------------------------------------------------ texts

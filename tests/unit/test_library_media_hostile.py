@@ -277,14 +277,12 @@ def test_a_relocated_folder_inside_of_itself_is_refused(tmp_path: Path) -> None:
     at = cd.data.index(b"CL\x0c\x01")
     child = struct.unpack_from("<I", cd.data, at + 4)[0]
     # The folder that holds the mark becomes a part of the folder that the mark is for.
-    record = at
-    while record % SECTOR and not (cd.data[record] > 33 and record + cd.data[record] > at):
-        record -= 1
+    record = cd.around(at)
     inside = child * SECTOR
     while cd.data[inside]:
         inside += cd.data[inside]
     cd.put(inside, bytes(cd.data[record : record + cd.data[record]]))
-    assert refused(cd.write(tmp_path)) in {"loop", "duplicate"}
+    assert refused(cd.write(tmp_path)) == "loop"
 
 
 def test_more_entries_than_anybody_needs_are_refused(whole: bytes, tmp_path: Path) -> None:
@@ -305,7 +303,7 @@ def test_what_is_no_cd_is_refused(content: bytes, tmp_path: Path) -> None:
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.data())
+@given(data=st.data())
 def test_whatever_bits_flip_it_is_read_or_refused(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

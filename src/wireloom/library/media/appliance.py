@@ -54,8 +54,14 @@ def _file(value: str) -> str:
     return value
 
 
+def _whole(value: str) -> str:
+    value.encode()  # half a character is a ValueError
+    return value
+
+
 Line = Annotated[str, Field(max_length=256), AfterValidator(_line)]
 FileName = Annotated[str, Field(max_length=250), AfterValidator(_file)]
+Text = Annotated[str, Field(max_length=65536), AfterValidator(_whole)]
 
 
 class _Part(BaseModel):
@@ -89,14 +95,14 @@ class _Properties(_Part):
     hda_disk_interface: Line = ""
     console_type: Line = ""
     bios_image: Line = ""
-    options: Annotated[str, Field(max_length=4096)] = ""
+    options: Text = ""
     port_name_format: Line = ""
     first_port_name: Line = ""
     port_segment_size: Annotated[int, Field(ge=0, le=128)] = 0
-    usage: Annotated[str, Field(max_length=65536)] = ""
+    usage: Text = ""
     image: Line = ""
-    start_command: Annotated[str, Field(max_length=4096)] = ""
-    environment: Annotated[str, Field(max_length=65536)] = ""
+    start_command: Text = ""
+    environment: Text = ""
 
 
 class _Setting(_Part):
@@ -109,7 +115,7 @@ class _File(_Part):
     name: Line
     category: Line = ""
     vendor_name: Line = ""
-    usage: Annotated[str, Field(max_length=65536)] = ""
+    usage: Text = ""
     port_name_format: Line = ""
     first_port_name: Line = ""
     port_segment_size: Annotated[int, Field(ge=0, le=128)] = 0

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from wireloom.library.values import ImageRefused
 from wireloom.yamlfile import Mapping, read_yaml
+from wireloom.yamlfile.values import Text as Written
 
 __all__ = [
     "TEXT_BYTES",
@@ -57,18 +58,23 @@ def _line(value: str) -> str:
     return value
 
 
-Id = Annotated[str, _fitting(_ID, "an identifier")]
-PortName = Annotated[str, _fitting(_PORT, "the name of a port")]
-FileName = Annotated[str, _fitting(_FILE, "the name of a file")]
-FilePath = Annotated[str, _fitting(_FILE_PATH, "the path of a file")]
-Line = Annotated[str, Field(max_length=256), AfterValidator(_line)]
-Text = Annotated[str, Field(max_length=TEXT_BYTES)]
+def _whole(value: str) -> str:
+    value.encode()  # half a character is a ValueError
+    return value
+
+
+Id = Annotated[Written, _fitting(_ID, "an identifier")]
+PortName = Annotated[Written, _fitting(_PORT, "the name of a port")]
+FileName = Annotated[Written, _fitting(_FILE, "the name of a file")]
+FilePath = Annotated[Written, _fitting(_FILE_PATH, "the path of a file")]
+Line = Annotated[Written, Field(max_length=256), AfterValidator(_line)]
+Text = Annotated[Written, Field(max_length=TEXT_BYTES), AfterValidator(_whole)]
 
 
 class _Part(BaseModel):
     """What is ``null`` or empty is as if it were not there."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", coerce_numbers_to_str=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     @model_validator(mode="before")
     @classmethod
@@ -145,7 +151,7 @@ class Provisioning(_Part):
     """Day-0 media: what kind, its label, and its files."""
 
     media_type: Literal["iso", "fat", "ext4", "raw"] = "iso"
-    volume_name: Annotated[str, Field(max_length=32), AfterValidator(_line)] = "disk"
+    volume_name: Annotated[Written, Field(max_length=32), AfterValidator(_line)] = "disk"
     files: Annotated[tuple[ConfigFile, ...], Field(max_length=32)] = ()
 
 

@@ -75,7 +75,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, str):
-        return LiteralScalarString(value) if "\n" in value else str(value)
+        # A block has no escapes: what needs one is written in quotes.
+        block = "\n" in value and all(letter.isprintable() or letter in "\n\t" for letter in value)
+        return LiteralScalarString(value) if block else str(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value

@@ -67,7 +67,8 @@ def read_platform(path: Path, devices: Iterable[Device], limits: Limits) -> Plat
     if answer is not None and answer.refusal is not None:
         raise ImageRefused(answer.refusal.reason, answer.refusal.message)
     if answer is None or answer.medium is None:
-        raise ImageRefused("corrupt", "the CD could not be read to its end")
+        last = done.errors.rpartition("\n")[2][:200]
+        raise ImageRefused("corrupt", "the CD could not be read to its end", hint=last)
     return Platform(path, answer.medium, tuple(devices))
 
 

@@ -67,19 +67,17 @@ def _naming(names: Sequence[str]) -> PortNaming:
     """The rule that fits most of ``names`` from the first one on."""
     if not names:
         return PortNaming(limit=0)
-    best = PortNaming(name="port{n}", limit=1)
+    best, most = PortNaming(name=_literal(names[0]), limit=1), 0
     for naming in _candidates(names):
         fitting = _fitting(naming, names)
-        if fitting > best.limit or best.name == "port{n}":
-            best = naming.model_copy(update={"limit": max(fitting, 1)})
+        if fitting > most:
+            best, most = naming.model_copy(update={"limit": fitting}), fitting
     return best
 
 
 def _candidates(names: Sequence[str]) -> Iterator[PortNaming]:
     first = _NUMBERS.split(names[0])
     places = range(1, len(first), 2)
-    if not places:
-        yield PortNaming(name=_literal(names[0]), limit=1)
     for place in reversed(places):
         yield from _counted(first, place, names)
     for port in reversed(places):

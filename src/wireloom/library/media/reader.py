@@ -6,7 +6,9 @@ limits of memory and time (:mod:`wireloom.library.bounded`), because what it rea
 
 from __future__ import annotations
 
+import contextlib
 import json
+import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,6 +30,8 @@ _NODES: Final = "node-definitions"
 _IMAGES: Final = "virl-base-images"
 #: Definitions of one kind. The largest platform that is known has about a hundred.
 _MOST: Final = 1000
+#: Beyond its own errors, what the library meets in headers that make no sense.
+_LOST: Final = (PyCdlibException, AttributeError, LookupError, OverflowError, TypeError, ValueError, struct.error)
 
 
 def main(arguments: list[str]) -> int:
@@ -53,15 +57,21 @@ def read_medium(path: Path, limits: Limits) -> Medium:
     with path.open("rb") as file:
         check_structure(file, size, limits)
         image = pycdlib.PyCdlib()
-        try:
+        with _believing():
             image.open_fp(file)
-        except (PyCdlibException, LookupError, ValueError, OverflowError) as error:
-            # Beyond its own errors the library meets what it did not think of in headers that make no sense.
-            raise ImageRefused("corrupt", "the image's folders cannot be read") from error
         try:
             return _Reader(image, file, size).medium()
         finally:
             image.close()
+
+
+@contextlib.contextmanager
+def _believing() -> Iterator[None]:
+    """While the library goes by what the image says."""
+    try:
+        yield
+    except _LOST as error:
+        raise ImageRefused("corrupt", "the image's folders cannot be read") from error
 
 
 class _Reader:
@@ -73,7 +83,8 @@ class _Reader:
         self._left_out: list[str] = []
 
     def medium(self) -> Medium:
-        files = {item.path: item for item in self._files()}
+        with _believing():
+            files = {item.path: item for item in self._files()}
         nodes = [path for path in files if _is_definition(path, _NODES, 1)]
         images = [path for path in files if _is_definition(path, _IMAGES, 2)]
         if not nodes and not images:
