@@ -187,13 +187,16 @@ def test_what_was_made_is_taken_in_unchanged(tmp_path: Path) -> None:
 
 
 def test_facts_tell_what_identification_needs(tmp_path: Path) -> None:
-    facts = accept(tmp_path, docker_archive(), "router.tar").facts
+    upper = tar(
+        entry("usr/lib/frr/watchfrr", b"x"), entry("usr/lib/frr/a.so", b"x"), entry("usr/lib/x/data", mode=0o644)
+    )
+    facts = accept(tmp_path, docker_archive([BASE, upper]), "router.tar").facts
     assert facts.file == "router.tar"
     assert facts.tags == ("vendor/router:1.2",)
     assert facts.labels == {"vendor": "example"}
     assert facts.env == ("PATH=/bin",)
     assert facts.entrypoint == ("/bin/sh",)
-    assert "bin/sh" in facts.paths
+    assert facts.paths == ("bin", "bin/sh", "usr/lib/frr/watchfrr")
 
 
 def test_a_machine_in_a_container_is_recognised_with_what_it_needs(tmp_path: Path) -> None:

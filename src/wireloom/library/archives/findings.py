@@ -35,7 +35,9 @@ _RELEASE_MOST: Final = 4096
 _LINES_MOST: Final = 40
 _LINE_MOST: Final = 200
 _DISKS_MOST: Final = 256
-_PATHS_MOST: Final = 4096
+_PATHS_MOST: Final = 8192
+#: Folders below the root down to which every path is of interest; programs, down to twice that.
+_NEAR: Final = 2
 _PATH_MOST: Final = 200
 _HEAD: Final = 512
 
@@ -154,7 +156,10 @@ class Findings:
             del self._below[known]
 
     def _note_path(self, member: Member, folder: str) -> None:
-        near = member.path.count("/") < 2 or folder.rpartition("/")[2] in _PROGRAM_FOLDERS
+        depth = member.path.count("/")
+        near = depth < _NEAR or folder.rpartition("/")[2] in _PROGRAM_FOLDERS
+        if member.kind is Kind.FILE and member.mode & _EXECUTABLE and depth < 2 * _NEAR:
+            near = near or ".so" not in member.path  # libraries are executable, too, and tell nothing
         if near and member.path and len(member.path) <= _PATH_MOST and len(self._paths) < _PATHS_MOST:
             self._paths.add(member.path)
 
