@@ -232,7 +232,7 @@ async def stream(websocket: WebSocket, controller: TheController, lab: str | Non
     """Everything as it is, then every change."""
     await websocket.accept()
     with controller.hub.subscribe(lab) as mailbox:
-        greeting = controller.board.greeting(lab)
+        greeting = controller.greeting(lab)
         sender = asyncio.ensure_future(_send_changes(websocket, mailbox, greeting))
         reader = asyncio.ensure_future(_until_gone(websocket))
         try:

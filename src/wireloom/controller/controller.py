@@ -40,7 +40,7 @@ from wireloom.errors import Conflict, NotFound, WireloomError
 from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.images import ImageView
 from wireloom.model.state import NodeState
-from wireloom.model.views import HostView, LabView, OperationView, StatusView
+from wireloom.model.views import HostView, LabView, OperationView, StatusView, StreamMessage
 
 __all__ = ["Controller"]
 
@@ -109,17 +109,7 @@ class Controller:
         )
         self._make_links_and_questions(store, fabric, edits, topologies, clock)
         self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
-        self._observer = Observer(
-            fabric=fabric,
-            store=store,
-            live=self.live,
-            board=self.board,
-            publisher=self.publisher,
-            hub=self.hub,
-            labs=self.labs,
-            on_observed=self._config_keeper.observed,
-            on_host=self.library.distribution.host_changed,
-        )
+        self._make_observer(store, fabric)
         self._store = store
         self._fabric = fabric
         self._topologies = topologies
@@ -230,6 +220,19 @@ class Controller:
             keep_days=keep_days,
         )
 
+    def _make_observer(self, store: Store, fabric: ControllerFabric) -> None:
+        self._observer = Observer(
+            fabric=fabric,
+            store=store,
+            live=self.live,
+            board=self.board,
+            publisher=self.publisher,
+            hub=self.hub,
+            labs=self.labs,
+            on_observed=self._config_keeper.observed,
+            on_host=self.library.distribution.host_changed,
+        )
+
     @classmethod
     async def create(
         cls,
@@ -321,6 +324,10 @@ class Controller:
             nodes=len(nodes),
             running=sum(node.state is NodeState.RUNNING for node in nodes),
         )
+
+    def greeting(self, lab: str | None = None) -> list[StreamMessage]:
+        """Everything as it is now, in messages for a new reader (of one lab, who is not told of images)."""
+        return [*self.board.greeting(lab), *(self.library.greeting() if lab is None else ())]
 
     def hosts(self) -> list[HostView]:
         """Hosts by name."""

@@ -36,11 +36,11 @@ from wireloom.controller.library.verify import Verifier
 from wireloom.controller.live import LiveState
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store import Store
+from wireloom.controller.store.image_work import ImageWork
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.token import ensure_token
 from wireloom.controller.topologies import Topologies
 from wireloom.errors import WireloomError
-from wireloom.library import media
 from wireloom.library.blobs import BlobStore
 from wireloom.model.device import Device
 from wireloom.model.images import AdoptRequest, EngineImageView, ImageUse, ImageView, JobState
@@ -54,7 +54,6 @@ AddDevice = Callable[[str, str], Awaitable[str]]
 
 #: Threads that read and write files of the library, whatever else the controller does in threads.
 THREADS: Final = 4
-_MEDIA: Final = MediaTools()
 
 
 @dataclass(frozen=True)
@@ -133,16 +132,7 @@ class ImageLibrary:
         self._supervisor = Supervisor()
         self._threads = Threads(THREADS)
         self.secrets = Secrets(options.secrets, secret_changed)
-        self.jobs = ImageJobs(
-            store=store.image_work, folder=folder.below("jobs"), hub=hub, journal=journal, clock=clock
-        )
-        self.uploads = Uploads(
-            store=store.image_work,
-            folder=folder.below("uploads"),
-            threads=self._threads,
-            clock=clock,
-            keep_days=options.keep_days,
-        )
+        self._make_work(folder, store.image_work, hub, journal, clock)
         self._shelves = Shelves(live, self.known_hosts)
         removals = Removals(store.images, self._shelves, clock)
         self._uses = Uses(board, self._jobs_using)
@@ -172,6 +162,25 @@ class ImageLibrary:
         self.check = LibraryCheck(self.catalogue, self._shelves, own_host=options.own_host)
         self._make_keepers(folder, clock)
         self._make_imports(folder, fabric, clock, add_device)
+
+    def _make_work(
+        self, folder: LibraryFolder, store: ImageWork, hub: Hub, journal: Journal, clock: Callable[[], float]
+    ) -> None:
+        self.jobs = ImageJobs(
+            store=store,
+            folder=folder.below("jobs"),
+            hub=hub,
+            journal=journal,
+            clock=clock,
+            keep_days=folder.options.keep_days,
+        )
+        self.uploads = Uploads(
+            store=store,
+            folder=folder.below("uploads"),
+            threads=self._threads,
+            clock=clock,
+            keep_days=folder.options.keep_days,
+        )
 
     def _make_keepers(self, folder: LibraryFolder, clock: Callable[[], float]) -> None:
         aside = folder.below("damaged")
@@ -214,13 +223,13 @@ class ImageLibrary:
             clock=clock,
             base_folder=folder.options.references,
         )
-        medium = MediaIntake(
+        media = MediaIntake(
             intake=intake,
             catalogue=self.catalogue,
             blobs=self.blobs,
             devices=self._devices,
             add_device=add_device,
-            tools=_MEDIA,
+            tools=MediaTools(),
             threads=self._threads,
         )
         self.imports = Imports(
@@ -229,7 +238,7 @@ class ImageLibrary:
             urls=UrlFetcher(self._threads),
             exports=exports,
             intake=intake,
-            media=medium,
+            media=media,
             soundness=Soundness(catalogue=self.catalogue, fabric=fabric, check=self.verifier.check, alive=hosts.alive),
             catalogue=self.catalogue,
             blobs=self.blobs,
