@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,7 @@ from wireloom.controller.library.tools import Tools
 from wireloom.controller.library.uploads import Uploads
 from wireloom.controller.library.urls import UrlFetcher
 from wireloom.controller.store import Store
+from wireloom.devices import DeviceFolder
 from wireloom.errors import Conflict, NotFound, Unsupported
 from wireloom.fabric.image_documents import ExportMessage, ExportOpen
 from wireloom.fabric.methods import EXPORT
@@ -35,6 +36,7 @@ from wireloom.library.media import MediumImage
 from wireloom.library.sniff import Sniffed
 from wireloom.library.values import Accepted, Facts, ImageRefused, Limits, Progress
 from wireloom.model.base import Value
+from wireloom.model.device import Device
 from wireloom.model.images import (
     DeviceProposal,
     ImageUpdate,
@@ -62,6 +64,7 @@ class MemoryCatalogue:
         self.blobs = blobs
         self.images: dict[str, ImageView] = {}
         self.refuse: Exception | None = None
+        self.providers: Callable[[str], Sequence[str] | None] = DEVICES.get
 
     def all(self) -> Sequence[ImageView]:
         return sorted(self.images.values(), key=lambda image: image.name)
@@ -82,9 +85,10 @@ class MemoryCatalogue:
         return next((image.name for image, item in served if item.device == device and item.default), None)
 
     def check_device(self, device: str, provider: str) -> str:
-        if device not in DEVICES:
+        providers = self.providers(device)
+        if providers is None:
             raise NotFound(f"there is no device {device}")
-        if provider not in DEVICES[device]:
+        if provider not in providers:
             raise Unsupported(f"device {device} does not run on {provider}")
         return device
 
@@ -249,6 +253,7 @@ class Rig:
         self.addresses: dict[str, str] = {}
         self.pauses: list[float] = []
         self.device_files: dict[str, str] = {}
+        self.device_folder: DeviceFolder | None = None
         self.sound = True
         self.limits = Limits(size=1 << 30)
         self.reserve = 0
@@ -291,7 +296,7 @@ class Rig:
     def _make_imports(self, clock: Callable[[], float]) -> None:
         parts: dict[str, Any] = {"catalogue": self.catalogue, "blobs": self.blobs, "threads": self.threads}
         intake = Intake(
-            devices=lambda: (),
+            devices=self._devices,
             tools=self.tools,
             clock=clock,
             base_folder=self.folder,
@@ -301,9 +306,9 @@ class Rig:
         )
         media = MediaIntake(
             intake=intake,
-            devices=lambda: (),
+            devices=self._devices,
             add_device=self._add_device,
-            tools=self.medium.tools(),
+            tools=MediaTools() if self.device_folder is not None else self.medium.tools(),
             limits=self.limits,
             reserve=self.reserve,
             **parts,
@@ -333,7 +338,18 @@ class Rig:
             **parts,
         )
 
+    def use_devices(self, folder: DeviceFolder) -> None:
+        """Real devices, the user's own among them."""
+        self.device_folder = folder
+        known = folder.catalogue
+        self.catalogue.providers = lambda name: tuple(found.providers) if (found := known().find(name)) else None
+
+    def _devices(self) -> Iterable[Device]:
+        return () if self.device_folder is None else self.device_folder.catalogue()
+
     async def _add_device(self, text: str, source: str) -> str:
+        if self.device_folder is not None:
+            return self.device_folder.add(text, kind="device", source=source)
         name = text.partition(":")[2].strip()
         self.device_files[name] = text
         return name

@@ -13,9 +13,11 @@ from pathlib import Path
 
 import pytest
 from library_rig import Rig, make_library
+from media_rig import PLATFORM, build_cd
 
 from wireloom.controller.library.tools import Tools
-from wireloom.model.images import ExtractRequest, ImportRequest, JobState, JobView
+from wireloom.devices import DeviceFolder
+from wireloom.model.images import Choice, ExtractRequest, ImportRequest, JobState, JobView
 
 
 @pytest.fixture
@@ -125,3 +127,53 @@ async def test_what_is_nothing_is_refused_and_leaves_nothing(rig: Rig, content: 
     job = await imported(rig, content, file)
     assert (job.state, (job.error or {})["code"]) == (JobState.FAILED, "image-refused")
     assert rig.debris() == []
+
+
+async def test_a_reference_platform_brings_images_and_the_devices_that_they_need(rig: Rig, tmp_path: Path) -> None:
+    rig.use_devices(DeviceFolder(tmp_path / "devices"))
+    await rig.restart()
+    disk, other = a_disk(tmp_path).read_bytes(), a_disk(tmp_path, "other.qcow2").read_bytes()
+    files = {
+        **PLATFORM,
+        "virl-base-images/iosv-159-3-m8/vios-adventerprisek9-m.spa.159-3.m8.qcow2": disk,
+        "virl-base-images/acme-router-2-1/acme.qcow2": other + bytes(512),
+    }
+    job = await imported(rig, build_cd(files), "refplat.iso")
+    assert job.state is JobState.CHOICE, job.error
+    await rig.jobs.choose(job.id, Choice(keys=("image:iosv-159-3-m8", "image:acme-router-2-1", "device:iosv")))
+    ended = await rig.ended(job)
+    assert ended.state is JobState.DONE, ended.error
+    assert ended.devices == ("acme-router",)
+    images = {image.name: image for image in rig.catalogue.all()}
+    vios, acme = images["vios-adventerprisek9-m.spa.159-3.m8.qcow2"], images["acme.qcow2"]
+    assert [(item.device, item.default) for item in vios.devices] == [("cisco_iosv", True)]
+    assert [(item.device, item.default) for item in acme.devices] == [("acme-router", True)]
+    assert acme.version == "2-1"
+    assert vios.provenance.origin == "iso"
+    assert rig.debris() == []
+
+
+async def test_an_appliance_file_finds_its_image_and_makes_its_device(rig: Rig, tmp_path: Path) -> None:
+    rig.use_devices(DeviceFolder(tmp_path / "devices"))
+    await rig.restart()
+    disk = a_disk(tmp_path).read_bytes()
+    image = (await imported(rig, disk, "whatever.qcow2")).images[0]
+    file = {
+        "filename": "acme-gw.qcow2",
+        "version": "2.1",
+        "md5sum": hashlib.md5(disk, usedforsecurity=False).hexdigest(),
+        "filesize": len(disk),
+    }
+    appliance = {
+        "name": "Acme Gateway",
+        "category": "firewall",
+        "vendor_name": "Acme",
+        "registry_version": 4,
+        "qemu": {"adapter_type": "e1000", "adapters": 4, "ram": 512, "hda_disk_interface": "ide"},
+        "images": [file],
+        "versions": [{"name": "2.1", "images": {"hda_disk_image": "acme-gw.qcow2"}}],
+    }
+    job = await imported(rig, json.dumps(appliance).encode(), "acme.gns3a")
+    assert job.state is JobState.DONE, job.error
+    served = rig.catalogue.get(image).devices
+    assert [(item.device, item.default) for item in served] == [(job.devices[0], True)]
