@@ -362,7 +362,25 @@ def test_a_conversion_writes_no_more_than_may_come_in(raw: Path, folder: Path) -
     packed = made(raw, "vmdk", "-o", "subformat=streamOptimized")
     size = packed.stat().st_size
     limits = Limits(size=size + 1000, virtual_size=1 << 40)
-    assert reason(packed, folder, limits) in {"size", "corrupt"}
+    assert reason(packed, folder, limits) == "size"
+
+
+def test_a_small_file_does_not_become_a_large_disk(tmp_path: Path, folder: Path) -> None:
+    """One cluster stands for all the others, and the references say so: the tables hold together."""
+    whole = bytearray(disks.qcow2(32 * MIB, clusters={0: os.urandom(disks.CLUSTER)}, snapshots=0, features=1))
+    struct.pack_into(">512Q", whole, 4 * disks.CLUSTER, *[5 * disks.CLUSTER] * 512)
+    struct.pack_into(">H", whole, 2 * disks.CLUSTER + 10, 512)
+    path = tmp_path / "evil.qcow2"
+    path.write_bytes(whole)
+    assert reason(path, folder, Limits(free=MIB, ratio=4)) == "bomb"
+    assert content(accepted(path, folder).file) == whole[5 * disks.CLUSTER : 6 * disks.CLUSTER] * 512
+
+
+@pytest.mark.parametrize("name", ["disk.qcow2", ".disk", ".disk.qcow2.part"])
+def test_a_file_in_the_folder_itself_is_never_in_the_way(name: str, raw: Path, folder: Path) -> None:
+    path = raw.rename(folder / name)
+    assert content(accept(path, "a.raw", folder, LIMITS).file) == CONTENT
+    assert path.read_bytes() == CONTENT
 
 
 def test_even_qemu_img_cannot_open_what_is_not_named(secret: Path) -> None:

@@ -112,7 +112,7 @@ class _Course:
             raise CapacityExceeded(
                 f"conversion needs about {used} bytes in {self.folder}, which are not there", hint="free space there"
             )
-        unfinished, target = self.folder / _UNFINISHED, self.folder / _CONVERTED
+        unfinished, target = self._beside(path, _UNFINISHED), self._beside(path, _CONVERTED)
         try:
             unfinished.unlink(missing_ok=True)  # of an attempt that was killed
             qemu_img.convert(path, header.driver, unfinished, self.limits, self.progress)
@@ -123,6 +123,10 @@ class _Course:
             unfinished.unlink(missing_ok=True)
         why = f", because of {' and '.join(header.unclean)}" if header.unclean else ""
         return self._accepted(target, kind, header, f"converted from {kind} to qcow2{why}")
+
+    def _beside(self, path: Path, name: str) -> Path:
+        """A file in the folder, which is never the one that comes in, whatever that is called."""
+        return self.folder / (name if name != path.name else f"{name}.new")
 
     def _accepted(self, file: Path, kind: SourceKind, header: Header, *notes: str) -> Accepted:
         return Accepted(
@@ -137,7 +141,7 @@ class _Course:
         )
 
     def from_ova(self, path: Path) -> Accepted:
-        disk = self.folder / _TAKEN_OUT
+        disk = self._beside(path, _TAKEN_OUT)
         with contextlib.ExitStack() as debris, path.open("rb", buffering=0) as file:
             found = ova.read_ova(file, self.limits)
             disk.unlink(missing_ok=True)  # of an attempt that was killed
@@ -150,7 +154,7 @@ class _Course:
                 sniffed = sniff(disk)
             taken = self.from_disk(disk, sniffed)
             if taken.file == disk:
-                taken = dataclasses.replace(taken, file=disk.rename(self.folder / _CONVERTED))
+                taken = dataclasses.replace(taken, file=disk.rename(self._beside(path, _CONVERTED)))
         return dataclasses.replace(
             taken,
             kind="ova",

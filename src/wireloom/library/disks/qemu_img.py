@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,8 @@ _PERCENT: Final = re.compile(rb"\(([0-9.]+)/100%\)")
 _CLEAN, _CORRUPT, _LEAKS, _NOT_SUPPORTED = 0, 2, 3, 63
 #: A disk that has less space left than that was full when a program gave up.
 _FULL: Final = 16 << 20
+#: What a conversion writes at the same time: eight requests of two MiB.
+_AT_ONCE: Final = 16 << 20
 _NO_PARENT: Final = 0xFFFFFFFF  # of VMDK
 #: Drivers of formats that could name a file to lie on, and are told that there is none.
 _WITH_BACKING: Final = frozenset({"qcow2", "vmdk"})
@@ -71,21 +73,33 @@ def inspect(path: Path, driver: Driver, limits: Limits) -> int:
 def convert(source: Path, driver: Driver, target: Path, limits: Limits, progress: Progress) -> None:
     """Write a disk, as a guest sees it, to the new qcow2 file ``target``; the caller removes that when this fails.
 
-    :raises ImageRefused: ``corrupt``, ``size`` or ``unbounded``.
+    :raises ImageRefused: ``corrupt``, ``size``, ``bomb`` or ``unbounded``.
     :raises CapacityExceeded: no space left.
     """
-    meter = _Meter(source.stat().st_size, progress)
+    size = source.stat().st_size
+    # One packed cluster can stand for many: what it is converted to is bounded as what is unpacked.
+    most = min(limits.size, limits.free + limits.ratio * size)
+    bounds = replace(Bounds.to_convert(limits, source, folder=target.parent), file_size=most)
+    meter = _Meter(size, progress)
     options = "compat=1.1,cluster_size=65536,lazy_refcounts=off,preallocation=off"
-    done = run_bounded(
-        ("qemu-img", "convert", "-p", "-O", "qcow2", "-o", options, _node(source, driver), str(target.absolute())),
-        bounds=Bounds.to_convert(limits, source, folder=target.parent),
-        on_output=meter.read,
-        watch=meter.tell,
-    )
+    command = ("qemu-img", "convert", "-p", "-O", "qcow2", "-o", options, _node(source, driver), str(target.absolute()))
+    done = run_bounded(command, bounds=bounds, on_output=meter.read, watch=meter.tell)
     if done.code != 0:
         _check_space(target.parent)
+        if _is_at(target, most):
+            reason: Reason = "bomb" if most < limits.size else "size"
+            raise ImageRefused(reason, f"a file of {size} bytes became a disk of more than {most}")
         raise _refusal("corrupt", "the disk cannot be converted", done, source)
     meter.finish()
+
+
+def _is_at(target: Path, most: int) -> bool:
+    """Whether a file has grown to its limit, give or take what was being written at once.
+
+    The program's threads take no signals, so it ends by an error of its own, which says nothing that is stable.
+    """
+    size = target.stat().st_size if target.exists() else 0
+    return most - size < min(_AT_ONCE, most // 4)
 
 
 class _Meter:
