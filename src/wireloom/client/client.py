@@ -359,8 +359,7 @@ class Client:
     @property
     def links(self) -> Links:
         """Links and segments of labs, what impairs them and what passes through them."""
-        from wireloom.client.images import Images
-    from wireloom.client.links import Links
+        from wireloom.client.links import Links
 
         return Links(lambda: self._transport)
 
