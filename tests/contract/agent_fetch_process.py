@@ -9,9 +9,8 @@ import asyncio
 import sys
 from pathlib import Path
 
-import httpx
-
 from wireloom.agent.library.fetcher import Fetcher
+from wireloom.agent.library.http import AioHttp
 from wireloom.agent.library.sources import Sources
 from wireloom.fabric.image_documents import BlobSource
 from wireloom.library.blobs import BlobStore
@@ -20,9 +19,12 @@ from wireloom.library.blobs import BlobStore
 async def main(folder: Path, url: str, token: str, digest: str, size: int) -> None:
     sources = Sources("here")
     sources.update((BlobSource(url=url, token=token),))
-    async with httpx.AsyncClient(trust_env=False) as http:
-        fetcher = Fetcher(BlobStore(folder), sources, lambda: http)
+    http = AioHttp()
+    try:
+        fetcher = Fetcher(BlobStore(folder), sources, http)
         await fetcher.fetch(digest, size, progress=lambda done, _: print("bytes", done, flush=True))
+    finally:
+        await http.close()
     print("done", flush=True)
 
 

@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from wireloom.agent.library.fetcher import Fetcher
+from wireloom.agent.library.http import AioHttp
 from wireloom.agent.library.server import BlobServer, parse_address
 from wireloom.agent.library.sources import Sources
 from wireloom.errors import InvalidInput, Unavailable
@@ -71,10 +72,17 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-def fetcher(folder: Path, http: httpx.AsyncClient, *sources: BlobSource) -> Fetcher:
+@pytest.fixture
+async def fetching_http() -> AsyncIterator[AioHttp]:
+    http = AioHttp()
+    yield http
+    await http.close()
+
+
+def fetcher(folder: Path, http: AioHttp, *sources: BlobSource) -> Fetcher:
     known = Sources("here")
     known.update(sources)
-    return Fetcher(BlobStore(folder), known, lambda: http)
+    return Fetcher(BlobStore(folder), known, http)
 
 
 async def eventually(check: Callable[[], object]) -> None:
@@ -89,11 +97,11 @@ def asked(token: str = TOKEN, **headers: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}", **headers}
 
 
-async def test_a_file_travels_between_hosts(tmp_path: Path, peer: Peer, http: httpx.AsyncClient) -> None:
+async def test_a_file_travels_between_hosts(tmp_path: Path, peer: Peer, fetching_http: AioHttp) -> None:
     content = os.urandom(9 * MIB + 17)
     digest = peer.put(content)
     assert peer.server.served().digests == {digest}
-    path = await fetcher(tmp_path / "here", http, peer.source()).fetch(digest, len(content))
+    path = await fetcher(tmp_path / "here", fetching_http, peer.source()).fetch(digest, len(content))
     assert path.read_bytes() == content
 
 
@@ -136,9 +144,7 @@ async def test_nothing_can_be_changed(peer: Peer, http: httpx.AsyncClient, metho
     assert peer.blobs.path(digest).read_bytes() == b"content"
 
 
-@pytest.mark.parametrize(
-    "shown", [None, "", "Bearer", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer ü{TOKEN}"]
-)
+@pytest.mark.parametrize("shown", [None, "", "Bearer", f"Basic {TOKEN}", f"Bearer {TOKEN}x", f"Bearer ü{TOKEN}"])
 async def test_who_has_no_token_gets_nothing(peer: Peer, http: httpx.AsyncClient, shown: str | None) -> None:
     digest = peer.put(b"content")
     headers = {} if shown is None else {"Authorization": shown.encode()}
@@ -154,10 +160,10 @@ async def test_before_the_controller_has_given_a_token_nobody_may(peer: Peer, ht
     assert (await http.get(f"{peer.url}/blobs/{digest}", headers={"Authorization": "Bearer"})).status_code == 401
 
 
-async def test_a_host_with_an_old_token_is_told_so(tmp_path: Path, peer: Peer, http: httpx.AsyncClient) -> None:
+async def test_a_host_with_an_old_token_is_told_so(tmp_path: Path, peer: Peer, fetching_http: AioHttp) -> None:
     digest = peer.put(b"content")
     with pytest.raises(Unavailable, match="does not let"):
-        await fetcher(tmp_path / "here", http, peer.source("old")).fetch(digest, 7)
+        await fetcher(tmp_path / "here", fetching_http, peer.source("old")).fetch(digest, 7)
 
 
 async def test_connections_are_bounded_and_those_that_are_there_go_on(peer: Peer, http: httpx.AsyncClient) -> None:
@@ -303,7 +309,7 @@ async def test_kill_9_while_it_fetches_loses_nothing_and_leaves_nothing_half(tmp
 
 
 async def test_a_peer_that_dies_in_the_middle_is_taken_over_from_by_another(
-    tmp_path: Path, peer: Peer, http: httpx.AsyncClient
+    tmp_path: Path, peer: Peer, fetching_http: AioHttp
 ) -> None:
     content = os.urandom(24 * MIB)
     digest = peer.put(content)
@@ -311,7 +317,9 @@ async def test_a_peer_that_dies_in_the_middle_is_taken_over_from_by_another(
     async with slow.listening() as url:
         dying = BlobSource(url=url, token=TOKEN, host="dying", digests=frozenset({digest}))
         other = peer.source().model_copy(update={"host": "other"})
-        coming = asyncio.create_task(fetcher(tmp_path / "here", http, dying, other).fetch(digest, len(content)))
+        coming = asyncio.create_task(
+            fetcher(tmp_path / "here", fetching_http, dying, other).fetch(digest, len(content))
+        )
         await eventually(lambda: slow.passed > 5 * MIB)
         slow.die()
         path = await coming

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
-
 from wireloom.agent.library.fetcher import Fetcher
+from wireloom.agent.library.http import LostError
 from wireloom.agent.library.sources import Sources
 from wireloom.fabric.image_documents import BlobSource
 from wireloom.library.blobs import BlobStore
@@ -71,40 +71,46 @@ class Depot:
         self.files[digest] = content
         return digest
 
-    async def answer(self, request: httpx.Request) -> httpx.Response:
-        if request.headers.get("Authorization") != f"Bearer {TOKEN}":
-            return httpx.Response(401)
-        digest = request.url.path.rpartition("/")[2]
-        found = re.fullmatch(r"bytes=(\d+)-", request.headers.get("Range", "")) if self.ranges else None
+    def answer(self, url: str, headers: Mapping[str, str]) -> Given:
+        """What it says to a request."""
+        if headers.get("Authorization") != f"Bearer {TOKEN}":
+            return Given(401)
+        digest = url.rpartition("/")[2]
+        found = re.fullmatch(r"bytes=(\d+)-", headers.get("Range", "")) if self.ranges else None
         start = int(found[1]) if found else 0
         self.requests.append(Request(digest, start))
         if self.statuses and (status := self.statuses.pop(0)) != 200:
-            return httpx.Response(status)
+            return Given(status)
         content = self.files.get(digest)
         if content is None:
-            return httpx.Response(404)
-        headers = {"Content-Length": str(len(content) - start)}
+            return Given(404)
+        told = {"Content-Length": str(len(content) - start)}
         if found:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            told["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         cut = self.cuts.pop(0) if self.cuts else len(content)
-        return httpx.Response(206 if found else 200, headers=headers, stream=_Stream(self, content[start:], cut))
+        return Given(206 if found else 200, told, self, content[start:], cut)
 
 
-class _Stream(httpx.AsyncByteStream):
-    def __init__(self, depot: Depot, content: bytes, cut: int) -> None:
-        self._depot = depot
-        self._content = content
-        self._cut = cut
+@dataclass
+class Given:
+    """An answer; what it is of breaks off after ``cut`` bytes."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        depot = self._depot
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    depot: Depot | None = None
+    content: bytes = b""
+    cut: int = 0
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        assert self.depot is not None
+        depot = self.depot
         depot.running += 1
         depot.most = max(depot.most, depot.running)
         try:
-            for begin in range(0, len(self._content), _PIECE):
-                if begin >= self._cut:
-                    raise httpx.ReadError("cut off")
-                yield self._content[begin : begin + _PIECE]
+            for begin in range(0, len(self.content), _PIECE):
+                if begin >= self.cut:
+                    raise LostError("cut off")
+                yield self.content[begin : begin + _PIECE]
                 if depot.gate is not None:
                     await depot.gate.wait()
                 await asyncio.sleep(0)
@@ -112,17 +118,22 @@ class _Stream(httpx.AsyncByteStream):
             depot.running -= 1
 
 
-def client(*depots: Depot) -> httpx.AsyncClient:
-    """Reaches these depots, and nobody else."""
-    by_name = {depot.name: depot for depot in depots}
+class Network:
+    """Reaches some depots, and nobody else."""
 
-    async def answer(request: httpx.Request) -> httpx.Response:
-        depot = by_name.get(request.url.host)
+    def __init__(self, *depots: Depot) -> None:
+        self._depots = {depot.url: depot for depot in depots}
+
+    @contextlib.asynccontextmanager
+    async def get(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Given]:
+        depot = next((depot for at, depot in self._depots.items() if url.startswith(f"{at}/blobs/")), None)
         if depot is None:
-            raise httpx.ConnectError("there is nobody", request=request)
-        return await depot.answer(request)
-
-    return httpx.AsyncClient(transport=httpx.MockTransport(answer))
+            raise LostError("there is nobody")
+        given = depot.answer(url, headers)
+        try:
+            yield given
+        finally:
+            given.depot = None
 
 
 class Warehouse:
@@ -140,8 +151,7 @@ class Warehouse:
         self.blobs = BlobStore(folder / "blobs")
         self.sources = Sources("here")
         self.sources.update(tuple(depot.source() for depot in depots) if sources is None else sources)
-        http = client(*depots)
-        self.fetcher = Fetcher(self.blobs, self.sources, lambda: http, near=near, most=most, free=free)
+        self.fetcher = Fetcher(self.blobs, self.sources, Network(*depots), near=near, most=most, free=free)
 
     def draft(self, digest: str) -> Path:
         """Where half a file is."""

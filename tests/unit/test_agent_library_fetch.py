@@ -243,8 +243,10 @@ async def test_what_becomes_urgent_gets_its_turn_at_once(tmp_path: Path) -> None
     depot.put(first)
     digest = depot.put(second)
     warehouse = Warehouse(tmp_path, depot, most=2)
-    waiting = [asyncio.create_task(fetch(warehouse, content)) for content in (first, second)]
+    waiting = [asyncio.create_task(fetch(warehouse, first))]
     await eventually(lambda: depot.running)
+    waiting.append(asyncio.create_task(fetch(warehouse, second)))
+    await eventually(lambda: digest in warehouse.fetcher)
     waiting.append(asyncio.create_task(warehouse.fetcher.fetch(digest, 3_000, urgent=lambda: True)))
     await eventually(lambda: depot.running == 2)
     assert depot.gate is not None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
@@ -12,12 +13,10 @@ from io import FileIO
 from types import TracebackType
 from typing import Final
 
-import httpx
-
+from wireloom.agent.library.http import Answer, Http, LostError
 from wireloom.agent.library.waiting import in_thread, read_in_thread
 from wireloom.errors import (
     CapacityExceeded,
-    InvalidInput,
     NotFound,
     Unauthenticated,
     Unavailable,
@@ -31,8 +30,8 @@ from wireloom.library.values import Progress
 __all__ = ["Blob", "Download", "WrongContentError"]
 
 _BATCH: Final = 4 << 20
-#: Silence for so long is a lost connection; a slow one is not.
-_TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
+#: After so many bytes what was written is put on the disk, so that not all of it is left for the end.
+_FLUSH: Final = 64 << 20
 _TRIES: Final = 4
 _FIRST_PAUSE_S: Final = 0.5
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -68,7 +67,7 @@ class _NoRangesError(_InterruptedError):
 class Download:
     """A file on its way from one source into a draft. What has come stays in the draft, whatever happens."""
 
-    def __init__(self, http: httpx.AsyncClient, source: BlobSource, blob: Blob, draft: Draft) -> None:
+    def __init__(self, http: Http, source: BlobSource, blob: Blob, draft: Draft) -> None:
         self._http = http
         self._source = source
         self._blob = blob
@@ -142,16 +141,14 @@ class Download:
             headers["Range"] = f"bytes={start}-"
         url = f"{self._source.url.rstrip('/')}/blobs/{self._blob.digest}"
         try:
-            async with self._http.stream("GET", url, headers=headers, timeout=_TIMEOUT) as answer:
+            async with self._http.get(url, headers) as answer:
                 self._check(answer, start)
-                yield answer.aiter_raw()
-        except httpx.TransportError as error:
-            raise _InterruptedError(str(error) or type(error).__name__) from error
-        except httpx.InvalidURL as error:
-            raise InvalidInput(f"{self._source.url} is no address to fetch from") from error
+                yield answer.pieces()
+        except LostError as error:
+            raise _InterruptedError(str(error)) from error
 
-    def _check(self, answer: httpx.Response, start: int) -> None:
-        name, status = _name(self._source), answer.status_code
+    def _check(self, answer: Answer, start: int) -> None:
+        name, status = _name(self._source), answer.status
         if status == 200 and start:
             raise _NoRangesError(f"{name} cannot send a part of a file")
         if status in {200, 206}:
@@ -171,12 +168,12 @@ def _refusal(status: int, name: str, digest: str) -> Exception:
     return Unavailable(f"{name} answered {status}")
 
 
-def _begins_at(answer: httpx.Response) -> int:
+def _begins_at(answer: Answer) -> int:
     found = _RANGE.fullmatch(answer.headers.get("Content-Range", ""))
-    return int(found[1]) if answer.status_code == 206 and found else 0
+    return int(found[1]) if answer.status == 206 and found else 0
 
 
-def _size(answer: httpx.Response, start: int) -> int | None:
+def _size(answer: Answer, start: int) -> int | None:
     """Of the whole file, as far as the answer says it."""
     length = answer.headers.get("Content-Length", "")
     return start + int(length) if length.isdecimal() else None
@@ -203,6 +200,8 @@ class _Sink:
         self._batch: list[bytes] = []
         self._held = 0
         self._writing: asyncio.Future[None] | None = None
+        self._flushing: asyncio.Future[None] | None = None
+        self._flush_at = there + _FLUSH
 
     async def __aenter__(self) -> _Sink:
         self._progress(self.written, self._most)
@@ -214,8 +213,8 @@ class _Sink:
         if kind is not None:  # what has come is worth keeping
             with contextlib.suppress(WireloomError, WrongContentError):
                 await self.flush()
-        if self._writing is not None:
-            await asyncio.wait({self._writing})
+        for doing in filter(None, (self._writing, self._flushing)):
+            await asyncio.wait({doing})
         if self._file is not None:
             self._file.close()
 
@@ -242,6 +241,9 @@ class _Sink:
             raise WrongContentError("more comes than there should be", whole=True)
         self._progress(self._taken, self._most)
         self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, batch))
+        if self._file is not None and self._taken >= self._flush_at and (not self._flushing or self._flushing.done()):
+            self._flush_at = self._taken + _FLUSH
+            self._flushing = asyncio.ensure_future(asyncio.to_thread(_flush, self._file))
 
     async def _written(self) -> None:
         writing = self._writing
@@ -260,3 +262,8 @@ class _Sink:
                     self._digest.update(rest[:count])
                     self.written += count
                     rest = rest[count:]
+
+
+def _flush(file: FileIO) -> None:
+    with contextlib.suppress(OSError):  # it is put there again at the end, where it counts
+        os.fdatasync(file.fileno())

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import httpx
 import structlog
 
 from wireloom.agent.library.download import Blob, Download, WrongContentError
 from wireloom.agent.library.flights import Flight, Flights, Turns, Urgent, never
+from wireloom.agent.library.http import Http
 from wireloom.agent.library.sources import Sources
 from wireloom.agent.library.waiting import in_thread, read_in_thread
 from wireloom.errors import CapacityExceeded, Conflict, ImageMissing, NotFound, Unavailable, WireloomError
@@ -42,7 +42,7 @@ class Fetcher:
         self,
         blobs: BlobStore,
         sources: Sources,
-        http: Callable[[], httpx.AsyncClient],
+        http: Http,
         *,
         near: Path | None = None,
         most: int = 2,
@@ -154,13 +154,13 @@ class Fetcher:
 
     async def _from(self, source: BlobSource, blob: Blob, draft: Draft, progress: Progress) -> None:
         try:
-            await Download(self._http(), source, blob, draft).run(progress)
+            await Download(self._http, source, blob, draft).run(progress)
         except WrongContentError as error:
             if error.whole:
                 raise Unavailable(str(error)) from error
             log.info("image.begun-anew", source=source.url, digest=blob.digest)
             try:
-                await Download(self._http(), source, blob, draft).run(progress)
+                await Download(self._http, source, blob, draft).run(progress)
             except WrongContentError as again:
                 raise Unavailable(str(again)) from again
 

@@ -13,6 +13,7 @@ from wireloom.agent.context import NodeContext
 from wireloom.agent.library.decide import Rules
 from wireloom.agent.library.exports import Exports, Holding
 from wireloom.agent.library.fetcher import Fetcher
+from wireloom.agent.library.http import AioHttp
 from wireloom.agent.library.ledger import Ledger
 from wireloom.agent.library.questions import LibraryQuestions
 from wireloom.agent.library.server import BlobServer
@@ -64,7 +65,8 @@ class ImageKeeper:
         blobs = BlobStore(cache / "blobs")
         sources = Sources(host)
         self._ledger = Ledger(cache / "ledger.json")
-        fetcher = Fetcher(blobs, sources, self._client, near=data_dir / _NEAR, most=rules.fetches)
+        self._fetching = AioHttp()
+        fetcher = Fetcher(blobs, sources, self._fetching, near=data_dir / _NEAR, most=rules.fetches)
         self._usage = Usage(slices, runtimes)
         self.stock = Stock(
             providers, fetcher, self._ledger, keeps_files=bool(rules.serve), tell=tell, changed=self._changed
@@ -96,12 +98,12 @@ class ImageKeeper:
         self._questions = LibraryQuestions(providers, self.stock)
 
     @cached_property
-    def _http(self) -> httpx.AsyncClient:
+    def _sending(self) -> httpx.AsyncClient:
         # A proxy in the environment must never see the tokens of an installation.
         return httpx.AsyncClient(trust_env=False)
 
     def _client(self) -> httpx.AsyncClient:
-        return self._http
+        return self._sending
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -146,8 +148,9 @@ class ImageKeeper:
     async def close(self) -> None:
         """Let go; what is on its way is gone on with by the next agent."""
         await self._exports.close()
-        if "_http" in self.__dict__:
-            await self._http.aclose()
+        await self._fetching.close()
+        if "_sending" in self.__dict__:
+            await self._sending.aclose()
 
     async def _follow(self) -> None:
         async for change in self._fabric.watch_library(self._host):
