@@ -12,7 +12,16 @@ from wireloom.cli.state import state_of
 if TYPE_CHECKING:
     from wireloom.client import Client
 
-__all__ = ["complete_end", "complete_far_end", "complete_lab", "complete_node", "complete_preset", "complete_segment"]
+__all__ = [
+    "complete_end",
+    "complete_far_end",
+    "complete_image",
+    "complete_job",
+    "complete_lab",
+    "complete_node",
+    "complete_preset",
+    "complete_segment",
+]
 
 #: A person waits for this with a finger on the Tab key.
 DEADLINE_S: Final = 1.0
@@ -67,6 +76,24 @@ def complete_segment(ctx: typer.Context, incomplete: str) -> list[str]:
         return [segment.name for segment in (await client.lab(lab)).segments]
 
     return _matching(ctx, names, incomplete) if lab else []
+
+
+def complete_image(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of images of the library."""
+
+    async def names(client: Client) -> list[str]:
+        return [image.name for image in await client.images.all()]
+
+    return _matching(ctx, names, incomplete)
+
+
+def complete_job(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Ids of the work on the library."""
+
+    async def names(client: Client) -> list[str]:
+        return [job.id for job in await client.images.jobs()]
+
+    return _matching(ctx, names, incomplete)
 
 
 def complete_preset(incomplete: str) -> list[str]:

@@ -102,6 +102,7 @@ def _register() -> None:
         devices,
         history,
         hosts,
+        images,
         labs,
         links,
         nodes,
@@ -111,7 +112,7 @@ def _register() -> None:
     )
 
     on_links = (links, segments, counters, captures)
-    for module in (topologies, labs, history, nodes, configs, *on_links, processes, hosts, devices):
+    for module in (topologies, labs, history, nodes, configs, *on_links, processes, hosts, images, devices):
         module.register(app)
 
 

@@ -1,0 +1,226 @@
+"""``wireloom images import|pull|adopt|save|extract|verify``: how images come in."""
+
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wireloom.cli.commands.image_jobs import WaitFlag, finish_job
+from wireloom.cli.commands.image_names import ImageArgument, found
+from wireloom.cli.commands.image_progress import shown
+from wireloom.cli.commands.labs import LabArgument
+from wireloom.cli.completion import complete_node
+from wireloom.cli.failures import FAILED, report
+from wireloom.cli.state import CliState, JsonFlag, state_of
+
+if TYPE_CHECKING:
+    from wireloom.client import Client
+    from wireloom.model.images import ImportRequest, JobView
+
+__all__ = ["register"]
+
+_URLS = ("http://", "https://")
+
+NameOption = Annotated[str, typer.Option("--name", "-n", help="Name of the image; made from the file's otherwise.")]
+DeviceOption = Annotated[str, typer.Option("--device", "-d", help="What it is; found out otherwise.")]
+DefaultFlag = Annotated[bool, typer.Option("--default", help="Nodes of the device that name no image take this one.")]
+
+
+def register(group: typer.Typer) -> None:
+    """Add this module's commands."""
+    group.command(name="import")(import_)
+    for command in (pull, adopt, save, extract, verify):
+        group.command()(command)
+
+
+def import_(
+    ctx: typer.Context,
+    *,
+    source: Annotated[str, typer.Argument(metavar="FILE|FOLDER|URL", help="What to bring in.")],
+    name: NameOption = "",
+    device: DeviceOption = "",
+    version: Annotated[str, typer.Option("--version", help="Its version; found out otherwise.")] = "",
+    default: DefaultFlag = False,
+    sha256: Annotated[str, typer.Option("--sha256", help="What the file must have.")] = "",
+    auto_build: Annotated[
+        bool, typer.Option("--auto-build/--no-auto-build", help="Build a node's image of an IOL binary.")
+    ] = True,
+    wait: WaitFlag = True,
+    json: JsonFlag = False,
+) -> None:
+    """Bring a file in: an archive of Docker, a disk, a vendor's bundle, an ISO, an IOL binary, an appliance.
+
+    Of a folder every file comes in, and each that is refused is told. What comes by URL is fetched by the controller.
+    """
+    from wireloom.errors import InvalidInput
+    from wireloom.model.images import ImportRequest
+
+    state = state_of(ctx)
+    request = ImportRequest(
+        name=name, device=device, version=version, default=default, sha256=sha256, auto_build=auto_build
+    )
+    if source.startswith(_URLS):
+        wanted = request.model_copy(update={"url": source})
+        _finish(state, lambda client: client.images.import_file(wanted), wait=wait)
+        return
+    path = Path(source)
+    files = sorted(item for item in path.iterdir() if item.is_file()) if path.is_dir() else [path]
+    if path.is_dir() and (name or device or sha256 or version):
+        raise InvalidInput("a folder's files have no name, device, version or digest in common", hint="import one file")
+    if not files or not all(item.is_file() for item in files):
+        raise InvalidInput(f"there is no file {source}" if not path.is_dir() else f"there are no files in {source}")
+    failed = [item for item in files if not _imported(state, item, request, wait=wait, several=len(files) > 1)]
+    if failed:
+        raise typer.Exit(FAILED)
+
+
+def _imported(state: CliState, file: Path, request: "ImportRequest", *, wait: bool, several: bool) -> bool:
+    """Upload and import one file; of several, one that is refused does not hold up the others."""
+    from wireloom.errors import WireloomError
+
+    if several:
+        state.output.remark(f"{file}:")
+    try:
+        state.ask(lambda client: _upload(state, client, file, request, wait=wait))
+    except WireloomError as error:
+        if not several:
+            raise
+        report(error, state.output)
+        return False
+    except typer.Exit:
+        if not several:
+            raise
+        return False
+    return True
+
+
+async def _upload(state: CliState, client: "Client", file: Path, request: "ImportRequest", *, wait: bool) -> None:
+    upload = await _sent(state, client, file, request.sha256)
+    wanted = request.model_copy(update={"upload": upload.rpartition("/")[2]})
+    await finish_job(state, client, await client.images.import_file(wanted), wait=wait)
+
+
+async def _sent(state: CliState, client: "Client", file: Path, sha256: str) -> str:
+    """The upload in which all of ``file`` has arrived; one that was cut off goes on."""
+    import asyncio
+
+    from wireloom.cli.uploads import UploadRecords
+    from wireloom.errors import NotFound, Unavailable
+
+    records, controller = UploadRecords(), client.endpoint.url
+    with shown() as tell:
+        for known in (records.find(controller, file), None):
+            upload = known or await client.images.begin_upload(file, sha256=sha256)
+            records.remember(controller, file, upload)
+            try:
+                await client.images.send(upload, file, lambda done, total: tell("upload", done, total))
+            except NotFound:
+                records.forget(controller, file)
+                if known is None:
+                    raise
+                continue
+            except (Unavailable, asyncio.CancelledError):
+                state.output.remark("what has arrived is kept; the same command goes on from there")
+                raise
+            records.forget(controller, file)
+            return upload
+    raise NotFound("the upload is gone", hint="try again")
+
+
+def pull(
+    ctx: typer.Context,
+    *,
+    reference: Annotated[str, typer.Argument(metavar="REFERENCE", help="Such as registry.example/vendor/router:1.2.")],
+    host: Annotated[str, typer.Option("--host", help="Whose engine fetches it; any that can, otherwise.")] = "",
+    username: Annotated[str, typer.Option("--username", "-u", help="Its user at the registry.")] = "",
+    password_stdin: Annotated[
+        bool, typer.Option("--password-stdin", help="Read the password from standard input.")
+    ] = False,
+    name: NameOption = "",
+    device: DeviceOption = "",
+    default: DefaultFlag = False,
+    wait: WaitFlag = True,
+    json: JsonFlag = False,
+) -> None:
+    """Have a host's engine fetch an image from a registry, and bring it in.
+
+    The password is asked for, or read from standard input; it is stored nowhere.
+    """
+    from wireloom.model.images import PullRequest
+
+    password = ""
+    if username:
+        password = sys.stdin.readline().rstrip("\n") if password_stdin else typer.prompt("Password", hide_input=True)
+    request = PullRequest(
+        reference=reference, host=host, username=username, password=password, name=name, device=device, default=default
+    )
+    _finish(state_of(ctx), lambda client: client.images.pull(request), wait=wait)
+
+
+def adopt(
+    ctx: typer.Context,
+    *,
+    host: Annotated[
+        str, typer.Argument(metavar="HOST", help="Who has it; `wireloom images host` lists what there is.")
+    ],
+    image: Annotated[str, typer.Argument(metavar="IMAGE", help="As the host has it.")],
+    provider: Annotated[str, typer.Option("--provider", help="docker or libvirt; by the name otherwise.")] = "",
+    name: NameOption = "",
+    device: DeviceOption = "",
+    default: DefaultFlag = False,
+    wait: WaitFlag = True,
+    json: JsonFlag = False,
+) -> None:
+    """Bring in an image that a host has already."""
+    from wireloom.model.images import AdoptRequest
+
+    chosen = provider or ("libvirt" if os.path.splitext(image)[1] in {".qcow2", ".img", ".raw"} else "docker")
+    request = AdoptRequest(host=host, provider=chosen, image=image, name=name, device=device, default=default)
+    _finish(state_of(ctx), lambda client: client.images.adopt(request), wait=wait)
+
+
+def save(
+    ctx: typer.Context,
+    *,
+    lab: LabArgument,
+    node: Annotated[str, typer.Argument(metavar="NODE", help="A stopped node.", autocompletion=complete_node)],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the new image.")],
+    default: DefaultFlag = False,
+    wait: WaitFlag = True,
+    json: JsonFlag = False,
+) -> None:
+    """Make an image of a stopped node: its disk, or its container's files."""
+    from wireloom.model.images import SaveRequest
+
+    request = SaveRequest(lab=lab, node=node, name=name, default=default)
+    _finish(state_of(ctx), lambda client: client.images.save(request), wait=wait)
+
+
+def extract(
+    ctx: typer.Context, image: ImageArgument, name: NameOption = "", wait: WaitFlag = True, json: JsonFlag = False
+) -> None:
+    """Take the disk out of a container's image that wraps a virtual machine, to run it natively."""
+
+    async def asked(client: "Client") -> "JobView":
+        return await client.images.extract((await found(client, image)).id, name=name)
+
+    _finish(state_of(ctx), asked, wait=wait)
+
+
+def verify(ctx: typer.Context, image: ImageArgument, wait: WaitFlag = True, json: JsonFlag = False) -> None:
+    """Read an image again, in the library and on the hosts that have it."""
+
+    async def asked(client: "Client") -> "JobView":
+        return await client.images.verify((await found(client, image)).id)
+
+    _finish(state_of(ctx), asked, wait=wait)
+
+
+def _finish(state: CliState, verb: "Callable[[Client], Awaitable[JobView]]", *, wait: bool) -> None:
+    async def done(client: "Client") -> None:
+        await finish_job(state, client, await verb(client), wait=wait)
+
+    state.ask(done)

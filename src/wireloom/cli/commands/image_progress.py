@@ -1,0 +1,101 @@
+"""Uploads and jobs on a terminal: a bar while bytes move, lines elsewhere. Always on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Final
+
+from wireloom.cli.commands.image_names import size
+from wireloom.errors import Unavailable
+
+if TYPE_CHECKING:
+    from wireloom.client import Client
+    from wireloom.model.images import JobView
+
+__all__ = ["follow_job", "shown"]
+
+#: Told what is done, bytes of it, and bytes in all; 0: not known.
+Tell = Callable[[str, int, int], None]
+
+_TOLD_PERCENT: Final = 10
+#: How long a controller may be away (it restarts) before we stop looking; the job goes on anyway.
+_AWAY_S: Final = 30.0
+_PAUSE_S: Final = 0.5
+
+
+@contextmanager
+def shown() -> Iterator[Tell]:
+    """What is told, shown until the end of the block."""
+    if not sys.stderr.isatty():
+        yield _Lines().tell
+        return
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    from wireloom.cli.output import rich_console
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
+    with Progress(*columns, console=rich_console(stderr=True), transient=False) as progress:
+        tasks: dict[str, int] = {}
+
+        def tell(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = progress.add_task(what, total=total or None)
+            progress.update(tasks[what], completed=done, total=total or None)  # type: ignore[arg-type]
+
+        yield tell
+
+
+class _Lines:
+    """A line whenever something else begins, and for every tenth of it."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+        self._told = ("", -1)
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        percent = 100 * done // total // _TOLD_PERCENT * _TOLD_PERCENT if total else 0
+        if (what, percent) == self._told:
+            return
+        self._told = (what, percent)
+        far = f" {percent} % of {size(total)}" if total else ""
+        print(f"{time.monotonic() - self._began:7.1f}s  {what}{far}", file=sys.stderr, flush=True)
+
+
+async def follow_job(client: Client, job: JobView, tell: Tell) -> JobView:
+    """Wait until ``job`` has ended, or waits for a choice; it as it is then. Restarts of the controller are outlasted.
+
+    :raises Unavailable: the controller is away for long; the job goes on when it is back.
+    """
+    from wireloom.client.images import ENDED
+
+    away_since: float | None = None
+    while job.state not in ENDED:
+        try:
+            async with aclosing(_views(client, job.id)) as views:
+                async for view in views:
+                    job = view
+                    away_since = None
+                    tell(job.stage.value, job.done, job.total)
+                    if job.state in ENDED:
+                        return job
+        except Unavailable:
+            away_since = away_since or time.monotonic()
+            if time.monotonic() - away_since > _AWAY_S:
+                raise
+        await asyncio.sleep(_PAUSE_S)
+    return job
+
+
+async def _views(client: Client, job_id: str):  # type: ignore[no-untyped-def]
+    """The job as it is now, then whenever it changes."""
+    from wireloom.model.images import JobView
+
+    yield await client.images.job(job_id)
+    async with aclosing(client.stream()) as messages:
+        async for message in messages:
+            if message.type == "job" and message.data.get("id") == job_id:
+                yield JobView.model_validate(message.data)
