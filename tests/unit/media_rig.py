@@ -6,7 +6,7 @@ import io
 import struct
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import pycdlib
 
@@ -244,7 +244,7 @@ class _Builder:
             self._folder(parent)
         self._image.add_directory(f"/{self.plain(path)}", **self._named(path, name))
 
-    def _named(self, path: str, name: str) -> dict[str, str]:
+    def _named(self, path: str, name: str) -> dict[str, Any]:
         if self._naming == "rock-ridge":
             return {"rr_name": name}
         return {"joliet_path": f"/{path}"} if self._naming == "joliet" else {}

@@ -178,7 +178,9 @@ class Appliance:
         if sized is not None:
             return ImageMatch(sized, certain=False, reason="its name and size are those of the appliance's file")
         first = next((image for image in named if not size or not image.size), None)
-        return first and ImageMatch(first, certain=False, reason="its name is that of the appliance's file")
+        if first is None:
+            return None
+        return ImageMatch(first, certain=False, reason="its name is that of the appliance's file")
 
 
 def read_appliance(text: str, devices: Iterable[Device] = ()) -> Appliance:

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 import pycdlib
+from pycdlib.dr import DirectoryRecord
 from pycdlib.pycdlibexception import PyCdlibException
 
 from wireloom.library.media.definitions import TEXT_BYTES, ImageDefinition, NodeDefinition, read_definition
@@ -156,11 +157,12 @@ class _Reader:
                 record = self._image.get_record(**{self._key: path})
                 if record.is_symlink():
                     self._left_out.append(f"{path} is a link to another file, and was left out")
-                else:
+                elif isinstance(record, DirectoryRecord):  # as all are that are not of UDF
                     yield self._file_of(path, record)
 
-    def _file_of(self, path: str, record: pycdlib.dr.DirectoryRecord) -> MediumFile:
+    def _file_of(self, path: str, first: DirectoryRecord) -> MediumFile:
         extents: list[Extent] = []
+        record: DirectoryRecord | None = first
         while record is not None:
             offset, length = record.extent_location() * SECTOR, record.get_data_length()
             if offset + length > self._size:
