@@ -169,6 +169,11 @@ def test_a_failed_step_is_marked_where_it_failed() -> None:
     assert node_cells(node(step=NodeStep.CREATE, state="failed", ready="unknown"))[:3] == ["ok", "failed", ""]
 
 
+def test_a_step_in_which_bytes_come_says_how_many_of_a_hundred_there_are() -> None:
+    fetching = node(step=NodeStep.IMAGE, ready="no", state="creating", done=3 << 20, total=7 << 20)
+    assert node_cells(fetching) == ["42 %", "", "", "", ""]
+
+
 def test_a_ready_node_has_every_column_done() -> None:
     assert node_cells(node(step=NodeStep.READY, timings={"boot": 4.0})) == ["ok", "ok", "ok", "4.0s", "ok"]
 
@@ -193,6 +198,18 @@ def lines_of(*labs: LabView, **changes: Any) -> list[str]:
 def test_without_a_terminal_each_step_is_one_line() -> None:
     create = lab(node(step=NodeStep.CREATE, ready="no", state="creating"), node("r2"))
     assert lines_of(create, create, lab(node(), node("r2"))) == ["r1: create", "r1: ready"]
+
+
+def test_without_a_terminal_bytes_that_come_are_told_in_steps() -> None:
+    def fetching(percent: int) -> LabView:
+        sizes = {"done": percent << 20, "total": 100 << 20}
+        return lab(node(step=NodeStep.IMAGE, ready="no", state="creating", **sizes))
+
+    assert lines_of(fetching(0), fetching(9), fetching(42), fetching(49), lab(node())) == [
+        "r1: image 0 % (0 of 100 MiB)",
+        "r1: image 40 % (42 of 100 MiB)",
+        "r1: ready",
+    ]
 
 
 def test_lines_are_of_the_nodes_that_the_operation_was_given_for() -> None:
