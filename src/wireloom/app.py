@@ -21,6 +21,7 @@ from wireloom.errors import DeadlineExceeded, Unavailable
 from wireloom.settings import Settings
 
 if TYPE_CHECKING:
+    from wireloom.agent.library import Rules
     from wireloom.dataplane.contract import DataPlane
 
 __all__ = ["data_planes", "make_providers", "run_agent", "run_controller", "settings_schemas", "withdraw_others"]
@@ -197,11 +198,22 @@ async def _agent_fabric(settings: Settings) -> tuple[Any, Any]:
     return login, fabric
 
 
+def _image_rules(settings: Settings) -> Rules:
+    from wireloom.agent.library import Rules
+
+    return Rules(
+        policy=settings.image_policy,
+        keep_days=settings.image_keep_days,
+        fetches=settings.image_fetches,
+        serve=settings.image_serve,
+        verify_days=settings.image_verify_days,
+    )
+
+
 async def _agent(settings: Settings) -> None:
     from wireloom.agent.dataplane_health import DataPlaneHealth
     from wireloom.agent.facts import host_facts
     from wireloom.agent.gateway.forwarding import Forwarding
-    from wireloom.agent.library import Rules
     from wireloom.agent.management import ManagementNetwork, segment_name
     from wireloom.agent.segments import NatSegments
     from wireloom.agent.service import AgentParts, AgentService
@@ -244,13 +256,7 @@ async def _agent(settings: Settings) -> None:
         ),
         heartbeat_s=settings.heartbeat_s,
         captures_at_once=settings.captures_at_once,
-        images=Rules(
-            policy=settings.image_policy,
-            keep_days=settings.image_keep_days,
-            fetches=settings.image_fetches,
-            serve=settings.image_serve,
-            verify_days=settings.image_verify_days,
-        ),
+        images=_image_rules(settings),
         resync_s=settings.resync_s,
     )
     gc.freeze()  # what is imported by now stays for good: no need to look through it again and again
