@@ -152,7 +152,7 @@ async def test_a_secret_that_was_not_given_is_named_with_the_way_to_give_it(host
     error = await failure(host, wanting(WANTED))
     assert (error["code"], error["retryable"], error["details"]) == ("not-found", False, {"secret": "iol-licence"})
     assert "IOL licence" in error["message"]
-    assert "wireloom images secret iol-licence FILE" in error["hint"]
+    assert "wireloom images secret set iol-licence FILE" in error["hint"]
 
 
 async def test_a_secret_that_cannot_be_handed_over_is_refused(host: Host) -> None:

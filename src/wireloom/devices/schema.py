@@ -217,7 +217,7 @@ class MemberFields(FileModel):
 class SecretFields(FileModel):
     """A file of the user's own, such as a licence: at a path in the guest, on the day-0 medium, or either."""
 
-    name: Name = Field(description="under which it is given, by `wireloom images secret`")
+    name: Name = Field(description="under which it is given, by `wireloom images secret set`")
     title: Text = Field("", description="what it is, for people")
     path: Annotated[str, Field(pattern=r"^$|^/.")] = Field("", description="where it is in the guest's file system")
     medium: Annotated[str, Field(pattern=r"^$|^[^/]")] = Field("", description="where it is on the day-0 medium")

@@ -48,7 +48,7 @@ def _given(context: NodeContext) -> Iterator[tuple[Secret, bytes]]:
             raise NotFound(
                 f"device {context.node.device} needs {what}, and the secret {secret.name} was not given",
                 node=context.node.name,
-                hint=f"`wireloom images secret {secret.name} FILE`, then start the node",
+                hint=f"`wireloom images secret set {secret.name} FILE`, then start the node",
                 details={"secret": secret.name},
             )
 
