@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,6 +48,14 @@ def container(tmp_path: Path) -> Path:
     file = tmp_path / "linux.tar"
     subprocess.run(["docker", "save", "-o", str(file), "wireloom/linux:latest"], check=True, timeout=60)
     return file
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """Of a container's image; nobody else has it, and a test that failed leaves none of it."""
+    made = f"wlt-{uuid.uuid4().hex[:8]}/linux:1"
+    yield made
+    subprocess.run(["docker", "image", "rm", made], capture_output=True, timeout=30, check=False)
 
 
 @pytest.fixture
@@ -112,8 +120,7 @@ async def lives_and_goes(host: Installation, image: ImageView, provider: str, *,
 
 
 @pytest.mark.docker
-async def test_a_container_s_image_from_upload_to_its_end(host: Installation, container: Path) -> None:
-    name = f"wlt-{uuid.uuid4().hex[:8]}/linux:1"
+async def test_a_container_s_image_from_upload_to_its_end(host: Installation, container: Path, name: str) -> None:
     async with host.client() as client:
         image = await imported(client, container, name)
         assert (image.name, image.provider, image.state) == (name, "docker", ImageState.READY)
@@ -127,9 +134,8 @@ async def test_a_container_s_image_from_upload_to_its_end(host: Installation, co
 
 @pytest.mark.docker
 async def test_a_host_that_is_away_drops_a_deleted_image_when_it_comes_back(
-    host: Installation, container: Path
+    host: Installation, container: Path, name: str
 ) -> None:
-    name = f"wlt-{uuid.uuid4().hex[:8]}/linux:1"
     async with host.client() as client:
         image = await imported(client, container, name)
         await client.images.push(image.id)
