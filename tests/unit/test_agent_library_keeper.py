@@ -134,6 +134,7 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installatio
     far = made.far.client()
     monkeypatch.setattr(keeper.httpx, "AsyncClient", lambda **_: far)
     monkeypatch.setattr("wireloom.agent.library.shelf._PROGRESS_S", 0.002)
+    monkeypatch.setattr("wireloom.agent.library.shelf._CALM_S", 0.002)
     return made
 
 

@@ -126,6 +126,7 @@ def using(pin: ImagePin, *, pinned: bool = True) -> Slice:
 def _hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetcher, "_SPARE", 0)
     monkeypatch.setattr(shelf, "_PROGRESS_S", 0.002)
+    monkeypatch.setattr(shelf, "_CALM_S", 0.002)
 
 
 @pytest.fixture

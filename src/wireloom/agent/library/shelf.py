@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 #: A look at everything, whatever was heard; how often the progress of what is on its way is told.
 _LOOK_S: Final = 60.0
 _PROGRESS_S: Final = 1.0
+_CALM_S: Final = 0.1
 #: Disks that nobody has read yet are read for their digests first.
 _LIST_S: Final = 3600.0
 _FIRST_WAIT_S: Final = 15.0
@@ -103,6 +104,7 @@ class Shelf:
         self._told: HostShelf | None = None
         self._wake = asyncio.Event()
         self._look_due = True
+        self._looked_at = 0.0
 
     @property
     def library(self) -> HostLibrary | None:
@@ -136,6 +138,7 @@ class Shelf:
                 if self._look_due:
                     self._look_due = False
                     self._wake.clear()
+                    self._looked_at = time.monotonic()
                     await self._act()
                 if not self._look_due:
                     await self._tell()
@@ -145,15 +148,15 @@ class Shelf:
 
     async def _pause(self) -> None:
         """Until something changes, something is to be tried again, or there is progress to tell."""
-        if self._stock.busy:
-            await asyncio.sleep(_PROGRESS_S)
-            return
-        first = min((setback.again_at for setback in self._setbacks.values()), default=time.monotonic() + _LOOK_S)
+        await asyncio.sleep(_CALM_S)  # what comes in bursts is looked at once
+        again = [setback.again_at for key, setback in self._setbacks.items() if key not in self._coming]
+        due_at = min([self._looked_at + _LOOK_S, *again])
+        longest = _PROGRESS_S if self._stock.busy else _LOOK_S
         try:
-            async with asyncio.timeout(min(max(first - time.monotonic(), _PROGRESS_S), _LOOK_S)):
+            async with asyncio.timeout(min(max(due_at - time.monotonic(), _PROGRESS_S), longest)):
                 await self._wake.wait()
         except TimeoutError:
-            self._look_due = True
+            self._look_due = self._look_due or time.monotonic() >= due_at
 
     async def _stop(self) -> None:
         for task in self._coming.values():
