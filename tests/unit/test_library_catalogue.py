@@ -12,10 +12,19 @@ from catalogue_rig import BOTH, MIXED, add, digest_of, stored
 from controller_rig import Rig, make_rig, until
 
 from wireloom.controller.intents import definitions_of
-from wireloom.errors import Conflict, InvalidInput, NotFound, RuntimeFailed, Unavailable, Unsupported
+from wireloom.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
+    RuntimeFailed,
+    TopologyInvalid,
+    Unavailable,
+    Unsupported,
+)
 from wireloom.model.device_views import DeviceFileRequest
-from wireloom.model.images import ImageState, ImageUpdate, ImageUse, ServedDevice
+from wireloom.model.images import ImageState, ImageUpdate, ImageUse, JobState, JobView, ServedDevice
 from wireloom.model.views import DeployRequest, StreamMessage
+from wireloom.planning.topology import parse_topology
 
 BARE = "name: bare\nnodes:\n  a: {device: generic, provider: docker}\n"
 
@@ -235,6 +244,17 @@ async def test_what_uses_an_image_is_said_and_keeps_it(rig: Rig) -> None:
     await catalogue.delete(image.id)
 
 
+async def test_work_that_needs_an_image_keeps_it_until_it_has_ended(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    library, image = rig.controller.library, await add(rig, "box:1")
+    job = JobView(id="0a", kind="extract", title="extract the disk of box:1", state=JobState.RUNNING)
+    monkeypatch.setattr(library.jobs, "unfinished", lambda: [(job, {"image_id": image.id}), (job, {"image_id": "0"})])
+    assert library.catalogue.get(image.id).used_by == (ImageUse(kind="job", name="0a"),)
+    with pytest.raises(Conflict, match="used by job 0a"):
+        await library.catalogue.delete(image.id)
+    monkeypatch.undo()
+    await library.catalogue.delete(image.id)
+
+
 async def test_an_image_is_not_deleted_while_a_verb_may_begin_to_use_it(rig: Rig) -> None:
     await rig.add_host(providers=BOTH)
     image = await add(rig, "box:1")
@@ -300,3 +320,11 @@ async def test_a_user_s_own_device_can_have_a_default(rig: Rig) -> None:
     image = await add(rig, "box:1")
     await rig.controller.library.catalogue.update(image.id, served("own"))
     assert rig.controller.library.catalogue.default("own", "docker") == "box:1"
+
+
+async def test_where_nobody_asked_the_library_a_missing_image_is_odd_but_allowed(rig: Rig) -> None:
+    devices = rig.controller._topologies.devices
+    parsed = parse_topology(BARE, devices=devices, images=None)
+    assert [item.message for item in parsed.warnings] == ["device 'generic' has no image of its own on docker"]
+    with pytest.raises(TopologyInvalid):
+        parse_topology(BARE, devices=devices)

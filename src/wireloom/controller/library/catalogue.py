@@ -16,7 +16,7 @@ from wireloom.controller.journal import Journal
 from wireloom.controller.library.records import NewImage
 from wireloom.controller.library.removals import Removals
 from wireloom.controller.library.shelves import ImageKey, Shelves
-from wireloom.controller.library.uses import Uses, full_name, spoken
+from wireloom.controller.library.uses import NodeUses, Uses, full_name, spoken
 from wireloom.controller.store.images import ImageStore
 from wireloom.errors import Conflict, InvalidInput, NotFound, Unavailable, Unsupported, WireloomError
 from wireloom.fabric.documents import EventLevel
@@ -292,10 +292,11 @@ class Catalogue:
 
     def presence_changed(self, keys: Iterable[ImageKey]) -> None:
         """Hosts said another thing of these than before."""
-        for provider, name, content in keys:
-            image = self.find(provider, name)
-            if image is not None and image.content == content:
-                self._publish(image)
+        found = ((self.find(provider, name), content) for provider, name, content in keys)
+        hit = [image for image, content in found if image is not None and image.content == content]
+        nodes = self._uses.by_image() if hit else {}
+        for image in hit:
+            self._publish(image, nodes)
 
     # ---------------------------------------------------------------- inside
 
@@ -305,9 +306,7 @@ class Catalogue:
             raise NotFound(f"there is no image {image_id}", hint="`wireloom images` lists them")
         return image
 
-    def _whole(
-        self, image: ImageView, nodes: Mapping[tuple[str, str], tuple[ImageUse, ...]] | None = None
-    ) -> ImageView:
+    def _whole(self, image: ImageView, nodes: NodeUses | None = None) -> ImageView:
         presence = self._shelves.presence(image, self._removals.hosts_of(image))
         return image.model_copy(update={"presence": presence, "used_by": self._uses.of(image, nodes)})
 
@@ -395,7 +394,7 @@ class Catalogue:
         words = spoken(used) or f"lab {unread[0]}, perhaps: its devices are not all there"
         raise Conflict(
             f"image {image.name} is used by {words}",
-            hint="change or destroy these labs, and make another image (or none) the default of these devices",
+            hint="change or destroy these labs; `wireloom images set IMAGE --no-default` has devices take another one",
             details={"used_by": [use.model_dump(mode="json") for use in used], "unread_labs": unread},
         )
 
@@ -439,8 +438,9 @@ class Catalogue:
         for listener in self._listeners:
             listener(image)
 
-    def _publish(self, image: ImageView) -> None:
-        self._hub.publish(StreamMessage(type="image", data=self._whole(image).model_dump(mode="json")))
+    def _publish(self, image: ImageView, nodes: NodeUses | None = None) -> None:
+        view = self._whole(image, nodes)
+        self._hub.publish(StreamMessage(type="image", data=view.model_dump(mode="json")))
 
 
 def _ready(image: ImageView) -> dict[str, Any]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Final
 
 from wireloom.controller.board import Board
 from wireloom.model.images import FORMAT_OF_PROVIDER, ImageUse, ImageView
 
-__all__ = ["JobsUsing", "Uses", "full_name", "no_jobs", "spoken"]
+__all__ = ["JobsUsing", "NodeUses", "Uses", "full_name", "no_jobs", "spoken"]
 
 #: Work that has not ended and needs an image, by the image's id.
 JobsUsing = Callable[[str], Iterable[ImageUse]]
 
-_SHOWN = 5
+#: Nodes by what they are made of: (provider, name of the image).
+NodeUses = Mapping[tuple[str, str], tuple[ImageUse, ...]]
+
+_SHOWN: Final = 5
 
 
 def no_jobs(image_id: str) -> Iterable[ImageUse]:
@@ -34,7 +38,7 @@ class Uses:
         self._board = board
         self._jobs = jobs
 
-    def by_image(self) -> Mapping[tuple[str, str], tuple[ImageUse, ...]]:
+    def by_image(self) -> NodeUses:
         """Nodes by (provider, image); also those that are off or were refused, which are made of it when they come."""
         found: dict[tuple[str, str], list[ImageUse]] = {}
         for lab_id in self._board.lab_ids:
@@ -51,9 +55,7 @@ class Uses:
         found = ((self._board.intents(lab_id), self._board.snapshot(lab_id)) for lab_id in self._board.lab_ids)
         return sorted(lab.lab.name for intents, lab in found if intents is None and lab is not None)
 
-    def of(
-        self, image: ImageView, nodes: Mapping[tuple[str, str], tuple[ImageUse, ...]] | None = None
-    ) -> tuple[ImageUse, ...]:
+    def of(self, image: ImageView, nodes: NodeUses | None = None) -> tuple[ImageUse, ...]:
         """Everything that uses ``image``. ``nodes``: what :meth:`by_image` said, where it was asked already."""
         known = self.by_image() if nodes is None else nodes
         defaults = (ImageUse(kind="device", name=served.device) for served in image.devices if served.default)

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wireloom.controller.store import tables
 from wireloom.controller.store.database import Database
-from wireloom.errors import Conflict
+from wireloom.errors import Conflict, NotFound
 from wireloom.model.base import Value
 from wireloom.model.images import ImagePin, ImageView, ServedDevice
 
@@ -111,12 +111,15 @@ class ImageStore:
             return {image_id: frozenset(hosts) for image_id, hosts in found.items()}
 
     async def wish(self, image_id: str, hosts: Collection[str]) -> None:
-        """``hosts`` are to have the image from now on."""
+        """``hosts`` are to have the image from now on. :raises NotFound: it is gone."""
         table = tables.image_wishes
-        async with self._database.write() as connection:
-            known = set(await connection.scalars(select(table.c.host).where(table.c.image_id == image_id)))
-            for host in sorted(set(hosts) - known):
-                await connection.execute(insert(table).values(image_id=image_id, host=host))
+        try:
+            async with self._database.write() as connection:
+                known = set(await connection.scalars(select(table.c.host).where(table.c.image_id == image_id)))
+                for host in sorted(set(hosts) - known):
+                    await connection.execute(insert(table).values(image_id=image_id, host=host))
+        except IntegrityError as error:
+            raise NotFound("the image is gone") from error
 
     async def forget_host(self, host: str) -> None:
         """``host`` is of the installation no more: nothing is expected of it."""
