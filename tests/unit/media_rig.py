@@ -276,6 +276,11 @@ class Spoilt:
                 return start
             start += length
 
+    def joliet_record(self, name: str) -> int:
+        """Offset of the directory record that has ``name`` in Joliet's tree."""
+        mark = bytes([2 * len(name)]) + name.encode("utf-16-be")
+        return self.data.index(mark, self.data.index(b"\x22\x00", 24 * SECTOR)) - 32
+
     def place(self, name: str) -> int:
         """Sector at which it begins."""
         return int(struct.unpack_from("<I", self.data, self.record(name) + 2)[0])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media_rig import ACME, DISK, FRR, IOSV, PLATFORM, build_cd, image_definition, taken_in, write_cd
+from media_rig import ACME, DISK, FRR, IOSV, PLATFORM, SECTOR, Spoilt, build_cd, image_definition, taken_in, write_cd
 
 from wireloom.day0 import build_medium, render_day0
 from wireloom.day0.templates import render
@@ -193,6 +193,28 @@ def test_a_copy_goes_on_where_it_was(cd: Path, tmp_path: Path) -> None:
 def test_a_left_over_that_cannot_be_its_beginning_is_begun_again(cd: Path, tmp_path: Path) -> None:
     (tmp_path / ".acme.qcow2.part").write_bytes(b"x" * 6000)
     assert media.extract(cd, "image:acme-router-2-1", tmp_path, LIMITS).read_bytes() == DISK[:5000]
+
+
+def test_a_file_of_several_extents_is_one_file(tmp_path: Path) -> None:
+    """As files beyond 4 GiB are: several entries of one name, each but the last saying that it goes on."""
+    files = {
+        "node-definitions/iosv.yaml": IOSV.encode(),
+        "virl-base-images/a/a.yaml": image_definition("a", "iosv", "part1").encode(),
+        "virl-base-images/a/part1": DISK[:SECTOR],
+        "virl-base-images/a/part2": DISK[SECTOR:],
+    }
+    cd = Spoilt(build_cd(files))
+    first, second = cd.record("part1"), cd.record("part2")
+    cd.data[first + 25] |= 0x80
+    length = cd.data[first + 32]
+    cd.put(second + 33, bytes(cd.data[first + 33 : first + 33 + length]))
+    cd.put(cd.field("part2", b"NM") + 5, b"part1")
+    path = cd.write(tmp_path)
+    assert media.offers(path, CATALOGUE, LIMITS).offers[-1].size == len(DISK)
+    assert media.extract(path, "image:a", tmp_path, LIMITS).read_bytes() == DISK
+    (tmp_path / "part1").unlink()
+    (tmp_path / ".part1.part").write_bytes(DISK[: SECTOR + 7])
+    assert media.extract(path, "image:a", tmp_path, LIMITS).read_bytes() == DISK
 
 
 @pytest.mark.parametrize("good", [True, False])

@@ -289,6 +289,15 @@ def test_more_entries_than_anybody_needs_are_refused(whole: bytes, tmp_path: Pat
     assert refused(Spoilt(whole).write(tmp_path), Limits(entries=100)) == "bomb"
 
 
+@pytest.mark.parametrize("target", ["parent", "self"])
+def test_folders_of_joliet_in_circles_are_refused(tmp_path: Path, target: str) -> None:
+    cd = Spoilt(build_cd(PLATFORM, naming="joliet"))
+    outer, inner = (cd.joliet_record(name) for name in ("virl-base-images", "iosv-159-3-m8"))
+    place = {"parent": outer, "self": cd.joliet_record("frr-10-0")}[target]
+    cd.put(inner + 2, bytes(cd.data[place + 2 : place + 10]))
+    assert refused(cd.write(tmp_path)) == "loop"
+
+
 def test_longer_paths_than_anybody_needs_are_refused(tmp_path: Path) -> None:
     path = write_cd(tmp_path, {**PLATFORM, "a" * 100 + "/" + "b" * 100 + "/c": b"x"})
     assert refused(path, Limits(name=150)) == "path"

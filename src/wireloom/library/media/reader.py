@@ -10,6 +10,7 @@ import contextlib
 import json
 import struct
 import sys
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -147,18 +148,29 @@ class _Reader:
     # ---------------------------------------------------------------- files
 
     def _files(self) -> Iterator[MediumFile]:
+        # The library's walk and look-up by path know only the last piece of a file in several.
         count = 0
-        for folder, _, names in self._image.walk(**{self._key: "/"}):
-            count += 1 + len(names)
-            if count > MAX_ENTRIES:
-                raise ImageRefused("bomb", f"the image has more than {MAX_ENTRIES} entries")
-            for name in dict.fromkeys(names):
-                path = str(PurePosixPath(folder) / name)
-                record = self._image.get_record(**{self._key: path})
-                if record.is_symlink():
+        waiting = deque(["/"])
+        while waiting:
+            folder = waiting.popleft()
+            for child in self._image.list_children(**{self._key: folder}):
+                count += 1
+                if count > MAX_ENTRIES:
+                    raise ImageRefused("bomb", f"the image has more than {MAX_ENTRIES} entries")
+                if child is None or child.is_dot() or child.is_dotdot():
+                    continue
+                path = str(PurePosixPath(folder) / self._name(child))
+                if child.is_symlink():
                     self._left_out.append(f"{path} is a link to another file, and was left out")
-                elif isinstance(record, DirectoryRecord):  # as all are that are not of UDF
-                    yield self._file_of(path, record)
+                elif child.is_dir():
+                    waiting.append(path)
+                else:
+                    yield self._file_of(path, child)
+
+    def _name(self, record: DirectoryRecord) -> str:
+        if self._key == "rr_path" and record.rock_ridge is not None:
+            return str(record.rock_ridge.name().decode())
+        return str(record.file_identifier().decode("utf-16-be" if self._key == "joliet_path" else "utf-8"))
 
     def _file_of(self, path: str, first: DirectoryRecord) -> MediumFile:
         extents: list[Extent] = []
