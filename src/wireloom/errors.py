@@ -4,7 +4,8 @@
 
     WireloomError
     ├── InvalidInput            the request or a file is wrong            (exit 1, HTTP 422)
-    │   └── TopologyInvalid     a topology with its list of diagnostics
+    │   ├── TopologyInvalid     a topology with its list of diagnostics
+    │   └── FileRefused         a file that must not come into the image library
     ├── NotFound                no such lab, node, link, image            (HTTP 404)
     ├── Conflict                it clashes with what is there             (HTTP 409)
     ├── NotPermitted            the caller may not do this                (HTTP 403)
@@ -33,6 +34,7 @@ __all__ = [
     "Conflict",
     "DataPlaneFailed",
     "DeadlineExceeded",
+    "FileRefused",
     "GuestFailed",
     "ImageMissing",
     "InternalError",
@@ -102,6 +104,12 @@ class TopologyInvalid(InvalidInput):
     """A topology file with mistakes; ``details["diagnostics"]`` lists all of them."""
 
     code = "topology-invalid"
+
+
+class FileRefused(InvalidInput):
+    """A file that must not come into the image library; ``details["reason"]`` is a word for machines."""
+
+    code = "image-refused"
 
 
 class NotFound(WireloomError):

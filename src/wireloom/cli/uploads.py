@@ -25,19 +25,19 @@ class UploadRecords:
         cache = environment.get("XDG_CACHE_HOME") or str(Path(environment.get("HOME") or "/root") / ".cache")
         self._file = Path(cache) / "wireloom" / "uploads.json"
 
-    def find(self, controller: str, file: Path) -> str | None:
-        """URL of the upload of ``file``, as it is now, to ``controller``."""
-        record = self._read().get(_key(controller, file))
+    def find(self, controller: str, file: Path, sha256: str = "") -> str | None:
+        """URL of the upload of ``file``, as it is now, to ``controller``; announced with ``sha256``."""
+        record = self._read().get(_key(controller, file, sha256))
         return str(record["upload"]) if record is not None else None
 
-    def remember(self, controller: str, file: Path, upload: str) -> None:
+    def remember(self, controller: str, file: Path, upload: str, sha256: str = "") -> None:
         """``file`` goes to ``upload``."""
-        self._write(self._read() | {_key(controller, file): {"upload": upload, "at": time.time()}})
+        self._write(self._read() | {_key(controller, file, sha256): {"upload": upload, "at": time.time()}})
 
-    def forget(self, controller: str, file: Path) -> None:
-        """It has arrived, or is given up."""
+    def forget(self, controller: str, file: Path, sha256: str = "") -> None:
+        """Its import has begun, or it is given up."""
         records = self._read()
-        if records.pop(_key(controller, file), None) is not None:
+        if records.pop(_key(controller, file, sha256), None) is not None:
             self._write(records)
 
     def _read(self) -> dict[str, dict[str, object]]:
@@ -58,6 +58,6 @@ class UploadRecords:
             draft.unlink(missing_ok=True)
 
 
-def _key(controller: str, file: Path) -> str:
+def _key(controller: str, file: Path, sha256: str) -> str:
     facts = file.stat()
-    return f"{controller} {file.resolve()} {facts.st_size} {facts.st_mtime_ns}"
+    return f"{controller} {file.resolve()} {facts.st_size} {facts.st_mtime_ns} {sha256}".rstrip()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
 
-from wireloom.errors import InvalidInput
+from wireloom.errors import FileRefused
 from wireloom.model.images import ImageFormat, SourceKind
 
 __all__ = ["GIB", "Accepted", "Facts", "ImageRefused", "Limits", "Progress", "Reason", "no_progress"]
@@ -49,10 +49,8 @@ Reason = Literal[
 ]
 
 
-class ImageRefused(InvalidInput):
+class ImageRefused(FileRefused):
     """A file that must not come in; ``details["reason"]`` is a :data:`Reason`, stable for machines."""
-
-    code = "image-refused"
 
     def __init__(self, reason: Reason, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint, details={"reason": reason})

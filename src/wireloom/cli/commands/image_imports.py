@@ -2,21 +2,25 @@
 
 import os
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wireloom.cli.commands.image_jobs import WaitFlag, finish_job
+from wireloom.cli.commands.image_jobs import WaitFlag, finish_job, followed, succeeded, tell_job
 from wireloom.cli.commands.image_names import ImageArgument, found
 from wireloom.cli.commands.image_progress import shown
 from wireloom.cli.commands.labs import LabArgument
 from wireloom.cli.completion import complete_node
 from wireloom.cli.failures import FAILED, report
+from wireloom.cli.output import Output, as_data
 from wireloom.cli.state import CliState, JsonFlag, state_of
 
 if TYPE_CHECKING:
+    from wireloom.cli.uploads import UploadRecords
     from wireloom.client import Client
     from wireloom.model.images import ImportRequest, JobView
 
@@ -67,66 +71,100 @@ def import_(
         _finish(state, lambda client: client.images.import_file(wanted), wait=wait)
         return
     path = Path(source)
-    files = sorted(item for item in path.iterdir() if item.is_file()) if path.is_dir() else [path]
-    if path.is_dir() and (name or device or sha256 or version):
+    if not path.is_dir():
+        _need_files(source, [path])
+        state.ask(lambda client: _import_one(state, client, path, request, wait=wait))
+        return
+    if name or device or sha256 or version:
         raise InvalidInput("a folder's files have no name, device, version or digest in common", hint="import one file")
-    if not files or not all(item.is_file() for item in files):
-        raise InvalidInput(f"there is no file {source}" if not path.is_dir() else f"there are no files in {source}")
-    failed = [item for item in files if not _imported(state, item, request, wait=wait, several=len(files) > 1)]
-    if failed:
+    files = sorted(item for item in path.iterdir() if item.is_file())
+    _need_files(source, files)
+    if not _import_all(state, files, request, wait=wait):
         raise typer.Exit(FAILED)
 
 
-def _imported(state: CliState, file: Path, request: "ImportRequest", *, wait: bool, several: bool) -> bool:
-    """Upload and import one file; of several, one that is refused does not hold up the others."""
+def _need_files(source: str, files: Sequence[Path]) -> None:
+    """:raises InvalidInput: there is nothing to be imported."""
+    from wireloom.errors import InvalidInput
+
+    if not files:
+        raise InvalidInput(f"there are no files in {source}")
+    for file in files:
+        if not file.exists():
+            raise InvalidInput(f"there is no file {file}")
+        if not file.is_file():
+            raise InvalidInput(f"{file} is not a regular file")
+
+
+def _import_all(state: CliState, files: Sequence[Path], request: "ImportRequest", *, wait: bool) -> bool:
+    """Import one file after the other, and return whether all went well; as JSON one list tells of all of them."""
     from wireloom.errors import WireloomError
 
-    if several:
+    told: list[dict[str, object]] = []
+    well = True
+    for file in files:
         state.output.remark(f"{file}:")
-    try:
-        state.ask(lambda client: _upload(state, client, file, request, wait=wait))
-    except WireloomError as error:
-        if not several:
-            raise
-        report(error, state.output)
-        return False
-    except typer.Exit:
-        if not several:
-            raise
-        return False
-    return True
+        try:
+            view = state.ask(partial(_told, state, file, request, wait=wait))
+        except WireloomError as error:
+            told.append({"file": str(file), "error": error.to_wire()})
+            report(error, Output())
+            well = False
+            continue
+        told.append({"file": str(file), "job": as_data(view)})
+        well = succeeded(view) and well
+    if state.output.json:
+        state.output.data(told)
+    return well
 
 
-async def _upload(state: CliState, client: "Client", file: Path, request: "ImportRequest", *, wait: bool) -> None:
-    upload = await _sent(state, client, file, request.sha256)
-    wanted = request.model_copy(update={"upload": upload.rpartition("/")[2]})
-    await finish_job(state, client, await client.images.import_file(wanted), wait=wait)
+async def _told(state: CliState, file: Path, request: "ImportRequest", client: "Client", *, wait: bool) -> "JobView":
+    """One of several files: how it ended is told, and is no end of the command."""
+    view = await _job_of(state, client, file, request, wait=wait)
+    if not state.output.json:
+        with suppress(typer.Exit):
+            await tell_job(state, client, view)
+    return view
 
 
-async def _sent(state: CliState, client: "Client", file: Path, sha256: str) -> str:
-    """The upload in which all of ``file`` has arrived; one that was cut off goes on."""
-    import asyncio
+async def _import_one(state: CliState, client: "Client", file: Path, request: "ImportRequest", *, wait: bool) -> None:
+    await tell_job(state, client, await _job_of(state, client, file, request, wait=wait))
 
+
+async def _job_of(state: CliState, client: "Client", file: Path, request: "ImportRequest", *, wait: bool) -> "JobView":
+    """Upload a file and have it imported. What was cut off goes on, until its import has begun."""
     from wireloom.cli.uploads import UploadRecords
-    from wireloom.errors import NotFound, Unavailable
 
     records, controller = UploadRecords(), client.endpoint.url
+    upload = await _sent(state, client, records, file, request.sha256)
+    wanted = request.model_copy(update={"upload": upload.rpartition("/")[2]})
+    job = await client.images.import_file(wanted)
+    records.forget(controller, file, request.sha256)
+    return await followed(client, job, wait=wait)
+
+
+async def _sent(state: CliState, client: "Client", records: "UploadRecords", file: Path, sha256: str) -> str:
+    """URL of the upload in which all of ``file`` has arrived."""
+    import asyncio
+
+    from wireloom.errors import NotFound, WireloomError
+
+    controller = client.endpoint.url
     with shown() as tell:
-        for known in (records.find(controller, file), None):
+        for known in (records.find(controller, file, sha256), None):
             upload = known or await client.images.begin_upload(file, sha256=sha256)
-            records.remember(controller, file, upload)
+            records.remember(controller, file, upload, sha256)
             try:
                 await client.images.send(upload, file, lambda done, total: tell("upload", done, total))
             except NotFound:
-                records.forget(controller, file)
+                records.forget(controller, file, sha256)
                 if known is None:
                     raise
-                continue
-            except (Unavailable, asyncio.CancelledError):
+            except (WireloomError, asyncio.CancelledError):
                 state.output.remark("what has arrived is kept; the same command goes on from there")
                 raise
-            records.forget(controller, file)
-            return upload
+            else:
+                return upload
     raise NotFound("the upload is gone", hint="try again")
 
 
@@ -149,15 +187,22 @@ def pull(
 
     The password is asked for, or read from standard input; it is stored nowhere.
     """
+    from wireloom.errors import InvalidInput
     from wireloom.model.images import PullRequest
 
     password = ""
+    if password_stdin and not username:
+        raise InvalidInput("a password needs a user", hint="add --username")
     if username:
-        password = sys.stdin.readline().rstrip("\n") if password_stdin else typer.prompt("Password", hide_input=True)
+        password = sys.stdin.readline().rstrip("\n") if password_stdin else _asked_password()
     request = PullRequest(
         reference=reference, host=host, username=username, password=password, name=name, device=device, default=default
     )
     _finish(state_of(ctx), lambda client: client.images.pull(request), wait=wait)
+
+
+def _asked_password() -> str:
+    return str(typer.prompt("Password", hide_input=True, err=True))
 
 
 def adopt(

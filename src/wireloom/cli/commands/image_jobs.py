@@ -9,14 +9,15 @@ import typer
 from wireloom.cli.commands.image_names import JobArgument, size
 from wireloom.cli.commands.image_progress import follow_job, shown
 from wireloom.cli.failures import FAILED, report
-from wireloom.cli.output import as_data
+from wireloom.cli.output import Output, as_data
 from wireloom.cli.state import CliState, JsonFlag, state_of
 
 if TYPE_CHECKING:
     from wireloom.client import Client
     from wireloom.model.images import JobView
 
-__all__ = ["finish_job", "register"]
+__all__ = ["WaitFlag", "finish_job", "followed", "register", "succeeded", "tell_job"]
+
 
 WaitFlag = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until it has ended.")]
 
@@ -158,28 +159,53 @@ def choose(
 
 
 async def finish_job(state: CliState, client: "Client", view: "JobView", *, wait: bool = True) -> None:
-    """Follow a job to its end, and print what became of it; a failed one ends the command with its error."""
-    from wireloom.errors import from_wire
+    """Follow a job to its end, and print what became of it; one that did not succeed ends the command."""
+    await tell_job(state, client, await followed(client, view, wait=wait))
 
-    if wait:
-        with shown() as tell:
-            view = await follow_job(client, view, tell)
-    if view.error:
-        report(from_wire(view.error), state.output)
-        state.output.remark(
-            f"`wireloom images log {view.id}` tells more; `wireloom images retry {view.id}` tries again"
-        )
-        raise typer.Exit(FAILED)
+
+async def followed(client: "Client", view: "JobView", *, wait: bool) -> "JobView":
+    """The job once it does nothing more by itself; without ``wait`` as it is."""
+    if not wait:
+        return view
+    with shown() as tell:
+        return await follow_job(client, view, tell)
+
+
+async def tell_job(state: CliState, client: "Client", view: "JobView") -> None:
+    """Print what became of a job. :raises typer.Exit: it failed, or was cancelled."""
+    from wireloom.errors import FileRefused, from_wire
+
     if state.output.json:
-        state.output.data(as_data(view))
-        return
+        state.output.data({"error": view.error} if view.error else as_data(view))
+    if view.error:
+        report(from_wire(view.error), Output())
+        again = f"; `wireloom images retry {view.id}` tries again"
+        refused = view.error.get("code") == FileRefused.code  # it would be so the next time, too
+        state.output.remark(f"`wireloom images log {view.id}` tells more{'' if refused else again}")
+    elif view.state == "cancelled":
+        state.output.remark(f"{view.title}: cancelled")
+    elif not state.output.json:
+        await _tell_outcome(state, client, view)
+    if not succeeded(view):
+        raise typer.Exit(FAILED)
+
+
+def succeeded(view: "JobView") -> bool:
+    """Whether a job is done, or may still be."""
+    return view.state not in {"failed", "cancelled"}
+
+
+async def _tell_outcome(state: CliState, client: "Client", view: "JobView") -> None:
     if view.state == "choice":
         _show_offers(state, view)
         return
+    if view.state != "done":
+        state.output.line(f"job {view.id}")
+        return
     known = {image.id: image.name for image in await client.images.all()}
+    for line in view.report:
+        state.output.remark(f"  {line}")
     for image_id in view.images:
         state.output.line(f"image {known.get(image_id, image_id)}")
     for device in view.devices:
         state.output.line(f"device {device}")
-    if not wait:
-        state.output.line(f"job {view.id}")

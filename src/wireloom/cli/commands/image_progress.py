@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -70,6 +69,8 @@ async def follow_job(client: Client, job: JobView, tell: Tell) -> JobView:
 
     :raises Unavailable: the controller is away for long; the job goes on when it is back.
     """
+    import asyncio
+
     from wireloom.client.images import ENDED
 
     away_since: float | None = None
@@ -90,7 +91,7 @@ async def follow_job(client: Client, job: JobView, tell: Tell) -> JobView:
     return job
 
 
-async def _views(client: Client, job_id: str):  # type: ignore[no-untyped-def]
+async def _views(client: Client, job_id: str) -> AsyncGenerator[JobView, None]:
     """The job as it is now, then whenever it changes."""
     from wireloom.model.images import JobView
 
