@@ -82,7 +82,7 @@ def test_a_machine_becomes_a_device_that_our_schema_takes() -> None:
 
 def test_what_is_not_taken_over_is_said() -> None:
     appliance = read(MACHINE)
-    assert appliance.warnings == ("its options for the emulator",)
+    assert appliance.warnings == ("not taken over: its options for the emulator",)
     assert "# Not taken over: its options for the emulator." in appliance.device
 
 

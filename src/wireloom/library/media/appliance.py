@@ -248,6 +248,7 @@ def _device(
 ) -> tuple[str, tuple[str, ...]]:
     warnings: list[str] = []
     ports = _ports(file, properties)
+    warnings += ports.warnings
     built = _machine(properties, warnings) if provider == "libvirt" else _container(properties, ports, warnings)
     plain = dict.fromkeys(as_pattern(plain_name(image.name)) for image in images if image.boots)
     device = {
@@ -267,7 +268,7 @@ def _device(
         "providers": {provider: compact(built)},
     }
     comments = [f"Made of the GNS3 appliance {file.name}.", *(f"Not taken over: {text}." for text in warnings)]
-    return as_yaml(compact(device), comments), (*ports.warnings, *warnings)
+    return as_yaml(compact(device), comments), tuple(f"not taken over: {text}" for text in warnings)
 
 
 def _machine(properties: _Properties, warnings: list[str]) -> dict[str, Any]:

@@ -38,16 +38,16 @@ class Day0Plan:
 
 
 def plan_day0(provisioning: Provisioning | None) -> Day0Plan:
-    """How a machine gets its configuration."""
+    """How a machine gets its configuration. Warnings are what is not taken over, here and everywhere."""
     if provisioning is None or not provisioning.files:
         return Day0Plan({})
     files = {item.name: item for item in provisioning.files if item.name not in _HOOKS}
     hooks = [item.name for item in provisioning.files if item.name in _HOOKS and item.name != _NO_PARTITION]
-    warnings = [f"its script {name} is not run" for name in hooks]
+    warnings = [f"its script {name}" for name in hooks]
     main = _main(files)
     if main is None or provisioning.media_type in {"ext4", "raw"}:
         kind = provisioning.media_type
-        return Day0Plan({}, warnings=(*warnings, f"its day-0 medium ({kind}) cannot be made: give it none"))
+        return Day0Plan({}, warnings=(*warnings, f"its day-0 medium, of the kind {kind}"))
     entry = _iso(provisioning, main) if provisioning.media_type == "iso" else _fat(provisioning, main)
     own = _CLOUD_OWN if {"nocloud", "configdrive"} & set(entry) else frozenset[str]()
     others = {name: item for name, item in files.items() if item is not main and name not in own}
@@ -118,7 +118,7 @@ def container_run(provisioning: Provisioning | None) -> ContainerRun:
     }
     if "--privileged" in arguments:
         settings["privileged"] = True
-    warnings += [f"its argument {word} is left out" for word in arguments if word != "--privileged"]
+    warnings += [f"its argument {word}" for word in arguments if word != "--privileged"]
     env = dict(pair.split("=", 1) for pair in _texts(docker.get("env")) if re.match(r"[A-Za-z_]\w{0,127}=", pair))
     day0, unmounted = _mounted(files, _texts(docker.get("mounts")))
     command = tuple(_texts(said.get("day0cmd")))
@@ -139,7 +139,7 @@ def _read_run(text: str) -> tuple[dict[str, Any], list[str]]:
         said = json.loads(text) if len(text) <= _RUN_BYTES else None
     except (ValueError, RecursionError):
         said = None
-    return (said, []) if isinstance(said, dict) else ({}, [f"its {_RUN_FILE} cannot be read"])
+    return (said, []) if isinstance(said, dict) else ({}, [f"its {_RUN_FILE}, which cannot be read"])
 
 
 def _texts(value: Any) -> list[str]:
@@ -156,7 +156,7 @@ def _mounted(files: dict[str, ConfigFile], mounts: list[str]) -> tuple[Day0Plan,
         found = _MOUNT.fullmatch(mount)
         item = files.get(found["file"]) if found is not None else None
         if found is None or item is None or ".." in found["target"]:
-            warnings.append(f"its mount {mount[:80]} is left out")
+            warnings.append(f"its mount {mount[:80]}")
         else:
             places[found["target"]] = item
     main = next((place for place, item in places.items() if item.editable), None)

@@ -59,7 +59,7 @@ def plan_ports(physical: Sequence[str], management: Collection[str] = ()) -> Por
     warnings = []
     if naming.limit < len(names):
         left = ", ".join(names[naming.limit : naming.limit + 3])
-        warnings.append(f"{len(names) - naming.limit} of its ports follow no rule and are left out ({left}, …)")
+        warnings.append(f"{len(names) - naming.limit} of its ports, which follow no rule ({left}, …)")
     return PortPlan(naming, reserved, tuple(warnings))
 
 
