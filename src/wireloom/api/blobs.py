@@ -35,9 +35,8 @@ def is_blob_path(path: str) -> bool:
     return _PATH.fullmatch(path) is not None
 
 
-@blob_router.api_route(
-    "/blobs/{digest}", methods=["GET"], operation_id="getBlob", response_class=FileResponse, responses=_FILE
-)
+@blob_router.head("/blobs/{digest}", include_in_schema=False)
+@blob_router.get("/blobs/{digest}", operation_id="getBlob", response_class=FileResponse, responses=_FILE)
 async def blob(digest: Annotated[str, Path()], controller: TheController) -> FileResponse:
     """The bytes of a stored file; what they are is told by its digest. `Range` and `If-Range` are honoured.
 

@@ -21,7 +21,9 @@ GET      /image-jobs/{id}                                                       
 GET      /image-jobs/{id}/log?follow=                                             text, a line each
 POST     /image-jobs/{id}/cancel, …/retry                                         JobView
 POST     /image-jobs/{id}/choice                            Choice                JobView
+GET      /image-secrets                                                           list of names
 PUT      /image-secrets/{name}                              bytes                 (nothing)
+DELETE   /image-secrets/{name}                                                    (nothing)
 GET      /blobs/{digest}                                    (``Range``)           bytes
 *        /uploads, /uploads/{id}                            the tus protocol, version 1.0.0
 =======  =================================================  ====================  ============================

@@ -9,7 +9,7 @@ import structlog
 
 from wireloom.controller.library.records import ImageCatalogue
 from wireloom.controller.ports import ControllerFabric
-from wireloom.errors import WireloomError
+from wireloom.errors import WireloomError, from_wire
 from wireloom.fabric.image_documents import HostImagesQuestion
 from wireloom.fabric.methods import HOST_IMAGES
 from wireloom.model.images import EngineImageView
@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 async def engine_images(
     fabric: ControllerFabric, catalogue: ImageCatalogue, hosts: Iterable[str]
 ) -> list[EngineImageView]:
-    """Of all of ``hosts`` that answer, by host and name. :raises WireloomError: there is but one, and it does not."""
+    """Of all of ``hosts`` that answer, by host and name. :raises WireloomError: there is but one, and it cannot say."""
     asked = sorted(hosts)
     answers = await asyncio.gather(*(_of_host(fabric, catalogue, host) for host in asked), return_exceptions=True)
     found: list[EngineImageView] = []
@@ -38,6 +38,10 @@ async def engine_images(
 
 async def _of_host(fabric: ControllerFabric, catalogue: ImageCatalogue, host: str) -> list[EngineImageView]:
     answer = await fabric.call(host, HOST_IMAGES, HostImagesQuestion())
+    for provider, problem in sorted(answer.problems.items()):
+        log.info("images of an engine not known", host=host, provider=provider, error=problem)
+        if not answer.images:
+            raise from_wire(problem)
     views = []
     for image in sorted(answer.images, key=lambda item: (item.name, item.provider)):
         ours = catalogue.pin(image.provider, image.name)

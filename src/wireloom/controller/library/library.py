@@ -40,7 +40,7 @@ from wireloom.controller.store.image_work import ImageWork
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.token import ensure_token
 from wireloom.controller.topologies import Topologies
-from wireloom.errors import WireloomError
+from wireloom.errors import NotFound, WireloomError
 from wireloom.library.blobs import BlobStore
 from wireloom.model.device import Device
 from wireloom.model.images import AdoptRequest, EngineImageView, ImageUse, ImageView, JobState
@@ -274,7 +274,12 @@ class ImageLibrary:
         self._threads.close()
 
     async def engine_images(self, host: str = "") -> list[EngineImageView]:
-        """What ``host`` has, or every host that is here. :raises Unavailable: the one host does not answer."""
+        """What ``host`` has, or every host that is here.
+
+        :raises NotFound: no such host. :raises Unavailable: the one host does not answer.
+        """
+        if host and host not in self.known_hosts():
+            raise NotFound(f"there is no host {host}", hint="`wireloom status` lists them")
         return await engine_images(self._fabric, self.catalogue, [host] if host else self._live.alive)
 
     # ---------------------------------------------------------------- asked by the controller
