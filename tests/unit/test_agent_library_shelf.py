@@ -164,6 +164,18 @@ async def test_a_host_that_has_everything_brings_what_is_known(tmp_path: Path, d
         await host.until(PresenceState.PRESENT, OTHER)
 
 
+@pytest.mark.parametrize(("others", "lists"), [(0, 0), (30, 1)])
+async def test_a_users_own_images_are_not_read_for_a_few_of_the_librarys(
+    tmp_path: Path, depot: Depot, others: int, lists: int
+) -> None:
+    async with Host(tmp_path, depot).alive() as host:
+        host.world.put_image(PIN.name, CONTENT)
+        more = tuple(make_pin(b"more", f"vendor/more:{number}") for number in range(others))
+        host.want(known=(PIN, *more))
+        await host.until(PresenceState.PRESENT)
+        assert host.world.calls["list"] == lists
+
+
 async def test_what_was_deleted_goes_from_engine_and_disk(tmp_path: Path, depot: Depot) -> None:
     async with Host(tmp_path, depot, Rules(serve="192.0.2.1:1")).alive() as host:
         host.want(wanted=(PIN,))
@@ -281,7 +293,7 @@ async def test_what_is_told_is_told_again_after_the_fabric_was_away(tmp_path: Pa
         host.refuses = True
         host.world.put_image(PIN.name, CONTENT)
         host.want(known=(PIN,))
-        await eventually(lambda: host.world.calls["list"])
+        await eventually(lambda: host.world.calls["info"])
         host.refuses = False
         host.shelf.resend()
         await host.until(PresenceState.PRESENT)

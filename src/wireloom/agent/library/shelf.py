@@ -30,6 +30,8 @@ log = structlog.get_logger(__name__)
 _LOOK_S: Final = 60.0
 _PROGRESS_S: Final = 1.0
 _CALM_S: Final = 0.1
+#: More names than that are looked for in a list of all.
+_FEW: Final = 20
 #: Disks that nobody has read yet are read for their digests first.
 _LIST_S: Final = 3600.0
 _FIRST_WAIT_S: Final = 15.0
@@ -169,7 +171,7 @@ class Shelf:
         library = self._library
         if library is None:
             return
-        self._sight = Sight(await self._inventory(), self._uses, self._ledger, time.time())
+        self._sight = Sight(await self._inventory(library), self._uses, self._ledger, time.time())
         self._decision = decide(library, self._sight, self._rules)
         self._bring(self._decision.bring)
         for pin in self._decision.remove:
@@ -179,14 +181,25 @@ class Shelf:
         concerned = {image_key(pin) for pin in (*self._decision.bring, *self._decision.remove)}
         self._setbacks = {key: setback for key, setback in self._setbacks.items() if key in concerned}
 
-    async def _inventory(self) -> Inventory:
-        names = list(self._providers)
-        return dict(zip(names, await asyncio.gather(*(self._list(name) for name in names)), strict=True))
+    async def _inventory(self, library: HostLibrary) -> Inventory:
+        wanted: dict[str, set[str]] = {name: set() for name in self._providers}
+        for pin in (*library.unwanted, *library.wanted, *library.known):
+            wanted.setdefault(pin.provider, set()).add(pin.name)
+        providers = list(self._providers)
+        found = await asyncio.gather(*(self._contents(name, wanted[name]) for name in providers))
+        return dict(zip(providers, found, strict=True))
 
-    async def _list(self, provider: str) -> dict[str, str] | None:
+    async def _contents(self, provider: str, names: set[str]) -> dict[str, str] | None:
+        """What has these names, as far as anything has. A user's own images are not even looked at, unless it is less
+        work to look at all."""
+        store = self._providers[provider].images
         try:
-            async with deadline(f"listing the images of {provider}", _LIST_S):
-                return {info.name: info.digest for info in await self._providers[provider].images.list()}
+            async with deadline(f"looking at the images of {provider}", _LIST_S):
+                if len(names) > _FEW:
+                    infos = [info for info in await store.list() if info.name in names]
+                else:
+                    infos = [info for info in await asyncio.gather(*map(store.info, names)) if info is not None]
+                return {info.name: info.digest for info in infos}
         except WireloomError as error:
             log.info("image.not-listed", provider=provider, error=error.to_wire())
             return None
