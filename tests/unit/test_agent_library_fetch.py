@@ -162,6 +162,17 @@ async def test_a_source_that_is_busy_is_asked_again(tmp_path: Path) -> None:
     assert (await fetch(Warehouse(tmp_path, depot))).read_bytes() == CONTENT
 
 
+async def test_a_source_that_trickles_is_given_up_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, quick = Depot("slow"), Depot("quick")
+    slow.put(CONTENT)
+    quick.put(CONTENT)
+    monkeypatch.setattr(download, "_SLOW_S", -1)
+    with pytest.raises(Unavailable, match="gives less"):
+        await fetch(Warehouse(tmp_path, slow, quick))
+    monkeypatch.setattr(download, "_SLOW_S", 60)
+    assert (await fetch(Warehouse(tmp_path, slow, quick))).read_bytes() == CONTENT
+
+
 async def test_what_nobody_has_any_more_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ImageMissing):
         await fetch(Warehouse(tmp_path, Depot("one"), Depot("two")))

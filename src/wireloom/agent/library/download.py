@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import os
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from io import FileIO
@@ -32,6 +33,9 @@ __all__ = ["Blob", "Download", "WrongContentError"]
 _BATCH: Final = 4 << 20
 #: After so many bytes what was written is put on the disk, so that not all of it is left for the end.
 _FLUSH: Final = 64 << 20
+#: What gives less in that time gives nothing.
+_SLOW: Final = 64 << 10
+_SLOW_S: Final = 60.0
 _TRIES: Final = 4
 _FIRST_PAUSE_S: Final = 0.5
 _RANGE: Final = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
@@ -106,8 +110,7 @@ class Download:
             async with _Sink(self._draft, self._digest, there, self._blob.size, progress) as sink:
                 if there < self._blob.size:
                     async with self._answer(there) as pieces:
-                        async for piece in pieces:
-                            await sink.take(piece)
+                        await self._take_all(pieces, sink)
                 await sink.flush()
         except (CapacityExceeded, WrongContentError, _NoRangesError):
             await in_thread(self._draft.discard)
@@ -122,6 +125,17 @@ class Download:
             await in_thread(self._draft.discard)
             raise WrongContentError(f"{_name(self._source)} gave something else than it should", whole=there == 0)
         await in_thread(self._draft.commit, self._blob.digest)
+
+    async def _take_all(self, pieces: AsyncIterator[bytes], sink: _Sink) -> None:
+        """:raises Unavailable: they come so slowly that another source is better, or another time."""
+        since, came = time.monotonic(), 0
+        async for piece in pieces:
+            await sink.take(piece)
+            came += len(piece)
+            if time.monotonic() - since > _SLOW_S:
+                if came < _SLOW:
+                    raise Unavailable(f"{_name(self._source)} gives less than {_SLOW} bytes in {_SLOW_S:g} s")
+                since, came = time.monotonic(), 0
 
     async def _take_stock(self) -> int:
         """How much is there; its hash is known then. After a crash the file is all there is to know it from."""
