@@ -34,7 +34,8 @@ _RELEASES: Final = (
 _RELEASE_MOST: Final = 4096
 _LINES_MOST: Final = 40
 _LINE_MOST: Final = 200
-_DISKS_MOST: Final = 256
+#: Files of interest in all layers, links to them included.
+_KEPT_MOST: Final = 256
 _PATHS_MOST: Final = 8192
 #: Folders below the root down to which every path is of interest; programs, down to twice that.
 _NEAR: Final = 2
@@ -118,8 +119,9 @@ class Findings:
         else:
             self._hide(member.path)
         self._note_path(member, folder)
-        if (found := self._found(member, reader)) is not None:
-            self._here[member.path] = found
+        # Long paths are nobody's disk or release, and would cost memory by their length and depth.
+        if len(member.path) <= _PATH_MOST and (found := self._found(member, reader)) is not None:
+            self._keep(member.path, found)
 
     def disks(self) -> dict[str, Disk]:
         """Disks by path, as the image has them with all its layers in place."""
@@ -142,6 +144,10 @@ class Findings:
     def shell(self) -> str:
         """A shell; empty when there is none."""
         return next((f"/{path}" for path in _SHELLS if path in self._all()), "")
+
+    def _keep(self, path: str, found: _Found) -> None:
+        if len(self._below) + len(self._here) < _KEPT_MOST or path in _WANTED or path in _RELEASES:
+            self._here[path] = found
 
     def _all(self) -> dict[str, _Found]:
         return self._below | self._here
@@ -180,7 +186,7 @@ class Findings:
 
     def _disk(self, member: Member, head: bytes) -> Disk | None:
         form = next((form for magic, form in _FORMS if head.startswith(magic)), None)
-        if form is None or len(head) < _QCOW2_BACKING.size or len(self._here) >= _DISKS_MOST:
+        if form is None or len(head) < _QCOW2_BACKING.size:
             return None
         backed = form == "qcow2" and _QCOW2_BACKING.unpack_from(head)[0] != 0
         return Disk(form, self._layer, member.offset, member.size, backed)
