@@ -233,7 +233,9 @@ def collect(
     def told(state: CliState, view: CollectView) -> None:
         for item in view.removed:
             state.output.line(item)
-        state.output.remark(f"{len(view.removed)} files, {size(view.size)}{', not removed' if dry_run else ''}")
+        count = len(view.removed)
+        files = f"{count} {'file' if count == 1 else 'files'}, {size(view.size)}"
+        state.output.remark(f"{files}, not removed" if dry_run else files)
 
     state = state_of(ctx)
     state.show(state.ask(lambda client: client.images.collect(dry_run=dry_run)), told)
