@@ -37,11 +37,11 @@ class Speaker:
     def __init__(self, http: httpx.AsyncClient) -> None:
         self.http = http
 
-    async def ask(self, method: str, path: str, content: bytes | AsyncIterator[bytes] = b"", **headers: str) -> Any:
+    async def ask(self, method: str, path: str, content: bytes | AsyncIterator[bytes] = b"", **headers: Any) -> Any:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.http.request(method, path, content=content, headers={"Tus-Resumable": "1.0.0", **named})
 
-    async def begin(self, **headers: str) -> str:
+    async def begin(self, **headers: Any) -> str:
         answer = await self.ask("POST", "/api/v1/uploads", **headers)
         assert (answer.status_code, answer.content) == (201, b"")
         return str(answer.headers["location"])

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -55,7 +56,8 @@ class UploadRecords:
             draft.write_text(json.dumps(records))
             draft.replace(self._file)
         except OSError:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):
+                draft.unlink()
 
 
 def _key(controller: str, file: Path, sha256: str) -> str:
