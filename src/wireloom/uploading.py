@@ -194,24 +194,30 @@ class TusClient:
 
 
 class _Patience:
-    """Pauses that grow while nothing gets through, and an end to them."""
+    """Pauses that grow while nothing gets through, and an end to them.
+
+    Time counts from the first interruption: before it bytes were on their way, however long one request took.
+    """
 
     def __init__(self, longest_s: float) -> None:
         self._longest_s = longest_s
         self._pause_s = _FIRST_PAUSE_S
         self._furthest = -1
-        self._since = time.monotonic()
+        self._interrupted_at: float | None = None
 
     def reached(self, offset: int) -> None:
         """So many bytes have arrived."""
         if offset > self._furthest:
             self._furthest = offset
             self._pause_s = _FIRST_PAUSE_S
-            self._since = time.monotonic()
+            self._interrupted_at = None
 
     async def wait(self, cause: WireloomError) -> None:
         """:raises WireloomError: ``cause``, where it has taken too long."""
-        if time.monotonic() - self._since > self._longest_s:
+        now = time.monotonic()
+        if self._interrupted_at is None:
+            self._interrupted_at = now
+        if now - self._interrupted_at > self._longest_s:
             raise cause
         await asyncio.sleep(self._pause_s)
         self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -94,6 +95,19 @@ async def test_it_gives_up_when_nothing_gets_through_for_too_long(far: FarEnd, f
     far.down = 10**9
     with pytest.raises(Unavailable, match="does not answer"):
         await TusClient(far.client(), patience_s=0).send(far.begin(), file)
+
+
+async def test_a_connection_that_is_lost_late_in_a_slow_part_is_taken_up_again(
+    far: FarEnd, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(uploading, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def slowly() -> None:
+        now[0] += 100  # a part takes longer than patience lasts
+
+    far.cuts, far.on_bytes = [15_000, 1_000], slowly
+    assert await TusClient(far.client(), patience_s=60).send(far.begin(), file) == SENT
 
 
 async def test_the_last_word_of_the_far_end_is_what_is_told(far: FarEnd, file: Path) -> None:
