@@ -15,6 +15,7 @@ from agent_library_rig import eventually
 from tus_rig import FarEnd
 
 from wireloom import uploading
+from wireloom.agent.library import exports
 from wireloom.agent.library.exports import Exports
 from wireloom.errors import Conflict, InvalidInput, NotFound, RuntimeFailed, Unavailable, Unsupported
 from wireloom.fabric.image_documents import ExportMessage, ExportOpen
@@ -22,6 +23,7 @@ from wireloom.model.identity import Identity
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.contract import Abilities, ByteStream, Credentials
+from wireloom.providers.newfile import new_file
 from wireloom.providers.simulated import SimulatedProvider, SimulatedWorld
 
 TOKEN = "for-this-upload"  # noqa: S105 - of nobody
@@ -37,8 +39,9 @@ class Saver:
         self.held = False
 
     async def save(self, runtime_id: str, target: Path) -> None:
-        await self.gate.wait()
-        target.write_bytes(b"disk of " + runtime_id.encode())
+        async with new_file(target) as part:
+            part.write_bytes(b"disk of " + runtime_id.encode())
+            await self.gate.wait()
 
 
 class Host:
@@ -139,6 +142,19 @@ async def test_a_stopped_node_is_saved(host: Host) -> None:
     assert messages[-1].stage == "done"
     assert host.sent() == b"disk of rt1"
     assert not host.leftovers()
+
+
+async def test_it_is_told_how_much_is_written_by_now(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "_LOOK_S", 0.01)
+    host.node(RuntimePhase.EXITED)
+    host.saver.gate.clear()
+    export = await host.exports.open(host.wanted(lab_id="l1", node_id="n1"))
+    async with asyncio.timeout(5):
+        while not ExportMessage.model_validate_json(await export.read()).done:
+            continue
+    host.saver.gate.set()
+    messages = await read_all(export)
+    assert messages[-1].stage == "done"
 
 
 async def test_nothing_happens_to_a_node_while_it_is_saved(host: Host) -> None:

@@ -34,6 +34,7 @@ from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.state import RuntimePhase
 from wireloom.planning.plan import LIVE_PHASES
 from wireloom.providers.contract import Credentials, ImageSaver, Provider
+from wireloom.providers.newfile import part_of
 from wireloom.uploading import TusClient
 
 __all__ = ["Export", "Exports"]
@@ -248,5 +249,5 @@ async def _watch(target: Path, total: int, export: Export) -> None:
     export.tell("save", 0, total)
     while True:
         await asyncio.sleep(_LOOK_S)
-        with contextlib.suppress(OSError):  # it is not there yet, or any more
-            export.tell("save", target.stat().st_size, total)
+        with contextlib.suppress(OSError):  # it is not there yet, or whole by now
+            export.tell("save", part_of(target).stat().st_size, total)
