@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from controller_rig import Rig, make_rig, until
 from wireloom.controller.library.collect import Collector
 from wireloom.controller.library.library import ImageLibrary
 from wireloom.controller.library.verify import LOOK_S, MEND_AGAIN_S, Verifier
-from wireloom.errors import NotFound, Unavailable
+from wireloom.errors import NotFound, RuntimeFailed, Unavailable
+from wireloom.library.blobs import BlobStore
 from wireloom.model.images import ImageState, ImageView
 
 DAY_S = 24 * 3600.0
@@ -176,6 +178,25 @@ async def test_a_file_that_is_gone_or_cut_off_is_found_at_once(rig: Rig) -> None
         "gone:1": "its file is gone from the library",
         "short:1": "its file has 1 bytes and should have 5",
     }
+
+
+@pytest.mark.parametrize(("number", "state"), [(errno.EIO, ImageState.DAMAGED), (errno.EMFILE, ImageState.READY)])
+async def test_a_file_that_cannot_be_read_is_damaged_only_where_the_disk_says_so(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, number: int, state: ImageState
+) -> None:
+    keeper, image = Keeper(rig), await add(rig, "box:1")
+    keeper.later_s = 8 * DAY_S
+
+    def refused(*_: Any) -> bool:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(BlobStore, "verify", refused)
+    await keeper.verifier.look()
+    assert keeper.library.catalogue.get(image.id).state is state
+    assert keeper.library.blobs.has(image.digest) == (state is ImageState.READY)
+    if state is ImageState.READY:
+        with pytest.raises(RuntimeFailed, match="cannot be read: no"):
+            await keeper.verifier.check(image.id)
 
 
 async def test_checking_says_how_far_it_is_and_can_be_ended(rig: Rig) -> None:

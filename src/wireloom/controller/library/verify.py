@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +32,8 @@ LOOK_S: Final = 600.0
 #: After an attempt to mend an image, whatever came of it.
 MEND_AGAIN_S: Final = 3600.0
 _DAY_S: Final = 24 * 3600.0
+#: What the kernel says of a file whose bytes are lost; all else may be a passing want of something.
+_BROKEN: Final = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN})
 
 
 class _StoppedError(Exception):
@@ -79,7 +83,7 @@ class Verifier:
     async def check(self, image_id: str, progress: Progress = no_progress) -> bool:
         """Read an image's file now; whether it is what it was. What it is not is set aside, and the image says so.
 
-        :raises NotFound: no such image.
+        :raises NotFound: no such image. :raises RuntimeFailed: it cannot be read now, which says nothing of it.
         """
         return await self._check(self._catalogue.get(image_id).digest, progress)
 
@@ -90,7 +94,8 @@ class Verifier:
                 await self._look_at(image)
         if self._days > 0:
             for digest in self._due():
-                await self._check(digest)
+                with suppress(RuntimeFailed):  # it is said, and it stays due
+                    await self._check(digest)
         await self.mend_all()
 
     async def mend_all(self) -> None:
@@ -149,8 +154,10 @@ class Verifier:
                 return False
             except OSError as error:
                 log.warning("a stored file cannot be read", digest=digest, error=str(error))
-                reason = error.strerror or str(error)
-                await self._damaged(digest, RuntimeFailed(f"its file cannot be read: {reason}", hint=_HINT))
+                problem = RuntimeFailed(f"its file cannot be read: {error.strerror or error}", hint=_HINT)
+                if error.errno not in _BROKEN:
+                    raise problem from error
+                await self._damaged(digest, problem)
                 return False
         if sound:
             await self._catalogue.found_sound(digest)
