@@ -12,11 +12,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from archive_rig import BASE, entry, gzipped, oci_archive, tar
 from library_rig import Rig, make_library
 from media_rig import PLATFORM, build_cd
 
+from wireloom.controller.library import incoming
 from wireloom.controller.library.tools import Tools
 from wireloom.devices import DeviceFolder
+from wireloom.errors import CapacityExceeded
 from wireloom.model.images import Choice, ExtractRequest, ImportRequest, JobState, JobView
 
 
@@ -93,6 +96,40 @@ async def test_a_raw_disk_is_converted(rig: Rig, tmp_path: Path) -> None:
     image = rig.catalogue.get(job.images[0])
     assert (image.name, image.format, image.provenance.kind) == ("router.qcow2", "qcow2", "raw")
     assert rig.blobs.verify(image.digest)
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("router.qcow2.gz", gzip.compress(b"QFI\xfb\0\0\0\3" + b"abcdefgh" * MIB)),
+        ("router.oci.tar", oci_archive([BASE, tar(entry("large", b"abcdefgh" * MIB))], pack=gzipped)),
+    ],
+    ids=["unpacked", "rewritten"],
+)
+async def test_what_becomes_large_on_the_way_leaves_the_room_that_stays_free(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, file: str, content: bytes
+) -> None:
+    """A few bytes that become many are within the ratio; what else is on that disk must not feel them."""
+    rig.reserve, most = 3 * MIB, 6 * MIB
+    await rig.restart()
+    left: list[int] = []
+
+    def free_bytes(folder: Path) -> int:
+        used = sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+        left.append(most - used)
+        return left[-1]
+
+    with monkeypatch.context() as small:
+        small.setattr(incoming, "free_bytes", free_bytes)
+        job = await imported(rig, content, file)
+    assert (job.error or {})["code"] == CapacityExceeded.code, job.error
+    assert min(left) > 0
+    await rig.jobs.cancel(job.id)
+    assert rig.debris() == []
+    assert list(rig.blobs.all()) == []
 
 
 async def test_a_disk_that_points_at_a_file_of_the_host_is_refused(rig: Rig, tmp_path: Path) -> None:

@@ -76,6 +76,7 @@ class _Writer:
         self._size = limits.size
         self._allowed = limits.free + limits.ratio * packed
         self._head = b""
+        self._consumed = 0
         self.written = 0
         self.crc = 0
 
@@ -94,6 +95,7 @@ class _Writer:
         for start in range(0, len(block), _OUTPUT):
             self._put(block[start : start + _OUTPUT])
         self.written = after
+        self._progress(self._consumed, self._packed)  # a few bytes may become many, and somebody may watch these
 
     def _put(self, block: bytes) -> None:
         if block == _ZEROS[: len(block)]:
@@ -105,6 +107,7 @@ class _Writer:
 
     def read(self, consumed: int) -> None:
         """That many bytes of the packed file are behind us."""
+        self._consumed = consumed
         self._progress(consumed, self._packed)
 
     def finish(self) -> None:

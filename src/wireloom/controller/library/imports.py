@@ -316,6 +316,7 @@ class Imports:
         for other in found:
             job.report(f"{other.path}: {other.form}, {other.size} bytes{'' if other is disk else ', left out'}")
         await self._threads.run(_unlink, path)
+        await self._intake.need_room(job.folder, disk.size)
         told = partial(job.progress, JobStage.UNPACK)
         await self._threads.run(self._tools.extract_disk, archive, disk, path, self._limits, told)
         digest = await self._threads.run(file_digest, path, partial(job.progress, JobStage.DIGEST))

@@ -19,7 +19,7 @@ from wireloom.library.values import GIB, Progress, no_progress
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-__all__ = ["RESERVE", "Incoming", "Mark", "need_room", "plain_name"]
+__all__ = ["RESERVE", "Incoming", "Mark", "leaving_room", "need_room", "plain_name"]
 
 #: Bytes of the disk that nothing coming in may take: databases and running machines write there too.
 RESERVE: Final = GIB
@@ -32,6 +32,7 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 def plain_name(text: str) -> str:
     """The last part of a path or URL as a file name without surprises; never empty."""
     last = text.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    last = last[-_LONGEST_NAME:]
     kept = "".join(sign if sign.isprintable() and sign != "/" else "_" for sign in last).strip().lstrip(".")
     while len(kept.encode()) > _LONGEST_NAME:
         kept = kept[1:]  # the ending says more than the beginning
@@ -50,6 +51,25 @@ def need_room(folder: Path, size: int, *, reserve: int = RESERVE, promised: int 
             hint="delete images that are not needed, or `wireloom images collect`",
             details={"needed": size, "free": max(room, 0)},
         )
+
+
+def leaving_room(told: Progress, folder: Path, *, reserve: int = RESERVE) -> Progress:
+    """``told``, which also ends the work that it is told of before that takes the last room of the disk of ``folder``.
+
+    How large a file becomes that is unpacked or converted is known only when it is done.
+    """
+
+    def watched(done: int, total: int) -> None:
+        """:raises CapacityExceeded: what was written has taken the room that stays free."""
+        if (free := free_bytes(folder)) < reserve:
+            raise CapacityExceeded(
+                f"the disk of the image library is full but for {free} bytes, which are not for images",
+                hint="delete images that are not needed, or `wireloom images collect`",
+                details={"free": free},
+            )
+        told(done, total)
+
+    return watched
 
 
 def free_bytes(folder: Path) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from wireloom.controller.library.incoming import RESERVE, need_room
+from wireloom.controller.library.incoming import RESERVE, leaving_room, need_room
 from wireloom.controller.library.records import ImageCatalogue, JobContext, NewImage
 from wireloom.controller.library.threads import Threads
 from wireloom.controller.library.tools import Tools
@@ -142,15 +142,19 @@ class Intake:
         """An empty folder in the job's own; what an earlier attempt left there is gone."""
         return await self._threads.run(_fresh, job.folder / name)
 
+    async def need_room(self, folder: Path, size: int) -> None:
+        """See to it that a file of ``size`` bytes has room in ``folder``. :raises CapacityExceeded: it has not."""
+        await self._threads.run(need_room, folder, size, reserve=self._reserve)
+
     async def open(self, job: JobContext, arrived: Arrived, work: Path) -> Opened:
         """Unpack one layer of compression, and say what is inside. :raises ImageRefused:"""
         opened = await self._look(arrived.path, arrived.name)
         if opened.sniffed.kind not in COMPRESSED:
             return opened
         packing = opened.sniffed.kind
-        await self._threads.run(need_room, work, arrived.size, reserve=self._reserve)
+        await self.need_room(work, arrived.size)
         job.report(f"unpacking ({packing})")
-        told = partial(job.progress, JobStage.UNPACK)
+        told = leaving_room(partial(job.progress, JobStage.UNPACK), work, reserve=self._reserve)
         path = await self._threads.run(self._tools.unpack, arrived.path, work, self._limits, told)
         # A zip archive knows the name of what is in it; of the others it is the name without its ending.
         name = path.name if packing == "zip" else inner_name(arrived.name)
@@ -197,13 +201,13 @@ class Intake:
     async def _accept(self, job: JobContext, opened: Opened, wish: Wish, work: Path) -> Accepted:
         kind, limits = opened.sniffed.kind, self._limits
         stage = JobStage.CONVERT if kind in DISKS - {"qcow2"} else JobStage.INSPECT
-        told = partial(job.progress, stage)
+        told = leaving_room(partial(job.progress, stage), work, reserve=self._reserve)
         job.progress(stage, 0, opened.sniffed.size)
         job.report(f"{opened.name} is {_words(opened.sniffed)}")
         if kind in DISKS:
             return await self._threads.run(self._tools.accept_disk, opened.path, opened.name, work, limits, told)
         if kind in _ARCHIVES:
-            await self._threads.run(need_room, work, opened.sniffed.size, reserve=self._reserve)
+            await self.need_room(work, opened.sniffed.size)
             return await self._threads.run(self._tools.accept_archive, opened.path, opened.name, work, limits, told)
         if kind == "iol":
             return await self._build(job, opened, wish, work)
@@ -228,7 +232,7 @@ class Intake:
             name=fitting_name(wish.name, "docker-archive") if wish.name else "",
             file_name=opened.name,
             limits=self._limits,
-            progress=partial(job.progress, JobStage.BUILD),
+            progress=leaving_room(partial(job.progress, JobStage.BUILD), work, reserve=self._reserve),
             say=job.report,
         )
 

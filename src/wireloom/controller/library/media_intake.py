@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
-from wireloom.controller.library.incoming import RESERVE, need_room, plain_name
+from wireloom.controller.library.incoming import RESERVE, leaving_room, need_room, plain_name
 from wireloom.controller.library.intake import Arrived, Intake, IntakeCatalogue, Opened, Wish
 from wireloom.controller.library.records import JobContext
 from wireloom.controller.library.threads import Threads
@@ -121,7 +121,7 @@ class MediaIntake:
         copies, work = job.folder / "copies", await self._intake.work_folder(job, "item")
         await self._threads.run(partial(copies.mkdir, mode=0o700, parents=True, exist_ok=True))
         await self._threads.run(need_room, copies, offer.size, reserve=self._reserve)
-        told = partial(job.progress, JobStage.UNPACK)
+        told = leaving_room(partial(job.progress, JobStage.UNPACK), copies, reserve=self._reserve)
         path = await self._threads.run(self._tools.extract, opened.path, offer.key, copies, self._limits, told)
         digest = await self._threads.run(file_digest, path, partial(job.progress, JobStage.DIGEST))
         size = (await self._threads.run(path.stat)).st_size

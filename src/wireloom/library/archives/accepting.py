@@ -166,6 +166,7 @@ class _Reception:
 
     def _count(self, chunk: bytes) -> None:
         self._room -= len(chunk)
+        self._progress(self._done, self._total)  # of a few packed bytes much may come, and somebody may watch that
 
     # ------------------------------------------------------------------ what it is
 
