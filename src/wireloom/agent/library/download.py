@@ -116,7 +116,7 @@ class Download:
             await in_thread(self._draft.discard)
             raise
         except _InterruptedError:
-            self._hashed = sink.written
+            self._hashed = sink.written if sink.hashed == sink.written else -1
             raise
         self._hashed = sink.written
         if sink.written < self._blob.size:
@@ -198,13 +198,13 @@ def _name(source: BlobSource) -> str:
 
 
 class _Sink:
-    """A draft that is being filled: a batch is written and hashed in a thread while the next one comes.
+    """A draft that is being filled: a batch is written, and hashed beside that, while the next one comes.
 
-    :ivar written: bytes that are in the file and in ``digest``; exact once the block is left.
+    :ivar written: bytes that are in the file; exact once the block is left. :ivar hashed: bytes that are in ``digest``.
     """
 
     def __init__(self, draft: Draft, digest: Hash, there: int, most: int, progress: Progress) -> None:
-        self.written = there
+        self.written = self.hashed = there
         self._taken = there
         self._draft = draft
         self._digest = digest
@@ -254,7 +254,7 @@ class _Sink:
         if self._taken > self._most:
             raise WrongContentError("more comes than there should be", whole=True)
         self._progress(self._taken, self._most)
-        self._writing = asyncio.ensure_future(asyncio.to_thread(self._write, batch))
+        self._writing = asyncio.ensure_future(self._put(batch))
         if self._file is not None and self._taken >= self._flush_at and (not self._flushing or self._flushing.done()):
             self._flush_at = self._taken + _FLUSH
             self._flushing = asyncio.ensure_future(asyncio.to_thread(_flush, self._file))
@@ -265,6 +265,18 @@ class _Sink:
             await asyncio.shield(writing)
             self._writing = None
 
+    async def _put(self, batch: list[bytes]) -> None:
+        hashing = asyncio.ensure_future(asyncio.to_thread(self._hash, batch))
+        try:
+            await asyncio.to_thread(self._write, batch)
+        finally:
+            await asyncio.wait({hashing})
+
+    def _hash(self, batch: list[bytes]) -> None:
+        for piece in batch:
+            self._digest.update(piece)
+            self.hashed += len(piece)
+
     def _write(self, batch: list[bytes]) -> None:
         if self._file is None:  # not before something comes: an empty file is nothing worth keeping
             self._file = self._draft.open_append()
@@ -273,7 +285,6 @@ class _Sink:
                 rest = memoryview(piece)
                 while rest:
                     count = self._file.write(rest)
-                    self._digest.update(rest[:count])
                     self.written += count
                     rest = rest[count:]
 
