@@ -74,14 +74,21 @@ class TusClient:
 
     :param http: used as it is; closed by whoever made it. :param headers: of every request, such as ``Authorization``.
     :param patience_s: for so long nothing may get through before an upload is given up. It can be resumed even then.
+    :param interrupted: told why whenever an upload is cut off, and will be gone on with.
     """
 
     def __init__(
-        self, http: httpx.AsyncClient, *, headers: Mapping[str, str] | None = None, patience_s: float = 120.0
+        self,
+        http: httpx.AsyncClient,
+        *,
+        headers: Mapping[str, str] | None = None,
+        patience_s: float = 120.0,
+        interrupted: Callable[[WireloomError], None] | None = None,
     ) -> None:
         self._http = http
         self._headers = {"Tus-Resumable": TUS_VERSION, **(headers or {})}
         self._patience_s = patience_s
+        self._interrupted = interrupted or _log
 
     async def create(self, url: str, *, size: int | None, metadata: Mapping[str, str] | None = None) -> str:
         """Begin an upload at the collection ``url``; its own URL.
@@ -133,7 +140,7 @@ class TusClient:
                     await self._send_rest(upload, source, patience, progress or _nobody)
                     return Sent(source.size, await source.sha256())
                 except _InterruptedError as error:
-                    log.info("upload.interrupted", error=error.cause.to_wire())
+                    self._interrupted(error.cause)
                     await patience.wait(error.cause)
 
     async def _send_rest(self, upload: str, source: _Source, patience: _Patience, progress: Progress) -> None:
@@ -233,6 +240,7 @@ class _Source:
         self._digest = hashlib.sha256()
         self._hashed = 0
         self._file: BinaryIO | None = None
+        self._ahead: asyncio.Future[bytes] | None = None
 
     async def __aenter__(self) -> _Source:
         try:
@@ -245,18 +253,33 @@ class _Source:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self._settle()
         if self._file is not None:
             self._file.close()
 
     async def blocks(self, offset: int, count: int, progress: Progress) -> AsyncIterator[bytes]:
-        """``count`` bytes from ``offset`` on."""
+        """``count`` bytes from ``offset`` on; each block is read and hashed while the one before it is sent."""
         await self._hash_up_to(offset)
         end = offset + count
+        coming = self._read_ahead(offset, end)
         while offset < end:
-            block = await asyncio.to_thread(self._block, offset, min(_BLOCK, end - offset))
-            yield block
+            block = await asyncio.shield(coming)
             offset += len(block)
+            coming = self._read_ahead(offset, end)
+            yield block
             progress(offset, self.size)
+
+    def _read_ahead(self, offset: int, end: int) -> asyncio.Future[bytes]:
+        self._ahead = asyncio.ensure_future(asyncio.to_thread(self._block, offset, min(_BLOCK, end - offset)))
+        return self._ahead
+
+    async def _settle(self) -> None:
+        """Wait for what is read for nobody any more, since what it was for was cut off."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None:
+            await asyncio.wait({ahead})
+            if not ahead.cancelled():
+                ahead.exception()  # whoever reads there again meets it again
 
     async def sha256(self) -> str:
         """Of all of it."""
@@ -264,6 +287,7 @@ class _Source:
         return f"sha256:{self._digest.hexdigest()}"
 
     async def _hash_up_to(self, offset: int) -> None:
+        await self._settle()
         while self._hashed < offset:  # what had arrived before this process began
             await asyncio.to_thread(self._block, self._hashed, min(_BLOCK, offset - self._hashed))
 
@@ -277,6 +301,10 @@ class _Source:
             self._digest.update(block[self._hashed - offset :])
             self._hashed = offset + size
         return block
+
+
+def _log(cause: WireloomError) -> None:
+    log.info("upload.interrupted", error=cause.to_wire())
 
 
 def _nobody(done: int, total: int) -> None:

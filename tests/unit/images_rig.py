@@ -9,7 +9,7 @@ from typing import Any
 from cli_rig import FakeClient
 
 from wireloom.client.discovery import Endpoint
-from wireloom.errors import NotFound
+from wireloom.errors import NotFound, WireloomError
 from wireloom.model.images import (
     AdoptRequest,
     Choice,
@@ -77,7 +77,8 @@ class FakeImages:
 
     :ivar known: images; :ivar job_: what every verb that begins work answers.
     :ivar ends: how a job that goes on ends, as the stream tells it.
-    :ivar uploads: URL of each upload there is → bytes that have arrived. :ivar fail: for the next sendings, in order.
+    :ivar uploads: URL of each upload there is → bytes that have arrived. :ivar cuts: what each sending goes on after.
+    :ivar fail: how the next sendings end.
     """
 
     def __init__(self, client: FakeClient) -> None:
@@ -88,6 +89,7 @@ class FakeImages:
         self.ends: list[JobView] = []
         self.engine_images: list[EngineImageView] = []
         self.uploads: dict[str, int] = {}
+        self.cuts: list[WireloomError] = []
         self.fail: list[BaseException | None] = []
         self.refuse: Callable[[ImportRequest], JobView | None] = lambda _request: None
         self.sent: list[tuple[str, str, int]] = []  # upload, name of the file, from which byte on
@@ -136,15 +138,23 @@ class FakeImages:
         self.uploads[upload] = 0
         return upload
 
-    async def send(self, upload: str, file: Path, progress: Callable[[int, int], None] | None = None) -> None:
+    async def send(
+        self,
+        upload: str,
+        file: Path,
+        progress: Callable[[int, int], None],
+        *,
+        interrupted: Callable[[WireloomError], None],
+    ) -> None:
         if upload not in self.uploads:
             raise NotFound("there is no such upload")
         size = file.stat().st_size
         self.sent.append((upload.rpartition("/")[2].lstrip("0"), file.name, self.uploads[upload]))
+        for cause in self.cuts:
+            interrupted(cause)
         failure = self.fail.pop(0) if self.fail else None
         self.uploads[upload] = size // 2 if failure else size
-        if progress is not None:
-            progress(self.uploads[upload], size)
+        progress(self.uploads[upload], size)
         if failure is not None:
             raise failure
 

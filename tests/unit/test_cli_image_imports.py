@@ -134,10 +134,19 @@ def test_an_upload_that_is_cut_off_goes_on_with_the_same_command(images: FakeIma
     assert images.sent[2:] == [("1", "vios.zip", 0)]  # begun anew: the first one has become an image
 
 
+def test_an_upload_that_goes_on_by_itself_says_so_once(images: FakeImages, file: str) -> None:
+    images.cuts = [Unavailable("the controller does not answer")] * 3
+    result = wireloom("images", "import", file, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["id"] == "j1"
+    told = "the upload is cut off (the controller does not answer), and goes on as soon as it can"
+    assert result.stderr.count(told) == 1
+
+
 def test_ctrl_c_in_the_midst_keeps_what_has_arrived(
     images: FakeImages, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def interrupted(upload: str, *_: object) -> None:
+    async def interrupted(upload: str, *_: object, **__: object) -> None:
         images.uploads[upload] = 600
         signal.raise_signal(signal.SIGINT)
         await asyncio.sleep(60)

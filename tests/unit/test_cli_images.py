@@ -206,7 +206,7 @@ def test_a_reference_is_pulled_and_the_password_comes_by_standard_input(images: 
         username="me",
         password="hunter2",
         device="frr",
-        default=True,  # noqa: S106
+        default=True,
     )
     assert asked(images, "pull") == (request,)
 

@@ -8,6 +8,7 @@ from typing import Final
 from urllib.parse import quote
 
 from wireloom.client.calls import Calls
+from wireloom.errors import WireloomError
 from wireloom.model.images import (
     AdoptRequest,
     Choice,
@@ -84,9 +85,21 @@ class Images(Calls):
         metadata = {"filename": file.name} | ({"sha256": sha256} if sha256 else {})
         return await sender.create(address, size=file.stat().st_size, metadata=metadata)
 
-    async def send(self, upload: str, file: Path, progress: Callable[[int, int], None] | None = None) -> None:
-        """Send what of ``file`` has not arrived yet; over lost connections and restarts of the controller."""
-        sender, _ = self._transport().uploads()
+    async def send(
+        self,
+        upload: str,
+        file: Path,
+        progress: Callable[[int, int], None] | None = None,
+        *,
+        interrupted: Callable[[WireloomError], None] = lambda _: None,
+    ) -> None:
+        """Send what of ``file`` has not arrived yet; over lost connections and restarts of the controller.
+
+        :param interrupted: told why whenever it is cut off, and will be gone on with.
+        :raises NotFound: there is no such upload (any more).
+        :raises WireloomError: nothing got through for long, or the controller refuses; what has arrived is kept.
+        """
+        sender, _ = self._transport().uploads(interrupted)
         await sender.send(upload, file, progress)
 
     async def discard_upload(self, upload: str) -> None:

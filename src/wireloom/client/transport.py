@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
@@ -56,11 +56,14 @@ class Transport:
     async def close(self) -> None:
         await self._http.aclose()
 
-    def uploads(self) -> tuple[TusClient, str]:
-        """What sends files to the controller, and the address where uploads are begun."""
+    def uploads(self, interrupted: Callable[[WireloomError], None] = lambda _: None) -> tuple[TusClient, str]:
+        """What sends files to the controller, and the address where uploads are begun.
+
+        :param interrupted: told why whenever one is cut off, and will be gone on with.
+        """
         from wireloom.uploading import TusClient
 
-        return TusClient(self._http), f"{self._endpoint.url}{API_PREFIX}/uploads"
+        return TusClient(self._http, interrupted=interrupted), f"{self._endpoint.url}{API_PREFIX}/uploads"
 
     async def request(
         self,

@@ -22,6 +22,7 @@ from wireloom.cli.state import CliState, JsonFlag, state_of
 if TYPE_CHECKING:
     from wireloom.cli.uploads import UploadRecords
     from wireloom.client import Client
+    from wireloom.errors import WireloomError
     from wireloom.model.images import ImportRequest, JobView
 
 __all__ = ["register"]
@@ -150,12 +151,18 @@ async def _sent(state: CliState, client: "Client", records: "UploadRecords", fil
     from wireloom.errors import NotFound, WireloomError
 
     controller = client.endpoint.url
+    cut_off = _CutOff(state)
     with shown() as tell:
+
+        def far(done: int, total: int) -> None:
+            cut_off.over()
+            tell("upload", done, total)
+
         for known in (records.find(controller, file, sha256), None):
             upload = known or await client.images.begin_upload(file, sha256=sha256)
             records.remember(controller, file, upload, sha256)
             try:
-                await client.images.send(upload, file, lambda done, total: tell("upload", done, total))
+                await client.images.send(upload, file, far, interrupted=cut_off.tell)
             except NotFound:
                 records.forget(controller, file, sha256)
                 if known is None:
@@ -166,6 +173,22 @@ async def _sent(state: CliState, client: "Client", records: "UploadRecords", fil
             else:
                 return upload
     raise NotFound("the upload is gone", hint="try again")
+
+
+class _CutOff:
+    """Says that an upload is cut off: once, until it goes on."""
+
+    def __init__(self, state: CliState) -> None:
+        self._output = state.output
+        self._told = False
+
+    def tell(self, cause: "WireloomError") -> None:
+        if not self._told:
+            self._output.remark(f"the upload is cut off ({cause.message}), and goes on as soon as it can")
+        self._told = True
+
+    def over(self) -> None:
+        self._told = False
 
 
 def pull(
