@@ -204,7 +204,7 @@ def test_a_reference_is_pulled_and_the_password_comes_by_standard_input(images: 
         reference="vendor/x:1",
         host="h1",
         username="me",
-        password="hunter2",
+        password="hunter2",  # noqa: S106
         device="frr",
         default=True,
     )
