@@ -6,7 +6,7 @@ import asyncio
 import errno
 import hashlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,8 @@ __all__ = ["RESERVE", "Incoming", "Mark", "leaving_room", "need_room", "plain_na
 RESERVE: Final = GIB
 #: What is written and digested at once; one such piece is on its way to the disk while the next one comes.
 _BATCH: Final = 4 << 20
+#: Chunks of a batch: small ones cost more memory than they hold.
+_MOST_CHUNKS: Final = 4096
 _LONGEST_NAME: Final = 200
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
@@ -127,18 +129,12 @@ class Incoming:
         :raises CapacityExceeded: the disk is full. :raises NotFound: the file was deleted meanwhile.
         """
         writer = _Writer(self, most, told)
-        waiting = bytearray()
         try:
             async with aclosing(_unless_idle(chunks, idle_s)) as given:
                 async for chunk in given:
-                    waiting += chunk
-                    if len(waiting) >= _BATCH:
-                        batch, waiting = waiting, bytearray()
-                        await writer.put(batch)
+                    await writer.take(chunk)
         finally:
-            if waiting:
-                await writer.put(waiting)
-            await writer.settle()
+            await writer.flush()
         return self.length()
 
     def digest(self, progress: Progress = no_progress) -> str:
@@ -167,24 +163,24 @@ class Incoming:
         os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
         self._digested, self._digest = 0, hashlib.sha256()
 
-    def _write(self, batch: bytearray, most: int) -> int:
+    def _write(self, batch: Sequence[bytes], most: int) -> int:
         """Add ``batch``; the length then. In a thread."""
         try:
             descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         except FileNotFoundError:
             raise _gone() from None
         try:
-            before = os.fstat(descriptor).st_size
-            if before + len(batch) > most:
+            before, size = os.fstat(descriptor).st_size, sum(map(len, batch))
+            if before + size > most:
                 raise InvalidInput(f"more came than the {most} bytes that were announced, or are allowed")
-            need_room(self.path.parent, len(batch), reserve=self._reserve)
-            view = memoryview(batch)
-            while view:
-                view = view[os.write(descriptor, view) :]
-            if self._digested == before:
-                self._digest.update(batch)
-                self._digested += len(batch)
-            return before + len(batch)
+            need_room(self.path.parent, size, reserve=self._reserve)
+            digested = self._digested == before
+            for chunk in batch:
+                _write_all(descriptor, chunk)
+                if digested:
+                    self._digest.update(chunk)
+                    self._digested += len(chunk)
+            return before + size
         except OSError as error:
             if error.errno not in _NO_ROOM:
                 raise
@@ -194,21 +190,42 @@ class Incoming:
         finally:
             os.close(descriptor)
 
-    async def write(self, batch: bytearray, most: int) -> int:
+    async def write(self, batch: Sequence[bytes], most: int) -> int:
         """Add ``batch``, and return the length then. Errors as of :meth:`append`."""
         return await self._threads.run(self._write, batch, most)
 
 
+def _write_all(descriptor: int, chunk: bytes) -> None:
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
 class _Writer:
-    """At most one batch on its way to the disk."""
+    """Gathers a batch while the one before it, at most one, is on its way to the disk."""
 
     def __init__(self, file: Incoming, most: int, told: Callable[[int], None] | None) -> None:
         self._file = file
         self._most = most
         self._told = told
+        self._batch: list[bytes] = []
+        self._held = 0
         self._flight: asyncio.Task[int] | None = None
 
-    async def put(self, batch: bytearray) -> None:
+    async def take(self, chunk: bytes) -> None:
+        self._batch.append(chunk)
+        self._held += len(chunk)
+        if self._held >= _BATCH or len(self._batch) >= _MOST_CHUNKS:
+            await self._send_off()
+
+    async def flush(self) -> None:
+        """Return when all that was taken is written."""
+        if self._held:
+            await self._send_off()
+        await self.settle()
+
+    async def _send_off(self) -> None:
+        batch, self._batch, self._held = self._batch, [], 0
         await self.settle()
         self._flight = asyncio.create_task(self._file.write(batch, self._most))
 
