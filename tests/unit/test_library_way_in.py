@@ -20,6 +20,7 @@ from wireloom.controller.library import incoming
 from wireloom.controller.library.tools import Tools
 from wireloom.devices import DeviceFolder
 from wireloom.errors import CapacityExceeded
+from wireloom.library.values import Limits
 from wireloom.model.images import Choice, ExtractRequest, ImportRequest, JobState, JobView
 
 
@@ -130,6 +131,32 @@ async def test_what_becomes_large_on_the_way_leaves_the_room_that_stays_free(
     await rig.jobs.cancel(job.id)
     assert rig.debris() == []
     assert list(rig.blobs.all()) == []
+
+
+async def test_a_bundle_of_a_vendor_is_opened_down_to_the_image(rig: Rig) -> None:
+    """As XR routers come: a packed bundle with the image, packed once more, its signature, and how to check that."""
+    image = gzip.compress(an_archive(("bin/sh", b"#!")))
+    bundle = _tar(("README", b"read"), ("xrd.dockerv1.tgz-7.8.1", image), ("xrd.dockerv1.tgz-7.8.1.signature", b"s"))
+    job = await imported(rig, gzip.compress(bundle), "xrd-control-plane-container-x64.7.8.1.tgz")
+    assert job.state is JobState.DONE, job.error
+    found = rig.catalogue.get(job.images[0])
+    assert (found.name, found.provenance.kind) == ("test/router:1", "docker-archive")
+    assert found.provenance.notes == (
+        "unpacked (gzip)",
+        "taken out of xrd-control-plane-container-x64.7.8.1.tar",
+        "unpacked (gzip)",
+    )
+    assert rig.debris() == []
+
+
+async def test_a_bomb_in_a_bundle_is_measured_by_what_came(rig: Rig) -> None:
+    """Each layer alone is within the ratio."""
+    rig.limits = Limits(free=MIB, ratio=1000)
+    await rig.restart()
+    inner = gzip.compress(b"abcdefgh" * MIB)
+    job = await imported(rig, gzip.compress(_tar(("image.gz", inner))), "bundle.tgz")
+    assert (job.error or {})["details"]["reason"] == "size"
+    assert rig.debris() == []
 
 
 async def test_a_disk_that_points_at_a_file_of_the_host_is_refused(rig: Rig, tmp_path: Path) -> None:

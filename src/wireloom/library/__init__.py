@@ -6,6 +6,7 @@
 ``blobs``          a folder of files by the digest of their content, resumable while they come
 ``sniff``          what a file is, by its content
 ``unpack``         compressed files, within ratio limits
+``bundles``        tar files of vendors around one image
 ``disks``          qcow2 and what becomes it
 ``archives``       Docker and OCI archives, file trees, and what is inside of them
 ``identify``       which device an image is, from names and facts; pure

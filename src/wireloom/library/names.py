@@ -8,7 +8,7 @@ from typing import Final
 
 from wireloom.library.values import ImageRefused
 
-__all__ = ["check_file_name", "disk_name", "inner_name", "shown"]
+__all__ = ["check_file_name", "disk_name", "inner_name", "lies_beside", "shown"]
 
 _MOST: Final = 255
 
@@ -17,6 +17,14 @@ _PACKED: Final = (".gz", ".xz", ".zst", ".bz2", ".zip")
 _DISKS: Final = (
     ".qcow2", ".qcow", ".qcow2c", ".img", ".raw", ".bin", ".vmdk", ".vhd", ".vhdx", ".ova", ".hda", ".disk",
 )  # fmt: skip
+
+#: What vendors and computers put beside an image, and is none.
+_BESIDE: Final = (
+    ".asc", ".cer", ".cert", ".crt", ".htm", ".html", ".license", ".md", ".md5", ".mf", ".pdf", ".pem", ".py", ".py3",
+    ".rtf", ".sha1", ".sha256", ".sha512", ".sig", ".sign", ".signature", ".txt", ".url",
+)  # fmt: skip
+_BESIDE_FOLDERS: Final = ("__MACOSX/",)
+_BESIDE_NAMES: Final = (".ds_store", "thumbs.db", "desktop.ini", "license", "readme")
 
 _UNFIT: Final = re.compile(r"[^A-Za-z0-9._+-]+")
 _LONGEST_STEM: Final = 115
@@ -43,6 +51,12 @@ def shown(name: str, most: int = 80) -> str:
     """A name from outside as it can be printed: quoted, escaped and short."""
     text = ascii(name)
     return text if len(text) <= most else f"{text[:most]}…'"
+
+
+def lies_beside(path: str) -> bool:
+    """Whether a file in an archive is, by its name, no image but something that comes with one."""
+    last = path.rpartition("/")[2].lower()
+    return path.startswith(_BESIDE_FOLDERS) or last.startswith(_BESIDE_NAMES) or last.endswith(_BESIDE)
 
 
 def inner_name(file_name: str) -> str:

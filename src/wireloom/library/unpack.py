@@ -31,6 +31,9 @@ _ZEROS: Final = bytes(_OUTPUT)
 _HEAD: Final = 512
 #: xz may ask for gigabytes; its strongest preset needs 65 MiB.
 _XZ_MEMORY: Final = 512 << 20
+#: Bytes that may follow what gzip has packed, as signatures of firmware do; gzip(1) passes over them, too.
+_LONGEST_TAIL: Final = 64 << 10
+_GZIP: Final = 0x1F
 
 
 def unpack(path: Path, folder: Path, limits: Limits, progress: Progress = no_progress) -> Path:
@@ -47,8 +50,9 @@ def unpack(path: Path, folder: Path, limits: Limits, progress: Progress = no_pro
         raise ImageRefused("format", "the file is not compressed")
     with path.open("rb", buffering=0) as file:
         member = useful_member(file, limits) if kind == "zip" else None
-        target = folder / (member.name if member and member.name != path.name else "unpacked")
         unfinished = folder / ".unpacked.part"
+        taken = {path.name, unfinished.name}
+        target = folder / (member.name if member and member.name not in taken else "unpacked")
         size = member.packed if member else os.fstat(file.fileno()).st_size
         try:
             with no_space_is_refused(folder), unfinished.open("wb", buffering=0) as out:
@@ -58,7 +62,8 @@ def unpack(path: Path, folder: Path, limits: Limits, progress: Progress = no_pro
                 elif kind == "zstd":
                     _unpack_zstd(file, writer, limits)
                 else:
-                    _decode(_Window(file, 0, size), _DECODERS[kind], writer, whole_file=True)
+                    tail = _LONGEST_TAIL if kind == "gzip" else 0
+                    _decode(_Window(file, 0, size), _DECODERS[kind], writer, whole_file=True, tail=tail)
                 writer.finish()
             unfinished.rename(target)
         finally:
@@ -199,8 +204,11 @@ _METHODS: Final[dict[int, Callable[[], _Decoder]]] = {
 }
 
 
-def _decode(window: _Window, make: Callable[[], _Decoder], writer: _Writer, *, whole_file: bool) -> None:
-    """Write what is in ``window``: one stream after the other in a file of its own, exactly one in an archive."""
+def _decode(window: _Window, make: Callable[[], _Decoder], writer: _Writer, *, whole_file: bool, tail: int = 0) -> None:
+    """Write what is in ``window``: one stream after the other in a file of its own, exactly one in an archive.
+
+    :param tail: bytes at most that may follow the last stream.
+    """
     decoder = make()
     fresh = True  # no byte of this stream has come
     consumed = 0
@@ -212,6 +220,9 @@ def _decode(window: _Window, make: Callable[[], _Decoder], writer: _Writer, *, w
                 raise ImageRefused("corrupt", "something follows what is compressed")
             if fresh and whole_file and not (data := data.lstrip(b"\0")):
                 break  # padding between and after streams is usual
+            if fresh and writer.written and data[0] != _GZIP and window.size - consumed + len(data) <= tail:
+                writer.read(window.size)
+                return
             fresh = False
             block, ended = _step(decoder, data)
             writer.crc = zlib.crc32(block, writer.crc)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from io import FileIO
 from typing import Final
 
-from wireloom.library.names import check_file_name, shown
+from wireloom.library.names import check_file_name, lies_beside, shown
 from wireloom.library.values import ImageRefused, Limits
 
 __all__ = ["ZipMember", "useful_member"]
@@ -31,14 +31,6 @@ _END_64: Final = b"PK\x06\x06"
 _LOCAL: Final = b"PK\x03\x04"
 _LOCAL_SIZE: Final = 30
 _ENCRYPTED: Final = 0x1 | 0x40 | 0x2000  # the file, strongly, or the list
-
-#: What lies beside an image and is none.
-_BESIDE: Final = (
-    ".asc", ".cert", ".htm", ".html", ".license", ".md", ".md5", ".mf", ".pdf", ".rtf", ".sha1", ".sha256", ".sha512",
-    ".sig", ".txt", ".url",
-)  # fmt: skip
-_BESIDE_FOLDERS: Final = ("__MACOSX/",)
-_BESIDE_NAMES: Final = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "README", "LICENSE"})
 
 
 @dataclass(frozen=True)
@@ -101,11 +93,7 @@ def _check(member: zipfile.ZipInfo) -> None:
 
 
 def _matters(member: zipfile.ZipInfo) -> bool:
-    name = member.filename
-    last = name.rpartition("/")[2]
-    return not (
-        member.is_dir() or name.startswith(_BESIDE_FOLDERS) or last in _BESIDE_NAMES or last.lower().endswith(_BESIDE)
-    )
+    return not (member.is_dir() or lies_beside(member.filename))
 
 
 def _located(file: FileIO, member: zipfile.ZipInfo, end: int, limits: Limits) -> ZipMember:

@@ -147,21 +147,47 @@ class Intake:
         await self._threads.run(need_room, folder, size, reserve=self._reserve)
 
     async def open(self, job: JobContext, arrived: Arrived, work: Path) -> Opened:
-        """Unpack one layer of compression, and say what is inside. :raises ImageRefused:"""
-        opened = await self._look(arrived.path, arrived.name)
-        if opened.sniffed.kind not in COMPRESSED:
+        """Unpack one layer of compression, and say what is inside. :raises ImageRefused:
+
+        A vendor's bundle is opened, too; what is in it may be packed once more.
+        """
+        limits = self._limits
+        # However often it is unpacked, it becomes no larger than it could at once.
+        limits = replace(limits, size=min(limits.size, limits.free + limits.ratio * arrived.size))
+        opened = await self._unpacked(job, await self._look(arrived.path, arrived.name), work / "unpacked", limits)
+        if opened.sniffed.kind != "tar":
             return opened
-        packing = opened.sniffed.kind
-        await self.need_room(work, arrived.size)
+        inside = await self._out_of_bundle(job, opened, work / "bundle", limits)
+        return opened if inside is None else await self._unpacked(job, inside, work / "inside", limits)
+
+    async def _unpacked(self, job: JobContext, packed: Opened, folder: Path, limits: Limits) -> Opened:
+        """What is in a file that is compressed; others as they are. ``folder`` is made for it."""
+        packing = packed.sniffed.kind
+        if packing not in COMPRESSED:
+            return packed
+        await self.need_room(folder.parent, packed.sniffed.size)
+        await self._threads.run(folder.mkdir)
         job.report(f"unpacking ({packing})")
-        told = leaving_room(partial(job.progress, JobStage.UNPACK), work, reserve=self._reserve)
-        path = await self._threads.run(self._tools.unpack, arrived.path, work, self._limits, told)
+        told = leaving_room(partial(job.progress, JobStage.UNPACK), folder, reserve=self._reserve)
+        path = await self._threads.run(self._tools.unpack, packed.path, folder, limits, told)
         # A zip archive knows the name of what is in it; of the others it is the name without its ending.
-        name = path.name if packing == "zip" else inner_name(arrived.name)
+        name = path.name if packing == "zip" else inner_name(packed.name)
         opened = await self._look(path, name)
         if opened.sniffed.kind in COMPRESSED:
             raise ImageRefused("compressed-twice", f"what was in the {packing} file is compressed once more")
-        return replace(opened, notes=(f"unpacked ({packing})",))
+        return replace(opened, notes=(*packed.notes, f"unpacked ({packing})"))
+
+    async def _out_of_bundle(self, job: JobContext, bundle: Opened, folder: Path, limits: Limits) -> Opened | None:
+        """The image in a vendor's bundle; ``None``: it is no bundle. ``folder`` is made for it."""
+        await self.need_room(folder.parent, bundle.sniffed.size)
+        await self._threads.run(folder.mkdir)
+        told = leaving_room(partial(job.progress, JobStage.UNPACK), folder, reserve=self._reserve)
+        path = await self._threads.run(self._tools.take_out, bundle.path, folder, limits, told)
+        if path is None:
+            return None
+        job.report(f"{path.name} is taken out of {bundle.name}")
+        opened = await self._look(path, path.name)
+        return replace(opened, notes=(*bundle.notes, f"taken out of {bundle.name}"))
 
     async def take(self, job: JobContext, arrived: Arrived, opened: Opened, wish: Wish, work: Path) -> ImageView:
         """Make an image of one file. :raises ImageRefused: it must not come in."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from wireloom.library import archives, disks, iol
+from wireloom.library import archives, bundles, disks, iol
 from wireloom.library.archives import InnerDisk
 from wireloom.library.identify import CERTAIN, identify
 from wireloom.library.sniff import Sniffed, sniff
@@ -44,6 +44,7 @@ class Tools:
 
     sniff: Callable[[Path], Sniffed] = sniff
     unpack: Callable[[Path, Path, Limits, Progress], Path] = unpack
+    take_out: Callable[[Path, Path, Limits, Progress], Path | None] = bundles.take_out
     accept_disk: Accept = disks.accept
     accept_archive: Accept = archives.accept
     disks_inside: Callable[[Path, Limits, Progress], Sequence[InnerDisk]] = archives.disks_inside
