@@ -64,7 +64,7 @@ def refuse_bad(images: FakeImages) -> None:
 def test_a_file_is_uploaded_and_imported(images: FakeImages, file: str) -> None:
     result = wireloom("images", "import", file)
     assert (result.exit_code, result.stdout) == (0, "image vios-159.qcow2\n")
-    assert "upload 100 % of 1000 B" in result.stderr
+    assert "  upload 100 % of 1000 B" in result.stderr
     assert images.sent == [("1", "vios.zip", 0)]
     assert imports(images) == [ImportRequest(upload=f"{1:032x}")]
     assert json.loads(wireloom("images", "import", file, "--json").stdout)["images"] == ["i1"]

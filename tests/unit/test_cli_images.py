@@ -81,7 +81,7 @@ def test_images_are_a_table_and_data(images: FakeImages) -> None:
 
 def test_an_image_is_shown_by_name_or_id(images: FakeImages) -> None:
     shown = wireloom("images", "show", "vios-159.qcow2").stdout
-    for words in ("2.0 GiB in the guest", DIGEST, "unpacked from zip; converted", "node demo/r1, device iosv"):
+    for words in ("2.0 GiB for the guest", DIGEST, "unpacked from zip; converted", "node demo/r1, device iosv"):
         assert words in shown
     assert wireloom("images", "show", "i1").stdout == shown
     assert json.loads(wireloom("images", "show", "i1", "--json").stdout) == KNOWN.model_dump(mode="json")
@@ -164,7 +164,7 @@ def test_setting_nothing_or_the_default_of_no_device_is_refused(images: FakeImag
 
 def test_an_image_is_taken_away_and_who_still_has_it_is_told(images: FakeImages) -> None:
     result = wireloom("images", "rm", "vios-159.qcow2")
-    assert (result.exit_code, result.stdout) == (0, "vios-159.qcow2 goes; still on h1, h2\n")
+    assert (result.exit_code, result.stdout) == (0, "vios-159.qcow2 is taken away, as soon as it is from h1, h2\n")
     assert asked(images, "delete") == ("i1",)
     assert json.loads(wireloom("images", "rm", "i1", "--json").stdout)["id"] == "i1"
 

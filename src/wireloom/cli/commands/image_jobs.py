@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wireloom.cli.commands.image_names import JobArgument, size
+from wireloom.cli.commands.image_names import JobArgument, show_facts, size
 from wireloom.cli.commands.image_progress import follow_job, shown
 from wireloom.cli.failures import FAILED, report
 from wireloom.cli.output import Output, as_data
@@ -73,7 +73,7 @@ def _show(state: CliState, view: "JobView") -> None:
         ("devices", ", ".join(view.devices)),
         ("problem", str(view.error.get("message")) if view.error else ""),
     ]
-    state.output.table(("", ""), [row for row in rows if row[1]])
+    show_facts(state.output, rows)
     for line in view.report:
         state.output.line(f"  {line}")
     if view.state == "choice":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,10 +11,11 @@ from wireloom.cli.completion import complete_image, complete_job
 from wireloom.errors import NotFound
 
 if TYPE_CHECKING:
+    from wireloom.cli.output import Output
     from wireloom.client import Client
     from wireloom.model.images import ImageView
 
-__all__ = ["ImageArgument", "JobArgument", "found", "size"]
+__all__ = ["ImageArgument", "JobArgument", "found", "show_facts", "size"]
 
 ImageArgument = Annotated[
     str, typer.Argument(metavar="IMAGE", help="Name of the image, or its id.", autocompletion=complete_image)
@@ -41,3 +43,11 @@ def size(count: float) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
         count /= 1024
     return f"{count:.1f} TiB"
+
+
+def show_facts(output: Output, facts: Sequence[tuple[str, str]]) -> None:
+    """What is known of one thing, a line each."""
+    known = [(name, value) for name, value in facts if value]
+    width = max((len(name) for name, _ in known), default=0)
+    for name, value in known:
+        output.line(f"{name.ljust(width)}  {value}")

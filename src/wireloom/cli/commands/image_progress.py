@@ -21,6 +21,7 @@ __all__ = ["follow_job", "shown"]
 Tell = Callable[[str, int, int], None]
 
 _TOLD_PERCENT: Final = 10
+_TOLD_S: Final = 1.0
 #: How long a controller may be away (it restarts) before we stop looking; the job goes on anyway.
 _AWAY_S: Final = 30.0
 _PAUSE_S: Final = 0.5
@@ -49,19 +50,22 @@ def shown() -> Iterator[Tell]:
 
 
 class _Lines:
-    """A line whenever something else begins, and for every tenth of it."""
+    """A line whenever something else begins, and for its tenths, as far as they take their time."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._told = ("", -1)
+        self._told_at = 0.0
 
     def tell(self, what: str, done: int, total: int) -> None:
         percent = 100 * done // total // _TOLD_PERCENT * _TOLD_PERCENT if total else 0
-        if (what, percent) == self._told:
+        now = time.monotonic()
+        too_soon = what == self._told[0] and now - self._told_at < _TOLD_S
+        if (what, percent) == self._told or too_soon:
             return
-        self._told = (what, percent)
+        self._told, self._told_at = (what, percent), now
         far = f" {percent} % of {size(total)}" if total else ""
-        print(f"{time.monotonic() - self._began:7.1f}s  {what}{far}", file=sys.stderr, flush=True)
+        print(f"{now - self._began:7.1f}s  {what}{far}", file=sys.stderr, flush=True)
 
 
 async def follow_job(client: Client, job: JobView, tell: Tell) -> JobView:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from wireloom.cli.commands.image_names import ImageArgument, found, size
+from wireloom.cli.commands.image_names import ImageArgument, found, show_facts, size
 from wireloom.cli.failures import FAILED
 from wireloom.cli.output import as_data
 from wireloom.cli.state import CliState, JsonFlag, YesFlag, confirmed, state_of
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["register", "show_image"]
 
 _SHORT = 12
+_UNPACKED = {"qcow2": "for the guest"}
 
 
 def register(app: typer.Typer) -> None:
@@ -94,7 +95,7 @@ def show_image(state: CliState, image: "ImageView") -> None:
         ("device", _devices(image)),
         ("version", image.version),
         ("state", image.state.value),
-        ("size", f"{size(image.size)}, {size(image.virtual_size)} in the guest" if image.virtual_size else ""),
+        ("size", _sizes(image)),
         ("architecture", image.architecture),
         ("needs", ", ".join(image.needs)),
         ("digest", image.digest),
@@ -103,7 +104,7 @@ def show_image(state: CliState, image: "ImageView") -> None:
         ("on hosts", ", ".join(_where(image))),
         ("used by", ", ".join(map(_use, image.used_by))),
     ]
-    state.output.table(("", ""), [row for row in rows if row[1]])
+    show_facts(state.output, rows)
     if image.proposals and not image.devices:
         state.output.line()
         state.output.table(
@@ -117,6 +118,12 @@ def show_image(state: CliState, image: "ImageView") -> None:
         state.output.remark(f"confirm it with `wireloom images set {image.name} --device {best.device}`")
     if image.problem:
         state.output.remark(f"{image.problem.get('message')}")
+
+
+def _sizes(image: "ImageView") -> str:
+    if not image.virtual_size:
+        return size(image.size)
+    return f"{size(image.size)}, {size(image.virtual_size)} {_UNPACKED.get(image.format, 'unpacked')}"
 
 
 def _use(use: "ImageUse") -> str:
@@ -175,7 +182,7 @@ def remove(ctx: typer.Context, image: ImageArgument, yes: YesFlag = False, json:
 
     def told(state: CliState, gone: "ImageView") -> None:
         left = ", ".join(item.host for item in gone.presence)
-        state.output.line(f"{gone.name} goes" + (f"; still on {left}" if left else ""))
+        state.output.line(f"{gone.name} is taken away" + (f", as soon as it is from {left}" if left else ""))
 
     state.show(state.ask(lambda client: client.images.delete(view.id)), told)
 
