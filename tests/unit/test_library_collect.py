@@ -120,6 +120,16 @@ async def test_drafts_and_files_that_were_set_aside_go_too(rig: Rig) -> None:
     assert list(keeper.aside.iterdir()) == []
 
 
+async def test_what_a_kill_left_half_in_the_store_goes_with_the_next_start(tmp_path: Path) -> None:
+    async with make_rig(tmp_path) as rig:
+        file = rig.controller.library.blobs.path(digest_of(b"half"))
+        file.parent.mkdir()
+        half = file.with_name(f".new-{file.name}-0a1b2c3d")
+        half.write_bytes(b"ha")
+        await rig.restart()
+        assert not half.exists()
+
+
 async def test_a_user_who_collects_has_others_tidy_up_too_but_not_when_trying_out(rig: Rig) -> None:
     keeper = Keeper(rig)
     await keeper.collected(dry_run=True)

@@ -12,8 +12,10 @@ from library_imports_rig import DISK, a_medium, digest, hold, imported, unhold
 from library_rig import Rig, make_library, until_quietly
 from test_library_urls import Body
 
+from wireloom.controller.library import imports
 from wireloom.fabric.methods import EXPORT
 from wireloom.model.images import (
+    AdoptRequest,
     Choice,
     ImportRequest,
     JobState,
@@ -101,6 +103,33 @@ async def test_an_export_that_is_cut_off_by_a_kill_is_asked_for_again(rig: Rig) 
     await rig.jobs.cancel(job.id)
     assert streams[1].closed.is_set()
     assert rig.debris() == []
+
+
+async def test_a_controller_that_has_just_begun_waits_for_the_host_that_is_to_send(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "_LOOK_S", 0.01)
+    rig.jobs._at_once = 0
+    job = await rig.imports.adopt(AdoptRequest(host="h1", provider="libvirt", image="vios.qcow2"))
+    rig.hosts.there.clear()
+    await rig.kill()
+    await until_quietly(lambda: rig.jobs.get(job.id).state is JobState.RUNNING)
+    await rig.sends(DISK)
+    await asyncio.sleep(0.05)
+    rig.hosts.there.add("h1")
+    ended = await rig.ended(job)
+    assert ended.state is JobState.DONE, ended.error
+
+
+async def test_a_host_that_stays_away_is_not_waited_for_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "_LOOK_S", 0.01)
+    monkeypatch.setattr(imports, "HEARD_S", 0.1)
+    rig.jobs._at_once = 0
+    job = await rig.imports.adopt(AdoptRequest(host="h1", provider="libvirt", image="vios.qcow2"))
+    rig.hosts.there.clear()
+    await rig.kill()
+    ended = await rig.ended(job)
+    assert (ended.error or {})["code"] == "not-found"
 
 
 async def test_an_iso_goes_on_with_what_is_left_after_a_kill(rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +63,7 @@ class ImageKeeper:
         self._host = host
         self._fabric = fabric
         cache = data_dir / _CACHE
-        blobs = BlobStore(cache / "blobs")
+        blobs = self._blobs = BlobStore(cache / "blobs")
         sources = Sources(host)
         self._ledger = Ledger(cache / "ledger.json")
         self._fetching = AioHttp()
@@ -129,6 +130,7 @@ class ImageKeeper:
     async def serve(self, fabric: Fabric, host: str) -> None:
         """Begin to answer for ``host``."""
         await in_thread(self._ledger.load)
+        await in_thread(self._blobs.sweep, time.time())  # what a kill left half; nothing is on its way yet
         await in_thread(self._exports.prepare)
         await self._questions.serve(fabric, host)
         await self._exports.serve(fabric, host)

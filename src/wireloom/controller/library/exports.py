@@ -38,6 +38,13 @@ class Exports:
         self._uploads = uploads
         self._url = url
 
+    def need_address(self) -> str:
+        """Where hosts send to. :raises Unavailable: it is not known yet."""
+        url = self._url()
+        if not url:
+            raise Unavailable("the controller does not serve yet, so no host can send to it", hint="try again")
+        return url
+
     async def fetch(self, job: JobContext, host: str, wanted: ExportOpen, name: str, target: Path) -> Committed:
         """Have ``host`` send what ``wanted`` names (its upload and token are filled in here) to the file ``target``.
 
@@ -45,9 +52,7 @@ class Exports:
         :raises WireloomError: what the host says. :raises Unavailable: it does not answer, or went away.
         :raises ImageRefused: what arrived is not what was sent.
         """
-        url = self._url()
-        if not url:
-            raise Unavailable("the controller does not serve yet, so no host can send to it", hint="try again")
+        url = self.need_address()
         await self._uploads.drop_job(job.id)  # what an attempt before this one had begun
         token = token_urlsafe(32)
         upload = await self._uploads.create(None, {"filename": name}, token, job_id=job.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, replace
 from functools import partial
@@ -54,6 +56,9 @@ __all__ = ["Imports"]
 #: Name of the file that arrived, in a job's folder; and while it is fetched.
 _SOURCE: Final = "source"
 _PARTIAL: Final = "source.part"
+#: When a controller begins, all hosts that are there are heard of within so long.
+HEARD_S: Final = 30.0
+_LOOK_S: Final = 0.5
 
 Fetch = Callable[[Path], Awaitable[Committed]]
 
@@ -93,9 +98,11 @@ class Imports:
         self._tools = tools
         self._known_device = known_device
         self._limits = limits or Limits()
+        self._all_heard_at = 0.0
 
     def serve(self) -> None:
         """Have jobs done from now on."""
+        self._all_heard_at = time.monotonic() + HEARD_S
         self._jobs.serve("import", self._import)
         self._jobs.serve("pull", self._pull)
         self._jobs.serve("adopt", self._adopt)
@@ -298,10 +305,26 @@ class Imports:
     async def _from_host(
         self, job: JobContext, host: Callable[[], str], wanted: ExportOpen, name: str, path: Path
     ) -> Committed:
-        chosen = host()
-        self._hosts.need(chosen, wanted.provider)
-        job.progress(JobStage.EXPORT, 0, 0)
+        chosen = await self._sender(job, host, wanted.provider)
         return await self._exports.fetch(job, chosen, wanted, name, path)
+
+    async def _sender(self, job: JobContext, host: Callable[[], str], provider: str) -> str:
+        """The host that is to send. One that has not been heard of since the controller began is waited for.
+
+        :raises NotFound: no such host. :raises Unavailable: it is away. :raises Unsupported: it has no such engine.
+        """
+        while True:
+            job.progress(JobStage.EXPORT, 0, 0)
+            try:
+                self._exports.need_address()
+                chosen = host()
+                self._hosts.need(chosen, provider)
+            except (NotFound, Unavailable):
+                if time.monotonic() > self._all_heard_at:
+                    raise
+            else:
+                return chosen
+            await asyncio.sleep(_LOOK_S)
 
     async def _from_archive(self, job: JobContext, image: ImageView, path: Path) -> Committed:
         """The largest disk in a container's image that stands alone."""

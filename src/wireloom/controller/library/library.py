@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,6 +260,7 @@ class ImageLibrary:
 
     async def start(self) -> None:
         """Carry on what was not finished, and work for ever."""
+        await self._threads.run(self.blobs.sweep, time.time())  # what a kill left half; nothing is on its way yet
         await self.uploads.start()
         await self.jobs.start()
         self.distribution.start(self._supervisor)
