@@ -124,6 +124,26 @@ def test_of_several_platforms_the_one_that_hosts_run_is_taken(tmp_path: Path) ->
     assert accepted.name == "vendor/router:9"
 
 
+@pytest.mark.parametrize("lacking", ["configuration", "layers"])
+def test_another_platform_of_which_only_documents_are_there_is_passed_over(tmp_path: Path, lacking: str) -> None:
+    """As engines save an image that they have for their own platform."""
+    foreign, other = config([BASE], architecture="arm64"), tar(entry("other", b"1"))
+    files = oci_files([BASE])
+    amd = json.loads(files["index.json"])["manifests"]
+    theirs = oci_files([other], about=foreign)
+    arm = [json.loads(theirs["index.json"])["manifests"][0] | {"platform": {"architecture": "arm64"}}]
+    del theirs[f"blobs/sha256/{hexadecimal(foreign if lacking == 'configuration' else other)}"]
+    index = json.dumps({"schemaVersion": 2, "manifests": arm + amd}).encode()
+    accepted = accept(tmp_path, packed(theirs | files | {"index.json": index}))
+    assert accepted.content == digest(config([BASE]))
+
+
+def test_references_by_digest_are_no_names(tmp_path: Path) -> None:
+    tags = [f"vendor/router@{digest(BASE)}", "vendor/router:7"]
+    accepted = accept(tmp_path, docker_archive([BASE], RepoTags=tags))
+    assert (accepted.name, accepted.facts.tags) == ("vendor/router:7", ("vendor/router:7",))
+
+
 def test_a_layer_that_another_image_has_too_may_be_a_link(tmp_path: Path) -> None:
     files = docker_files([BASE], Layers=["other/layer.tar"])
     data = packed(files, folder("other/"), link("other/layer.tar", f"../{hexadecimal(BASE)}/layer.tar"))

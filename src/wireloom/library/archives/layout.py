@@ -233,10 +233,13 @@ class _OciReader:
         return data
 
     def _image(self, manifest: Document, told: _Told, tags: tuple[str, ...]) -> Image | None:
-        """``None`` for what is no image of a container, such as a signature."""
+        """``None`` for what is no image of a container, such as a signature, and for one that is not all there."""
         what = "a manifest"
         about = _told(manifest.get("config"), f"{what}: config")
         if about.media_type not in _CONFIGS:
+            return None
+        if not self._outer.has(about.name):
+            self._absent.append(about)
             return None
         config = parse_config(self._blob(about), self._limits)
         if told.architecture and told.architecture != config.architecture:
@@ -248,8 +251,11 @@ class _OciReader:
         if not isinstance(layers, list):
             raise ImageRefused("manifest", f"{what} has no list of layers")
         _check_count(len(layers), config)
-        blobs = tuple(self._layer(_told(layer, f"{what}: a layer")) for layer in layers)
-        return Image("oci-archive", config, blobs, tags)
+        parts = [_told(layer, f"{what}: a layer") for layer in layers]
+        if absent := [part for part in parts if not self._outer.has(part.name)]:
+            self._absent += absent  # engines save what they have of a platform, which may be its documents alone
+            return None
+        return Image("oci-archive", config, tuple(map(self._layer, parts)), tags)
 
     def _layer(self, told: _Told) -> Blob:
         if "+encrypted" in told.media_type:

@@ -18,6 +18,8 @@ _ENDINGS: Final = re.compile(r"(?i)(\.(tar|tgz|txz|tbz2?|gz|xz|zst|bz2|zip|oci|d
 _VERSION: Final = re.compile(r"^(?P<name>.*?[A-Za-z][^.]*?)[-_. ](?P<version>[vV]?\d[\w.+-]*)$")
 #: What engines leave out of names, and newer ones write in archives.
 _HUB: Final = re.compile(r"^docker\.io/(library/)?")
+#: A reference by digest, which some engines write among the names, and which is none.
+_BY_DIGEST: Final = re.compile(r"(?P<name>[^@]+)@sha256:[0-9a-f]{64}")
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
 _NOT_IN_TAGS: Final = re.compile(r"[^A-Za-z0-9._-]+")
 _NAME_MOST: Final = 100
@@ -25,11 +27,15 @@ _TAG_MOST: Final = 128
 
 
 def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    """``tags``, each whole. :raises ImageRefused: one is no name of an image, as the engine too would say."""
+    """Those of ``tags`` that are names. :raises ImageRefused: one is neither that nor a reference by digest."""
+    names: list[str] = []
     for tag in tags:
-        if not _fits(tag):
+        by_digest = _BY_DIGEST.fullmatch(tag)
+        if not _fits(f"{by_digest['name']}:latest" if by_digest else tag):
             raise ImageRefused("name", f"the archive calls its image {shown_name(tag)}, which is no name of an image")
-    return tuple(tags)
+        if not by_digest:
+            names.append(tag)
+    return tuple(names)
 
 
 def propose_name(tags: Sequence[str], file_name: str) -> str:
