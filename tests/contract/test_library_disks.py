@@ -174,6 +174,24 @@ def test_a_disk_that_was_not_closed_is_mended_by_conversion(raw: Path, folder: P
     assert content(done.file) == CONTENT
 
 
+def test_a_disk_whose_references_were_not_counted_is_mended_by_conversion(tmp_path: Path, folder: Path) -> None:
+    """As lazy counting leaves it when its machine is killed."""
+    source = tmp_path / "disk.qcow2"
+    qemu_img("create", "-q", "-f", "qcow2", "-o", "lazy_refcounts=on", source, "64M")
+    writes = ["-c", "write -P 7 0 1M", "-c", "abort"]
+    subprocess.run(["qemu-io", *writes, str(source)], capture_output=True, check=False, timeout=60)
+    assert struct.unpack_from(">Q", source.read_bytes(), 72)[0] == 1  # dirty
+    accepted = accept(source, source.name, folder, LIMITS)
+    assert accepted.notes == ("converted from qcow2 to qcow2, because of it was not closed",)
+    assert accepted.warnings == ("it was not closed: what was written last may be missing",)
+    assert content(accepted.file)[: 2 * MIB] == b"\7" * MIB + bytes(MIB)
+    with source.open("r+b") as file:
+        file.truncate(source.stat().st_size - MIB)
+    with pytest.raises(ImageRefused) as refusal:
+        accept(source, source.name, folder, LIMITS)
+    assert refusal.value.details["reason"] == "truncated"
+
+
 def test_clusters_that_are_lost_are_mended_by_conversion(raw: Path, folder: Path) -> None:
     path = made(raw, "qcow2")
     end = path.stat().st_size

@@ -133,6 +133,16 @@ def test_members_of_all_formats_are_read(form: int, tmp_path: Path) -> None:
     assert walk(content, tmp_path) == [(name, "file", 700), ("link", "link", 0), ("last", "file", 0)]
 
 
+def test_the_size_of_a_large_member_is_in_its_record_alone(tmp_path: Path) -> None:
+    """As Go and Python write members of more than 8 GiB, with 0 in the header."""
+    record = b"12 size=700\n"
+    extended, member = tarfile.TarInfo("pax"), tarfile.TarInfo("disk.vmdk")
+    extended.type, extended.size = tarfile.XHDTYPE, len(record)
+    heads = extended.tobuf(tarfile.USTAR_FORMAT) + record.ljust(512, b"\0") + member.tobuf(tarfile.USTAR_FORMAT)
+    content = heads + (b"x" * 700).ljust(1024, b"\0") + disks.tar_of(("last", b"y"))
+    assert walk(content, tmp_path) == [("disk.vmdk", "file", 700), ("last", "file", 1)]
+
+
 def reason_of(content: bytes, tmp_path: Path, **limits: int) -> str:
     with pytest.raises(ImageRefused) as refusal:
         walk(content, tmp_path, **limits)

@@ -108,9 +108,10 @@ def _member(block: bytes, start: int, about: dict[str, str]) -> TarMember:
         kind = "folder"
     if any(key.startswith("GNU.sparse.") for key in about):
         kind = "sparse"
-    length = _number(block[124:136]) if kind not in ("hard-link", "link", "device", "folder", "fifo") else 0
-    if "size" in about and length:
-        length = _decimal(about["size"])
+    length = 0
+    if kind not in ("hard-link", "link", "device", "folder", "fifo"):
+        # Beyond 8 GiB, writers put 0 into the header.
+        length = _decimal(about["size"]) if "size" in about else _number(block[124:136])
     return TarMember(name, kind, length, start, about.get("linkpath", _text(block[157:257])))
 
 

@@ -171,6 +171,8 @@ def _lost_clusters(path: Path, header: Header, limits: Limits) -> int:
         with path.open("rb", buffering=0) as file:
             if isinstance(header, Qcow2) and is_cut(file, header):
                 raise ImageRefused("truncated", "the file ends before the data of its disk")
+        if isinstance(header, Qcow2) and header.dirty:
+            return checked.leaks  # conversion counts anew
         raise ImageRefused("corrupt", f"{checked.damaged} entries of the disk's tables are damaged")
     return checked.leaks
 

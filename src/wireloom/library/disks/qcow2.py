@@ -51,7 +51,10 @@ _READS_ZERO: Final = 1
 
 @dataclass(frozen=True)
 class Qcow2(Header):
-    """:ivar zstd: compressed clusters are zstd's. :ivar extended: entries of 16 bytes, with parts of clusters."""
+    """:ivar zstd: compressed clusters are zstd's. :ivar extended: entries of 16 bytes, with parts of clusters.
+
+    :ivar dirty: it was not closed, so its references are not counted right; which is all that is wrong with it.
+    """
 
     version: int = 3
     cluster_bits: int = 16
@@ -59,6 +62,7 @@ class Qcow2(Header):
     l1_size: int = 0
     zstd: bool = False
     extended: bool = False
+    dirty: bool = False
 
     @property
     def cluster(self) -> int:
@@ -103,11 +107,11 @@ def read_qcow2(file: FileIO, limits: Limits) -> Qcow2:
     if l1_size * entries * cluster < size or not refcount_clusters:
         raise ImageRefused("corrupt", "its table of clusters is smaller than the disk")
     unclean = features.unclean()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ("it was not closed: what was written last may be missing",) if features.dirty else ()
     if snapshots:
         _check_snapshots(snapshots, snapshot_table, cluster, end)
         unclean += ("snapshots",)
-        warnings = (f"{snapshots} snapshots inside of the disk were left out; its latest state was kept",)
+        warnings += (f"{snapshots} snapshots inside of the disk were left out; its latest state was kept",)
     return Qcow2(
         driver="qcow2",
         virtual_size=size,
@@ -119,6 +123,7 @@ def read_qcow2(file: FileIO, limits: Limits) -> Qcow2:
         l1_size=l1_size,
         zstd=features.zstd,
         extended=features.extended,
+        dirty=features.dirty,
     )
 
 
