@@ -46,7 +46,7 @@ class Speaker:
         assert (answer.status_code, answer.content) == (201, b"")
         return str(answer.headers["location"])
 
-    async def patch(self, path: str, offset: int, content: bytes | AsyncIterator[bytes], **headers: str) -> Any:
+    async def patch(self, path: str, offset: int, content: bytes | AsyncIterator[bytes], **headers: Any) -> Any:
         return await self.ask("PATCH", path, content, Upload_Offset=str(offset), **(BYTES | headers))
 
     async def offset(self, path: str) -> str:
@@ -204,12 +204,13 @@ async def test_another_version_is_refused_and_nothing_happens(tus: Speaker, vers
         {"Upload_Length": "9" * 30},
         {"Upload_Length": "3", "Upload_Metadata": "filename not-base64!"},
         {"Upload_Length": "3", "Upload_Metadata": "filename /w=="},
+        {"Upload_Length": "3", "Upload_Metadata": b"filename caf\xe9"},
         {"Upload_Length": "3", "Upload_Metadata": "a YQ==,a Yg=="},
         {"Upload_Length": "3", "Upload_Metadata": f"filename {in_base64('x' * 5000)}"},
         {"Upload_Length": "3", "Upload_Metadata": f"sha256 {in_base64('abc')}"},
     ],
 )
-async def test_what_makes_no_upload_is_refused(api: Api, tus: Speaker, headers: dict[str, str]) -> None:
+async def test_what_makes_no_upload_is_refused(api: Api, tus: Speaker, headers: dict[str, Any]) -> None:
     assert refused(await tus.ask("POST", "/api/v1/uploads", **headers), 400) == "invalid-input"
     assert not list((api.settings.paths.library_folder / "uploads").iterdir())
 
@@ -266,7 +267,7 @@ async def test_bytes_with_another_checksum_are_dropped(tus: Speaker, algorithm: 
     wrong = await tus.patch(path, 5, b"67890", Upload_Checksum=f"{algorithm} {right}")
     assert refused(wrong, 460) == "checksum-mismatch"
     assert wrong.json()["error"]["retryable"]
-    for nonsense in ("md5 YQ==", "sha1 nonsense!", "sha1"):
+    for nonsense in ("md5 YQ==", "sha1 nonsense!", "sha1", b"sha1 caf\xe9"):
         assert (await tus.patch(path, 5, b"67890", Upload_Checksum=nonsense)).status_code in {400, 460}
     assert await tus.offset(path) == "5"
 

@@ -8,7 +8,6 @@ Any client of that protocol will do, a browser's too; the SDK has its own. A com
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
@@ -180,7 +179,7 @@ def _metadata(text: str) -> dict[str, str]:
             raise InvalidInput(f"Upload-Metadata has the key {key!r} twice")
         try:
             found[key] = base64.b64decode(value.strip(), validate=True).decode()
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not Base64, signs beyond ASCII, or no text in it
             raise InvalidInput(f"the value of {key!r} in Upload-Metadata is not text in Base64") from None
     return found
 
@@ -198,7 +197,7 @@ def _checksum(text: str | None) -> Checksum | None:
         raise InvalidInput(f"Upload-Checksum can be of {', '.join(CHECKSUMS)}")
     try:
         digest = base64.b64decode(encoded, validate=True)
-    except binascii.Error:
+    except ValueError:  # also for signs beyond ASCII
         raise InvalidInput("Upload-Checksum is not in Base64") from None
     return Checksum(cast('Literal["sha1", "sha256"]', algorithm), digest)
 
