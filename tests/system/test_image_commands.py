@@ -195,7 +195,7 @@ async def used_and_taken_away(host: Installation, terminal: Terminal, name: str)
     await host.destroy()
     assert (await terminal.run("images", "set", name, "--no-default")).code == 0
     gone = await terminal.run("images", "rm", name)
-    assert (gone.code, gone.out) == (0, f"{name} is taken away, as soon as it is from h1\n")
+    assert (gone.code, gone.out) == (0, f"{name} goes as soon as it is off h1\n")
 
     async def is_gone() -> bool:
         return not engine_has(name) and not await terminal.images()

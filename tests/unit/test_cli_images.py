@@ -164,7 +164,7 @@ def test_setting_nothing_or_the_default_of_no_device_is_refused(images: FakeImag
 
 def test_an_image_is_taken_away_and_who_still_has_it_is_told(images: FakeImages) -> None:
     result = wireloom("images", "rm", "vios-159.qcow2")
-    assert (result.exit_code, result.stdout) == (0, "vios-159.qcow2 is taken away, as soon as it is from h1, h2\n")
+    assert (result.exit_code, result.stdout) == (0, "vios-159.qcow2 goes as soon as it is off h1, h2\n")
     assert asked(images, "delete") == ("i1",)
     assert json.loads(wireloom("images", "rm", "i1", "--json").stdout)["id"] == "i1"
 

@@ -182,7 +182,7 @@ def remove(ctx: typer.Context, image: ImageArgument, yes: YesFlag = False, json:
 
     def told(state: CliState, gone: "ImageView") -> None:
         left = ", ".join(item.host for item in gone.presence)
-        state.output.line(f"{gone.name} is taken away" + (f", as soon as it is from {left}" if left else ""))
+        state.output.line(f"{gone.name} goes" + (f" as soon as it is off {left}" if left else ""))
 
     state.show(state.ask(lambda client: client.images.delete(view.id)), told)
 
