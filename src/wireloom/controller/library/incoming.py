@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from wireloom.controller.library.threads import Threads
 from wireloom.errors import CapacityExceeded, DeadlineExceeded, InvalidInput, NotFound
+from wireloom.library.durable import flush_file, no_space_is_refused
 from wireloom.library.values import GIB, Progress, no_progress
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ __all__ = ["RESERVE", "Incoming", "Mark", "leaving_room", "need_room", "plain_na
 RESERVE: Final = GIB
 #: What is written and digested at once; one such piece is on its way to the disk while the next one comes.
 _BATCH: Final = 4 << 20
+#: After so many bytes what was written is put on the disk, so that not all of it is left for the end.
+_FLUSH: Final = 64 << 20
 #: Chunks of a batch: small ones cost more memory than they hold.
 _MOST_CHUNKS: Final = 4096
 _LONGEST_NAME: Final = 200
@@ -194,6 +197,17 @@ class Incoming:
         """Add ``batch``, and return the length then. Errors as of :meth:`append`."""
         return await self._threads.run(self._write, batch, most)
 
+    async def flush(self) -> None:
+        """Return when what is written by now is on the disk. Errors as of :meth:`append`."""
+        await self._threads.run(self._flush)
+
+    def _flush(self) -> None:
+        try:
+            with no_space_is_refused(self.path.parent):
+                flush_file(self.path)
+        except FileNotFoundError:
+            raise _gone() from None
+
 
 def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
@@ -211,6 +225,9 @@ class _Writer:
         self._batch: list[bytes] = []
         self._held = 0
         self._flight: asyncio.Task[int] | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._sent = 0
+        self._flush_at = _FLUSH
 
     async def take(self, chunk: bytes) -> None:
         self._batch.append(chunk)
@@ -220,14 +237,28 @@ class _Writer:
 
     async def flush(self) -> None:
         """Return when all that was taken is written."""
-        if self._held:
-            await self._send_off()
-        await self.settle()
+        try:
+            if self._held:
+                await self._send_off()
+            await self.settle()
+        finally:
+            await self._flushed()
 
     async def _send_off(self) -> None:
         batch, self._batch, self._held = self._batch, [], 0
         await self.settle()
         self._flight = asyncio.create_task(self._file.write(batch, self._most))
+        self._sent += sum(map(len, batch))
+        if self._sent >= self._flush_at and (self._flushing is None or self._flushing.done()):
+            await self._flushed()
+            self._flush_at = self._sent + _FLUSH
+            self._flushing = asyncio.create_task(self._file.flush())
+
+    async def _flushed(self) -> None:
+        """Wait for what is being put on the disk. A disk says but once that it could not."""
+        flushing, self._flushing = self._flushing, None
+        if flushing is not None:
+            await flushing
 
     async def settle(self) -> None:
         """Wait for what is on its way."""
