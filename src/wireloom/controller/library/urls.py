@@ -28,6 +28,7 @@ from urllib.parse import unquote
 import httpx
 
 from wireloom.controller.library.incoming import RESERVE, Incoming, need_room, plain_name
+from wireloom.controller.library.pinned import PinnedTransport, pinned_to
 from wireloom.controller.library.threads import Threads
 from wireloom.errors import (
     DeadlineExceeded,
@@ -51,6 +52,7 @@ MOST_TRIES: Final = 6
 LONGEST_PAUSE_S: Final = 30.0
 _LONGEST_ADDRESS: Final = 4096
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_ONE_USE: Final = httpx.Limits(max_keepalive_connections=0)
 _RANGE: Final = re.compile(r"bytes (?:(\d{1,18})-(\d{1,18})|\*)/(\d{1,18}|\*)")
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -104,6 +106,14 @@ class _Download:
     progress: Progress
     name: str = ""
     total: int = 0
+
+
+@dataclass(frozen=True)
+class _Addresses:
+    """Of a host. ``local``: to the controller or its network."""
+
+    all: tuple[str, ...]
+    local: bool
 
 
 class UrlFetcher:
@@ -169,7 +179,8 @@ class UrlFetcher:
             trust_env=False,
             follow_redirects=False,
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
-            transport=self._transport,
+            # No connection is kept: another name at the same address must not be asked by it.
+            transport=self._transport or PinnedTransport(httpx.AsyncHTTPTransport(trust_env=False, limits=_ONE_USE)),
             headers={"Accept-Encoding": "identity", "User-Agent": "wireloom"},
         )
 
@@ -223,11 +234,13 @@ class UrlFetcher:
         if there := download.file.length():
             headers = {"Range": f"bytes={there}-", "If-Range": download.validator}
         auth, origin = _credentials(url), url
-        local = await self._look(url)
+        addresses = await self._look(url)
+        local = addresses.local
         for _ in range(MOST_REDIRECTS + 1):
             bare = url.copy_with(username=None, password=None, fragment=None)
+            there_alone = pinned_to(addresses.all)
             with _translated(url):
-                async with client.stream("GET", bare, headers=headers, auth=auth) as answer:
+                async with client.stream("GET", bare, headers=headers, auth=auth, extensions=there_alone) as answer:
                     if answer.status_code not in _REDIRECTS:
                         yield answer
                         return
@@ -235,18 +248,20 @@ class UrlFetcher:
             url = _next(url, target)
             if (url.scheme, url.host, url.port) != (origin.scheme, origin.host, origin.port):
                 auth = None  # they were meant for the first server alone
-            if await self._look(url) and not local:
+            addresses = await self._look(url)
+            if addresses.local and not local:
                 raise NotPermitted(f"{origin.host} sends us on to an address that is not public")
         raise RuntimeFailed(f"{origin.host} sends us on too often")
 
-    async def _look(self, url: httpx.URL) -> bool:
-        """Whether a host is local to the controller or its network.
+    async def _look(self, url: httpx.URL) -> _Addresses:
+        """Where a host is.
 
         :raises NotPermitted: it is none to be asked. :raises Unavailable: nobody knows it.
         """
         found = await self._resolve(url.host, url.port or (443 if url.scheme == "https" else 80))
-        kinds = {_is_local(ipaddress.ip_address(text.partition("%")[0]), url.host) for text in found}
-        return True in kinds
+        plain = tuple(text.partition("%")[0] for text in found)
+        kinds = {_is_local(ipaddress.ip_address(text), url.host) for text in plain}
+        return _Addresses(plain, True in kinds)
 
 
 async def _resolve(host: str, port: int) -> Sequence[str]:
