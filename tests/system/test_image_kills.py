@@ -1,0 +1,412 @@
+"""kill -9 of a controller or an agent while an image is on its way: it goes on, or nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from wireloom.agent.login import AgentLogin
+from wireloom.client import Client
+from wireloom.client.images import ENDED
+from wireloom.errors import NotFound
+from wireloom.fabric.server import NatsServer
+from wireloom.library.archives import write_archive
+from wireloom.model.images import (
+    AdoptRequest,
+    ImageState,
+    ImageView,
+    ImportRequest,
+    JobStage,
+    JobState,
+    JobView,
+    PresenceState,
+)
+from wireloom.testing.installation import WIRELOOM, Installation, own_folder, until
+
+SUBNET = "172.30.80.0/24"
+MIB = 1 << 20
+SIZE = 96 * MIB
+#: The partition table of a disk that a machine can start from.
+TABLE = bytes(446) + bytes([0x80, 0, 2, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 8, 0, 0, 0]) + bytes(48) + b"\x55\xaa"
+CONFIG = {"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]}}
+
+
+class Site:
+    """A controller, and a host with a data folder of its own: images come to it over HTTP as to any other."""
+
+    def __init__(self, host: Installation) -> None:
+        self.host = host
+        self.data = host.folder / "host"
+        self.other = host.folder / "other"  # of another host, which tests begin when they need it
+        self.client = host.client
+
+    @property
+    def drafts(self) -> list[Path]:
+        """Files that are on their way to the host."""
+        return [path for path in (self.data / "cache" / "blobs" / "drafts").glob("*") if path.stat().st_size]
+
+    @property
+    def files(self) -> list[Path]:
+        """Whole files that the host has fetched, or half of something."""
+        return [path for path in (self.data / "cache" / "blobs").rglob("*") if path.is_file()]
+
+    @property
+    def disks(self) -> list[str]:
+        """What lies in the host's image folder."""
+        return sorted(path.name for path in (self.data / "images").iterdir() if path.name != ".digests.json")
+
+    @property
+    def stored(self) -> list[str]:
+        """Names of the library's files."""
+        return [path.name for path in (self.host.data / "library" / "blobs").rglob("*") if path.is_file()]
+
+    @property
+    def work(self) -> list[Path]:
+        """What jobs and uploads have on the disk, but for their logs."""
+        library = self.host.data / "library"
+        jobs = [path for path in (library / "jobs").rglob("*") if path.is_file() and path.name != "log"]
+        return [*jobs, *(library / "uploads").iterdir()]
+
+
+@contextlib.asynccontextmanager
+async def running() -> AsyncIterator[Site]:
+    with own_folder() as folder:
+        host = Installation(folder, {"WIRELOOM_MANAGEMENT_SUBNET": SUBNET})
+        site = Site(host)
+        fabric = host.data / "fabric"
+        fabric.mkdir(mode=0o700)
+        other = await NatsServer(fabric).agent("h2")
+        try:
+            await host.start("controller")
+            await until(lambda: introduced(host), "the controller did not come up")
+            login = AgentLogin.load(host.data)
+            assert login is not None
+            login.save(site.data)
+            replace(login, user=other.user, password=other.password).save(site.other)
+            for data in (site.data, site.other):
+                (data / "images").mkdir()
+            await start_agent(site)
+            await host.answering()
+            yield site
+            assert host.debris() == []
+        finally:
+            await host.down()
+
+
+async def introduced(host: Installation) -> bool:
+    return AgentLogin.load(host.data) is not None
+
+
+async def start_agent(site: Site, name: str = "agent", **environment: str) -> None:
+    """Begin the agent of the host, or with another ``name`` that of another one."""
+    host = site.host
+    host.extra_environment["WIRELOOM_DATA_DIR"] = str(site.data)
+    try:
+        if name == "agent":
+            await host.start("agent")
+            return
+        with (host.folder / f"{name}.log").open("ab") as log:
+            host.processes[name] = await asyncio.create_subprocess_exec(
+                str(WIRELOOM), "agent", env=host.environment | environment, stdout=log, stderr=log
+            )
+    finally:
+        del host.extra_environment["WIRELOOM_DATA_DIR"]
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    async with running() as made:
+        yield made
+
+
+@pytest.fixture
+def name() -> Iterator[str]:
+    """Of a container's image; nobody else has it, and a test that failed leaves none of it."""
+    made = f"wlt-{uuid.uuid4().hex[:8]}/large:1"
+    yield made
+    subprocess.run(["docker", "image", "rm", made], capture_output=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A raw disk: it is converted on its way in."""
+    file = tmp_path_factory.mktemp("raw") / "router.img"
+    file.write_bytes(TABLE + os.urandom(SIZE - len(TABLE)))
+    yield file
+    file.unlink()
+
+
+@pytest.fixture(scope="module")
+def disk(raw: Path) -> Iterator[Path]:
+    file = raw.with_suffix(".qcow2")
+    command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(file)]
+    subprocess.run(command, check=True, timeout=60)
+    yield file
+    file.unlink()
+
+
+@pytest.fixture(scope="module")
+def archive(raw: Path) -> Iterator[Path]:
+    layer, file = raw.with_suffix(".layer"), raw.with_suffix(".tar")
+    subprocess.run(["tar", "-C", str(raw.parent), "-cf", str(layer), raw.name], check=True, timeout=60)
+    write_archive(file, config=CONFIG, layers=[layer], tags=["large:1"])
+    layer.unlink()
+    yield file
+    file.unlink()
+
+
+async def sent(client: Client, file: Path) -> str:
+    upload = await client.images.begin_upload(file)
+    await client.images.send(upload, file)
+    return upload.rpartition("/")[2]
+
+
+async def ended(client: Client, job: JobView, *, within_s: float = 120) -> JobView:
+    async def over() -> bool:
+        return (await client.images.job(job.id)).state in ENDED
+
+    await until(over, "the job has not ended", within_s=within_s)
+    return await client.images.job(job.id)
+
+
+async def imported(client: Client, file: Path, name: str) -> ImageView:
+    job = await client.images.import_file(ImportRequest(upload=await sent(client, file), name=name))
+    found = await ended(client, job)
+    assert found.state is JobState.DONE, found
+    return await client.images.get(found.images[0])
+
+
+async def at_once(condition: Callable[[], object], what: str, *, within_s: float = 60) -> None:
+    """Return in the very moment in which ``condition`` holds."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 - a file of another process
+            await asyncio.sleep(0.002)
+    assert what
+
+
+async def present(client: Client, image: ImageView) -> bool:
+    view = await client.images.get(image.id)
+    return [item.state for item in view.presence] == [PresenceState.PRESENT]
+
+
+async def gone(client: Client, image: ImageView) -> bool:
+    try:
+        await client.images.get(image.id)
+    except NotFound:
+        return True
+    return False
+
+
+def engine_id(name: str) -> str:
+    """What the engine has of that name; empty: nothing."""
+    command = ["docker", "image", "inspect", "--format", "{{.Id}}", name]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False).stdout.strip()
+
+
+def unfinished(name: str) -> list[str]:
+    """Names under which the engine keeps what is not finished of the image ``name``."""
+    listed = subprocess.run(
+        ["docker", "image", "ls", "--format", "{{json .}}", "wireloom-work/*"],
+        capture_output=True, text=True, timeout=30, check=True,
+    ).stdout  # fmt: skip
+    wanted = engine_id(name).removeprefix("sha256:")
+    return [line for line in listed.splitlines() if wanted.startswith(json.loads(line)["ID"])]
+
+
+def digest(file: Path) -> str:
+    with file.open("rb") as reader:
+        return f"sha256:{hashlib.file_digest(reader, 'sha256').hexdigest()}"
+
+
+async def test_an_upload_goes_on_when_the_controller_is_killed_in_the_middle_of_it(site: Site, disk: Path) -> None:
+    reached = asyncio.Event()
+
+    def progress(done: int, total: int) -> None:
+        if done > total // 3:
+            reached.set()
+
+    async with site.client() as client:
+        upload = await client.images.begin_upload(disk)
+        sending = asyncio.create_task(client.images.send(upload, disk, progress))
+        await reached.wait()
+        assert not sending.done()
+        await site.host.replace("controller")
+        await sending
+        request = ImportRequest(upload=upload.rpartition("/")[2], name="large.qcow2")
+        found = await ended(client, await client.images.import_file(request))
+        assert found.state is JobState.DONE, found
+        assert (await client.images.get(found.images[0])).digest == digest(disk)
+    assert site.work == []
+
+
+@pytest.mark.parametrize("stage", [JobStage.CONVERT, JobStage.STORE])
+async def test_an_import_goes_on_when_the_controller_is_killed_in_the_middle_of_it(
+    site: Site, raw: Path, stage: JobStage
+) -> None:
+    async with site.client() as client:
+        job = await client.images.import_file(ImportRequest(upload=await sent(client, raw), name="large.qcow2"))
+        order = list(JobStage)
+
+        async def reached() -> bool:
+            view = await client.images.job(job.id)
+            return view.state is JobState.RUNNING and order.index(view.stage) >= order.index(stage)
+
+        await until(reached, "the import is not so far")
+        await site.host.replace("controller")
+        found = await ended(client, job)
+        assert (found.state, found.attempts) == (JobState.DONE, 2), found
+        (image,) = await client.images.all()
+    assert [f"sha256:{name}" for name in site.stored] == [image.digest]
+    assert site.work == []
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("killed", ["agent", "controller"])
+async def test_a_container_s_image_goes_on_to_its_host_after_a_kill(
+    site: Site, archive: Path, name: str, killed: str
+) -> None:
+    async with site.client() as client:
+        image = await imported(client, archive, name)
+        await client.images.push(image.id)
+        await at_once(lambda: site.drafts, "something of it is on the host")
+        await kill(site, killed)
+        await until(lambda: present(client, image), "the image is not on the host", within_s=120)
+        assert engine_id(name) == image.content
+        await client.images.delete(image.id)
+        await until(lambda: gone(client, image), "the image is still there")
+    assert (engine_id(name), site.files, site.stored) == ("", [], [])
+
+
+@pytest.mark.libvirt
+@pytest.mark.parametrize("killed", ["agent", "controller"])
+async def test_a_disk_goes_on_to_its_host_after_a_kill(site: Site, disk: Path, killed: str) -> None:
+    async with site.client() as client:
+        image = await imported(client, disk, "large.qcow2")
+        await client.images.push(image.id)
+        await at_once(lambda: site.drafts, "something of it is on the host")
+        await kill(site, killed)
+        await until(lambda: present(client, image), "the image is not on the host", within_s=120)
+        assert digest(site.data / "images" / "large.qcow2") == image.digest
+        assert site.disks == ["large.qcow2"]
+        await client.images.delete(image.id)
+        await until(lambda: gone(client, image), "the image is still there")
+    assert (site.disks, site.files, site.stored) == ([], [], [])
+
+
+async def kill(site: Site, name: str) -> None:
+    """kill -9, and a new life."""
+    await site.host.kill(name)
+    if name == "agent":
+        await start_agent(site)
+    else:
+        await site.host.start(name)
+    await site.host.answering()
+
+
+@pytest.mark.docker
+async def test_an_engine_has_an_image_whole_after_its_agent_was_killed_while_it_loaded_it(
+    site: Site, archive: Path, name: str
+) -> None:
+    async with site.client() as client:
+        image = await imported(client, archive, name)
+        whole = site.data / "cache" / "blobs" / "sha256"
+        await client.images.push(image.id)
+        await at_once(lambda: list(whole.glob("*/[0-9a-f]*")), "it is there, so the engine is given it")
+        await asyncio.sleep(0.1)
+        await kill(site, "agent")
+        await until(lambda: present(client, image), "the image is not on the host", within_s=120)
+        assert engine_id(name) == image.content
+        await until(lambda: nothing_half(name), "the engine keeps something half", within_s=90)
+        await client.images.delete(image.id)
+        await until(lambda: gone(client, image), "the image is still there")
+    assert (engine_id(name), site.files) == ("", [])
+
+
+async def nothing_half(name: str) -> bool:
+    return unfinished(name) == []
+
+
+@pytest.mark.libvirt
+async def test_a_disk_is_whole_after_its_agent_was_killed_while_it_took_it_over(site: Site, disk: Path) -> None:
+    async with site.client() as client:
+        image = await imported(client, disk, "large.qcow2")
+        await client.images.push(image.id)
+        await at_once(lambda: site.disks, "it is on its way into the folder")
+        await kill(site, "agent")
+        await until(lambda: present(client, image), "the image is not on the host", within_s=120)
+    assert digest(site.data / "images" / "large.qcow2") == image.digest
+    assert site.disks == ["large.qcow2"]
+
+
+@pytest.mark.libvirt
+async def test_what_a_host_sends_is_asked_for_again_when_the_controller_was_killed(site: Site, disk: Path) -> None:
+    shutil.copy(disk, site.data / "images" / "theirs.qcow2")
+    async with site.client() as client:
+        job = await client.images.adopt(AdoptRequest(host="h1", provider="libvirt", image="theirs.qcow2"))
+        exports = site.data / "cache" / "exports"
+        await at_once(lambda: list(exports.iterdir()), "the host is at it")
+        await site.host.replace("controller")
+        found = await ended(client, job)
+        assert (found.state, found.attempts) == (JobState.DONE, 2), found
+        (image,) = await client.images.all()
+        assert (image.name, image.digest) == ("theirs.qcow2", digest(disk))
+        await until(lambda: empty(exports), "the host has files of an export that nobody wants any more")
+    assert site.work == []
+
+
+async def empty(folder: Path) -> bool:
+    return not any(folder.iterdir())
+
+
+@pytest.mark.libvirt
+async def test_an_image_is_deleted_when_it_is_gone_from_each_of_several_hosts(site: Site, disk: Path) -> None:
+    host, other = site.host, site.other
+
+    async def start_other() -> None:
+        run_dir = str(host.folder / "other-run")
+        await start_agent(
+            site, "other", WIRELOOM_DATA_DIR=str(other), WIRELOOM_RUN_DIR=run_dir, WIRELOOM_HOST="h2",
+            WIRELOOM_DOCKER_URL=f"unix://{other}/no-engine",
+        )  # fmt: skip
+
+    async def states(client: Client, image: ImageView) -> dict[str, PresenceState]:
+        return {item.host: item.state for item in (await client.images.get(image.id)).presence}
+
+    async def stand(client: Client, image: ImageView, wanted: dict[str, PresenceState]) -> bool:
+        return await states(client, image) == wanted
+
+    async def two(client: Client) -> bool:
+        return len([item for item in (await client.status()).hosts if item.alive and item.facts]) == 2
+
+    await start_other()
+    async with site.client() as client:
+        await until(lambda: two(client), "the other host did not come", within_s=40)
+        image = await imported(client, disk, "large.qcow2")
+        await client.images.push(image.id)
+        both = {"h1": PresenceState.PRESENT, "h2": PresenceState.PRESENT}
+        await until(lambda: stand(client, image, both), "the image is not on both hosts", within_s=60)
+        await host.kill("other")
+        away = {"h1": PresenceState.PRESENT, "h2": PresenceState.AWAY}
+        await until(lambda: stand(client, image, away), "the other host is still there")
+        assert (await client.images.delete(image.id)).state is ImageState.DELETING
+        left = {"h2": PresenceState.AWAY}
+        await until(lambda: stand(client, image, left), "the image is still on the first host")
+        assert (site.disks, len(list((other / "images").glob("*.qcow2")))) == ([], 1)
+        await host.replace("controller")
+        await host.answering()
+        await start_other()
+        await until(lambda: gone(client, image), "the image is still there", within_s=60)
+    assert list((other / "images").glob("*.qcow2")) == []
+    assert [path for path in (other / "cache" / "blobs").rglob("*") if path.is_file()] == []
+    assert site.stored == []
