@@ -92,15 +92,18 @@ class Images(Calls):
         progress: Callable[[int, int], None] | None = None,
         *,
         interrupted: Callable[[WireloomError], None] = lambda _: None,
-    ) -> None:
-        """Send what of ``file`` has not arrived yet; over lost connections and restarts of the controller.
+    ) -> str:
+        """Send what of ``file`` has not arrived yet, over lost connections and restarts of the controller.
+
+        Returns ``sha256:…`` of all of it, as it was read here: what an import is given to hold it against.
 
         :param interrupted: told why whenever it is cut off, and will be gone on with.
         :raises NotFound: there is no such upload (any more).
         :raises WireloomError: nothing got through for long, or the controller refuses; what has arrived is kept.
         """
         sender, _ = self._transport().uploads(interrupted)
-        await sender.send(upload, file, progress)
+        sent = await sender.send(upload, file, progress)
+        return sent.sha256
 
     async def discard_upload(self, upload: str) -> None:
         """Give up an upload; idempotent."""

@@ -137,15 +137,18 @@ async def _job_of(state: CliState, client: "Client", file: Path, request: "Impor
     from wireloom.cli.uploads import UploadRecords
 
     records, controller = UploadRecords(), client.endpoint.url
-    upload = await _sent(state, client, records, file, request.sha256)
-    wanted = request.model_copy(update={"upload": upload.rpartition("/")[2]})
+    upload, sent = await _sent(state, client, records, file, request.sha256)
+    # What arrived is held against what was read here, where the user has not said what it must be.
+    wanted = request.model_copy(update={"upload": upload.rpartition("/")[2], "sha256": request.sha256 or sent})
     job = await client.images.import_file(wanted)
     records.forget(controller, file, request.sha256)
     return await followed(client, job, wait=wait)
 
 
-async def _sent(state: CliState, client: "Client", records: "UploadRecords", file: Path, sha256: str) -> str:
-    """URL of the upload in which all of ``file`` has arrived."""
+async def _sent(
+    state: CliState, client: "Client", records: "UploadRecords", file: Path, sha256: str
+) -> tuple[str, str]:
+    """URL of the upload in which all of ``file`` has arrived, and the digest of what was sent."""
     import asyncio
 
     from wireloom.errors import NotFound, WireloomError
@@ -162,7 +165,7 @@ async def _sent(state: CliState, client: "Client", records: "UploadRecords", fil
             upload = known or await client.images.begin_upload(file, sha256=sha256)
             records.remember(controller, file, upload, sha256)
             try:
-                await client.images.send(upload, file, far, interrupted=cut_off.tell)
+                digest = await client.images.send(upload, file, far, interrupted=cut_off.tell)
             except NotFound:
                 records.forget(controller, file, sha256)
                 if known is None:
@@ -171,7 +174,7 @@ async def _sent(state: CliState, client: "Client", records: "UploadRecords", fil
                 state.output.remark("what has arrived is kept; the same command goes on from there")
                 raise
             else:
-                return upload
+                return upload, digest
     raise NotFound("the upload is gone", hint="try again")
 
 
