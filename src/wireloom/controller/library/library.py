@@ -53,8 +53,10 @@ __all__ = ["AddDevice", "ImageLibrary", "LibraryFolder", "LibraryOptions"]
 
 AddDevice = Callable[[str, str], Awaitable[str]]
 
-#: Threads that read and write files of the library, whatever else the controller does in threads.
+#: Threads that read, convert and write whole files of the library, whatever else the controller does in threads; and
+#: those that put pieces of uploads on the disk, which wait for no whole file.
 THREADS: Final = 4
+UPLOAD_THREADS: Final = 2
 
 
 @dataclass(frozen=True)
@@ -132,6 +134,7 @@ class ImageLibrary:
         self._topologies = topologies
         self._supervisor = Supervisor()
         self._threads = Threads(THREADS)
+        self._upload_threads = Threads(UPLOAD_THREADS, "uploads")
         self.secrets = Secrets(options.secrets, secret_changed)
         self._make_work(folder, store.image_work, hub, journal, clock)
         self._shelves = Shelves(live, self.known_hosts)
@@ -178,7 +181,8 @@ class ImageLibrary:
         self.uploads = Uploads(
             store=store,
             folder=folder.below("uploads"),
-            threads=self._threads,
+            threads=self._upload_threads,
+            readers=self._threads,
             clock=clock,
             keep_days=folder.options.keep_days,
         )
@@ -274,6 +278,7 @@ class ImageLibrary:
         await self.uploads.stop()
         await self._supervisor.close()
         self._threads.close()
+        self._upload_threads.close()
 
     async def engine_images(self, host: str = "") -> list[EngineImageView]:
         """What ``host`` has, or every host that is here.

@@ -89,8 +89,9 @@ class Committed:
 
 
 class Uploads:
-    """:param keep_days: an upload that nobody goes on with is removed after so long.
+    """:param threads: for pieces, which take no time; ``readers``: for whole files (``None``: the same).
 
+    :param keep_days: an upload that nobody goes on with is removed after so long.
     :param reserve: bytes of the disk that uploads leave free.
     """
 
@@ -100,6 +101,7 @@ class Uploads:
         store: ImageWork,
         folder: Path,
         threads: Threads,
+        readers: Threads | None = None,
         clock: Callable[[], float],
         limits: Limits | None = None,
         keep_days: float = 7,
@@ -110,6 +112,7 @@ class Uploads:
         self._store = store
         self._folder = folder
         self._threads = threads
+        self._readers = readers or threads
         self._clock = clock
         self._limits = limits or Limits()
         self._keep_s = keep_days * _DAY_S
@@ -255,10 +258,10 @@ class Uploads:
             file = self._file(upload_id)
             if record.size is None or file.length() != record.size:
                 raise Conflict("the upload is not complete", details={"offset": file.length()})
-            digest = await self._threads.run(file.digest, progress)
+            digest = await self._readers.run(file.digest, progress)
             if record.sha256 and digest != f"sha256:{record.sha256}":
                 raise ImageRefused("digest", f"{record.file} has {digest}, not the digest that was announced")
-            await self._threads.run(_settle, file.path, target)
+            await self._readers.run(_settle, file.path, target)
             self._files.pop(upload_id, None)
             await self._store.forget_upload(upload_id)
         return Committed(name=record.file, digest=digest, size=record.size)
