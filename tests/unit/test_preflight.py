@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from wireloom.controller.preflight import Candidate, ImageRef, check
-from wireloom.errors import ImageMissing, NotPermitted, Unsupported, WireloomError
+from wireloom.errors import ImageMissing, NotFound, NotPermitted, Unsupported, WireloomError
 from wireloom.fabric.documents import HostFacts
+from wireloom.model.device import Secret
 from wireloom.model.provenance import Origin
 from wireloom.model.runtime import Capabilities
 from wireloom.model.topology import NodeSpec
@@ -67,6 +68,17 @@ def test_a_device_that_needs_privilege_needs_consent_and_a_host_that_gives_it() 
     assert isinstance(problem(node, facts()), NotPermitted)
     assert problem(node, facts(), consent=True) is None
     assert isinstance(problem(spec(needs=("privileged",)), facts(), consent=True), Unsupported)
+
+
+def test_a_node_without_a_secret_that_it_needs_is_refused_and_told_how_to_give_it() -> None:
+    node = spec(secrets=(Secret(name="licence", title="the vendor's licence"),))
+    found = problem(node, facts(), secrets=frozenset())
+    assert isinstance(found, NotFound)
+    assert found.message == "device box needs the vendor's licence, and the secret licence was not given"
+    assert "wireloom images secret set licence FILE" in found.hint
+    assert problem(node, facts(), secrets=frozenset({"licence"})) is None
+    off = check([Candidate(node, "h1", power="off")], facts(), {}, secrets=frozenset())
+    assert off.problems == {}
 
 
 def test_a_disk_that_the_user_sets_where_there_is_none_is_refused() -> None:

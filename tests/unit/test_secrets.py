@@ -8,12 +8,15 @@ from typing import Any
 
 import pytest
 from agent_rig import Agent, Host, make_lab, make_node, settled
+from controller_rig import make_rig
 
 from wireloom.controller.library.secrets import LARGEST_SECRET, Secrets
 from wireloom.errors import InvalidInput, NotFound
 from wireloom.model.device import Day0, Secret
+from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.runtime import GuestFile, RuntimeSpec
 from wireloom.model.slice import Slice
+from wireloom.model.views import DeployRequest
 
 LICENCE = b"[license]\nr1 = 0123456789abcdef;\n"
 WANTED = Secret(name="iol-licence", title="IOL licence", path="/iol/iourc")
@@ -78,6 +81,26 @@ async def test_who_depends_on_a_secret_is_told_of_its_changes(tmp_path: Path) ->
     await secrets.put("a", b"x")
     await secrets.delete("a")
     assert told == ["a", "a"]
+
+
+# ------------------------------------------------------------------ missed
+
+
+async def test_a_lab_says_before_it_is_deployed_which_secret_is_missing(tmp_path: Path) -> None:
+    device = (
+        "name: own\nhardware: {cpu: 1, memory: 256MB}\nproviders: {simulated: {image: box}}\n"
+        "secrets: [{name: licence, title: the licence, path: /licence}]\n"
+    )
+    lab = DeployRequest(topology="name: lab\nnodes:\n  a: {device: own}\n")
+    async with make_rig(tmp_path) as rig:
+        await rig.add_host("h1")
+        await rig.controller.devices.add(DeviceFileRequest(text=device))
+        plan = await rig.controller.labs.plan(lab)
+        assert [problem["message"] for problem in plan.problems] == [
+            "device own needs the licence, and the secret licence was not given"
+        ]
+        await rig.controller.library.secrets.put("licence", LICENCE)
+        assert (await rig.controller.labs.plan(lab)).problems == ()
 
 
 # ------------------------------------------------------------------ given

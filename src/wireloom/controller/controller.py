@@ -104,6 +104,7 @@ class Controller:
             live=self.live,
             journal=self.journal,
             images=ImageCheck(fabric, self.library.check),
+            secrets=self.library.secrets.names,
             clock=clock,
             privileged_permitted=privileged_permitted,
         )

@@ -7,7 +7,7 @@ device or provider is another node.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final
 
 from wireloom.controller.preflight import Candidate, Findings, ImageRef, check
@@ -57,12 +57,14 @@ def inspected(
     *,
     allow_privileged: bool,
     missing: Mapping[ImageRef, WireloomError] | None = None,
+    secrets: Container[str] | None = None,
 ) -> tuple[list[NodeRecord], Findings]:
     """``nodes`` placed and checked: those of ``concerned`` that were never made may be refused.
 
     :param facts: of hosts that live.
     :param reserved_mb: memory that other labs reserve, in MiB by host.
     :param missing: images that a host has not and cannot fetch, as far as it was asked.
+    :param secrets: names of those that users gave; ``None``: not known.
     """
     records = {node.name: node for node in nodes}
     rooms = {name: HostRoom(name, host.memory_mb - reserved_mb.get(name, 0)) for name, host in facts.items()}
@@ -77,7 +79,7 @@ def inspected(
         for spec in topology.nodes
         if spec.name in wishes
     ]
-    findings = check(candidates, facts, reserved_mb, missing)
+    findings = check(candidates, facts, reserved_mb, missing, secrets)
     # What exists on a host stays intended whatever is wrong there now: leaving it out would destroy it.
     refusable = {name for name in concerned if not _is_made(records[name])}
     findings.problems = {name: error for name, error in findings.problems.items() if name in refusable}

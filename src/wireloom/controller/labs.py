@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -66,6 +67,7 @@ class LabService:
         live: LiveState,
         journal: Journal,
         images: ImageCheck,
+        secrets: Callable[[], Collection[str]],
         clock: Callable[[], float],
         privileged_permitted: bool = False,
     ) -> None:
@@ -76,6 +78,7 @@ class LabService:
         self._live = live
         self._journal = journal
         self._images = images
+        self._secrets = secrets
         self._clock = clock
         self._privileged_permitted = privileged_permitted
 
@@ -209,15 +212,22 @@ class LabService:
         self, nodes: list[NodeRecord], topology: Topology, lab_id: str, concerned: frozenset[str], consent: bool
     ) -> tuple[list[NodeRecord], Findings]:
         """``nodes`` placed and checked, what their hosts say of images included."""
-        facts, reserved = self._facts(), self._reserved_mb(lab_id)
-        placed, findings = inspected(nodes, topology, facts, reserved, concerned, allow_privileged=consent)
+        look = partial(
+            inspected,
+            nodes,
+            topology,
+            self._facts(),
+            self._reserved_mb(lab_id),
+            concerned,
+            allow_privileged=consent,
+            secrets=self._secrets(),
+        )
+        placed, findings = look()
         wanted = images_wanted(nodes, placed, topology)
         if wanted:
             images = await self._images.look(wanted)
             if images.missing:
-                placed, findings = inspected(
-                    nodes, topology, facts, reserved, concerned, allow_privileged=consent, missing=images.missing
-                )
+                placed, findings = look(missing=images.missing)
             findings.warnings += [
                 f"image {ref.image} is not on {ref.host} and is fetched first" for ref in images.absent
             ]

@@ -50,12 +50,14 @@ def check(
     facts: Mapping[str, HostFacts],
     reserved_mb: Mapping[str, int],
     missing: Mapping[ImageRef, WireloomError] | None = None,
+    secrets: Container[str] | None = None,
 ) -> Findings:
     """Check ``candidates`` against hosts.
 
     :param facts: of hosts that live, by name.
     :param reserved_mb: memory that nodes of other labs reserve, in MiB by host.
     :param missing: images that a host has not and cannot fetch, as far as it was asked.
+    :param secrets: names of those that users gave; ``None``: not known.
     """
     missing = missing or {}
     findings = Findings()
@@ -63,7 +65,8 @@ def check(
     for candidate in candidates:
         problem = _host_problem(candidate, facts) or _provider_problem(candidate, facts)
         problem = problem or _device_problem(candidate) or _privilege_problem(candidate, facts)
-        problem = problem or _need_problem(candidate, facts) or _image_problem(candidate, missing)
+        problem = problem or _need_problem(candidate, facts) or _secret_problem(candidate, secrets)
+        problem = problem or _image_problem(candidate, missing)
         problem = problem or _memory_problem(candidate, facts, used)
         if problem is not None:
             findings.problems[candidate.spec.name] = problem
@@ -184,6 +187,14 @@ def _unmet(need: str, host: HostFacts) -> str:
     if kind == "cpu" and host.cpu_flags is not None and flag not in host.cpu_flags:
         return f"a CPU with {flag}, and that of host {host.host} has not"
     return ""
+
+
+def _secret_problem(candidate: Candidate, secrets: Container[str] | None) -> WireloomError | None:
+    node = candidate.spec
+    if secrets is None or candidate.power == "off":
+        return None
+    lacking = next((secret for secret in node.secrets if secret.name not in secrets), None)
+    return None if lacking is None else lacking.not_given(node.device, node.name)
 
 
 def _image_problem(candidate: Candidate, missing: Mapping[ImageRef, WireloomError]) -> WireloomError | None:

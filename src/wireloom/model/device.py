@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, get_args
 
 from pydantic import Field
 
+from wireloom.errors import NotFound
 from wireloom.model.base import Value
 from wireloom.model.dialogue import Cli
 from wireloom.model.ports import PortNaming
@@ -308,6 +309,15 @@ class Secret(Value):
     medium: str = ""
     mode: int = 0o600
     optional: bool = False
+
+    def not_given(self, device: str, node: str) -> NotFound:
+        """What a node of ``device`` that cannot do without it has to say."""
+        return NotFound(
+            f"device {device} needs {self.title or 'a file of yours'}, and the secret {self.name} was not given",
+            node=node,
+            hint=f"`wireloom images secret set {self.name} FILE`, then start the node",
+            details={"secret": self.name},
+        )
 
 
 class Recognition(Value):

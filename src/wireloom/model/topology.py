@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from wireloom.model.base import Value
-from wireloom.model.device import Need
+from wireloom.model.device import Need, Secret
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.provenance import Origin
 from wireloom.model.slice import Bind, Condition, RestartPolicy
@@ -73,6 +73,7 @@ class NodeSpec(Value):
     :ivar disk_gb: the system disk has at least so many GiB; 0: as the image has it.
     :ivar needs: what its host must have; see :data:`wireloom.model.device.Need`. :ivar image_needs: what it must have
         for the image, as the image library knows it.
+    :ivar secrets: what its user has to have given before it can run.
     :ivar machines: further machines that it would be made of, which nothing can run yet.
     :ivar origins: where values come from, by ``cpu``, ``memory``, ``disk``, ``spare-ports``, ``image``, ``provider``
         and ``settings.<key>``.
@@ -101,6 +102,7 @@ class NodeSpec(Value):
     disk_gb: float = 0
     needs: tuple[Need, ...] = ()
     image_needs: tuple[Need, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     machines: tuple[str, ...] = ()
     origins: dict[str, Origin] = {}
 

@@ -12,7 +12,7 @@ from typing import Final
 from wireloom.agent.context import NodeContext
 from wireloom.agent.hooks.base import Hook
 from wireloom.agent.hooks.day0 import day0_method
-from wireloom.errors import NotFound, Unsupported
+from wireloom.errors import Unsupported
 from wireloom.model.device import Secret
 from wireloom.model.runtime import GuestFile
 
@@ -44,13 +44,7 @@ def _given(context: NodeContext) -> Iterator[tuple[Secret, bytes]]:
         if content is not None:
             yield secret, content
         elif not secret.optional:
-            what = secret.title or "a file of yours"
-            raise NotFound(
-                f"device {context.node.device} needs {what}, and the secret {secret.name} was not given",
-                node=context.node.name,
-                hint=f"`wireloom images secret set {secret.name} FILE`, then start the node",
-                details={"secret": secret.name},
-            )
+            raise secret.not_given(context.node.device, context.node.name)
 
 
 def _has_medium(context: NodeContext) -> bool:

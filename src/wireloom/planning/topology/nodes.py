@@ -145,6 +145,7 @@ class _OneNode:
             disk_gb=profile.disk_gb,
             needs=support.needs,
             image_needs=self._image_needs(provider, image),
+            secrets=tuple(secret for secret in device.secrets if not secret.optional),
             machines=self._machines(device, provider),
             origins={
                 **profile.origins,
