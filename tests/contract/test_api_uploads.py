@@ -134,6 +134,30 @@ async def test_what_came_before_the_connection_was_lost_is_there(tus: Speaker) -
     assert (await tus.patch(path, 700, CONTENT[700:])).status_code == 204
 
 
+async def test_a_controller_that_stops_in_the_midst_does_not_wait_and_keeps_what_it_has_told(
+    api: Api, tus: Speaker
+) -> None:
+    path = await tus.begin(Upload_Length=str(len(CONTENT)))
+    await tus.patch(path, 0, CONTENT[:700])
+    sent, never = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield CONTENT[700:900]
+        sent.set()
+        await never.wait()
+        yield b""
+
+    sending = asyncio.create_task(tus.patch(path, 700, slow()))
+    await sent.wait()
+    async with asyncio.timeout(10):
+        await api.service.stop()
+    sending.cancel()
+    await asyncio.gather(sending, return_exceptions=True)
+    kept = (api.settings.paths.library_folder / "uploads" / path.rpartition("/")[2]).read_bytes()
+    assert len(kept) >= 700
+    assert CONTENT.startswith(kept)
+
+
 async def test_the_length_may_be_said_later(tus: Speaker) -> None:
     path = await tus.begin(Upload_Defer_Length="1")
     assert (await tus.ask("HEAD", path)).headers["upload-defer-length"] == "1"

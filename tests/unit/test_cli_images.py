@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from cli_rig import wireloom
 from images_rig import DIGEST, KNOWN, FakeImages, ImagesClient, job
 from typer.testing import CliRunner
 
+from wireloom.cli.commands import image_progress
 from wireloom.cli.main import app
 from wireloom.cli.state import CliState
 from wireloom.errors import Conflict, Unavailable
@@ -300,6 +302,20 @@ def test_work_is_followed_to_its_end(images: FakeImages) -> None:
     result = wireloom("images", "verify", "i1")
     assert (result.exit_code, result.stdout) == (0, "image vios-159.qcow2\n")
     assert "digest 50 % of 2.0 MiB" in result.stderr
+
+
+def test_on_a_terminal_there_is_a_bar_for_each_thing_and_what_is_over_is_whole(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with image_progress.shown() as tell:
+        tell("upload", 0, 4 << 20)
+        tell("upload", 1 << 20, 4 << 20)
+        tell("store", 0, 0)
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", capsys.readouterr().err)
+    upload, store = (shown.rpartition(what)[2] for what in ("upload", "store"))
+    assert "4.0/4.0 MiB" in upload
+    assert "0/? bytes" in store
 
 
 def test_work_is_not_waited_for_when_that_is_said(images: FakeImages) -> None:

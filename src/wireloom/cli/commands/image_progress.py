@@ -12,6 +12,8 @@ from wireloom.cli.commands.image_names import size
 from wireloom.errors import Unavailable
 
 if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
     from wireloom.client import Client
     from wireloom.model.images import JobView
 
@@ -39,14 +41,26 @@ def shown() -> Iterator[Tell]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(binary_units=True), TransferSpeedColumn())
     with Progress(*columns, console=rich_console(stderr=True), transient=False) as progress:
-        tasks: dict[str, int] = {}
+        yield _Bars(progress).tell
 
-        def tell(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=total or None)
-            progress.update(tasks[what], completed=done, total=total or None)  # type: ignore[arg-type]
 
-        yield tell
+class _Bars:
+    """A bar for each thing that is done, one after the other."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._what = ""
+        self._bar: TaskID | None = None
+        self._total = 0
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        if what != self._what or self._bar is None:
+            if self._bar is not None and self._total:  # it is over, whatever was told of it last
+                self._progress.update(self._bar, completed=self._total)
+            self._what, self._bar = what, self._progress.add_task(what, total=None)
+        self._total = total
+        if total:
+            self._progress.update(self._bar, completed=done, total=total)
 
 
 class _Lines:
