@@ -138,6 +138,15 @@ def test_another_platform_of_which_only_documents_are_there_is_passed_over(tmp_p
     assert accepted.content == digest(config([BASE]))
 
 
+def test_of_two_images_for_one_architecture_the_one_for_all_processors_is_taken(tmp_path: Path) -> None:
+    files = oci_files([BASE], about=config([BASE], variant="v3"))
+    newer = json.loads(files["index.json"])["manifests"]
+    files |= oci_files([BASE])
+    both = newer + json.loads(files["index.json"])["manifests"]
+    files["index.json"] = json.dumps({"schemaVersion": 2, "manifests": both}).encode()
+    assert accept(tmp_path, packed(files)).content == digest(config([BASE]))
+
+
 def test_references_by_digest_are_no_names(tmp_path: Path) -> None:
     tags = [f"vendor/router@{digest(BASE)}", "vendor/router:7"]
     accepted = accept(tmp_path, docker_archive([BASE], RepoTags=tags))
@@ -258,6 +267,7 @@ def test_a_cancel_ends_it_at_once_and_leaves_nothing(tmp_path: Path, pack: Pack)
     [
         (("ghcr.io/vendor/router:1",), "x.tar", "ghcr.io/vendor/router:1"),
         (("docker.io/library/ceos:4.32.0F",), "x.tar", "ceos:4.32.0F"),
+        (("index.docker.io/vendor/router:1",), "x.tar", "vendor/router:1"),
         (("latest",), "vEOS_lab-4.30.tar.gz", "veos-lab:4.30"),
         ((), "cEOS64-lab-4.32.0F.tar.xz", "ceos64-lab:4.32.0F"),
         ((), "xrd-control-plane-container-x64.dockerv1.tgz", "xrd-control-plane-container-x64-dockerv1:latest"),

@@ -35,6 +35,8 @@ from wireloom.model.images import DIGEST
 
 __all__ = ["Blob", "Image", "choose"]
 
+#: Variants of an architecture that all of its processors run.
+_ANY_PROCESSOR: Final = (None, "", "v1")
 _IMAGES_MOST: Final = 64
 _TAGS_MOST: Final = 64
 _INDEX_DEPTH: Final = 4
@@ -96,6 +98,9 @@ def _best(images: Sequence[Image]) -> Image:
     distinct = {image.config.content: image for image in reversed(images)}
     for architecture in RUNNABLE:
         fitting = [image for image in distinct.values() if image.config.architecture == architecture]
+        # Beside images for processors with more, the one that runs on all of them is meant.
+        plain = [image for image in fitting if image.config.document.get("variant") in _ANY_PROCESSOR]
+        fitting = plain if len(plain) == 1 else fitting
         if len(fitting) > 1:
             raise ImageRefused(
                 "manifest", f"the archive holds {len(fitting)} images for {architecture}", hint="save one at a time"

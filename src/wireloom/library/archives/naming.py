@@ -17,7 +17,7 @@ _ENDINGS: Final = re.compile(r"(?i)(\.(tar|tgz|txz|tbz2?|gz|xz|zst|bz2|zip|oci|d
 #: What is before the first number with a dot or a long one, and the rest.
 _VERSION: Final = re.compile(r"^(?P<name>.*?[A-Za-z][^.]*?)[-_. ](?P<version>[vV]?\d[\w.+-]*)$")
 #: What engines leave out of names, and newer ones write in archives.
-_HUB: Final = re.compile(r"^docker\.io/(library/)?")
+_HUB: Final = re.compile(r"^(index\.)?docker\.io/(library/)?")
 #: A reference by digest, which some engines write among the names, and which is none.
 _BY_DIGEST: Final = re.compile(r"(?P<name>[^@]+)@sha256:[0-9a-f]{64}")
 _NOT_IN_NAMES: Final = re.compile(r"[^a-z0-9]+")
