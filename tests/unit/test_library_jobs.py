@@ -54,12 +54,12 @@ def work() -> Work:
 
 @pytest.fixture
 async def rig(tmp_path: Path, work: Work) -> AsyncIterator[Rig]:
-    async with make_library(tmp_path, build=work) as made:
+    async with make_library(tmp_path, extract=work) as made:
         yield made
 
 
 async def test_a_job_ends_with_what_it_made_and_leaves_its_log_alone(rig: Rig, work: Work) -> None:
-    job = await rig.jobs.submit("build", "a job", Ask(what="x"))
+    job = await rig.jobs.submit("extract", "a job", Ask(what="x"))
     assert job.state is JobState.WAITING
     await until_quietly(lambda: work.begun)
     assert work.begun[0].request == {"what": "x"}
@@ -73,7 +73,7 @@ async def test_a_job_ends_with_what_it_made_and_leaves_its_log_alone(rig: Rig, w
 
 
 async def test_so_many_at_once_and_the_others_wait_their_turn(rig: Rig, work: Work) -> None:
-    jobs = [await rig.jobs.submit("build", f"job {number}", Ask()) for number in range(4)]
+    jobs = [await rig.jobs.submit("extract", f"job {number}", Ask()) for number in range(4)]
     await until_quietly(lambda: len(work.begun) == 2)
     assert [view.state.value for view in reversed(rig.jobs.all())] == ["running", "running", "waiting", "waiting"]
     work.go.set()
@@ -83,7 +83,7 @@ async def test_so_many_at_once_and_the_others_wait_their_turn(rig: Rig, work: Wo
 async def test_progress_is_told_at_once_and_at_a_pace(rig: Rig, work: Work) -> None:
     with rig.hub.subscribe() as mailbox, rig.hub.subscribe("a lab") as of_a_lab:
         take = told_jobs(mailbox)
-        await rig.jobs.submit("build", "a job", Ask())
+        await rig.jobs.submit("extract", "a job", Ask())
         await until_quietly(lambda: work.begun)
         assert (await take())[-1].id == rig.jobs.all()[0].id
         for done in range(1000):
@@ -105,7 +105,7 @@ async def _until_done(take: object, done: int) -> AsyncIterator[object]:
 
 
 async def test_a_restart_carries_on_and_a_kill_does(rig: Rig, work: Work) -> None:
-    job = await rig.jobs.submit("build", "a job", Ask())
+    job = await rig.jobs.submit("extract", "a job", Ask())
     await until_quietly(lambda: work.begun)
     await work.begun[0].remember(fetched=17)
     await rig.restart()
@@ -121,7 +121,7 @@ async def test_a_restart_carries_on_and_a_kill_does(rig: Rig, work: Work) -> Non
 
 
 async def test_a_job_that_kills_the_controller_is_not_begun_for_ever(rig: Rig, work: Work) -> None:
-    job = await rig.jobs.submit("build", "a job", Ask())
+    job = await rig.jobs.submit("extract", "a job", Ask())
     for begun in range(1, 6):
         await until_quietly(lambda begun=begun: len(work.begun) == begun)
         await rig.kill()
@@ -134,7 +134,7 @@ async def test_a_job_that_kills_the_controller_is_not_begun_for_ever(rig: Rig, w
 
 
 async def test_secrets_are_in_memory_alone_and_in_no_text(rig: Rig, work: Work) -> None:
-    job = await rig.jobs.submit("build", "get it with hunter22", Ask(), secrets={"password": "hunter22"})
+    job = await rig.jobs.submit("extract", "get it with hunter22", Ask(), secrets={"password": "hunter22"})
     await until_quietly(lambda: work.begun)
     assert work.begun[0].secrets == {"password": "hunter22"}
     work.begun[0].report("asking with hunter22")
@@ -148,7 +148,7 @@ async def test_secrets_are_in_memory_alone_and_in_no_text(rig: Rig, work: Work) 
 
 
 async def test_cancelling_ends_work_and_its_files_go(rig: Rig, work: Work) -> None:
-    job = await rig.jobs.submit("build", "a job", Ask())
+    job = await rig.jobs.submit("extract", "a job", Ask())
     await until_quietly(lambda: work.begun)
     cancelled = await rig.jobs.cancel(job.id)
     assert cancelled.state is JobState.CANCELLED
@@ -175,8 +175,8 @@ async def test_cancelling_waits_for_the_thread_that_writes(tmp_path: Path) -> No
         finally:
             ended.append("work")
 
-    async with make_library(tmp_path, build=work) as rig:
-        job = await rig.jobs.submit("build", "a job", Ask())
+    async with make_library(tmp_path, extract=work) as rig:
+        job = await rig.jobs.submit("extract", "a job", Ask())
         await until_quietly(lambda: rig.jobs.get(job.id).stage is JobStage.CONVERT)
         await rig.jobs.cancel(job.id)
         assert ended == ["thread", "work"]
@@ -196,8 +196,8 @@ async def test_a_cancelled_job_stays_so_when_the_controller_is_killed_before_it_
         finally:
             await asyncio.sleep(0.05)
 
-    async with make_library(tmp_path, build=stubborn) as rig:
-        job = await rig.jobs.submit("build", "a job", Ask())
+    async with make_library(tmp_path, extract=stubborn) as rig:
+        job = await rig.jobs.submit("extract", "a job", Ask())
         await until_quietly(lambda: begun)
         cancelling = asyncio.create_task(rig.jobs.cancel(job.id))
         await until_quietly(lambda: rig.jobs._jobs[job.id].cancelled)
@@ -210,7 +210,7 @@ async def test_a_cancelled_job_stays_so_when_the_controller_is_killed_before_it_
 
 
 async def test_what_waits_or_failed_is_cancelled_and_what_is_done_is_not(rig: Rig, work: Work) -> None:
-    jobs = [await rig.jobs.submit("build", f"job {number}", Ask()) for number in range(3)]
+    jobs = [await rig.jobs.submit("extract", f"job {number}", Ask()) for number in range(3)]
     assert (await rig.jobs.cancel(jobs[2].id)).state is JobState.CANCELLED
     work.error = Unavailable("nobody is there")
     work.go.set()
@@ -246,7 +246,7 @@ async def test_failures_have_their_reason_and_keep_files_for_another_attempt(
 ) -> None:
     work.error = error
     work.go.set()
-    ended = await rig.ended(await rig.jobs.submit("build", "a job", Ask()))
+    ended = await rig.ended(await rig.jobs.submit("extract", "a job", Ask()))
     assert ended.state is JobState.FAILED
     assert (ended.error or {})["code"] == code
     assert bool(rig.debris()) is keeps
@@ -261,8 +261,8 @@ async def test_a_choice_is_waited_for_without_a_place_and_over_restarts(tmp_path
     async def work(job: JobContext) -> None:
         chosen.append(await job.choose(CHOICES))
 
-    async with make_library(tmp_path, build=work) as rig:
-        jobs = [await rig.ended(await rig.jobs.submit("build", "a job", Ask())) for _ in range(3)]
+    async with make_library(tmp_path, extract=work) as rig:
+        jobs = [await rig.ended(await rig.jobs.submit("extract", "a job", Ask())) for _ in range(3)]
         assert [job.state for job in jobs] == [JobState.CHOICE] * 3
         assert jobs[0].choices == CHOICES
         await rig.kill()
@@ -288,8 +288,8 @@ async def test_a_choice_that_nobody_makes_is_given_up_in_the_end(tmp_path: Path)
         (job.folder / "medium").write_text("large")
         await job.choose(CHOICES)
 
-    async with make_library(tmp_path, build=work) as rig:
-        job = await rig.ended(await rig.jobs.submit("build", "a job", Ask()))
+    async with make_library(tmp_path, extract=work) as rig:
+        job = await rig.ended(await rig.jobs.submit("extract", "a job", Ask()))
         rig.now += 8 * 24 * 3600
         await rig.jobs.tend()
         assert rig.jobs.get(job.id).state is JobState.CANCELLED
@@ -299,7 +299,7 @@ async def test_a_choice_that_nobody_makes_is_given_up_in_the_end(tmp_path: Path)
 async def test_old_jobs_are_forgotten_with_all_they_had(rig: Rig, work: Work) -> None:
     work.error = Unavailable("nobody is there")
     work.go.set()
-    job = await rig.ended(await rig.jobs.submit("build", "a job", Ask()))
+    job = await rig.ended(await rig.jobs.submit("extract", "a job", Ask()))
     await rig.jobs.tend()
     assert rig.jobs.get(job.id)
     rig.now += 8 * 24 * 3600
@@ -319,7 +319,7 @@ async def test_folders_of_unknown_jobs_go_at_the_start(rig: Rig) -> None:
 
 
 async def test_a_log_is_followed_to_the_end_of_the_job(rig: Rig, work: Work) -> None:
-    job = await rig.jobs.submit("build", "a job", Ask())
+    job = await rig.jobs.submit("extract", "a job", Ask())
     await until_quietly(lambda: work.begun)
     seen: list[str] = []
 
@@ -350,7 +350,7 @@ def test_a_log_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_a_database_that_does_not_answer_is_told_later(rig: Rig, work: Work) -> None:
-    job = await rig.jobs.submit("build", "a job", Ask())
+    job = await rig.jobs.submit("extract", "a job", Ask())
     await until_quietly(lambda: work.begun)
     store, real = rig.store.image_work, rig.store.image_work.save_job
 

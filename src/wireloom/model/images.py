@@ -131,7 +131,7 @@ class Provenance(Value):
     :ivar parents: ids of images it was made from. :ivar notes: what was done to it, in order.
     """
 
-    origin: Literal["upload", "url", "pull", "engine", "node", "iso", "build", "extract"]
+    origin: Literal["upload", "url", "pull", "engine", "node", "iso", "extract"]
     source: str
     kind: SourceKind
     sha256: str = ""
@@ -181,7 +181,7 @@ class Presence(Value):
 
 
 class ImageUse(Value):
-    """What uses an image: a node of a lab, a device whose default it is, a job, or an image that was made from it."""
+    """What uses an image: a node of a lab, a device whose default it is, or a job."""
 
     kind: Literal["node", "device", "job"]
     name: str
@@ -344,7 +344,7 @@ class CollectView(Value):
 
 # --- jobs -------------------------------------------------------------------------------------
 
-JobKind = Literal["import", "pull", "adopt", "save", "extract", "verify", "build"]
+JobKind = Literal["import", "pull", "adopt", "save", "extract", "verify"]
 
 
 class JobState(StrEnum):

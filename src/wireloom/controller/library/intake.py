@@ -44,7 +44,7 @@ __all__ = ["Arrived", "Intake", "IntakeCatalogue", "Opened", "Origin", "Wish", "
 _ARCHIVES: Final = frozenset({"docker-archive", "oci-archive", "rootfs", "tar"})
 _PROVIDERS: Final[dict[ImageFormat, str]] = {kind: name for name, kind in FORMAT_OF_PROVIDER.items()}
 #: As of :class:`Provenance`.
-Origin = Literal["upload", "url", "pull", "engine", "node", "iso", "build", "extract"]
+Origin = Literal["upload", "url", "pull", "engine", "node", "iso", "extract"]
 #: Digits of a digest that tell two images of one proposed name apart.
 _MARK: Final = 8
 
