@@ -13,9 +13,11 @@ from library_rig import Rig, make_library
 from test_library_urls import Body
 
 from wireloom.controller.library import incoming
+from wireloom.controller.library.records import NewImage
 from wireloom.errors import CapacityExceeded, Conflict, InvalidInput, NotFound
 from wireloom.model.images import (
     ImageState,
+    ImageView,
     ImportRequest,
     JobState,
     JobView,
@@ -193,6 +195,27 @@ async def test_a_disk_without_room_ends_a_job_cleanly_and_it_can_be_tried_again(
     assert (job.error or {})["code"] == CapacityExceeded.code
     await rig.jobs.retry(job.id)
     assert (await rig.ended(job)).state is JobState.DONE
+
+
+async def test_a_name_that_another_job_was_faster_to_get_costs_no_import(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = rig.catalogue.add
+    others: list[str] = []
+
+    async def late(new: NewImage) -> ImageView:
+        if not others:  # another job is done just now
+            others.append("")
+            others.append((await imported(rig, DISK + b"other")).images[0])
+        return await add(new)
+
+    monkeypatch.setattr(rig.catalogue, "add", late)
+    job = await imported(rig, DISK)
+    assert job.state is JobState.DONE, job.error
+    assert rig.catalogue.get(others[1]).name == "vios.qcow2"
+    assert rig.catalogue.get(job.images[0]).name == f"vios-{digest(DISK).removeprefix('sha256:')[:8]}.qcow2"
+    asked = await imported(rig, DISK + b"third", name="vios.qcow2")
+    assert (asked.error or {})["code"] == Conflict.code
 
 
 def serve(rig: Rig, content: bytes, **headers: str) -> list[httpx.Request]:

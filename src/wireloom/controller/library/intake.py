@@ -18,7 +18,7 @@ from wireloom.controller.library.records import ImageCatalogue, JobContext, NewI
 from wireloom.controller.library.threads import Threads
 from wireloom.controller.library.tools import Tools
 from wireloom.controller.tasks import KeyedLocks
-from wireloom.errors import InvalidInput, NotFound, Unsupported
+from wireloom.errors import Conflict, InvalidInput, NotFound, Unsupported
 from wireloom.library.blobs import BlobStore
 from wireloom.library.durable import file_digest
 from wireloom.library.names import inner_name
@@ -210,7 +210,7 @@ class Intake:
             image = None
             try:
                 await self._store(job, accepted.file, digest)
-                image = await self._catalogue.add(new)
+                image = await self._take_up(job, new, accepted, wish)
             finally:
                 if image is None:
                     await self._catalogue.drop_file(digest)
@@ -218,6 +218,19 @@ class Intake:
         served = ", ".join(device.device for device in image.devices) or "no device yet"
         job.report(f"image {image.name} is in the library, for {served}")
         return image
+
+    async def _take_up(self, job: JobContext, new: NewImage, accepted: Accepted, wish: Wish) -> ImageView:
+        """A name that was proposed may have been given to another image since, by another job; then it gets a new one.
+
+        :raises Conflict: the name that was asked for belongs to another image.
+        """
+        try:
+            return await self._catalogue.add(new)
+        except Conflict:
+            name = self._name(job, new.provider, new.content, accepted, wish)
+            if name == new.name:
+                raise
+            return await self._catalogue.add(replace(new, name=name))
 
     # ---------------------------------------------------------------- what it is
 
