@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -145,7 +146,7 @@ class FakeImages:
         progress: Callable[[int, int], None],
         *,
         interrupted: Callable[[WireloomError], None],
-    ) -> None:
+    ) -> str:
         if upload not in self.uploads:
             raise NotFound("there is no such upload")
         size = file.stat().st_size
@@ -157,6 +158,7 @@ class FakeImages:
         progress(self.uploads[upload], size)
         if failure is not None:
             raise failure
+        return f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
 
     async def import_file(self, request: ImportRequest) -> JobView:
         self._take("import", request)

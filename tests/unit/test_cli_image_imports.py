@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
@@ -66,7 +67,8 @@ def test_a_file_is_uploaded_and_imported(images: FakeImages, file: str) -> None:
     assert (result.exit_code, result.stdout) == (0, "image vios-159.qcow2\n")
     assert "  upload 100 % of 1000 B" in result.stderr
     assert images.sent == [("1", "vios.zip", 0)]
-    assert imports(images) == [ImportRequest(upload=f"{1:032x}")]
+    digest = f"sha256:{hashlib.sha256(bytes(1000)).hexdigest()}"
+    assert imports(images) == [ImportRequest(upload=f"{1:032x}", sha256=digest)]  # what arrives is what was read
     assert json.loads(wireloom("images", "import", file, "--json").stdout)["images"] == ["i1"]
 
 
