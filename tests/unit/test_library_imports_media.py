@@ -18,9 +18,11 @@ from wireloom.library.media import Appliance, ApplianceImage
 from wireloom.model.images import (
     Choice,
     ExtractRequest,
+    ImageUpdate,
     JobState,
     Presence,
     PresenceState,
+    ServedDevice,
 )
 
 
@@ -63,10 +65,12 @@ async def test_a_build_that_fails_is_tried_again(rig: Rig) -> None:
     assert rig.debris() == []
 
 
-async def test_the_disk_in_a_container_becomes_an_image(rig: Rig) -> None:
+async def wraps(rig: Rig, name: str) -> None:
+    """Containers have a disk of that name in them from now on, and one that does not stand alone."""
+
     def inside(archive: Path, limits: object, progress: object) -> tuple[InnerDisk, ...]:
         return (
-            InnerDisk("/vios-15.qcow2", "qcow2", len(DISK), 0, 0),
+            InnerDisk(f"/{name}", "qcow2", len(DISK), 0, 0),
             InnerDisk("/overlay.qcow2", "qcow2", 10, 0, 0, backed=True),
         )
 
@@ -76,6 +80,19 @@ async def test_the_disk_in_a_container_becomes_an_image(rig: Rig) -> None:
 
     rig.tools = type(TOOLS)(**{**vars(TOOLS), "disks_inside": inside, "extract_disk": extract})
     await rig.restart()
+
+
+async def test_a_disk_that_says_nothing_is_for_the_device_that_its_container_was_for(rig: Rig) -> None:
+    await wraps(rig, "sda.qcow2")
+    container = rig.catalogue.get((await imported(rig, ARCHIVE, "vrnetlab.tar")).images[0])
+    await rig.catalogue.update(container.id, ImageUpdate(devices=(ServedDevice(device="vios"),)))
+    job = await rig.ended(await rig.imports.extract(container.id, ExtractRequest()))
+    assert job.state is JobState.DONE, job.error
+    assert [item.device for item in rig.catalogue.get(job.images[0]).devices] == ["vios"]
+
+
+async def test_the_disk_in_a_container_becomes_an_image(rig: Rig) -> None:
+    await wraps(rig, "vios-15.qcow2")
     container = rig.catalogue.get((await imported(rig, ARCHIVE, "vrnetlab.tar")).images[0])
     job = await rig.ended(await rig.imports.extract(container.id, ExtractRequest()))
     assert job.state is JobState.DONE, job.error

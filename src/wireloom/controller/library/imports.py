@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -247,7 +248,8 @@ class Imports:
         image = self._catalogue.get(task.image_id)
         arrived = await self._arrive(job, partial(self._from_archive, job, image), "extract", image.name)
         arrived = replace(arrived, parents=(image.id,))
-        await self._take(job, arrived, Wish(name=task.name, version=image.version, only=frozenset({"qcow2"})))
+        wish = Wish(task.name, self._native_device(image), image.version, only=frozenset({"qcow2"}))
+        await self._take(job, arrived, wish)
 
     async def _verify(self, job: JobContext) -> None:
         await self._soundness.verify(job, VerifyTask.model_validate(job.request).image_id)
@@ -346,6 +348,14 @@ class Imports:
         return Committed(disk.path.rpartition("/")[2], digest, disk.size)
 
     # ---------------------------------------------------------------- inside
+
+    def _native_device(self, image: ImageView) -> str:
+        """The device that a machine in a container is, where it runs without one; empty: the disk tells, or nobody."""
+        proposed = (item.device for item in image.proposals if item.confidence >= self._tools.certain)
+        for device in (*(served.device for served in image.devices), *proposed):
+            with suppress(NotFound, Unsupported):
+                return self._catalogue.check_device(device, "libvirt")
+        return ""
 
     def _device(self, name: str) -> str:
         """The device's own name, or empty. :raises NotFound: no such device."""
