@@ -63,6 +63,15 @@ async def in_guest(host: Installation, node: str, command: str, *, lab: str = "l
         return answer.stdout
 
 
+async def marked(host: Installation) -> bool:
+    await in_guest(host, "a", f"echo {MARK} >/root/mark && sync")
+    return True
+
+
+async def has_mark(host: Installation) -> bool:
+    return (await in_guest(host, "b", "cat /root/mark", lab="again")).strip() == MARK
+
+
 async def stopped(host: Installation) -> None:
     async with host.client() as client:
         await client.wait(await client.stop("lab", ["a"]), timeout_s=60)
@@ -105,12 +114,18 @@ async def test_a_container_that_was_stopped_becomes_an_image_of_nodes(host: Inst
 async def test_a_machine_that_was_stopped_becomes_an_image_of_nodes(host: Installation) -> None:
     await host.deploy(LAB.format(provider="libvirt"))
     await host.wired(within_s=240)
+    await until(lambda: marked(host), "the machine lets nobody in", within_s=120)
     await stopped(host)
     async with host.client() as client:
         job = await client.images.save(SaveRequest(lab="lab", node="a", name="wlt-golden.qcow2"))
         image = await done(client, job)
         assert (image.provider, image.content) == ("libvirt", image.digest)
         assert image.provenance.origin == "node"
+    await host.destroy()  # what is made of the image stands on it alone
+    await host.deploy(AGAIN.format(provider="libvirt", image=image.name))
+    await host.wired(lab="again", within_s=240)
+    await until(lambda: has_mark(host), "the machine is not what was saved", within_s=120)
+    await host.destroy("again")
     assert leftovers(host) == []
 
 
