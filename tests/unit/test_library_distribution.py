@@ -161,6 +161,14 @@ async def test_a_push_to_all_is_to_those_that_can_run_it(rig: Rig) -> None:
         await rig.controller.library.distribution.push(image.id, ["h9"])
 
 
+async def test_a_push_that_no_host_can_take_is_refused(tmp_path: Path) -> None:
+    async with make_rig(tmp_path) as rig:
+        await rig.add_host("h1", providers=(SIMULATED,))
+        image = await add(rig, "box:1")
+        with pytest.raises(Unsupported, match="no host has a provider docker"):
+            await rig.controller.library.distribution.push(image.id, [])
+
+
 async def test_a_damaged_image_is_not_pushed(rig: Rig) -> None:
     image = await add(rig, "box:1")
     await rig.controller.library.catalogue.found_damaged(image.digest, RuntimeFailed("bytes have changed"))

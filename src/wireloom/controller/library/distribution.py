@@ -101,13 +101,15 @@ class Distribution:
         """Have ``hosts`` (none named: all of the installation that can run it) fetch an image, and keep it.
 
         :raises NotFound: no such image or host. :raises Conflict: it is being deleted, or damaged.
-        :raises Unsupported: a host that was named cannot run it.
+        :raises Unsupported: a host that was named cannot run it, or none can.
         """
         image = self._catalogue.get(image_id)
         if image.state is not ImageState.READY:
             raise Conflict(f"image {image.name} is {image.state.value}", hint="only a ready image is given to hosts")
         able = frozenset(host for host in self._known_hosts() if self._runs(host, image))
         chosen = self._named(hosts, image) if hosts else able
+        if not chosen:
+            raise Unsupported(f"no host has a provider {image.provider}, which image {image.name} is for")
         await self._store.wish(image_id, chosen)
         self._wishes[image_id] = self._wishes.get(image_id, frozenset()) | chosen
         self.wake()
