@@ -106,7 +106,7 @@ async def test_the_disk_in_a_container_becomes_an_image(rig: Rig) -> None:
 
 async def test_verification_reads_the_file_and_asks_the_hosts(rig: Rig) -> None:
     image = rig.catalogue.get((await imported(rig, DISK)).images[0])
-    there = (Presence(host="h1", state=PresenceState.PRESENT), Presence(host="h2", state=PresenceState.PRESENT))
+    there = (Presence(host="h1", state=PresenceState.PRESENT), Presence(host="h2", state=PresenceState.AWAY))
     rig.catalogue.images[image.id] = image.model_copy(update={"presence": there})
     asked: list[VerifyQuestion] = []
     answer = [VerifyAnswer()]
@@ -118,6 +118,7 @@ async def test_verification_reads_the_file_and_asks_the_hosts(rig: Rig) -> None:
     await rig.fabric.serve("h1", VERIFY_IMAGES, verify)
     job = await rig.ended(await rig.imports.verify(image.id))
     assert (job.state, asked[0].images) == (JobState.DONE, (image.pin,))
+    assert job.report[-2:] == ("h1 has what it should have", "h2 is away, and was not asked")
     answer[0] = VerifyAnswer(damaged={image.name: RuntimeFailed("it was changed").to_wire()})
     rig.sound = False
     job = await rig.ended(await rig.imports.verify(image.id))

@@ -57,6 +57,8 @@ class Soundness:
                 problems.append(f"host {host}: {problem}")
             else:
                 job.report(f"{host} has what it should have")
+        for host in (there.host for there in image.presence if there.state is PresenceState.AWAY):
+            job.report(f"{host} is away, and was not asked")
         if problems:
             raise RuntimeFailed(
                 f"image {image.name} is damaged: {'; '.join(problems)}",
