@@ -8,8 +8,9 @@ host has said that it is gone.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Final, cast
 
 import structlog
@@ -25,13 +26,30 @@ from wireloom.controller.tasks import Supervisor
 from wireloom.errors import Conflict, NotFound, Unsupported, WireloomError
 from wireloom.fabric.image_documents import BlobSource, HostLibrary, HostShelf
 from wireloom.fabric.subjects import split_key
-from wireloom.model.images import ImageState, ImageView
+from wireloom.model.images import ImagePin, ImageState, ImageView
 
 __all__ = ["Distribution"]
 
 log = structlog.get_logger(__name__)
 
 RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True)
+class _Offer:
+    """What hosts with the same providers are told of images.
+
+    :ivar pins: of all that are not being deleted, by name. :ivar ready: of those that can be given, with their ids.
+    """
+
+    pins: tuple[ImagePin, ...]
+    ready: tuple[tuple[str, ImagePin], ...]
+
+    @classmethod
+    def of(cls, images: Iterable[ImageView]) -> _Offer:
+        there = [(image, image.pin) for image in images if image.state is not ImageState.DELETING]
+        ready = ((image.id, pin) for image, pin in there if image.state is ImageState.READY)
+        return cls(tuple(pin for _, pin in there), tuple(ready))
 
 
 class Distribution:
@@ -64,7 +82,8 @@ class Distribution:
         self._wishes: dict[str, frozenset[str]] = {}
         self._put: dict[str, HostLibrary] = {}
         self._awake = asyncio.Event()
-        catalogue.on_change(lambda _: self.wake())
+        self._offers: dict[frozenset[str] | None, _Offer] = {}
+        catalogue.on_change(self._image_changed)
 
     async def load(self) -> None:
         """Read what is stored."""
@@ -84,6 +103,10 @@ class Distribution:
     def serve_at(self, url: str) -> None:
         """Hosts reach the API at ``url`` from now on, and files of the library below it."""
         self._url = url.rstrip("/")
+        self.wake()
+
+    def _image_changed(self, _image: ImageView) -> None:
+        self._offers.clear()
         self.wake()
 
     def wake(self) -> None:
@@ -170,20 +193,25 @@ class Distribution:
             asyncio.get_running_loop().call_later(RETRY_S, self.wake)
 
     def _document(self, host: str, generation: int) -> HostLibrary:
-        there = sorted(self._catalogue.bare(), key=lambda image: image.name)
-        images = [image for image in there if image.state is not ImageState.DELETING and self._runs(host, image)]
+        offer = self._offer(host)
         return HostLibrary(
             host=host,
             generation=generation,
-            wanted=tuple(image.pin for image in images if self._is_wished(image, host)),
+            wanted=tuple(pin for image_id, pin in offer.ready if host in self._wishes.get(image_id, ())),
             unwanted=self._removals.for_host(host),
-            known=tuple(image.pin for image in images),
+            known=offer.pins,
             sources=tuple(self._sources(host)),
             serve_token=self._tokens.serve_token(host),
         )
 
-    def _is_wished(self, image: ImageView, host: str) -> bool:
-        return image.state is ImageState.READY and host in self._wishes.get(image.id, ())
+    def _offer(self, host: str) -> _Offer:
+        """What there is for ``host``, made once for all that can run the same."""
+        seen = self._live.hosts.get(host)
+        providers = None if seen is None else frozenset(provider.name for provider in seen.facts.providers)
+        if providers not in self._offers:
+            images = sorted(self._catalogue.bare(), key=lambda image: image.name)
+            self._offers[providers] = _Offer.of(image for image in images if self._runs(host, image))
+        return self._offers[providers]
 
     def _runs(self, host: str, image: ImageView) -> bool:
         """Whether ``host`` can do anything with the image; one that has not told yet may."""
@@ -193,9 +221,7 @@ class Distribution:
     def _sources(self, host: str) -> list[BlobSource]:
         """The controller first: it has everything that is whole."""
         token = self._tokens.host_token(host)
-        damaged = any(image.state is ImageState.DAMAGED for image in self._catalogue.bare())
-        whole = frozenset(image.digest for image in self._catalogue.bare() if image.state is ImageState.READY)
-        own = BlobSource(url=self._url, token=token, digests=whole if damaged else None)
+        own = BlobSource(url=self._url, token=token, digests=self._whole())
         others = [
             BlobSource(
                 url=shelf.url, token=self._tokens.serve_token(shelf.host), host=shelf.host, digests=shelf.digests
@@ -204,6 +230,12 @@ class Distribution:
             if shelf.host != host
         ]
         return [own, *others] if self._url else others
+
+    def _whole(self) -> frozenset[str] | None:
+        """Files that the controller has; ``None``: all that there are."""
+        if any(image.state is ImageState.DAMAGED for image in self._catalogue.bare()):
+            return frozenset(image.digest for image in self._catalogue.bare() if image.state is ImageState.READY)
+        return None
 
     # ---------------------------------------------------------------- listening
 

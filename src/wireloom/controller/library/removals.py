@@ -19,7 +19,8 @@ class Removals:
         self._store = store
         self._shelves = shelves
         self._clock = clock
-        self._waiting: dict[tuple[str, ImageKey], Removal] = {}
+        self._waiting: dict[str, dict[ImageKey, Removal]] = {}  # by host
+        self._hosts: dict[ImageKey, set[str]] = {}
         self._generation = 0
 
     async def load(self) -> None:
@@ -34,17 +35,16 @@ class Removals:
 
     def for_host(self, host: str) -> tuple[ImagePin, ...]:
         """What ``host`` is to drop."""
-        return tuple(removal.pin for (name, _), removal in sorted(self._waiting.items()) if name == host)
+        return tuple(removal.pin for _, removal in sorted(self._waiting.get(host, {}).items()))
 
     def hosts_of(self, image: ImageView) -> frozenset[str]:
         """Hosts that have not said yet that it is gone."""
-        key = key_of(image)
-        return frozenset(host for host, other in self._waiting if other == key)
+        return frozenset(self._hosts.get(key_of(image), ()))
 
     @property
     def hosts(self) -> frozenset[str]:
         """Hosts that are to drop anything."""
-        return frozenset(host for host, _ in self._waiting)
+        return frozenset(self._waiting)
 
     async def begin(self, image: ImageView, hosts: Collection[str]) -> None:
         """Store ``image`` as one that is being deleted, and ask ``hosts`` to drop it."""
@@ -63,21 +63,38 @@ class Removals:
         has = self._shelves.keys(shelf.host)
         gone = [
             removal
-            for (host, key), removal in self._waiting.items()
-            if host == shelf.host and removal.generation <= shelf.generation and key not in has
+            for key, removal in self._waiting.get(shelf.host, {}).items()
+            if removal.generation <= shelf.generation and key not in has
         ]
         if gone:
             await self._store.confirm(gone)
         for removal in gone:
-            self._waiting.pop((removal.host, key_of(removal.pin)), None)
+            self._drop(removal.host, key_of(removal.pin))
         return bool(gone)
 
     async def forget_host(self, host: str) -> None:
         """Nothing is expected of ``host`` any more."""
         await self._store.forget_host(host)
-        for place in [place for place in self._waiting if place[0] == host]:
-            del self._waiting[place]
+        for key in list(self._waiting.get(host, ())):
+            self._drop(host, key)
 
     def _keep(self, removal: Removal) -> None:
-        self._waiting[removal.host, key_of(removal.pin)] = removal
+        key = key_of(removal.pin)
+        self._waiting.setdefault(removal.host, {})[key] = removal
+        self._hosts.setdefault(key, set()).add(removal.host)
         self.reached(removal.generation)
+
+    def _drop(self, host: str, key: ImageKey) -> None:
+        """Idempotent: a host may tell twice while the first time is being stored."""
+        _discard(self._hosts, key, host)
+        waiting = self._waiting.get(host, {})
+        waiting.pop(key, None)
+        if not waiting:
+            self._waiting.pop(host, None)
+
+
+def _discard(index: dict[ImageKey, set[str]], key: ImageKey, host: str) -> None:
+    hosts = index.get(key, set())
+    hosts.discard(host)
+    if not hosts:
+        index.pop(key, None)

@@ -29,6 +29,7 @@ class Shelves:
         self._known_hosts = known_hosts
         self._shelves: dict[str, HostShelf] = {}
         self._entries: dict[str, dict[ImageKey, ShelfEntry]] = {}
+        self._hosts: dict[ImageKey, set[str]] = {}  # who says anything of it
 
     def get(self, host: str) -> HostShelf | None:
         return self._shelves.get(host)
@@ -50,6 +51,12 @@ class Shelves:
         else:
             self._shelves[host] = shelf
             self._entries[host] = after
+        for key in before.keys() - after.keys():
+            self._hosts[key].discard(host)
+            if not self._hosts[key]:
+                del self._hosts[key]
+        for key in after.keys() - before.keys():
+            self._hosts.setdefault(key, set()).add(host)
         return frozenset(key for key in {*before, *after} if before.get(key) != after.get(key))
 
     def serving(self) -> Iterator[HostShelf]:
@@ -62,19 +69,19 @@ class Shelves:
 
     def holders(self, image: ImageView) -> list[str]:
         """Hosts that live and have it, whole."""
-        found = (host for host in sorted(self._shelves) if host in self._live.alive)
+        found = (host for host in sorted(self._hosts.get(key_of(image), ())) if self._live.facts(host) is not None)
         entries = ((host, self.entry(host, image)) for host in found)
         return [host for host, entry in entries if entry is not None and entry.state is PresenceState.PRESENT]
 
     def presence(self, image: ImageView, removing: Collection[str]) -> tuple[Presence, ...]:
         """Where ``image`` is, by host. ``removing``: hosts that have not said that it is gone."""
-        telling = self._known_hosts() & self._shelves.keys()
-        hosts = {host for host in telling if self.entry(host, image) is not None} | set(removing)
+        telling = self._hosts.get(key_of(image))
+        hosts = {*(telling & self._known_hosts() if telling else ()), *removing}
         return tuple(self._presence(host, image, host in removing) for host in sorted(hosts))
 
     def _presence(self, host: str, image: ImageView, removing: bool) -> Presence:
         entry = self.entry(host, image)
-        if host not in self._live.alive:
+        if self._live.facts(host) is None:
             return Presence(host=host, state=PresenceState.AWAY)
         if entry is None:
             return Presence(host=host, state=PresenceState.REMOVING)
