@@ -2,7 +2,8 @@
 host is told, what hosts have is known, and all of it is listed; and what others notice of that meanwhile.
 
 The controller, its database and the fabric are real processes; the hosts are this program, which tells what agents
-tell, and hears what agents hear. Images are written into the database before the controller starts; they have no files.
+tell, and hears what agents hear. Images are written into the database before the controller starts; their files
+are small, and nobody reads them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from wireloom.fabric.connection import Fabric
 from wireloom.fabric.documents import HostFacts
 from wireloom.fabric.image_documents import HostLibrary, HostShelf, ShelfEntry
 from wireloom.fabric.subjects import HOST_TTL_S
+from wireloom.library.blobs import BlobStore
 from wireloom.model.images import ImageView, PresenceState, Provenance
 from wireloom.model.runtime import Capabilities
 from wireloom.settings import Paths
@@ -36,6 +38,7 @@ from wireloom.testing.installation import Installation, own_folder
 PROVIDERS: Final = (Capabilities(name="docker", pulls=True), Capabilities(name="libvirt", disk=True))
 DEADLINE_S: Final = 180.0
 LOOK_S: Final = 0.02
+SIZE: Final = 4096
 #: Seconds: what people wait for without wondering, and for how long others may wait meanwhile.
 START_S, TOLD_S, KNOWN_S, LIST_S, HELD_UP_S = 5.0, 10.0, 10.0, 2.0, 0.5
 
@@ -55,7 +58,7 @@ def image(number: int) -> ImageView:
         format="qcow2" if is_disk else "docker-archive",
         digest=digest(name),
         content=digest(name if is_disk else f"config of {name}"),
-        size=1 << 30,
+        size=SIZE,
         version=f"17.3.{number}",
         provenance=Provenance(origin="upload", source=name, kind="qcow2" if is_disk else "docker-archive"),
     )
@@ -112,10 +115,15 @@ class Hosts:
     def listening(self) -> tuple[str, ...]:
         return tuple(host_name(number) for number in (0, self.count // 2, self.count - 1))
 
+    @staticmethod
+    def share(images: Sequence[ImageView], number: int, each: int) -> list[ImageView]:
+        """What the host of that number has."""
+        return [images[(number * each + offset) % len(images)] for offset in range(each)]
+
     async def tell(self, images: Sequence[ImageView], each: int) -> None:
         """Every host has ``each`` of the images."""
         for number in range(self.count):
-            mine = [images[(number * each + offset) % len(images)] for offset in range(each)]
+            mine = self.share(images, number, each)
             entries = [
                 ShelfEntry(provider=one.provider, name=one.name, content=one.content, state=PresenceState.PRESENT)
                 for one in mine
@@ -179,6 +187,11 @@ async def when(check: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def store(host: Installation, images: Sequence[ImageView]) -> None:
+    blobs = BlobStore(host.data / "library" / "blobs")
+    for one in images:
+        file = blobs.path(one.digest)
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(bytes(one.size))
     database = await Store.open(f"sqlite+aiosqlite:///{Paths(data_dir=host.data).database_file}")
     try:
         for one in images:
@@ -210,7 +223,8 @@ async def course(hosts: Hosts, client: Client, images: Sequence[ImageView], each
 
     async def tell() -> None:
         await hosts.tell(images, each)
-        await when(lambda: _known(client, hosts.count * each))
+        last = hosts.count - 1
+        await when(lambda: _known(client, hosts.share(images, last, each)[-1], host_name(last)))
 
     async def go() -> None:
         await client.images.delete(victim.id)
@@ -219,7 +233,7 @@ async def course(hosts: Hosts, client: Client, images: Sequence[ImageView], each
     found = []
     for what, work, limit in (
         (f"{hosts.count} hosts come and are told of {len(images)} images", come, TOLD_S),
-        (f"what {hosts.count} hosts have is told and listed, {each} images each", tell, KNOWN_S),
+        (f"{hosts.count} hosts tell what they have, {each} images each, and it is known", tell, KNOWN_S),
         (f"an image is deleted, and {hosts.count} hosts are told", go, TOLD_S),
     ):
         seconds, longest = await held_up(client, work())
@@ -232,8 +246,8 @@ async def _soon(value: bool) -> bool:
     return value
 
 
-async def _known(client: Client, count: int) -> bool:
-    return sum(len(one.presence) for one in await client.images.all()) >= count
+async def _known(client: Client, image: ImageView, host: str) -> bool:
+    return host in {item.host for item in (await client.images.get(image.id)).presence}
 
 
 async def listing(client: Client, rounds: int = 5) -> float:
