@@ -9,7 +9,6 @@ import typer
 from wireloom.cli.failures import FAILED, diagnostic_lines, report
 from wireloom.cli.state import CliState, JsonFlag, state_of
 from wireloom.errors import InvalidInput
-from wireloom.yamlfile.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from wireloom.client import Client
@@ -98,6 +97,8 @@ def _singular(family: str) -> str:
 def _refuse_unknown(what: str, word: str | None, known: "set[str]") -> None:
     """:raises InvalidInput: ``word`` is none of the ``known``, so that an empty list would say nothing."""
     if word is not None and word not in known:
+        from wireloom.yamlfile.suggest import did_you_mean
+
         raise InvalidInput(f"no device has the {what} {word!r}", hint=did_you_mean(word, sorted(known)))
 
 
