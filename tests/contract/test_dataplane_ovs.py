@@ -170,6 +170,27 @@ async def test_ports_are_plugged_into_a_bridge_of_others_and_leave_it_as_it_was(
         assert await shown(name) == before
 
 
+async def test_last_wire_goes_while_a_port_is_in_a_bridge_of_others(rig: Rig) -> None:
+    async with foreign_bridge() as name:
+        a, b, c = [await rig.plug("veth") for _ in range(3)]
+        await rig.plane.ensure_wires([wire(a, b)])
+        await rig.plane.ensure_plugs([PlugPlan(device=c.device, segment=name)])
+        await rig.plane.remove_ports([a.device, b.device])
+        assert (await rig.plane.observe()).ports[c.device].segment == name
+        assert await rows("Bridge", rig.installation) == []
+        await rig.plane.remove_ports([c.device])
+        assert [await rows(table, rig.installation) for table in ("Port", "QoS")] == [[], []]
+
+
+async def test_port_in_a_bridge_that_others_removed_leaves_nothing_in_the_database(rig: Rig) -> None:
+    async with foreign_bridge() as name:
+        port = await rig.plug("veth")
+        await rig.plane.ensure_plugs([PlugPlan(device=port.device, segment=name)])
+    await rig.plane.remove_ports([port.device])
+    for table in ("Bridge", "Port", "QoS"):
+        assert await rows(table, rig.installation) == []
+
+
 async def test_missing_bridge_of_others_is_refused(rig: Rig) -> None:
     with pytest.raises(NotFound):
         await rig.plane.ensure_segment(SegmentPlan(name="nosuchbridge", alias="", foreign=True))

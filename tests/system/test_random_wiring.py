@@ -72,6 +72,8 @@ class Wiring(RuleBasedStateMachine):
     factory: ClassVar[Any]
     #: Whether the segment "core" has VLANs; the kernel of this host may not know any.
     tagged: ClassVar[bool]
+    #: Whether what a node sends to a segment can be impaired; the data plane refuses it otherwise.
+    impairs_plugs: ClassVar[bool]
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +149,9 @@ class Wiring(RuleBasedStateMachine):
     @rule(data=st.data(), impairment=st.sampled_from(IMPAIRMENTS))
     def impair(self, data: st.DataObject, impairment: LinkImpairment) -> None:
         """Or make it whole again."""
-        self.links[self._some_link(data)].impairment = impairment
+        link = self.links[self._some_link(data)]
+        both_ways = not link.segment or self.impairs_plugs
+        link.impairment = impairment if both_ways else impairment.model_copy(update={"forward": None})
         self._apply()
 
     @precondition(lambda self: self._doors())
@@ -406,11 +410,13 @@ def _node(host: RealHost, name: str) -> NodeIntent:
 class KernelWiring(Wiring):
     factory = KernelDataPlane
     tagged = False
+    impairs_plugs = True
 
 
 class OvsWiring(Wiring):
     factory = OvsDataPlane
     tagged = True
+    impairs_plugs = False
 
 
 RANDOM: Final = settings(

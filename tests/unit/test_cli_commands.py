@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -375,3 +377,11 @@ def test_names_are_completed_and_an_absent_controller_is_silence(client: FakeCli
     assert runner.invoke(app, [], env=words, prog_name="wireloom").stdout.split() == ["r1"]
     client.error = Unavailable("no controller")
     assert runner.invoke(app, [], env=words, prog_name="wireloom").stdout.split() == []
+
+
+def test_a_command_starts_without_what_it_does_not_need() -> None:
+    """Each of these takes as long to load as all the rest."""
+    heavy = {"pydantic", "ruamel", "httpx", "rich.table", "websockets"}
+    probe = f"import sys, wireloom.cli.main; print(sorted({heavy!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

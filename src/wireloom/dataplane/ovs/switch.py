@@ -190,17 +190,14 @@ class Switch:
                 row.other_config = config
 
     def drop_bridges(self, names: Collection[str]) -> None:
-        """Remove bridges of ours with all ports in them, and what no other bridge of ours needs."""
-        bridges = self.bridges()
-        gone = [bridge for name, bridge in bridges.items() if name in names]
+        """Remove bridges of ours with all ports in them, and what nothing else of ours needs."""
+        gone = [bridge for name, bridge in self.bridges().items() if name in names]
         if not gone:
             return
         with self._database.change("remove bridges", wait=self._database.daemon_runs):
             for bridge in gone:
                 self._database.root.delvalue("bridges", bridge.row)
-            if len(gone) == len(bridges):
-                for row in self._quiet_rows():
-                    row.delete()
+        self._tidy()
 
     def _make_bridge(
         self, name: str, notes: Mapping[str, str], fail_mode: str, mode: PortMode, mtu: int | None = None
@@ -267,12 +264,15 @@ class Switch:
     def drop(self, devices: Iterable[str], *, wait: bool = False) -> None:
         """Remove ports of ours; the devices stay. The bridge of wires goes with its last port.
 
+        It may be empty before: its last port moved to a bridge that somebody removed with all ports in it.
+
         :param wait: until ovs-vswitchd has let them go, if it runs.
         """
-        if self._drop_ports(devices, wait=wait) and not any(
-            port.bridge == self.wires for port in self.ports().values()
-        ):
+        dropped = self._drop_ports(devices, wait=wait)
+        left = self.ports().values()
+        if (dropped or not left) and not any(port.bridge == self.wires for port in left):
             self.drop_bridges({self.wires})
+        self._tidy()
 
     def _drop_ports(self, devices: Iterable[str], *, wait: bool) -> bool:
         """Whether there was any."""
@@ -308,6 +308,14 @@ class Switch:
 
     def _quiet_rows(self) -> list[Any]:
         return [row for row in self._database.rows("QoS") if self._owns(row.external_ids)]
+
+    def _tidy(self) -> None:
+        """Remove what ports of ours need, be they in bridges of ours or of others, where there are none any more."""
+        rows = self._quiet_rows()
+        if rows and not self.bridges() and not self.ports():
+            with self._database.change("remove what no port needs", wait=False):
+                for row in rows:
+                    row.delete()
 
     def _quiet(self, transaction: Any) -> Any:
         """What keeps ovs-vswitchd from taking the queues off devices that make their impairment."""

@@ -71,8 +71,9 @@ class Rig:
             assert not self.devices_left(), "devices are left after removal"
 
     def devices_left(self) -> list[str]:
-        """Devices of this rig that the host still has."""
-        return [name for name in (*self._devices, *self._segments) if (NET / name).exists()]
+        """Devices of this rig that the host still has, the bridge among them that Open vSwitch has its wires in."""
+        names = (*self._devices, *self._segments, device_name("w", self.installation))
+        return [name for name in names if (NET / name).exists()]
 
     async def restart(self) -> None:
         """Replace the data plane by a new instance, as after a restart of the agent."""
