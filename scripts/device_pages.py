@@ -69,8 +69,8 @@ says takes their place there. Entries of `run`, `load` and `extract.steps` are s
 
 `recognise` says by what images of the device are known when they come into the library
 ([How images are identified](../explanation/image-identification.md)). A group `(?P<version>…)` of a regex tells the
-version. `extends` does not take these rules over, and in an override a list replaces the built-in one; rules of your own
-outweigh built-in ones.
+version. `extends` does not take these rules over, and in an override a list replaces the built-in one; rules of your
+own outweigh built-in ones.
 """
 
 DEVICE_TITLES: Final[Mapping[str, str]] = {
