@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from wireloom.agent.library.fetcher import Fetcher
-from wireloom.agent.library.http import AioHttp
+from wireloom.agent.library.http import ThreadedHttp
 from wireloom.agent.library.ledger import Ledger
 from wireloom.agent.library.sources import Sources
 from wireloom.agent.library.stock import Stock
@@ -39,7 +39,7 @@ async def main(technology: str, folder: Path, url: str, token: str, pin: ImagePi
 
         stock = Stock(
             {technology: provider},
-            Fetcher(BlobStore(folder), sources, AioHttp()),
+            Fetcher(BlobStore(folder), sources, ThreadedHttp()),
             Ledger(folder / "ledger.json"),
             keeps_files=False,
             tell=untold,

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from wireloom.agent.library.fetcher import Fetcher
-from wireloom.agent.library.http import AioHttp
+from wireloom.agent.library.http import ThreadedHttp
 from wireloom.agent.library.sources import Sources
 from wireloom.fabric.image_documents import BlobSource
 from wireloom.library.blobs import BlobStore
@@ -19,7 +19,7 @@ from wireloom.library.blobs import BlobStore
 async def main(folder: Path, url: str, token: str, digest: str, size: int) -> None:
     sources = Sources("here")
     sources.update((BlobSource(url=url, token=token),))
-    http = AioHttp()
+    http = ThreadedHttp()
     try:
         fetcher = Fetcher(BlobStore(folder), sources, http)
         await fetcher.fetch(digest, size, progress=lambda done, _: print("bytes", done, flush=True))

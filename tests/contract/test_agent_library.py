@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from wireloom.agent.library.fetcher import Fetcher
-from wireloom.agent.library.http import AioHttp
+from wireloom.agent.library.http import ThreadedHttp
 from wireloom.agent.library.server import BlobServer, parse_address
 from wireloom.agent.library.sources import Sources
 from wireloom.errors import InvalidInput, Unavailable
@@ -73,13 +73,13 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
 
 
 @pytest.fixture
-async def fetching_http() -> AsyncIterator[AioHttp]:
-    http = AioHttp()
+async def fetching_http() -> AsyncIterator[ThreadedHttp]:
+    http = ThreadedHttp()
     yield http
     await http.close()
 
 
-def fetcher(folder: Path, http: AioHttp, *sources: BlobSource) -> Fetcher:
+def fetcher(folder: Path, http: ThreadedHttp, *sources: BlobSource) -> Fetcher:
     known = Sources("here")
     known.update(sources)
     return Fetcher(BlobStore(folder), known, http)
@@ -97,7 +97,7 @@ def asked(token: str = TOKEN, **headers: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}", **headers}
 
 
-async def test_a_file_travels_between_hosts(tmp_path: Path, peer: Peer, fetching_http: AioHttp) -> None:
+async def test_a_file_travels_between_hosts(tmp_path: Path, peer: Peer, fetching_http: ThreadedHttp) -> None:
     content = os.urandom(9 * MIB + 17)
     digest = peer.put(content)
     assert peer.server.served().digests == {digest}
@@ -160,7 +160,7 @@ async def test_before_the_controller_has_given_a_token_nobody_may(peer: Peer, ht
     assert (await http.get(f"{peer.url}/blobs/{digest}", headers={"Authorization": "Bearer"})).status_code == 401
 
 
-async def test_a_host_with_an_old_token_is_told_so(tmp_path: Path, peer: Peer, fetching_http: AioHttp) -> None:
+async def test_a_host_with_an_old_token_is_told_so(tmp_path: Path, peer: Peer, fetching_http: ThreadedHttp) -> None:
     digest = peer.put(b"content")
     with pytest.raises(Unavailable, match="does not let"):
         await fetcher(tmp_path / "here", fetching_http, peer.source("old")).fetch(digest, 7)
@@ -309,7 +309,7 @@ async def test_kill_9_while_it_fetches_loses_nothing_and_leaves_nothing_half(tmp
 
 
 async def test_a_peer_that_dies_in_the_middle_is_taken_over_from_by_another(
-    tmp_path: Path, peer: Peer, fetching_http: AioHttp
+    tmp_path: Path, peer: Peer, fetching_http: ThreadedHttp
 ) -> None:
     content = os.urandom(24 * MIB)
     digest = peer.put(content)

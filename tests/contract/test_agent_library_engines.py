@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from wireloom.agent.library.fetcher import Fetcher
-from wireloom.agent.library.http import AioHttp
+from wireloom.agent.library.http import ThreadedHttp
 from wireloom.agent.library.ledger import Ledger
 from wireloom.agent.library.server import BlobServer
 from wireloom.agent.library.sources import Sources
@@ -77,7 +77,7 @@ async def place(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     peer = BlobStore(tmp_path / "peer")
     server = BlobServer("127.0.0.1:0", peer, lambda: TOKEN)
     serving = asyncio.create_task(server.run())
-    http, blobs, sources = AioHttp(), BlobStore(tmp_path / "here"), Sources("here")
+    http, blobs, sources = ThreadedHttp(), BlobStore(tmp_path / "here"), Sources("here")
     async with asyncio.timeout(10):
         await server.ready()
     source = BlobSource(url=server.served().url, token=TOKEN)

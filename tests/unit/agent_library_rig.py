@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -100,8 +100,21 @@ class Given:
     depot: Depot | None = None
     content: bytes = b""
     cut: int = 0
+    kept: bytes = b""
+    coming: AsyncGenerator[bytes, None] | None = None
 
-    async def pieces(self) -> AsyncIterator[bytes]:
+    async def read(self, buffer: memoryview) -> int:
+        self.coming = self.coming or self._pieces()
+        self.kept = self.kept or await anext(self.coming, b"")
+        count = min(len(self.kept), len(buffer))
+        buffer[:count], self.kept = self.kept[:count], self.kept[count:]
+        return count
+
+    async def close(self) -> None:
+        if self.coming is not None:
+            await self.coming.aclose()
+
+    async def _pieces(self) -> AsyncGenerator[bytes, None]:
         assert self.depot is not None
         depot = self.depot
         depot.running += 1
@@ -133,6 +146,7 @@ class Network:
         try:
             yield given
         finally:
+            await given.close()
             given.depot = None
 
 

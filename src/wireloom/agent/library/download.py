@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from io import FileIO
 from types import TracebackType
@@ -109,8 +109,8 @@ class Download:
             self._hashed = -1  # until it is known how much of this attempt is written
             async with _Sink(self._draft, self._digest, there, self._blob.size, progress) as sink:
                 if there < self._blob.size:
-                    async with self._answer(there) as pieces:
-                        await self._take_all(pieces, sink)
+                    async with self._answer(there) as answer:
+                        await self._take_all(answer, sink)
                 await sink.flush()
         except (CapacityExceeded, WrongContentError, _NoRangesError):
             await in_thread(self._draft.discard)
@@ -126,12 +126,12 @@ class Download:
             raise WrongContentError(f"{_name(self._source)} gave something else than it should", whole=there == 0)
         await in_thread(self._draft.commit, self._blob.digest)
 
-    async def _take_all(self, pieces: AsyncIterator[bytes], sink: _Sink) -> None:
+    async def _take_all(self, answer: Answer, sink: _Sink) -> None:
         """:raises Unavailable: they come so slowly that another source is better, or another time."""
         since, came = time.monotonic(), 0
-        async for piece in pieces:
-            await sink.take(piece)
-            came += len(piece)
+        while count := await answer.read(sink.room):
+            await sink.take(count)
+            came += count
             if time.monotonic() - since > _SLOW_S:
                 if came < _SLOW:
                     raise Unavailable(f"{_name(self._source)} gives less than {_SLOW} bytes in {_SLOW_S:g} s")
@@ -148,7 +148,7 @@ class Download:
         return there
 
     @contextlib.asynccontextmanager
-    async def _answer(self, start: int) -> AsyncGenerator[AsyncIterator[bytes], None]:
+    async def _answer(self, start: int) -> AsyncGenerator[Answer, None]:
         """The bytes of the file from ``start`` on."""
         headers = {"Authorization": f"Bearer {self._source.token}", "Accept-Encoding": "identity"}
         if start:
@@ -157,7 +157,7 @@ class Download:
         try:
             async with self._http.get(url, headers) as answer:
                 self._check(answer, start)
-                yield answer.pieces()
+                yield answer
         except LostError as error:
             raise _InterruptedError(str(error)) from error
 
@@ -211,7 +211,8 @@ class _Sink:
         self._most = most
         self._progress = progress
         self._file: FileIO | None = None
-        self._batch: list[bytes] = []
+        # Memory that is used again and again is quicker than new memory: one batch comes while the other is put away.
+        self._filling, self._other = memoryview(bytearray(_BATCH)), memoryview(bytearray(_BATCH))
         self._held = 0
         self._writing: asyncio.Future[None] | None = None
         self._flushing: asyncio.Future[None] | None = None
@@ -232,11 +233,18 @@ class _Sink:
         if self._file is not None:
             self._file.close()
 
-    async def take(self, piece: bytes) -> None:
-        """:raises WrongContentError: there is more than there should be. :raises CapacityExceeded: the disk is full."""
-        self._batch.append(piece)
-        self._held += len(piece)
-        if self._held >= _BATCH:
+    @property
+    def room(self) -> memoryview:
+        """Where what comes next is to be put."""
+        return self._filling[self._held :]
+
+    async def take(self, count: int) -> None:
+        """So much was put there.
+
+        :raises WrongContentError: there is more than there should be. :raises CapacityExceeded: the disk is full.
+        """
+        self._held += count
+        if self._held == len(self._filling):
             await self._pass_on()
 
     async def flush(self) -> None:
@@ -246,11 +254,11 @@ class _Sink:
 
     async def _pass_on(self) -> None:
         await self._written()
-        batch, count = self._batch, self._held
-        self._batch, self._held = [], 0
+        batch = self._filling[: self._held]
+        self._filling, self._other, self._held = self._other, self._filling, 0
         if not batch:
             return
-        self._taken += count
+        self._taken += len(batch)
         if self._taken > self._most:
             raise WrongContentError("more comes than there should be", whole=True)
         self._progress(self._taken, self._most)
@@ -265,28 +273,25 @@ class _Sink:
             await asyncio.shield(writing)
             self._writing = None
 
-    async def _put(self, batch: list[bytes]) -> None:
+    async def _put(self, batch: memoryview) -> None:
         hashing = asyncio.ensure_future(asyncio.to_thread(self._hash, batch))
         try:
             await asyncio.to_thread(self._write, batch)
         finally:
             await asyncio.wait({hashing})
 
-    def _hash(self, batch: list[bytes]) -> None:
-        for piece in batch:
-            self._digest.update(piece)
-            self.hashed += len(piece)
+    def _hash(self, batch: memoryview) -> None:
+        self._digest.update(batch)
+        self.hashed += len(batch)
 
-    def _write(self, batch: list[bytes]) -> None:
+    def _write(self, batch: memoryview) -> None:
         if self._file is None:  # not before something comes: an empty file is nothing worth keeping
             self._file = self._draft.open_append()
         with no_space_is_refused(self._draft.path.parent):
-            for piece in batch:
-                rest = memoryview(piece)
-                while rest:
-                    count = self._file.write(rest)
-                    self.written += count
-                    rest = rest[count:]
+            while batch:
+                count = self._file.write(batch)
+                self.written += count
+                batch = batch[count:]
 
 
 def _flush(file: FileIO) -> None:

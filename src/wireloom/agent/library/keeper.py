@@ -14,7 +14,7 @@ from wireloom.agent.context import NodeContext
 from wireloom.agent.library.decide import Rules
 from wireloom.agent.library.exports import Exports, Holding
 from wireloom.agent.library.fetcher import Fetcher
-from wireloom.agent.library.http import AioHttp
+from wireloom.agent.library.http import ThreadedHttp
 from wireloom.agent.library.ledger import Ledger
 from wireloom.agent.library.questions import LibraryQuestions
 from wireloom.agent.library.server import BlobServer
@@ -66,7 +66,7 @@ class ImageKeeper:
         blobs = self._blobs = BlobStore(cache / "blobs")
         sources = Sources(host)
         self._ledger = Ledger(cache / "ledger.json")
-        self._fetching = AioHttp()
+        self._fetching = ThreadedHttp()
         fetcher = Fetcher(blobs, sources, self._fetching, near=data_dir / _NEAR, most=rules.fetches)
         self._usage = Usage(slices, runtimes)
         self.stock = Stock(
