@@ -8,10 +8,12 @@ PACKAGES=(
 	busybox-static dnsmasq-base iproute2 iptables nats-server
 	# filters of captures, and frames as text; tshark brings wireshark-common, whose question has the answer "no"
 	tcpdump tshark
+	# images and layers of images that are packed with it
+	zstd
 	# to build the Python package of libvirt
 	gcc libc6-dev libvirt-dev pkg-config
 	# to build the reference images
-	binutils cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common syslinux-efi zstd
+	binutils cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common syslinux-efi
 	# to test: readers of the media that we build, and what cloud-init's check of its files needs
 	genisoimage iputils-ping shellcheck xorriso
 	python3-configobj python3-jinja2 python3-jsonpatch python3-jsonschema python3-oauthlib python3-requests

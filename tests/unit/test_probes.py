@@ -16,7 +16,7 @@ GOOD = Readings(
     sockets={"docker": True, "libvirtd": True, "virtlogd": True},
     tools={
         name: f"/usr/bin/{name}"
-        for name in ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables", "tcpdump", "tshark")
+        for name in ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables", "tcpdump", "tshark", "zstd")
     },
     static_busybox="/bin/busybox",
     kvm=True,
@@ -54,6 +54,7 @@ def test_a_good_machine_has_nothing_to_say() -> None:
         ({"tools": {}}, "qemu-img", Level.FAIL),
         ({"tools": {}}, "nats-server", Level.WARN),
         ({"tools": {}}, "tshark", Level.WARN),
+        ({"tools": {}}, "zstd", Level.WARN),
         ({"static_busybox": None}, "static busybox", Level.FAIL),
         ({"kvm": False}, "kvm", Level.WARN),
         ({"kernel": {}, "kernel_problem": "no unshare"}, "kernel", Level.WARN),

@@ -34,7 +34,7 @@ ENGINE_SOCKETS: Final = {
     "libvirtd": ("/run/libvirt/libvirt-sock", "/run/libvirt/virtqemud-sock"),
     "virtlogd": ("/run/libvirt/virtlogd-sock",),
 }
-TOOLS: Final = ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables", "tcpdump", "tshark")
+TOOLS: Final = ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables", "tcpdump", "tshark", "zstd")
 
 #: Each line tries one ability, in order, in a network namespace that ends with this shell.
 _TRIAL: Final = """

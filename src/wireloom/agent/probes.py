@@ -175,6 +175,7 @@ _TOOLS: Final = {
     "iptables": _Tool("iptables", "nodes cannot reach the world, nor each other past the engine's firewall"),
     "tcpdump": _Tool("tcpdump", "captures take no filter", Level.WARN),
     "tshark": _Tool("tshark", "captures cannot be decoded here, only downloaded", Level.WARN),
+    "zstd": _Tool("zstd", "images that are packed with zstd cannot be imported or loaded here", Level.WARN),
 }
 
 
