@@ -19,6 +19,7 @@ from wireloom.controller.library.imports import Imports
 from wireloom.controller.library.intake import Intake
 from wireloom.controller.library.jobs import ImageJobs, Work
 from wireloom.controller.library.media_intake import MediaIntake, MediaTools
+from wireloom.controller.library.places import Lane
 from wireloom.controller.library.records import JobContext, NewImage
 from wireloom.controller.library.soundness import Soundness
 from wireloom.controller.library.sources import Hosts, SavedNode
@@ -257,7 +258,7 @@ class Rig:
         self.sound = True
         self.limits = Limits(size=1 << 30)
         self.reserve = 0
-        self.at_once = 2
+        self.at_once: dict[Lane, int] = {"network": 2, "disk": 2}
         self.blobs = BlobStore(folder / "blobs")
         self.catalogue = MemoryCatalogue(self.blobs)
         self.store: Store
@@ -399,6 +400,10 @@ class Rig:
         over = {"done", "failed", "cancelled", "choice"}
         await until_quietly(lambda: self.jobs.get(job.id).state.value in over and not self.working(job.id))
         return self.jobs.get(job.id)
+
+    def let_wait(self) -> None:
+        """Jobs begin no more, until the next restart."""
+        self.jobs._places._at_once = {"network": 0, "disk": 0}
 
     def working(self, job_id: str) -> bool:
         return self.jobs._jobs[job_id].working is not None

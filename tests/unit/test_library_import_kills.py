@@ -109,7 +109,7 @@ async def test_a_controller_that_has_just_begun_waits_for_the_host_that_is_to_se
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(imports, "_LOOK_S", 0.01)
-    rig.jobs._at_once = 0
+    rig.let_wait()
     job = await rig.imports.adopt(AdoptRequest(host="h1", provider="libvirt", image="vios.qcow2"))
     rig.hosts.there.clear()
     await rig.kill()
@@ -124,7 +124,7 @@ async def test_a_controller_that_has_just_begun_waits_for_the_host_that_is_to_se
 async def test_a_host_that_stays_away_is_not_waited_for_for_ever(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imports, "_LOOK_S", 0.01)
     monkeypatch.setattr(imports, "HEARD_S", 0.1)
-    rig.jobs._at_once = 0
+    rig.let_wait()
     job = await rig.imports.adopt(AdoptRequest(host="h1", provider="libvirt", image="vios.qcow2"))
     rig.hosts.there.clear()
     await rig.kill()

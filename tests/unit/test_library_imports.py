@@ -177,7 +177,7 @@ async def test_requests_that_make_no_sense_make_no_job(rig: Rig, request_: Impor
 
 
 async def test_cancelling_an_import_that_waits_takes_its_upload_along(rig: Rig) -> None:
-    rig.jobs._at_once = 0
+    rig.let_wait()
     upload = await rig.uploaded(DISK)
     job = await rig.imports.import_file(ImportRequest(upload=upload))
     await rig.jobs.cancel(job.id)
@@ -245,7 +245,7 @@ async def test_a_file_of_the_web_comes_in_without_what_is_secret_of_its_address(
 
 
 async def test_a_download_whose_address_was_secret_says_so_after_a_restart(rig: Rig) -> None:
-    rig.jobs._at_once = 0
+    rig.let_wait()
     url = "https://me:hunter2@files.example/vios.qcow2"
     job = await rig.imports.import_file(ImportRequest(url=url))
     serve(rig, DISK)
@@ -253,3 +253,21 @@ async def test_a_download_whose_address_was_secret_says_so_after_a_restart(rig: 
     ended = await rig.ended(job)
     assert (ended.state, (ended.error or {})["code"]) == (JobState.FAILED, "unavailable")
     assert "memory" in (ended.error or {})["message"]
+
+
+async def test_slow_downloads_hold_up_no_upload_and_wait_for_a_place_to_convert(rig: Rig) -> None:
+    go = asyncio.Event()
+
+    async def slow(request: httpx.Request) -> httpx.Response:
+        await go.wait()
+        return httpx.Response(200, content=DISK + request.url.path.encode())
+
+    rig.web = httpx.MockTransport(slow)
+    await rig.restart()
+    requests = [ImportRequest(url=f"http://files.example/vios{number}.qcow2") for number in range(3)]
+    fetched = [await rig.imports.import_file(request) for request in requests]
+    assert (await imported(rig, DISK)).state is JobState.DONE
+    assert [rig.jobs.get(job.id).state.value for job in fetched] == ["running", "running", "waiting"]
+    go.set()
+    assert [(await rig.ended(job)).state.value for job in fetched] == ["done"] * 3
+    assert rig.debris() == []

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from library_imports_rig import ARCHIVE, DISK, digest, imported
-from library_rig import Rig, make_library
+from library_rig import Rig, make_library, until_quietly
 
+from wireloom.controller.library import imports
 from wireloom.errors import Conflict, InvalidInput, NotFound, Unavailable
 from wireloom.fabric.image_documents import ExportMessage
 from wireloom.fabric.methods import EXPORT
@@ -52,7 +53,7 @@ async def test_an_image_is_pulled_by_a_host_and_credentials_are_kept_nowhere(rig
 
 
 async def test_references_are_completed(rig: Rig) -> None:
-    rig.jobs._at_once = 0
+    rig.let_wait()
     await rig.imports.pull(PullRequest(reference="alpine"))
     await rig.imports.pull(PullRequest(reference=f"alpine@sha256:{'ab' * 32}"))
     requests = [record.request for record in await rig.store.image_work.jobs()]
@@ -103,10 +104,13 @@ async def test_what_a_host_says_is_what_the_job_says(rig: Rig) -> None:
     assert rig.debris() == []
 
 
-async def test_a_host_that_goes_and_one_that_lies(rig: Rig) -> None:
-    await rig.sends(ARCHIVE, ExportMessage(stage="send"))
+async def test_a_host_that_goes_for_good_and_one_that_lies(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(imports, "PAUSE_S", 0)
+    asked = await rig.sends(ARCHIVE, ExportMessage(stage="send"))
     job = await rig.ended(await rig.imports.pull(PullRequest(reference="ceos:1")))
     assert (job.error or {})["code"] == "unavailable"
+    assert len(asked) == imports.SENDS
+    assert sum("asked again when it is back" in line for line in job.report) == imports.SENDS - 1
     await rig.sends(ARCHIVE, ExportMessage(stage="done", sha256=digest(b"other")))
     await rig.jobs.retry(job.id)
     assert ((await rig.ended(job)).error or {})["details"] == {"reason": "digest"}
@@ -117,3 +121,33 @@ async def test_a_host_that_goes_and_one_that_lies(rig: Rig) -> None:
     await rig.fabric.serve_stream("h1", EXPORT, nonsense)
     job = await rig.ended(await rig.imports.pull(PullRequest(reference="ceos:1")))
     assert (job.error or {})["code"] == "internal"
+
+
+async def test_a_host_that_is_lost_while_it_sends_is_asked_again_when_it_is_back(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "PAUSE_S", 0)
+    monkeypatch.setattr(imports, "_LOOK_S", 0.01)
+    rig.at_once["network"] = 1
+    await rig.restart()
+
+    async def breaks(question: object) -> MemoryStream:
+        rig.hosts.there.discard("h1")
+        stream = MemoryStream(ExportMessage(stage="send").model_dump_json().encode() + b"\n")
+        stream.feed(Unavailable("the other end of the stream went away"))
+        return stream
+
+    await rig.fabric.serve_stream("h1", EXPORT, breaks)
+    job = await rig.imports.adopt(AdoptRequest(host="h1", provider="libvirt", image="vios.qcow2"))
+    await until_quietly(lambda: rig.jobs.get(job.id).report[1:])
+    assert "(2 of 5 times)" in rig.jobs.get(job.id).report[-1]
+    # While the host is away another one sends, though one place is all there is.
+    rig.hosts.there.add("h2")
+    await rig.sends(DISK + b"other", host="h2")
+    other = await rig.ended(await rig.imports.adopt(AdoptRequest(host="h2", provider="libvirt", image="vios2.qcow2")))
+    assert other.state is JobState.DONE, other.error
+    await rig.sends(DISK)
+    rig.hosts.there.add("h1")
+    ended = await rig.ended(job)
+    assert ended.state is JobState.DONE, ended.error
+    assert rig.debris() == []

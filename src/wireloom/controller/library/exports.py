@@ -1,12 +1,14 @@
 """Images that hosts send: pulled by their engines, there already, or saved of a stopped node.
 
 The host gets the address of an upload that waits for it and a token that opens this upload alone. Its messages are the
-job's progress. What a kill of either side cuts off is begun anew: a host that is no longer listened to gives up.
+job's progress. What a kill of either side cuts off is begun anew: a host that is no longer listened to gives up, and
+the loss of a host (:class:`HostLost`) is told apart from what a host says.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Final
@@ -16,18 +18,23 @@ from pydantic import ValidationError
 from wireloom.controller.library.records import JobContext
 from wireloom.controller.library.uploads import Committed, Uploads
 from wireloom.controller.ports import ControllerFabric
-from wireloom.errors import InternalError, Unavailable, from_wire
+from wireloom.errors import DeadlineExceeded, InternalError, Unavailable, from_wire
 from wireloom.fabric.image_documents import ExportMessage, ExportOpen
 from wireloom.fabric.methods import EXPORT
 from wireloom.library.values import ImageRefused
 from wireloom.model.images import JobStage
 from wireloom.providers.contract import ByteStream
 
-__all__ = ["Exports"]
+__all__ = ["Exports", "HostLost"]
 
 #: A line of a host's messages is a few hundred bytes; an error may have details.
 _LONGEST_LINE: Final = 256 << 10
+_LOST: Final = "look at `wireloom status`, then retry the job"
 _WORDS: Final = {"pull": "the host's engine pulls it", "save": "the host reads it", "send": "the host sends it"}
+
+
+class HostLost(Unavailable):
+    """The host, or the way to it, went while it was asked or sent; it may send all the same when it is back."""
 
 
 class Exports:
@@ -49,7 +56,7 @@ class Exports:
         """Have ``host`` send what ``wanted`` names (its upload and token are filled in here) to the file ``target``.
 
         :param name: of the file.
-        :raises WireloomError: what the host says. :raises Unavailable: it does not answer, or went away.
+        :raises WireloomError: what the host says. :raises HostLost: it does not answer, or went away.
         :raises ImageRefused: what arrived is not what was sent.
         """
         url = self.need_address()
@@ -65,11 +72,16 @@ class Exports:
 
     async def _follow(self, job: JobContext, host: str, question: ExportOpen) -> ExportMessage:
         """The host's last message. The stream says by itself when the host is gone."""
-        stream = await self._fabric.open_stream(host, EXPORT, question)
+        with _loss_of(host):
+            stream = await self._fabric.open_stream(host, EXPORT, question)
         lines = _Lines(stream)
         stage = ""
         try:
-            while (line := await lines.next()) is not None:
+            while True:
+                with _loss_of(host):
+                    line = await lines.next()
+                if line is None:
+                    break
                 message = _message(host, line)
                 if message.error is not None:
                     raise from_wire(message.error)
@@ -81,7 +93,7 @@ class Exports:
                 job.progress(JobStage.EXPORT, message.done, message.total)
         finally:
             await stream.close()
-        raise Unavailable(f"host {host} stopped sending", hint="look at `wireloom status`, then retry the job")
+        raise HostLost(f"host {host} stopped sending", hint=_LOST)
 
 
 class _Lines:
@@ -102,6 +114,15 @@ class _Lines:
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
         return line
+
+
+@contextmanager
+def _loss_of(host: str) -> Iterator[None]:
+    """What the fabric says of a far end that went, or does not answer, is a loss of the host."""
+    try:
+        yield
+    except (Unavailable, DeadlineExceeded) as error:
+        raise HostLost(f"host {host} was lost: {error.message}", hint=_LOST) from error
 
 
 def _message(host: str, line: bytes) -> ExportMessage:

@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from wireloom.controller.library.exports import Exports
+from wireloom.controller.library.exports import Exports, HostLost
 from wireloom.controller.library.intake import Arrived, Intake, IntakeCatalogue, Origin, Wish, fitting_name
 from wireloom.controller.library.jobs import ImageJobs
 from wireloom.controller.library.media_intake import MediaIntake
+from wireloom.controller.library.places import Lane
 from wireloom.controller.library.records import JobContext
 from wireloom.controller.library.requests import (
     AdoptTask,
@@ -60,6 +61,11 @@ _PARTIAL: Final = "source.part"
 #: When a controller begins, all hosts that are there are heard of within so long.
 HEARD_S: Final = 30.0
 _LOOK_S: Final = 0.5
+#: A host that is lost while it sends is asked so often in all; each time it is waited for a little longer before, and
+#: not longer than until it has been away for so long.
+SENDS: Final = 5
+PAUSE_S: Final = 5.0
+RETURN_S: Final = 1800.0
 
 Fetch = Callable[[Path], Awaitable[Committed]]
 
@@ -104,10 +110,10 @@ class Imports:
     def serve(self) -> None:
         """Have jobs done from now on."""
         self._all_heard_at = time.monotonic() + HEARD_S
-        self._jobs.serve("import", self._import)
-        self._jobs.serve("pull", self._pull)
-        self._jobs.serve("adopt", self._adopt)
-        self._jobs.serve("save", self._save)
+        self._jobs.serve("import", self._import, self._first_lane)
+        self._jobs.serve("pull", self._pull, self._first_lane)
+        self._jobs.serve("adopt", self._adopt, self._first_lane)
+        self._jobs.serve("save", self._save, self._first_lane)
         self._jobs.serve("extract", self._extract)
         self._jobs.serve("verify", self._verify)
         self._jobs.on_dropped(self._uploads.drop_job)
@@ -268,8 +274,13 @@ class Imports:
             came = await fetch(path)
             await self._threads.run(flush_file, path)  # what is remembered must be there after a loss of power, too
             await job.remember(arrived={"name": came.name, "digest": came.digest, "size": came.size})
+        await job.turn("disk")
         known = job.memory["arrived"]
         return Arrived(path, known["name"], known["digest"], known["size"], origin, source)
+
+    def _first_lane(self, job: JobContext) -> Lane:
+        """What a job begins with: files that are here already are waited for no more."""
+        return "disk" if job.request.get("upload") or self._has_arrived(job) else "network"
 
     def _has_arrived(self, job: JobContext) -> bool:
         return "arrived" in job.memory and (job.folder / _SOURCE).exists()
@@ -307,11 +318,30 @@ class Imports:
     async def _from_host(
         self, job: JobContext, host: Callable[[], str], wanted: ExportOpen, name: str, path: Path
     ) -> Committed:
-        chosen = await self._sender(job, host, wanted.provider)
-        return await self._exports.fetch(job, chosen, wanted, name, path)
+        """What a host sends; one that is lost meanwhile is asked anew when it is back, a few times.
 
-    async def _sender(self, job: JobContext, host: Callable[[], str], provider: str) -> str:
-        """The host that is to send. One that has not been heard of since the controller began is waited for.
+        :raises HostLost: once more than that. Other errors as of :meth:`_sender` and of :meth:`Exports.fetch`.
+        """
+        until = self._all_heard_at
+        if job.memory.get("lost"):  # the controller was restarted while the host was waited for
+            until = max(until, time.monotonic() + RETURN_S)
+        while True:
+            chosen = await self._sender(job, host, wanted.provider, until)
+            try:
+                return await self._exports.fetch(job, chosen, wanted, name, path)
+            except HostLost as error:
+                lost = int(job.memory.get("lost", 0)) + 1
+                if lost >= SENDS:
+                    await job.remember(lost=0)  # a user who tries again has all of them again
+                    raise
+                await job.remember(lost=lost)
+                job.report(f"{error.message}: it is asked again when it is back ({lost + 1} of {SENDS} times)")
+            await job.turn(None)
+            await asyncio.sleep(PAUSE_S * 2 ** (lost - 1))
+            until = time.monotonic() + RETURN_S
+
+    async def _sender(self, job: JobContext, host: Callable[[], str], provider: str, until: float) -> str:
+        """The host that is to send. One that is not there is waited for until then, without a place.
 
         :raises NotFound: no such host. :raises Unavailable: it is away. :raises Unsupported: it has no such engine.
         """
@@ -322,10 +352,12 @@ class Imports:
                 chosen = host()
                 self._hosts.need(chosen, provider)
             except (NotFound, Unavailable):
-                if time.monotonic() > self._all_heard_at:
+                if time.monotonic() > until:
                     raise
             else:
+                await job.turn("network")
                 return chosen
+            await job.turn(None)
             await asyncio.sleep(_LOOK_S)
 
     async def _from_archive(self, job: JobContext, image: ImageView, path: Path) -> Committed:

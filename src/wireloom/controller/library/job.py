@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from wireloom.controller.library.job_log import Bell, JobLog, plain_line
+from wireloom.controller.library.places import Lane, Places
 from wireloom.controller.library.records import JobCancelled
 from wireloom.controller.store.image_work import JobRecord
 from wireloom.model.images import JobChoices, JobStage, JobState, JobView
@@ -38,7 +39,7 @@ class Job:
     Fields change in the event loop only, except by :meth:`progress` and :meth:`report`.
 
     :param home: its folder: the log, and ``files`` for what its work has there.
-    :param save: stores the record as it is then.
+    :param save: stores the record as it is then. :param places: shared by all jobs.
     :ivar working: its work, while it runs. :ivar unsaved: the database does not have its last state.
     """
 
@@ -48,6 +49,7 @@ class Job:
         home: Path,
         *,
         save: Callable[[Job], Awaitable[None]],
+        places: Places,
         secrets: Mapping[str, str] | None = None,
     ) -> None:
         self.id = record.view.id
@@ -67,6 +69,7 @@ class Job:
         self._report = list(record.view.report)
         self._lines = threading.Lock()
         self._save = save
+        self._places = places
         self._loop = asyncio.get_running_loop()
         self._ringing = False
 
@@ -85,6 +88,13 @@ class Job:
             raise JobCancelled
         self._at = (stage, done, total)
         self._ring()
+
+    async def turn(self, lane: Lane | None) -> None:
+        if lane is None:
+            self._places.leave(self.id)
+        elif not self._places.take(self.id, lane):
+            self.progress(JobStage.QUEUED)
+            await self._places.wait(self.id, lane)
 
     def report(self, line: str) -> None:
         text = plain_line(self.without_secrets(line))

@@ -1,4 +1,4 @@
-"""Jobs of the image library: durable, a bounded number at once, told to everybody who looks.
+"""Jobs of the image library: durable, a bounded number at once of each kind of work, told to everybody who looks.
 
 A job is its row in the database and its folder. A controller that is killed finds both again and begins the job's work
 anew; what that work remembered and what it has in its folder is still there. Work therefore must be able to begin at
@@ -31,6 +31,7 @@ from wireloom.controller.hub import Hub
 from wireloom.controller.journal import Journal
 from wireloom.controller.library.choices import chosen_keys
 from wireloom.controller.library.job import CHOSEN, Job, JobPaused
+from wireloom.controller.library.places import AT_ONCE, Lane, Places
 from wireloom.controller.library.records import JobCancelled, JobContext
 from wireloom.controller.store.image_work import ImageWork, JobRecord
 from wireloom.controller.tasks import Supervisor
@@ -47,6 +48,8 @@ log = structlog.get_logger(__name__)
 
 #: What a job of one kind does. It may be called again for the same job after having been cut off anywhere.
 Work = Callable[[JobContext], Awaitable[None]]
+#: Where a job begins, as far as it is by now.
+FirstLane = Callable[[JobContext], Lane]
 
 #: Between two messages of one job, and between two times that its progress is stored.
 TELL_S: Final = 0.1
@@ -64,7 +67,7 @@ _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 class ImageJobs:
     """All jobs that are remembered. Say what does them with :meth:`serve`, then :meth:`start`.
 
-    :param folder: a folder a job below it. :param at_once: jobs at work at the same time.
+    :param folder: a folder a job below it. :param at_once: jobs at work at the same time, by what they are at.
     :param keep_days: after its end a job is forgotten, with what it kept for another attempt.
     """
 
@@ -76,7 +79,7 @@ class ImageJobs:
         hub: Hub,
         journal: Journal,
         clock: Callable[[], float],
-        at_once: int = 2,
+        at_once: Mapping[Lane, int] = AT_ONCE,
         keep_days: float = 7,
         new_id: Callable[[], str] = lambda: token_hex(6),
     ) -> None:
@@ -85,11 +88,12 @@ class ImageJobs:
         self._hub = hub
         self._journal = journal
         self._clock = clock
-        self._at_once = at_once
+        self._places = Places(at_once, self._pump)
         self._keep_s = keep_days * _DAY_S
         self._new_id = new_id
         self._jobs: dict[str, Job] = {}
         self._works: dict[str, Work] = {}
+        self._first_lanes: dict[str, FirstLane] = {}
         self._on_dropped: Callable[[str], Awaitable[None]] | None = None
         self._runs: set[asyncio.Task[None]] = set()
         self._saving: dict[str, asyncio.Lock] = {}
@@ -98,9 +102,10 @@ class ImageJobs:
 
     # ---------------------------------------------------------------- life
 
-    def serve(self, kind: JobKind, work: Work) -> None:
-        """``work`` does jobs of ``kind``."""
+    def serve(self, kind: JobKind, work: Work, first_lane: FirstLane = lambda _: "disk") -> None:
+        """``work`` does jobs of ``kind``, which begin when there is a place in ``first_lane``."""
         self._works[kind] = work
+        self._first_lanes[kind] = first_lane
 
     def on_dropped(self, callback: Callable[[str], Awaitable[None]]) -> None:
         """Have ``callback`` called with the id of each job whose files went."""
@@ -238,14 +243,17 @@ class ImageJobs:
     def _pump(self) -> None:
         """Begin what waits, as far as there are places."""
         for job in list(self._jobs.values()):
-            if not self._started or len(self._runs) >= self._at_once:
+            if not self._started:
                 return
-            if job.state is JobState.WAITING and job.working is None:
+            if job.state is JobState.WAITING and job.working is None and self._has_place(job):
                 # Working from here on, so that nobody takes it for one that waits.
                 job.working = asyncio.create_task(self._work(job), name=f"job {job.id}")
                 run = asyncio.create_task(self._run(job, job.working), name=f"run of job {job.id}")
                 self._runs.add(run)
                 run.add_done_callback(self._over)
+
+    def _has_place(self, job: Job) -> bool:
+        return self._places.take(job.id, self._first_lanes[job.view.kind](job))
 
     def _over(self, run: asyncio.Task[None]) -> None:
         self._runs.discard(run)
@@ -263,6 +271,7 @@ class ImageJobs:
             telling.cancel()
             await asyncio.gather(telling, return_exceptions=True)
             job.working = None
+            self._places.leave(job.id)
             job.bell.ring()
 
     async def _work(self, job: Job) -> None:
@@ -386,7 +395,7 @@ class ImageJobs:
     # ---------------------------------------------------------------- inside
 
     def _job(self, record: JobRecord, secrets: Mapping[str, str] | None = None) -> Job:
-        return Job(record, self._folder / record.view.id, save=self._save, secrets=secrets)
+        return Job(record, self._folder / record.view.id, save=self._save, places=self._places, secrets=secrets)
 
     def _named(self, job_id: str) -> Job:
         job = self._jobs.get(job_id)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from wireloom.controller.library.places import Lane
 from wireloom.model.images import (
     DeviceProposal,
     ImageFormat,
@@ -100,6 +101,10 @@ class JobContext(Protocol):
 
     def progress(self, stage: JobStage, done: int = 0, total: int = 0) -> None:
         """Tell how far it is; from any thread, as often as one likes. :raises JobCancelled: it is to end."""
+        ...
+
+    async def turn(self, lane: Lane | None) -> None:
+        """Go over to work of that kind: return when there is a place for it. ``None``: it only waits for now."""
         ...
 
     def report(self, line: str) -> None:

@@ -49,6 +49,7 @@ class Soundness:
             job.report("the library's file is what it was")
         else:
             problems.append(f"the library: {self._reason(image_id)}")
+        await job.turn("network")
         hosts = sorted({there.host for there in image.presence if there.state in _THERE} & self._alive())
         for host in hosts:
             job.progress(JobStage.INSPECT, 0, 0)
