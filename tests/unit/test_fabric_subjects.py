@@ -77,6 +77,8 @@ def test_an_agent_may_touch_only_what_names_its_host() -> None:
         "$JS.API.DIRECT.GET.KV_desired.$KV.desired.h1.*",
         "$KV.observed.h1.*",
         "$KV.hosts.h1",
+        "$JS.API.DIRECT.GET.KV_library.$KV.library.h1",
+        "$KV.shelves.h1",
         "events.h1",
         "stream.h1.*.down",
     )
@@ -84,6 +86,7 @@ def test_an_agent_may_touch_only_what_names_its_host() -> None:
         "_INBOX_agent-h1.>",
         "live.desired._epoch",
         "live.desired.h1.*",
+        "live.library.h1",
         "rpc.h1.>",
         "stream.h1.*.up",
     )

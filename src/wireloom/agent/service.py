@@ -228,6 +228,16 @@ class AgentService:
 
     async def run(self) -> None:
         """Serve until cancelled."""
+        try:
+            await self._begin()
+            self._guard.start()
+            async with asyncio.TaskGroup() as group:
+                for name, loop in self._loops().items():
+                    group.create_task(self._keep(name, loop), name=name)
+        finally:
+            await self._close()
+
+    async def _begin(self) -> None:
         self._folders.load()
         self._configs.load()
         await self.world.resync()
@@ -237,6 +247,8 @@ class AgentService:
         for answers in self._answering:
             await answers.serve(self._parts.fabric, self._parts.host)
         self._parts.fabric.on_rebuilt(self._reporter.resend)
+
+    def _loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "reconcile": self.reconciler.run,
             "intents": self._follow_intents,
@@ -250,13 +262,7 @@ class AgentService:
         }
         for name in self._parts.providers:
             loops[f"events-{name}"] = lambda name=name: self.world.watch(name)  # type: ignore[misc]
-        self._guard.start()
-        try:
-            async with asyncio.TaskGroup() as group:
-                for name, loop in loops.items():
-                    group.create_task(self._keep(name, loop), name=name)
-        finally:
-            await self._close()
+        return loops
 
     async def _close(self) -> None:
         await self._guard.close()
