@@ -106,7 +106,7 @@ async def test_images_are_listed_described_and_told_of(api: Api, take: Callable[
         await images.update(box.id, ImageUpdate(devices=(ServedDevice(device="nothing"),)))
     with pytest.raises(Unsupported):
         await images.update(other.id, ImageUpdate(devices=(ServedDevice(device="iosv"),)))
-    for verb in (images.get, images.delete, images.verify, images.push, images.extract):
+    for verb in (images.get, images.delete, images.verify, images.push, images.unpush, images.extract):
         with pytest.raises(NotFound):
             await verb("vendor/app:1")  # the name is not the id
 
@@ -139,6 +139,10 @@ async def test_hosts_are_told_to_fetch(api: Api, take: Callable[..., Awaitable[I
         assert (await http.get(f"{source.url}/blobs/{box.digest}")).content == b"content"
     with pytest.raises(NotFound):
         await api.client.images.push(box.id, ["nowhere"])
+    assert (await api.client.images.unpush(box.id)).name == "box.qcow2"
+    await until(lambda: told().wanted == ())
+    with pytest.raises(NotFound):
+        await api.client.images.unpush(box.id, ["nowhere"])
 
 
 async def test_what_hosts_have_is_told_with_what_of_it_is_the_library_s(

@@ -117,6 +117,10 @@ class FakeImages:
         self._take("verify", image_id)
         return self.job_
 
+    async def unpush(self, image_id: str, hosts: Iterable[str] = ()) -> ImageView:
+        self._take("unpush", image_id, tuple(hosts))
+        return self.known[0]
+
     async def push(self, image_id: str, hosts: Iterable[str] = ()) -> ImageView:
         self._take("push", image_id, tuple(hosts))
         return self.known[0]

@@ -107,7 +107,7 @@ def test_a_damaged_image_says_what_is_wrong(images: FakeImages) -> None:
 @pytest.mark.parametrize(
     ("word", "hint"), [("vios-15.qcow2", "did you mean vios-159.qcow2"), ("zzz", "wireloom images ls")]
 )
-@pytest.mark.parametrize("verb", ["show", "set", "rm", "push", "verify", "extract"])
+@pytest.mark.parametrize("verb", ["show", "set", "rm", "push", "unpush", "verify", "extract"])
 def test_an_image_that_is_not_there_comes_with_names_that_look_alike(
     images: FakeImages, verb: str, word: str, hint: str
 ) -> None:
@@ -185,6 +185,12 @@ def test_hosts_are_told_to_fetch(images: FakeImages) -> None:
     assert wireloom("images", "push", "i1", "h1", "h2").stdout == "vios-159.qcow2: h1, h2 (fetching 25 %)\n"
     assert asked(images, "push") == ("i1", ("h1", "h2"))
     assert json.loads(wireloom("images", "push", "i1", "--json").stdout)["name"] == "vios-159.qcow2"
+
+
+def test_a_push_is_taken_back(images: FakeImages) -> None:
+    assert wireloom("images", "unpush", "i1", "h2").stdout == "vios-159.qcow2: pushed to h2 no more\n"
+    assert asked(images, "unpush") == ("i1", ("h2",))
+    assert wireloom("images", "unpush", "i1").stdout == "vios-159.qcow2: pushed to no host any more\n"
 
 
 def test_files_that_nothing_needs_go_or_are_only_named(images: FakeImages) -> None:

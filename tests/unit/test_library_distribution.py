@@ -161,6 +161,23 @@ async def test_a_push_to_all_is_to_those_that_can_run_it(rig: Rig) -> None:
         await rig.controller.library.distribution.push(image.id, ["h9"])
 
 
+async def test_a_push_is_taken_back_for_good(rig: Rig) -> None:
+    image = await add(rig, "box:1")
+    pushes = rig.controller.library.distribution
+    await pushes.push(image.id, [])
+    await until(lambda: (document := rig.fabric.library("h2")) is not None and document.wanted == (image.pin,))
+    await pushes.unpush(image.id, ["h2"])
+    await until(lambda: (document := rig.fabric.library("h2")) is not None and document.wanted == ())
+    assert (await told(rig, "h1")).wanted == (image.pin,)
+    assert (await told(rig, "h2")).known == (image.pin,)
+    await pushes.unpush(image.id, ["h2"])
+    with pytest.raises(NotFound, match="there is no host h9"):
+        await pushes.unpush(image.id, ["h9"])
+    await pushes.unpush(image.id, [])
+    await until(lambda: (document := rig.fabric.library("h1")) is not None and document.wanted == ())
+    assert await rig.store.images.wishes() == {}
+
+
 async def test_a_push_that_no_host_can_take_is_refused(tmp_path: Path) -> None:
     async with make_rig(tmp_path) as rig:
         await rig.add_host("h1", providers=(SIMULATED,))

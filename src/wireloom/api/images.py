@@ -108,6 +108,12 @@ async def push(image_id: str, body: HostsRequest, controller: TheController) -> 
     return await controller.library.distribution.push(image_id, body.hosts)
 
 
+@image_router.post("/images/{image_id}/unpush", operation_id="unpushImage")
+async def unpush(image_id: str, body: HostsRequest, controller: TheController) -> ImageView:
+    """Take a push back: hosts keep it no longer than they keep others. What they have now is not removed."""
+    return await controller.library.distribution.unpush(image_id, body.hosts)
+
+
 @image_router.post("/images/{image_id}/extract", operation_id="extractImage", status_code=202)
 async def extract(image_id: str, body: ExtractRequest, controller: TheController) -> JobView:
     """Take the disk out of a container's image that wraps a virtual machine."""

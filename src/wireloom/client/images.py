@@ -61,6 +61,10 @@ class Images(Calls):
         """Have hosts fetch it; none named: all."""
         return await self._one(ImageView, "POST", f"{_image(image_id)}/push", HostsRequest(hosts=tuple(hosts)))
 
+    async def unpush(self, image_id: str, hosts: Iterable[str] = ()) -> ImageView:
+        """Take a push back; no host named: from all. What they have is not removed by this."""
+        return await self._one(ImageView, "POST", f"{_image(image_id)}/unpush", HostsRequest(hosts=tuple(hosts)))
+
     async def extract(self, image_id: str, *, name: str = "") -> JobView:
         """Take the disk out of a container's image that wraps a virtual machine."""
         return await self._one(JobView, "POST", f"{_image(image_id)}/extract", ExtractRequest(name=name))

@@ -24,8 +24,10 @@ def register(app: typer.Typer) -> None:
     from wireloom.cli.commands import image_imports, image_jobs, image_secrets
 
     group = typer.Typer(no_args_is_help=True, help="Images of nodes: bring them in, say what they are, take them away.")
-    for name, command in (("ls", ls), ("show", show), ("set", set_), ("rm", remove), ("push", push)):
+    for name, command in (("ls", ls), ("show", show), ("set", set_), ("rm", remove)):
         group.command(name=name)(command)
+    group.command()(push)
+    group.command()(unpush)
     image_imports.register(group)
     group.command()(host)
     group.command()(collect)
@@ -187,12 +189,13 @@ def remove(ctx: typer.Context, image: ImageArgument, yes: YesFlag = False, json:
     state.show(state.ask(lambda client: client.images.delete(view.id)), told)
 
 
+HostsArgument = Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="All hosts when none is named.")]
+
+
 def push(
     ctx: typer.Context,
     image: ImageArgument,
-    hosts: Annotated[
-        list[str] | None, typer.Argument(metavar="[HOST]...", help="All hosts when none is named.")
-    ] = None,
+    hosts: HostsArgument = None,
     json: JsonFlag = False,
 ) -> None:
     """Have hosts fetch an image before a node needs it."""
@@ -206,6 +209,25 @@ def push(
         state.output.line(f"{view.name}: {', '.join(_where(view)) or 'told to the hosts'}")
 
     state.show(state.ask(pushed), told)
+
+
+def unpush(
+    ctx: typer.Context,
+    image: ImageArgument,
+    hosts: HostsArgument = None,
+    json: JsonFlag = False,
+) -> None:
+    """Take a push back: hosts keep the image no longer than they keep others that nothing uses."""
+    state = state_of(ctx)
+
+    async def freed(client: "Client") -> "ImageView":
+        view = await found(client, image)
+        return await client.images.unpush(view.id, hosts or ())
+
+    def told(state: CliState, view: "ImageView") -> None:
+        state.output.line(f"{view.name}: pushed to {', '.join(hosts) + ' no' if hosts else 'no host any'} more")
+
+    state.show(state.ask(freed), told)
 
 
 def host(

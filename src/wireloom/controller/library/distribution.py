@@ -138,6 +138,24 @@ class Distribution:
         self.wake()
         return self._catalogue.get(image_id)
 
+    async def unpush(self, image_id: str, hosts: Collection[str]) -> ImageView:
+        """Take a push back: ``hosts`` (none named: all) have an image for as long as they need it and keep such images.
+
+        What they have is not removed by this.
+
+        :raises NotFound: no such image or host.
+        """
+        self._catalogue.get(image_id)
+        wished = self._wishes.get(image_id, frozenset())
+        for host in hosts:
+            if host not in wished:
+                self._check_known(host)
+        freed = frozenset(hosts) or wished
+        await self._store.unwish(image_id, freed)
+        self._wishes[image_id] = self._wishes.get(image_id, frozenset()) - freed
+        self.wake()
+        return self._catalogue.get(image_id)
+
     def host_token(self, host: str) -> str:
         """What ``host`` shows to read files of the library."""
         return self._tokens.host_token(host)
@@ -275,11 +293,14 @@ class Distribution:
 
     # ---------------------------------------------------------------- inside
 
-    def _named(self, hosts: Collection[str], image: ImageView) -> frozenset[str]:
+    def _check_known(self, host: str) -> None:
         known = self._known_hosts()
+        if host not in known:
+            raise NotFound(f"there is no host {host}", hint=f"hosts: {', '.join(sorted(known)) or 'none'}")
+
+    def _named(self, hosts: Collection[str], image: ImageView) -> frozenset[str]:
         for host in hosts:
-            if host not in known:
-                raise NotFound(f"there is no host {host}", hint=f"hosts: {', '.join(sorted(known)) or 'none'}")
+            self._check_known(host)
             if not self._runs(host, image):
                 raise Unsupported(
                     f"host {host} has no provider {image.provider}, which image {image.name} is for",

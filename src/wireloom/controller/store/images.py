@@ -121,6 +121,12 @@ class ImageStore:
         except IntegrityError as error:
             raise NotFound("the image is gone") from error
 
+    async def unwish(self, image_id: str, hosts: Collection[str]) -> None:
+        """``hosts`` need not have the image from now on; idempotent."""
+        table = tables.image_wishes
+        async with self._database.write() as connection:
+            await connection.execute(delete(table).where(table.c.image_id == image_id, table.c.host.in_(sorted(hosts))))
+
     async def forget_host(self, host: str) -> None:
         """``host`` is of the installation no more: nothing is expected of it."""
         async with self._database.write() as connection:
