@@ -130,6 +130,26 @@ async def test_an_image_is_pulled_first_where_that_is_wanted(host: Host) -> None
     assert seen == [Credentials("me", "mine")]
 
 
+@pytest.mark.parametrize("there", [False, True])
+async def test_a_name_that_was_only_pulled_by_goes_again_unless_it_was_there_before(host: Host, there: bool) -> None:
+    host.world.pullable.add(IMAGE)
+    if there:
+        host.world.put_image(IMAGE, b"layers")
+    messages = await host.run(image=IMAGE, pull=True, borrow=True)
+    assert messages[-1].stage == "done"
+    assert await host.provider.images.has(IMAGE) is there
+
+
+async def test_a_name_that_was_pulled_by_goes_also_when_nothing_can_be_sent(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.world.pullable.add(IMAGE)
+    monkeypatch.setattr(exports, "_SPARE", 1 << 60)
+    messages = await host.run(image=IMAGE, pull=True, borrow=True)
+    assert (messages[-1].error or {})["code"] == "capacity-exceeded"
+    assert not await host.provider.images.has(IMAGE)
+
+
 async def test_an_image_that_is_not_there_is_an_error_in_the_stream(host: Host) -> None:
     messages = await host.run(image=IMAGE)
     assert messages[-1].error is not None

@@ -352,3 +352,20 @@ async def test_files_that_a_killed_agent_left_go_unless_they_are_served(
     host.now += 8 * 86_400
     await host.upkeep.tidy(library)
     assert not half.exists()
+
+
+@pytest.mark.parametrize("keep_days", [-1, 3])
+async def test_served_files_that_the_library_does_not_know_go_in_the_end(
+    tmp_path: Path, depot: Depot, keep_days: float
+) -> None:
+    host = Host(tmp_path, depot, Rules(serve="192.0.2.1:1", keep_days=keep_days))
+    path = await host.warehouse.fetcher.fetch(PIN.digest, PIN.size)
+    await host.warehouse.fetcher.fetch(OTHER.digest, OTHER.size)
+    library = HostLibrary(host="here", generation=1, known=(PIN,))
+    host.now = path.stat().st_mtime + 2 * 86_400
+    await host.upkeep.tidy(library)
+    assert host.warehouse.blobs.has(OTHER.digest)
+    host.now += 6 * 86_400
+    await host.upkeep.tidy(library)
+    assert not host.warehouse.blobs.has(OTHER.digest)
+    assert host.warehouse.blobs.has(PIN.digest)

@@ -134,12 +134,15 @@ class ExportOpen(Value):
     Exactly one of ``image`` and ``node_id`` is given: an image that the host has, or with ``pull`` fetches first, or
     the disk or files of a stopped node.
 
+    :ivar borrow: the name that is pulled by is not one that is wanted on the host: if it was not there before, it goes
+        again once the image is written.
     :ivar upload: URL of the tus upload, of deferred length. :ivar token: to be shown there; never logged.
     """
 
     provider: str
     image: str = ""
     pull: bool = False
+    borrow: bool = False
     username: str = ""
     password: str = ""
     lab_id: str = ""

@@ -8,7 +8,7 @@ GET      /images/{id}                                                           
 PATCH    /images/{id}                                       ImageUpdate           ImageView
 DELETE   /images/{id}                                                             ImageView (being deleted)
 POST     /images/{id}/verify                                                      JobView
-POST     /images/{id}/push                                  HostsRequest          ImageView
+POST     /images/{id}/push, …/unpush                        HostsRequest          ImageView
 POST     /images/{id}/extract                               ExtractRequest        JobView
 POST     /images/imports                                    ImportRequest         JobView
 POST     /images/pulls                                      PullRequest           JobView
@@ -73,6 +73,7 @@ __all__ = [
     "SourceKind",
     "check_digest",
     "check_image_name",
+    "engine_name",
 ]
 
 #: What is stored and what hosts get; everything else is converted when it comes in.
@@ -92,6 +93,8 @@ _REFERENCE: Final = re.compile(
     r"(?=.{1,255}\Z)(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?(?::[0-9]{1,5})?/)?"
     r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*)*:[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 )
+#: How a container's image may name the registry that it is of when it names none.
+_PUBLIC: Final = ("docker.io/", "index.docker.io/")
 
 
 def check_digest(text: str) -> str:
@@ -113,6 +116,20 @@ def check_image_name(name: str, image_format: ImageFormat) -> str:
             f"{name!r} is not a name for a container's image", hint="it is like ceos:4.32.0F or vendor/router:1.2"
         )
     return name
+
+
+def engine_name(provider: str, name: str) -> str:
+    """What an engine of ``provider`` takes ``name`` for: a container's image has a tag, and is of the public registry
+    where no other is named. Of two names that are the same to it, both become one.
+    """
+    if FORMAT_OF_PROVIDER.get(provider) != "docker-archive":
+        return name
+    for registry in _PUBLIC:
+        name = name.removeprefix(registry)
+    official = name.removeprefix("library/")
+    if "/" not in official:
+        name = official
+    return name if "@" in name or ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
 class ImageState(StrEnum):

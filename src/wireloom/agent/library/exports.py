@@ -33,7 +33,7 @@ from wireloom.fabric.methods import EXPORT
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.state import RuntimePhase
 from wireloom.planning.plan import LIVE_PHASES
-from wireloom.providers.contract import Credentials, ImageSaver, Provider
+from wireloom.providers.contract import Credentials, ImageSaver, ImageStore, Provider
 from wireloom.providers.newfile import part_of
 from wireloom.uploading import TusClient
 
@@ -124,11 +124,16 @@ class Exports:
             await in_thread(target.unlink, missing_ok=True)
 
     async def _write_image(self, wanted: ExportOpen, provider: Provider, target: Path, export: Export) -> None:
-        store = provider.images
-        if wanted.pull:
+        if not wanted.pull:
+            await self._export(wanted, provider.images, target, export)
+            return
+        async with _borrowed(wanted, provider.images):
             export.tell("pull")
             async with deadline(f"pulling image {wanted.image}", _PULL_S):
-                await store.load(wanted.image, credentials=_credentials(wanted))
+                await provider.images.load(wanted.image, credentials=_credentials(wanted))
+            await self._export(wanted, provider.images, target, export)
+
+    async def _export(self, wanted: ExportOpen, store: ImageStore, target: Path, export: Export) -> None:
         async with deadline(f"looking at image {wanted.image}", _CALL_S):
             info = await store.info(wanted.image)
         if info is None:
@@ -232,6 +237,22 @@ class Export:
 
 def _credentials(wanted: ExportOpen) -> Credentials | None:
     return Credentials(wanted.username, wanted.password) if wanted.username else None
+
+
+@contextlib.asynccontextmanager
+async def _borrowed(wanted: ExportOpen, store: ImageStore) -> AsyncIterator[None]:
+    """Take the image's name away afterwards, where it is not wanted here and was not here before."""
+    async with deadline(f"looking at image {wanted.image}", _CALL_S):
+        ours = wanted.borrow and not await store.has(wanted.image)
+    try:
+        yield
+    finally:
+        if ours:
+            try:
+                async with deadline(f"removing image {wanted.image}", _CALL_S):
+                    await store.remove(wanted.image)
+            except WireloomError as error:  # somebody uses it by now, and so it is theirs
+                log.info("image.not-removed", image=wanted.image, error=error.to_wire())
 
 
 @contextlib.asynccontextmanager

@@ -11,18 +11,23 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from wireloom.model.images import ImagePin
+from wireloom.model.images import ImagePin, engine_name
 from wireloom.records import read_record, write_record
 
-__all__ = ["Entry", "Ledger", "file_key", "image_key"]
+__all__ = ["Entry", "Ledger", "file_key", "image_key", "key_of"]
 
 #: Uses are known to the hour, so that a running lab does not write all the time.
 _COARSE_S: Final = 3600.0
 
 
 def image_key(pin: ImagePin) -> str:
-    """Names an image by provider, name and content."""
-    return f"{pin.provider} {pin.name} {pin.content}"
+    """Names an image by provider, name and content; the same one, however its name is written."""
+    return key_of(pin.provider, pin.name, pin.content)
+
+
+def key_of(provider: str, name: str, content: str) -> str:
+    """The same, of what is not a pin."""
+    return f"{provider} {engine_name(provider, name)} {content}"
 
 
 def file_key(digest: str) -> str:

@@ -13,13 +13,13 @@ import structlog
 
 from wireloom.agent.library.decide import Decision, Inventory, Rules, Sight, Travel, Uses, decide, entries
 from wireloom.agent.library.fetcher import Fetcher
-from wireloom.agent.library.ledger import Ledger, file_key, image_key
+from wireloom.agent.library.ledger import Ledger, file_key, image_key, key_of
 from wireloom.agent.library.sources import Sources
 from wireloom.agent.library.stock import Stock
 from wireloom.agent.library.waiting import deadline, in_thread
 from wireloom.errors import WireloomError
 from wireloom.fabric.image_documents import HostLibrary, HostShelf, ShelfEntry
-from wireloom.model.images import ImagePin, PresenceState
+from wireloom.model.images import ImagePin, PresenceState, engine_name
 from wireloom.providers.contract import Provider
 
 __all__ = ["Served", "Shelf", "ShelfSink", "nothing_served"]
@@ -196,10 +196,11 @@ class Shelf:
         try:
             async with deadline(f"looking at the images of {provider}", _LIST_S):
                 if len(names) > _FEW:
-                    infos = [info for info in await store.list() if info.name in names]
+                    infos = await store.list()
                 else:
                     infos = [info for info in await asyncio.gather(*map(store.info, names)) if info is not None]
-                return {info.name: info.digest for info in infos}
+                found = {engine_name(provider, info.name): info.digest for info in infos}
+                return {name: found[known] for name in names if (known := engine_name(provider, name)) in found}
         except WireloomError as error:
             log.info("image.not-listed", provider=provider, error=error.to_wire())
             return None
@@ -298,7 +299,7 @@ class Shelf:
         known = {image_key(pin): pin for pin in (*library.unwanted, *library.wanted, *library.known)}
         problems = {key: setback.error for key, setback in self._setbacks.items()} | dict(self._decision.held_up)
         told = self._told.entries if self._told is not None else ()
-        before = {f"{entry.provider} {entry.name} {entry.content}": entry for entry in told}
+        before = {key_of(entry.provider, entry.name, entry.content): entry for entry in told}
         return entries(library, self._sight, travels=self._travels(known), problems=problems, before=before)
 
     def _travels(self, known: Mapping[str, ImagePin]) -> dict[str, Travel]:

@@ -18,7 +18,7 @@ from wireloom.agent.reporter import Tell
 from wireloom.errors import ImageMissing, Unsupported, WireloomError
 from wireloom.fabric.documents import EventLevel
 from wireloom.library.values import Progress, no_progress
-from wireloom.model.images import ImagePin, PresenceState
+from wireloom.model.images import ImagePin, PresenceState, engine_name
 from wireloom.model.runtime import ImageInfo
 from wireloom.providers.contract import ImageStore, Provider
 
@@ -207,7 +207,7 @@ class Stock:
         return provider.images
 
     def _name(self, pin: ImagePin) -> asyncio.Lock:
-        return self._names.setdefault((pin.provider, pin.name), asyncio.Lock())
+        return self._names.setdefault((pin.provider, engine_name(pin.provider, pin.name)), asyncio.Lock())
 
 
 def _check_content(pin: ImagePin, info: ImageInfo) -> None:

@@ -31,6 +31,9 @@ _DAY_S: Final = 86_400.0
 _LEFT_S: Final = 3600.0
 #: Half a file is worth something for so long.
 _DRAFT_S: Final = 7 * _DAY_S
+#: A host that serves files and keeps images for ever keeps those that the library does not know for so long: another
+#: controller's, for instance, that the host was of.
+_UNKNOWN_S: Final = 7 * _DAY_S
 
 
 class Upkeep:
@@ -73,12 +76,18 @@ class Upkeep:
         for key, _, changed in await in_thread(lambda: list(self._fetcher.blobs.drafts())):
             if now - changed > _DRAFT_S:
                 await in_thread(self._fetcher.blobs.draft(key).discard)
-        idle_s = self._rules.keep_days * _DAY_S if self._rules.serve else _LEFT_S
         known = {pin.digest for pin in (*library.wanted, *library.known)} if self._rules.serve else set()
         for digest, _, changed in await in_thread(lambda: list(self._fetcher.blobs.all())):
-            if digest not in known and 0 <= idle_s < now - changed:
+            if digest not in known and self._unknown_s < now - changed:
                 await self._stock.drop_file(digest)
         await in_thread(self._fetcher.blobs.sweep, now - _LEFT_S)
+
+    @property
+    def _unknown_s(self) -> float:
+        """How long a file stays that is of no image of the library, as far as this host is told."""
+        if not self._rules.serve:
+            return _LEFT_S
+        return self._rules.keep_days * _DAY_S if self._rules.keep_days >= 0 else _UNKNOWN_S
 
     async def read_one(self, library: HostLibrary) -> None:
         """Read what was not read for longest, where that is long ago."""

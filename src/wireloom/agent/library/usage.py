@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping
 
-from wireloom.model.images import ImagePin
+from wireloom.model.images import ImagePin, engine_name
 from wireloom.model.slice import NodeIntent, Slice
 
 __all__ = ["Usage"]
@@ -18,16 +18,18 @@ class Usage:
         self._runtimes = runtimes
 
     def held_by(self, provider: str, name: str) -> tuple[str, ...]:
-        """Nodes (``lab/node``) that have a runtime, running or not, of the image that has that name."""
+        """Nodes (``lab/node``) that have a runtime, running or not, of the image that has that name, however they write
+        it."""
+        name = engine_name(provider, name)
         return tuple(
             f"{lab.lab}/{node.name}"
             for lab, node in self._nodes()
-            if (node.provider, node.image) == (provider, name) and node.id in self._runtimes
+            if node.provider == provider and engine_name(provider, node.image) == name and node.id in self._runtimes
         )
 
     def wanted_by(self, pin: ImagePin) -> tuple[str, ...]:
         """Nodes that are to be made of exactly that image, whether they have a runtime or not."""
-        return tuple(f"{lab.lab}/{node.name}" for lab, node in self._nodes() if lab.pin(node) == pin)
+        return tuple(f"{lab.lab}/{node.name}" for lab, node in self._nodes() if _is(lab.pin(node), pin))
 
     def is_wanted(self, lab_id: str, node: NodeIntent, pin: ImagePin | None) -> bool:
         """Whether ``node`` is still to be brought up, of that image."""
@@ -47,3 +49,11 @@ class Usage:
             if not lab.removed:
                 for node in lab.nodes:
                     yield lab, node
+
+
+def _is(said: ImagePin | None, pin: ImagePin) -> bool:
+    """Whether a node's pin, which has the name that the node says, is ``pin``."""
+    if said is None:
+        return False
+    same = engine_name(said.provider, said.name) == engine_name(pin.provider, pin.name)
+    return same and said.model_copy(update={"name": pin.name}) == pin

@@ -51,6 +51,7 @@ from wireloom.model.images import (
     JobView,
     PullRequest,
     SaveRequest,
+    engine_name,
 )
 
 __all__ = ["Imports"]
@@ -220,6 +221,7 @@ class Imports:
             provider="docker",
             image=task.reference,
             pull=True,
+            borrow=engine_name("docker", task.reference) != engine_name("docker", task.name),
             username=job.secrets.get("username", ""),
             password=job.secrets.get("password", ""),
             upload="",
@@ -254,7 +256,8 @@ class Imports:
         image = self._catalogue.get(task.image_id)
         arrived = await self._arrive(job, partial(self._from_archive, job, image), "extract", image.name)
         arrived = replace(arrived, parents=(image.id,))
-        wish = Wish(task.name, self._native_device(image), image.version, only=frozenset({"qcow2"}))
+        device, likely = self._served_native(image), await self._intake.native_device(image.name)
+        wish = Wish(task.name, device, image.version, likely=likely, only=frozenset({"qcow2"}))
         await self._take(job, arrived, wish)
 
     async def _verify(self, job: JobContext) -> None:
@@ -381,12 +384,11 @@ class Imports:
 
     # ---------------------------------------------------------------- inside
 
-    def _native_device(self, image: ImageView) -> str:
-        """The device that a machine in a container is, where it runs without one; empty: the disk tells, or nobody."""
-        proposed = (item.device for item in image.proposals if item.confidence >= self._tools.certain)
-        for device in (*(served.device for served in image.devices), *proposed):
+    def _served_native(self, image: ImageView) -> str:
+        """The device that a container's image was said to be for, where that runs as a machine, too; or empty."""
+        for served in image.devices:
             with suppress(NotFound, Unsupported):
-                return self._catalogue.check_device(device, "libvirt")
+                return self._catalogue.check_device(served.device, "libvirt")
         return ""
 
     def _device(self, name: str) -> str:

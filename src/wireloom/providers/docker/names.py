@@ -15,6 +15,7 @@ from typing import Any, Final, Literal
 
 from wireloom.errors import Conflict, NotFound
 from wireloom.model.identity import short_hash
+from wireloom.model.images import engine_name
 from wireloom.providers.docker.engine import Engine
 from wireloom.providers.docker.inspection import query
 
@@ -119,7 +120,7 @@ class ImageNames:
         return [
             item["Names"][0].removeprefix("/")
             for item in found
-            if item["ImageID"] == image_id and (not name or with_tag(item["Image"]) == with_tag(name))
+            if item["ImageID"] == image_id and (not name or _same(item["Image"], name))
         ]
 
     async def _give_up(self, name: str) -> None:
@@ -127,6 +128,10 @@ class ImageNames:
             await self.take(name)
         except Conflict:  # a container uses it: it goes when that has gone
             self._kept = True
+
+
+def _same(one: str, other: str) -> bool:
+    return engine_name("docker", one) == engine_name("docker", other)
 
 
 def split(image: str) -> tuple[str, str]:
