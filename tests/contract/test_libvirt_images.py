@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 from libvirt_harness import LibvirtHarness, run
+from small_disk import small_disk
 
 from wireloom.errors import CapacityExceeded, Conflict, ImageMissing, InvalidInput
 from wireloom.model.identity import short_hash
 from wireloom.providers import newfile
 from wireloom.providers.contract import Provider
 from wireloom.providers.libvirt import LibvirtProvider
+from wireloom.providers.libvirt import images as images_module
 from wireloom.testing.conformance.provider import Rig, rig_for
 
 pytestmark = pytest.mark.libvirt
@@ -252,3 +254,23 @@ async def test_a_load_whose_process_is_killed_leaves_what_the_next_one_removes(
         loaded = await provider.images.load(NAME, file)
         assert loaded.digest == await LibvirtHarness().content_of(file)
         assert left_in(images) == {NAME, theirs.name}
+
+
+@pytest.mark.kernel
+async def test_a_disk_that_others_fill_while_an_image_is_copied_is_told_as_full(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = folder / NAME
+    file.write_bytes(os.urandom(24 << 20))
+    with small_disk(folder / "images", 64 << 20) as disk:
+
+        def room_for_now(place: Path, size: int) -> None:
+            newfile.check_room(place, size)
+            disk.fill()
+            monkeypatch.setattr(images_module, "check_room", newfile.check_room)
+
+        monkeypatch.setattr(images_module, "check_room", room_for_now)
+        async with provider_of(disk.place) as provider:
+            with pytest.raises(CapacityExceeded, match=f"{disk.place} has 0 MiB left"):
+                await provider.images.load(NAME, file)
+        assert sorted(path.name for path in disk.place.iterdir()) == ["filler", "lost+found"]

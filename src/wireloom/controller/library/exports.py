@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
 from typing import Final
@@ -18,7 +19,7 @@ from pydantic import ValidationError
 from wireloom.controller.library.records import JobContext
 from wireloom.controller.library.uploads import Committed, Uploads
 from wireloom.controller.ports import ControllerFabric
-from wireloom.errors import DeadlineExceeded, InternalError, Unavailable, from_wire
+from wireloom.errors import DeadlineExceeded, InternalError, Unavailable, WireloomError, from_wire
 from wireloom.fabric.image_documents import ExportMessage, ExportOpen
 from wireloom.fabric.methods import EXPORT
 from wireloom.library.values import ImageRefused
@@ -64,8 +65,12 @@ class Exports:
         token = token_urlsafe(32)
         upload = await self._uploads.create(None, {"filename": name}, token, job_id=job.id)
         question = wanted.model_copy(update={"upload": f"{url.rstrip('/')}/uploads/{upload}", "token": token})
-        sent = await self._follow(job, host, question)
-        committed = await self._uploads.commit(upload, target, lambda done, of: job.progress(JobStage.DIGEST, done, of))
+        try:
+            sent = await self._follow(job, host, question)
+            committed = await self._uploads.commit(upload, target, partial(job.progress, JobStage.DIGEST))
+        except WireloomError:
+            await self._uploads.drop_job(job.id)  # nothing goes on with it, and the disk may be full of it
+            raise
         if sent.sha256 and sent.sha256.removeprefix("sha256:") != committed.digest.removeprefix("sha256:"):
             raise ImageRefused("digest", "what arrived is not what the host sent", hint="retry the job")
         return committed

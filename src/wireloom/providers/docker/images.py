@@ -176,9 +176,7 @@ class DockerImageStore:
             try:
                 await self._fetch(image, credentials)
             except (NotFound, NotPermitted, RuntimeFailed, InvalidInput) as error:
-                if before is None or content:
-                    raise await self.missing(image, because=error.message) from error
-                return _info(image, before)
+                raise await self.missing(image, because=error.message) from error
             found = await self._found(image)
             if not content or found["Id"] == content:
                 return _info(image, found)
@@ -195,7 +193,7 @@ class DockerImageStore:
         ) as response:  # fmt: skip
             refusal = _refusal(await response.text())
         if refusal:
-            raise RuntimeFailed(refusal)
+            raise RuntimeFailed(f"pull image {image}: {refusal}")
 
     async def _forget_damaged(self, content: str) -> Sequence[str]:
         """Have the engine drop a content that was found damaged: it would take its own parts for those that come.
@@ -277,14 +275,14 @@ class DockerImageStore:
         return config
 
     async def missing(self, image: str, because: str = "") -> ImageMissing:
-        """The error that says what to do about an absent image."""
+        """The error that says what to do about an absent image; ``because``: what became of fetching it."""
         names = [info.name for info in await self.list()]
-        near = difflib.get_close_matches(image, names, n=3, cutoff=0.5)
-        hints = [f"pulling failed: {because}" if because else ""]
-        hints += [f"did you mean {' or '.join(near)}?" if near else ""]
+        near = [name for name in difflib.get_close_matches(image, names, n=3, cutoff=0.5) if name != image]
+        hints = [f"did you mean {' or '.join(near)}?" if near else ""]
         hints += ["load it from a file, or correct the name"]
+        hints += ["the registry may want to know who asks" if because else ""]
         return ImageMissing(
-            f"the Docker engine has no image {image}",
+            f"cannot {because}" if because else f"the Docker engine has no image {image}",
             hint="; ".join(hint for hint in hints if hint),
             details={"image": image, "similar": near},
         )

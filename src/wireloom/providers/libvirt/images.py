@@ -294,9 +294,15 @@ def _link(source: Path, part: Path) -> bool:
 
 
 async def _copy(source: Path, target: Path, mode: int) -> None:
-    """A copy that shares its blocks where the file system can. :raises RuntimeFailed: it cannot be made."""
-    await asyncio.to_thread(check_room, target.parent, source.stat().st_size)
+    """A copy that shares its blocks where the file system can.
+
+    :raises CapacityExceeded: no room for it. :raises RuntimeFailed: it cannot be made.
+    """
+    size = source.stat().st_size
+    await asyncio.to_thread(check_room, target.parent, size)
     finished = await run("cp", "--reflink=auto", "--sparse=auto", "--", str(source), str(target), timeout_s=_COPY_S)
     if finished.code != 0:
+        written = target.stat().st_size if target.exists() else 0
+        await asyncio.to_thread(check_room, target.parent, size - written)  # others have taken the room meanwhile
         raise RuntimeFailed(f"cannot copy {source}: {finished.errors}")
     target.chmod(mode)
