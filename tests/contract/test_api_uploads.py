@@ -91,6 +91,23 @@ def refused(answer: httpx.Response, status: int) -> str:
 # ---------------------------------------------------------------- the way of an upload
 
 
+async def test_what_was_sent_and_never_imported_is_listed_and_can_be_removed(api: Api, tus: Speaker) -> None:
+    images = api.client.images
+    assert await images.uploads() == []
+    path = await tus.begin(Upload_Length="4096", Upload_Metadata=f"filename {in_base64('vios.qcow2')}")
+    await tus.patch(path, 0, CONTENT)
+    late = await tus.begin(Upload_Defer_Length="1")
+    listed = await images.uploads()
+    assert [(item.file, item.size, item.offset, item.job) for item in listed] == [
+        ("vios.qcow2", 4096, 4096, ""),
+        ("image", None, 0, ""),
+    ]
+    assert path.endswith(listed[0].id)
+    await images.discard_upload(listed[0].id)
+    await images.discard_upload(listed[0].id)
+    assert [item.id for item in await images.uploads()] == [late.rpartition("/")[2]]
+
+
 async def test_the_server_says_what_it_speaks(http: httpx.AsyncClient) -> None:
     answer = await http.options("/api/v1/uploads")
     assert (answer.status_code, answer.headers["tus-version"]) == (204, "1.0.0")

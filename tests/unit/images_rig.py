@@ -29,6 +29,7 @@ from wireloom.model.images import (
     PullRequest,
     SaveRequest,
     ServedDevice,
+    UploadView,
 )
 from wireloom.model.views import StreamMessage
 
@@ -78,7 +79,7 @@ class FakeImages:
 
     :ivar known: images; :ivar job_: what every verb that begins work answers.
     :ivar ends: how a job that goes on ends, as the stream tells it.
-    :ivar uploads: URL of each upload there is → bytes that have arrived. :ivar cuts: what each sending goes on after.
+    :ivar arrived: URL of each upload there is → bytes that have arrived. :ivar cuts: what each sending goes on after.
     :ivar fail: how the next sendings end.
     """
 
@@ -89,7 +90,8 @@ class FakeImages:
         self.job_ = job(images=("i1",))
         self.ends: list[JobView] = []
         self.engine_images: list[EngineImageView] = []
-        self.uploads: dict[str, int] = {}
+        self.arrived: dict[str, int] = {}
+        self.uploads_: list[UploadView] = []
         self.cuts: list[WireloomError] = []
         self.fail: list[BaseException | None] = []
         self.refuse: Callable[[ImportRequest], JobView | None] = lambda _request: None
@@ -117,6 +119,10 @@ class FakeImages:
         self._take("verify", image_id)
         return self.job_
 
+    async def uploads(self) -> list[UploadView]:
+        self._take("uploads")
+        return self.uploads_
+
     async def unpush(self, image_id: str, hosts: Iterable[str] = ()) -> ImageView:
         self._take("unpush", image_id, tuple(hosts))
         return self.known[0]
@@ -139,8 +145,8 @@ class FakeImages:
 
     async def begin_upload(self, file: Path, *, sha256: str = "") -> str:
         self._take("begin", file.name, sha256)
-        upload = f"{URL}/api/v1/uploads/{len(self.uploads) + 1:032x}"
-        self.uploads[upload] = 0
+        upload = f"{URL}/api/v1/uploads/{len(self.arrived) + 1:032x}"
+        self.arrived[upload] = 0
         return upload
 
     async def send(
@@ -151,23 +157,23 @@ class FakeImages:
         *,
         interrupted: Callable[[WireloomError], None],
     ) -> str:
-        if upload not in self.uploads:
+        if upload not in self.arrived:
             raise NotFound("there is no such upload")
         size = file.stat().st_size
-        self.sent.append((upload.rpartition("/")[2].lstrip("0"), file.name, self.uploads[upload]))
+        self.sent.append((upload.rpartition("/")[2].lstrip("0"), file.name, self.arrived[upload]))
         for cause in self.cuts:
             interrupted(cause)
         failure = self.fail.pop(0) if self.fail else None
-        self.uploads[upload] = size // 2 if failure else size
-        progress(self.uploads[upload], size)
+        self.arrived[upload] = size // 2 if failure else size
+        progress(self.arrived[upload], size)
         if failure is not None:
             raise failure
         return f"sha256:{hashlib.sha256(file.read_bytes()).hexdigest()}"
 
     async def import_file(self, request: ImportRequest) -> JobView:
         self._take("import", request)
-        for upload in [upload for upload in self.uploads if request.upload and upload.endswith(request.upload)]:
-            del self.uploads[upload]
+        for upload in [upload for upload in self.arrived if request.upload and upload.endswith(request.upload)]:
+            del self.arrived[upload]
         return self.refuse(request) or self.job_
 
     async def pull(self, request: PullRequest) -> JobView:

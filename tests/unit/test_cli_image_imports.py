@@ -149,7 +149,7 @@ def test_ctrl_c_in_the_midst_keeps_what_has_arrived(
     images: FakeImages, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def interrupted(upload: str, *_: object, **__: object) -> None:
-        images.uploads[upload] = 600
+        images.arrived[upload] = 600
         signal.raise_signal(signal.SIGINT)
         await asyncio.sleep(60)
 
@@ -173,8 +173,8 @@ def test_a_full_disk_is_said_and_the_rest_can_come_later(images: FakeImages, fil
 def test_an_upload_that_was_forgotten_begins_anew(images: FakeImages, file: str) -> None:
     images.fail = [Unavailable("away")]
     wireloom("images", "import", file)
-    images.uploads.clear()
-    images.uploads["another"] = 7
+    images.arrived.clear()
+    images.arrived["another"] = 7
     assert wireloom("images", "import", file).exit_code == 0
     assert images.sent == [("1", "vios.zip", 0), ("2", "vios.zip", 0)]
 

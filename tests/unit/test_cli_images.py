@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from wireloom.model.images import (
     PullRequest,
     SaveRequest,
     ServedDevice,
+    UploadView,
 )
 
 CHOICES = JobChoices(
@@ -185,6 +187,36 @@ def test_hosts_are_told_to_fetch(images: FakeImages) -> None:
     assert wireloom("images", "push", "i1", "h1", "h2").stdout == "vios-159.qcow2: h1, h2 (fetching 25 %)\n"
     assert asked(images, "push") == ("i1", ("h1", "h2"))
     assert json.loads(wireloom("images", "push", "i1", "--json").stdout)["name"] == "vios-159.qcow2"
+
+
+def test_files_that_are_no_images_yet_are_listed_and_removed(
+    images: FakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty = wireloom("images", "uploads")
+    assert (empty.exit_code, empty.stdout) == (0, "")
+    until = time.time() + 3 * 86_400 + 60
+    images.uploads_ = [
+        UploadView(id="u1", file="vios.qcow2", size=2048, offset=2048, created_at=1, expires_at=until),
+        UploadView(id="u2", file="big.iso", size=2048, offset=512, created_at=1, expires_at=until),
+        UploadView(id="u3", file="pulled.tar", size=None, offset=512, job="j1", created_at=1, expires_at=until),
+    ]
+    rows = wireloom("images", "uploads").stdout.splitlines()[1:]
+    assert [row.split()[0] for row in rows] == ["u1", "u2", "u3"]
+    assert "whole, not imported; goes in 3 days" in rows[0]
+    assert "25 %" in rows[1]
+    assert "job j1" in rows[2]
+    assert [item["offset"] for item in json.loads(wireloom("images", "uploads", "--json").stdout)] == [2048, 512, 512]
+    dropped: list[str] = []
+
+    async def discard(upload: str) -> None:
+        dropped.append(upload)
+
+    monkeypatch.setattr(images, "discard_upload", discard, raising=False)
+    assert wireloom("images", "discard", "u1").stdout == "vios.qcow2 is removed\n"
+    assert dropped == ["u1"]
+    missing = wireloom("images", "discard", "u9")
+    assert missing.exit_code == 1
+    assert "wireloom images uploads" in missing.stderr
 
 
 def test_a_push_is_taken_back(images: FakeImages) -> None:

@@ -22,6 +22,7 @@ from wireloom.api.routes import API_PREFIX, TheController
 from wireloom.controller.library.uploads import CHECKSUMS, Checksum, ChecksumMismatch, Upload, Uploads
 from wireloom.errors import CapacityExceeded, Conflict, InvalidInput, NotFound, WireloomError
 from wireloom.library.values import ImageRefused, Limits
+from wireloom.model.images import UploadView
 
 __all__ = ["TUS_VERSION", "upload_id_of", "upload_router"]
 
@@ -53,6 +54,12 @@ async def options() -> Response:
             "Tus-Checksum-Algorithm": ",".join(CHECKSUMS),
         },
     )
+
+
+@upload_router.get("/uploads", operation_id="listUploads")
+async def uploads(controller: TheController) -> list[UploadView]:
+    """Files that were sent, or are being sent, and are no images yet; oldest first. Not of the tus protocol."""
+    return [_view(upload) for upload in await controller.library.uploads.all()]
 
 
 @upload_router.post("/uploads", operation_id="createUpload", status_code=201)
@@ -200,6 +207,18 @@ def _checksum(text: str | None) -> Checksum | None:
     except ValueError:  # also for signs beyond ASCII
         raise InvalidInput("Upload-Checksum is not in Base64") from None
     return Checksum(cast('Literal["sha1", "sha256"]', algorithm), digest)
+
+
+def _view(upload: Upload) -> UploadView:
+    return UploadView(
+        id=upload.id,
+        file=upload.file,
+        size=upload.size,
+        offset=upload.offset,
+        job=upload.job_id or "",
+        created_at=upload.created_at,
+        expires_at=upload.expires_at,
+    )
 
 
 def _expiry(upload: Upload) -> dict[str, str]:

@@ -24,6 +24,7 @@ from wireloom.model.images import (
     JobView,
     PullRequest,
     SaveRequest,
+    UploadView,
 )
 
 __all__ = ["ENDED", "Images"]
@@ -109,10 +110,14 @@ class Images(Calls):
         sent = await sender.send(upload, file, progress)
         return sent.sha256
 
+    async def uploads(self) -> list[UploadView]:
+        """Files that were sent, or are being sent, and are no images yet; oldest first."""
+        return await self._many(UploadView, "GET", "/uploads")
+
     async def discard_upload(self, upload: str) -> None:
-        """Give up an upload; idempotent."""
-        sender, _ = self._transport().uploads()
-        await sender.discard(upload)
+        """Give up an upload, by its URL or id; idempotent. :raises Conflict: a job has it."""
+        sender, address = self._transport().uploads()
+        await sender.discard(upload if "/" in upload else f"{address}/{quote(upload, safe='')}")
 
     async def import_file(self, request: ImportRequest) -> JobView:
         """Bring in an upload (its id: the last part of its URL), or a file that the controller fetches."""

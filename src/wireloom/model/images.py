@@ -25,6 +25,7 @@ GET      /image-secrets                                                         
 PUT      /image-secrets/{name}                              bytes                 (nothing)
 DELETE   /image-secrets/{name}                                                    (nothing)
 GET      /blobs/{digest}                                    (``Range``)           bytes
+GET      /uploads                                                                 list[UploadView]
 *        /uploads, /uploads/{id}                            the tus protocol, version 1.0.0
 =======  =================================================  ====================  ============================
 
@@ -71,6 +72,7 @@ __all__ = [
     "SaveRequest",
     "ServedDevice",
     "SourceKind",
+    "UploadView",
     "check_digest",
     "check_image_name",
     "engine_name",
@@ -294,6 +296,23 @@ class ImportRequest(Value):
     version: str = ""
     default: bool = False
     auto_build: bool = True
+
+
+class UploadView(Value):
+    """A file that was sent, or is being sent, and is no image yet.
+
+    :ivar size: bytes that it will have; ``None``: not said yet. :ivar offset: how many are there.
+    :ivar job: id of the job that has it; empty: it waits to be imported.
+    :ivar expires_at: it is removed then, unless it is gone on with or imported; UNIX seconds.
+    """
+
+    id: str
+    file: str
+    size: int | None
+    offset: int
+    job: str = ""
+    created_at: float
+    expires_at: float
 
 
 class PullRequest(Value):

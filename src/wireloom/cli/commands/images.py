@@ -21,7 +21,7 @@ _UNPACKED = {"qcow2": "for the guest"}
 
 def register(app: typer.Typer) -> None:
     """Add the command group, with the commands that bring images in and those about the work."""
-    from wireloom.cli.commands import image_imports, image_jobs, image_secrets
+    from wireloom.cli.commands import image_imports, image_jobs, image_secrets, image_uploads
 
     group = typer.Typer(no_args_is_help=True, help="Images of nodes: bring them in, say what they are, take them away.")
     for name, command in (("ls", ls), ("show", show), ("set", set_), ("rm", remove)):
@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
     group.command()(host)
     group.command()(collect)
     image_jobs.register(group)
+    image_uploads.register(group)
     image_secrets.register(group)
     app.add_typer(group, name="images", rich_help_panel="Installation")
 

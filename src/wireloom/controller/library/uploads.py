@@ -14,7 +14,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from secrets import token_hex
@@ -167,6 +167,15 @@ class Uploads:
             await self._threads.run(self._make, record, promised)
             await self._store.add_upload(record)
         return record.id
+
+    async def all(self) -> list[Upload]:
+        """Those that are there, oldest first; those of jobs, too."""
+        found = []
+        for record in await self._store.uploads():
+            with suppress(NotFound):  # it went meanwhile
+                if record.job_id is not None or record.expires_at > self._clock():
+                    found.append(self._as_is(record))
+        return found
 
     async def get(self, upload_id: str) -> Upload:
         """:raises NotFound: no such upload, or its time is over."""
