@@ -197,6 +197,19 @@ async def test_a_disk_without_room_ends_a_job_cleanly_and_it_can_be_tried_again(
     assert (await rig.ended(job)).state is JobState.DONE
 
 
+async def test_a_disk_is_not_converted_where_there_is_no_room_for_the_new_file(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"raw disk\n" + bytes(range(256)) * 64
+    upload = await rig.uploaded(content, "vios.img")
+    with monkeypatch.context() as full:
+        full.setattr(incoming, "free_bytes", lambda folder: len(content) - 1)
+        job = await rig.ended(await rig.imports.import_file(ImportRequest(upload=upload)))
+    assert (job.error or {})["code"] == CapacityExceeded.code
+    await rig.jobs.retry(job.id)
+    assert (await rig.ended(job)).state is JobState.DONE
+
+
 async def test_a_name_that_another_job_was_faster_to_get_costs_no_import(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

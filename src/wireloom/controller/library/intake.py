@@ -45,6 +45,8 @@ _ARCHIVES: Final = frozenset({"docker-archive", "oci-archive", "rootfs", "tar"})
 _PROVIDERS: Final[dict[ImageFormat, str]] = {kind: name for name, kind in FORMAT_OF_PROVIDER.items()}
 #: As of :class:`Provenance`.
 Origin = Literal["upload", "url", "pull", "engine", "node", "iso", "extract"]
+#: Of ``st_blocks``, whatever the file system has.
+_BLOCK: Final = 512
 #: Digits of a digest that tell two images of one proposed name apart.
 _MARK: Final = 8
 
@@ -244,6 +246,7 @@ class Intake:
         job.progress(stage, 0, opened.sniffed.size)
         job.report(f"{opened.name} is {_words(opened.sniffed)}")
         if kind in DISKS:
+            await self._need_room_to_convert(opened, work)
             return await self._threads.run(self._tools.accept_disk, opened.path, opened.name, work, limits, told)
         if kind in _ARCHIVES:
             await self.need_room(work, opened.sniffed.size)
@@ -254,6 +257,17 @@ class Intake:
             "qcow2, raw, VMDK, VHD, OVA, Docker and OCI archives, file trees in tar files, IOL binaries can be imported"
         )
         raise ImageRefused("format", f"{opened.name} is {_words(opened.sniffed)}, and no image", hint=hint)
+
+    async def _need_room_to_convert(self, opened: Opened, work: Path) -> None:
+        """A new file takes about what is used of the old one; a disk in an OVA is taken out of it before.
+
+        How much a packed file takes that is unpacked nobody knows: what it says of itself counts zeros, too, which take
+        no room. :raises CapacityExceeded: there is not enough.
+        """
+        kind = opened.sniffed.kind
+        if kind != "qcow2":
+            used = (await self._threads.run(opened.path.stat)).st_blocks * _BLOCK
+            await self.need_room(work, 2 * used if kind == "ova" else used)
 
     async def _build(self, job: JobContext, opened: Opened, wish: Wish, work: Path) -> Accepted:
         """An IOL binary becomes a node's image, at once or when the user says so."""
