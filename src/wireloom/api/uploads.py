@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect
 
 from wireloom.api.failures import ERROR_RESPONSES, error_response
 from wireloom.api.routes import API_PREFIX, TheController
+from wireloom.api.upload_headers import CONTINUE, CREATE, DELETE, LOOK, OPTIONS, TUS_VERSION, answers
 from wireloom.controller.library.uploads import CHECKSUMS, Checksum, ChecksumMismatch, Upload, Uploads
 from wireloom.errors import CapacityExceeded, Conflict, InvalidInput, NotFound, WireloomError
 from wireloom.library.values import ImageRefused, Limits
@@ -26,7 +27,6 @@ from wireloom.model.images import UploadView
 
 __all__ = ["TUS_VERSION", "upload_id_of", "upload_router"]
 
-TUS_VERSION: Final = "1.0.0"
 _EXTENSIONS: Final = "creation,creation-defer-length,termination,expiration,checksum"
 _CONTENT_TYPE: Final = "application/offset+octet-stream"
 _CHECKSUM_MISMATCH: Final = 460
@@ -42,7 +42,7 @@ def upload_id_of(path: str) -> str | None:
     return found[1] if found else None
 
 
-@upload_router.options("/uploads", operation_id="uploadOptions", status_code=204)
+@upload_router.options("/uploads", operation_id="uploadOptions", status_code=204, responses=OPTIONS)
 async def options() -> Response:
     """What this server speaks."""
     return _answer(
@@ -62,7 +62,14 @@ async def uploads(controller: TheController) -> list[UploadView]:
     return [_view(upload) for upload in await controller.library.uploads.all()]
 
 
-@upload_router.post("/uploads", operation_id="createUpload", status_code=201)
+@upload_router.post(
+    "/uploads",
+    operation_id="createUpload",
+    status_code=201,
+    response_class=Response,
+    openapi_extra=CREATE,
+    responses=answers(201, "Location", "Upload-Expires"),
+)
 async def create(request: Request, controller: TheController) -> Response:
     """Begin an upload: `Upload-Length` or `Upload-Defer-Length: 1`, and `Upload-Metadata` with `filename`, and
     `sha256` if it is known. Refused where the disk has no room for it.
@@ -78,7 +85,15 @@ async def create(request: Request, controller: TheController) -> Response:
     return _answer(HTTPStatus.CREATED, headers)
 
 
-@upload_router.head("/uploads/{upload_id}", operation_id="lookAtUpload")
+@upload_router.head(
+    "/uploads/{upload_id}",
+    operation_id="lookAtUpload",
+    response_class=Response,
+    openapi_extra=LOOK,
+    responses=answers(
+        200, "Upload-Offset", "Upload-Length", "Upload-Defer-Length", "Upload-Metadata", "Upload-Expires"
+    ),
+)
 async def look(upload_id: str, request: Request, controller: TheController) -> Response:
     """How many bytes have arrived: `Upload-Offset`."""
     try:
@@ -93,7 +108,13 @@ async def look(upload_id: str, request: Request, controller: TheController) -> R
     return _answer(HTTPStatus.OK, headers)
 
 
-@upload_router.patch("/uploads/{upload_id}", operation_id="continueUpload", status_code=204)
+@upload_router.patch(
+    "/uploads/{upload_id}",
+    operation_id="continueUpload",
+    status_code=204,
+    openapi_extra=CONTINUE,
+    responses=answers(204, "Upload-Offset", "Upload-Expires"),
+)
 async def patch(upload_id: str, request: Request, controller: TheController) -> Response:
     """Add bytes at `Upload-Offset`, which must be where it ends. What has come is kept when the connection is lost."""
     try:
@@ -103,7 +124,9 @@ async def patch(upload_id: str, request: Request, controller: TheController) -> 
         return _refusal(error)
 
 
-@upload_router.delete("/uploads/{upload_id}", operation_id="endUpload", status_code=204)
+@upload_router.delete(
+    "/uploads/{upload_id}", operation_id="endUpload", status_code=204, openapi_extra=DELETE, responses=answers(204)
+)
 async def delete(upload_id: str, request: Request, controller: TheController) -> Response:
     """Drop an upload and what has come of it."""
     try:
