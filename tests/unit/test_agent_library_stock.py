@@ -105,11 +105,44 @@ async def test_everybody_who_waits_is_told_how_far_it_is(tmp_path: Path, depot: 
     assert host.stock.flight(PIN) is None
 
 
-async def test_another_image_of_that_name_gives_way(tmp_path: Path, depot: Depot) -> None:
+async def test_somebody_s_own_image_of_that_name_gives_way_and_is_kept_under_another(
+    tmp_path: Path, depot: Depot
+) -> None:
     host = Host(tmp_path, depot)
     host.world.put_image(PIN.name, b"another")
+    own = host.world.images[PIN.name].digest
     await host.stock.bring(PIN)
     assert host.world.images[PIN.name].digest == PIN.content
+    kept = f"wireloom-kept/vendor/router:1-{own.removeprefix('sha256:')[:12]}"
+    assert {name: info.digest for name, info in host.world.images.items() if name != PIN.name} == {kept: own}
+    assert ("", "", "image.kept") in host.told
+
+
+async def test_a_copy_of_the_library_s_gives_way_and_goes(tmp_path: Path, depot: Depot) -> None:
+    depot.put(b"before")
+    host = Host(tmp_path, depot)
+    await host.stock.bring(make_pin(b"before"))
+    await host.stock.bring(PIN)
+    assert list(host.world.images) == [PIN.name]
+
+
+async def test_an_image_that_has_another_name_needs_no_third(tmp_path: Path, depot: Depot) -> None:
+    host = Host(tmp_path, depot)
+    host.world.put_image(PIN.name, b"another")
+    host.world.put_image("mine:1", b"another")
+    await host.stock.bring(PIN)
+    assert set(host.world.images) == {PIN.name, "mine:1"}
+
+
+async def test_where_an_image_has_one_name_the_user_decides(tmp_path: Path, depot: Depot) -> None:
+    host = Host(tmp_path, depot)
+    host.world.put_image(PIN.name, b"another")
+    host.world.fail("load", ImageMissing("there is no such file"))
+    with pytest.raises(Conflict, match="would be lost") as refused:
+        await host.stock.bring(PIN)
+    assert "give it another name" in refused.value.hint
+    assert host.world.images[PIN.name].digest != PIN.content
+    assert not depot.requests
 
 
 async def test_a_file_that_was_damaged_on_the_way_to_the_engine_is_fetched_again(tmp_path: Path, depot: Depot) -> None:

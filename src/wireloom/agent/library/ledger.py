@@ -37,11 +37,15 @@ def file_key(digest: str) -> str:
 
 @dataclass(frozen=True)
 class Entry:
-    """Of one image, or file; times are UNIX seconds. ``damage``: wire form of what was wrong when it was read last."""
+    """Of one image, or file; times are UNIX seconds. ``damage``: wire form of what was wrong when it was read last.
+
+    :ivar seen: it was on this host, exactly as it should be.
+    """
 
     verified_at: float
     used_at: float
     damage: dict[str, Any] | None = None
+    seen: bool = False
 
 
 class Ledger:
@@ -89,6 +93,17 @@ class Ledger:
         entry = self.of(key)
         if self._clock() - entry.used_at >= _COARSE_S:
             self._put(key, replace(entry, used_at=self._clock()))
+
+    def note_seen(self, key: str) -> None:
+        """It is on this host, exactly as it should be."""
+        entry = self.of(key)
+        if not entry.seen:
+            self._put(key, replace(entry, seen=True))
+
+    def seen(self, key: str) -> bool:
+        """Whether it ever was on this host, as far as is known."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.seen
 
     def keep(self, keys: Iterable[str]) -> None:
         """Forget all others."""

@@ -262,8 +262,10 @@ class Shelf:
     async def _remember(self, library: HostLibrary) -> None:
         known = {image_key(pin): pin for pin in (*library.unwanted, *library.wanted, *library.known)}
         for key, pin in known.items():
-            if self._sight.found(pin) == pin.content and self._sight.users(pin):
-                self._ledger.note_used(key)
+            if self._sight.found(pin) == pin.content:
+                self._ledger.note_seen(key)
+                if self._sight.users(pin):
+                    self._ledger.note_used(key)
         self._ledger.keep((*known, *map(file_key, {pin.digest for pin in known.values()})))
         try:
             await in_thread(self._ledger.save)

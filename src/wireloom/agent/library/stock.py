@@ -12,10 +12,10 @@ import structlog
 
 from wireloom.agent.library.fetcher import Fetcher
 from wireloom.agent.library.flights import Flight, Flights, Turns, Urgent, never
-from wireloom.agent.library.ledger import Ledger, image_key
+from wireloom.agent.library.ledger import Ledger, image_key, key_of
 from wireloom.agent.library.waiting import deadline, in_thread
 from wireloom.agent.reporter import Tell
-from wireloom.errors import ImageMissing, Unsupported, WireloomError
+from wireloom.errors import Conflict, ImageMissing, Unsupported, WireloomError
 from wireloom.fabric.documents import EventLevel
 from wireloom.library.values import Progress, no_progress
 from wireloom.model.images import ImagePin, PresenceState, engine_name
@@ -32,6 +32,10 @@ _LOAD_S: Final = 2 * 3600.0
 _CALL_S: Final = 1800.0
 _LOADS: Final = 2
 _MIB: Final = 1 << 20
+_WARNING: Final = EventLevel.WARNING
+#: Digits of a content in the name of what is kept, and characters of the name that it had.
+_MARK: Final = 12
+_LONGEST: Final = 100
 
 
 class Stock:
@@ -139,6 +143,7 @@ class Stock:
         try:
             if await self._mended_itself(pin):
                 return
+            await self._make_way(pin)
             self._tell(lab, node, "image.fetching", f"fetching image {pin.name} ({max(pin.size // _MIB, 1)} MiB)")
             await self._fetch_and_load(pin, flight)
         except WireloomError as error:
@@ -148,6 +153,7 @@ class Stock:
         finally:
             self._changed()
         self._ledger.note_read(image_key(pin))
+        self._ledger.note_seen(image_key(pin))
         self._tell(lab, node, "image.present", f"image {pin.name} is on the host")
 
     async def _mended_itself(self, pin: ImagePin) -> bool:
@@ -159,6 +165,40 @@ class Stock:
         except ImageMissing:
             return False
         return True
+
+    async def _make_way(self, pin: ImagePin) -> None:
+        """See to it that nothing of somebody's own is lost with the name that the library's image takes.
+
+        Where an engine gives an image several names, such a one gets another; where it does not, the user decides.
+
+        :raises Conflict: somebody's own image has the name, and no other one.
+        """
+        store = self._store(pin)
+        async with self._name(pin), deadline(f"looking at image {pin.name}", _CALL_S):
+            found = await store.info(pin.name)
+            if found is None or found.digest == pin.content or self._is_copy(pin, found.digest):
+                return
+            ours = engine_name(pin.provider, pin.name)
+            same = (info.name for info in await store.list() if info.digest == found.digest)
+            if any(engine_name(pin.provider, name) != ours for name in same):
+                return
+            kept = _kept_name(pin, found.digest)
+            try:
+                await store.load(kept, content=found.digest)
+            except ImageMissing as error:
+                raise Conflict(
+                    f"an image that is not of the library has the name {pin.name} on this host, and would be lost",
+                    hint="give it another name, or remove it; then try again",
+                    details={"found": found.digest},
+                ) from error
+        self._tell("", "", "image.kept", f"another image had the name {pin.name}; it is kept as {kept}", _WARNING)
+
+    def _is_copy(self, pin: ImagePin, content: str) -> bool:
+        """Whether what has the pin's name was brought from the library, and be it damaged since: a file changes, while
+        another content of a container is always another image."""
+        if pin.format == "qcow2" and self._ledger.seen(image_key(pin)):
+            return True
+        return self._ledger.seen(key_of(pin.provider, pin.name, content))
 
     async def _fetch_and_load(self, pin: ImagePin, flight: Flight[None]) -> None:
         self._using[pin.digest] += 1
@@ -208,6 +248,15 @@ class Stock:
 
     def _name(self, pin: ImagePin) -> asyncio.Lock:
         return self._names.setdefault((pin.provider, engine_name(pin.provider, pin.name)), asyncio.Lock())
+
+
+def _kept_name(pin: ImagePin, content: str) -> str:
+    """A name for what had the pin's, which says whose it was."""
+    mark = content.removeprefix("sha256:")[:_MARK]
+    if pin.format == "qcow2":
+        return f"kept-{mark}-{pin.name[-_LONGEST:]}"
+    repository, _, tag = engine_name("docker", pin.name).rpartition(":")
+    return f"wireloom-kept/{repository.replace(':', '-').lower()}:{tag[:_LONGEST]}-{mark}"
 
 
 def _check_content(pin: ImagePin, info: ImageInfo) -> None:

@@ -76,6 +76,9 @@ class SimulatedImageStore:
 
     def _pull(self, image: str, content: str) -> ImageInfo:
         present = image in self._world.images
+        if not present and content in self._world.contents:
+            self._world.put_image(image, self._world.contents[content])
+            return self._world.images[image]
         if not present and image not in self._world.pullable:
             raise _missing(f"there is no image {image}")
         if not present:
