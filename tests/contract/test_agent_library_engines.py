@@ -21,7 +21,7 @@ from wireloom.agent.library.server import BlobServer
 from wireloom.agent.library.sources import Sources
 from wireloom.agent.library.stock import Stock
 from wireloom.agent.reporter import untold
-from wireloom.errors import ImageMissing
+from wireloom.errors import Conflict, ImageMissing
 from wireloom.fabric.image_documents import BlobSource
 from wireloom.library.blobs import BlobStore
 from wireloom.model.images import ImagePin
@@ -123,6 +123,22 @@ async def test_what_somebody_put_in_its_place_gives_way_and_is_not_removed_for_i
     assert await place.content(pin) == other.content
     await place.stock.bring(pin)
     assert await place.content(pin) == pin.content
+
+
+async def test_somebody_s_own_image_is_not_lost_with_its_name(place: Place) -> None:
+    pin, images = await place.pin("library"), place.provider.images
+    own = await images.load(pin.name, await place.harness.image_file(place.folder, "own"))
+    if pin.format == "qcow2":  # a file has one name
+        with pytest.raises(Conflict, match="would be lost"):
+            await place.stock.bring(pin)
+        assert await place.content(pin) == own.digest
+        return
+    await place.stock.bring(pin)
+    assert await place.content(pin) == pin.content
+    kept = [info.name for info in await images.list() if info.digest == own.digest]
+    for name in kept:
+        await images.remove(name)
+    assert [name.startswith("wireloom-kept/") for name in kept] == [True]
 
 
 async def test_damage_is_found_and_mended(place: Place) -> None:

@@ -64,6 +64,10 @@ _DAY_S: Final = 24 * 3600.0
 _NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
+def _on_disk(_job: JobContext) -> Lane:
+    return "disk"
+
+
 class ImageJobs:
     """All jobs that are remembered. Say what does them with :meth:`serve`, then :meth:`start`.
 
@@ -102,7 +106,7 @@ class ImageJobs:
 
     # ---------------------------------------------------------------- life
 
-    def serve(self, kind: JobKind, work: Work, first_lane: FirstLane = lambda _: "disk") -> None:
+    def serve(self, kind: JobKind, work: Work, first_lane: FirstLane = _on_disk) -> None:
         """``work`` does jobs of ``kind``, which begin when there is a place in ``first_lane``."""
         self._works[kind] = work
         self._first_lanes[kind] = first_lane
@@ -253,7 +257,8 @@ class ImageJobs:
                 run.add_done_callback(self._over)
 
     def _has_place(self, job: Job) -> bool:
-        return self._places.take(job.id, self._first_lanes[job.view.kind](job))
+        first_lane = self._first_lanes.get(job.view.kind, _on_disk)
+        return self._places.take(job.id, first_lane(job))
 
     def _over(self, run: asyncio.Task[None]) -> None:
         self._runs.discard(run)
