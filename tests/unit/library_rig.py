@@ -170,7 +170,7 @@ def build_iol(binary: Path, base: Path, folder: Path, **wish: Any) -> Accepted:
 
 
 def identify(facts: Facts, devices: object) -> Sequence[DeviceProposal]:
-    if facts.file.startswith("vios"):
+    if facts.file.startswith("vios") or (facts.kind == "qcow2" and "vr-vios:15" in facts.tags):
         return (DeviceProposal(device="vios", version="15.9", confidence=0.95),)
     if facts.kind == "iol":
         return (DeviceProposal(device="iol-xe", version="17", confidence=0.95),)

@@ -71,6 +71,15 @@ async def test_the_same_name_with_the_same_content_is_no_error(rig: Rig) -> None
     assert await add(rig, "box.qcow2") == first
 
 
+async def test_an_image_that_comes_again_serves_what_it_comes_for_too(rig: Rig) -> None:
+    await add(rig, "box.qcow2", device="generic", default=True)
+    again = await add(rig, "box.qcow2", device="linux", default=True)
+    served = (ServedDevice(device="generic", default=True), ServedDevice(device="linux", default=True))
+    assert again.devices == served
+    assert (await add(rig, "box.qcow2", device="linux")).devices == served
+    assert rig.controller.library.catalogue.default("linux", "libvirt") == "box.qcow2"
+
+
 @pytest.mark.parametrize("name", ["box.qcow2", "vendor/box:1"])
 async def test_a_name_belongs_to_one_content(rig: Rig, name: str) -> None:
     first = await add(rig, name)

@@ -91,6 +91,15 @@ async def test_a_disk_that_says_nothing_is_for_the_device_that_its_container_was
     assert [item.device for item in rig.catalogue.get(job.images[0]).devices] == ["vios"]
 
 
+async def test_a_disk_that_says_nothing_is_what_the_name_of_its_container_says(rig: Rig) -> None:
+    await wraps(rig, "sda.qcow2")
+    container = await imported(rig, ARCHIVE, "vrnetlab.tar", name="vr-vios:15")
+    assert rig.catalogue.get(container.images[0]).devices == ()  # it does not run as a container
+    job = await rig.ended(await rig.imports.extract(container.images[0], ExtractRequest()))
+    assert job.state is JobState.DONE, job.error
+    assert [item.device for item in rig.catalogue.get(job.images[0]).devices] == ["vios"]
+
+
 async def test_the_disk_in_a_container_becomes_an_image(rig: Rig) -> None:
     await wraps(rig, "vios-15.qcow2")
     container = rig.catalogue.get((await imported(rig, ARCHIVE, "vrnetlab.tar")).images[0])

@@ -182,8 +182,8 @@ class Catalogue:
     # ---------------------------------------------------------------- writing
 
     async def add(self, new: NewImage) -> ImageView:
-        """Take it up. The same name with the same content is no error, and what is there is returned; if that was
-        damaged, the new file takes its place.
+        """Take it up. The same name with the same content is no error, and what is there is returned: it serves the
+        device of the new one, too, and if it was damaged, the new file takes its place.
 
         :raises Conflict: the name belongs to another content, or to an image that is being deleted.
         :raises InvalidInput: the name is none for it. :raises NotFound: no such device.
@@ -360,11 +360,18 @@ class Catalogue:
                 hint="choose another name, or delete that image first",
                 details={"image": there.id, "content": there.content},
             )
+        changes: dict[str, Any] = {}
+        if new.device:
+            more = ServedDevice(device=new.device, default=new.default)
+            changes["devices"] = self._served((*there.devices, more), there.provider)
         if there.state is ImageState.DAMAGED:
             await self._need_file(new.digest)
-            renewed = {"digest": new.digest, "size": new.size, "verified_at": self._clock(), "problem": None}
-            await self._write([there.model_copy(update=renewed | _ready(there))])
+            changes |= {"digest": new.digest, "size": new.size, "verified_at": self._clock(), "problem": None}
+            changes |= _ready(there)
             self._journal.tell("image.mended", f"image {there.name} is whole again")
+        changed = there.model_copy(update=changes)
+        if changed != there:
+            await self._write([changed])
         return self.get(there.id)
 
     def _served(self, wanted: Iterable[ServedDevice], provider: str) -> tuple[ServedDevice, ...]:

@@ -23,7 +23,7 @@ from wireloom.library.blobs import BlobStore
 from wireloom.library.durable import file_digest
 from wireloom.library.names import inner_name
 from wireloom.library.sniff import COMPRESSED, DISKS, Sniffed
-from wireloom.library.values import Accepted, ImageRefused, Limits
+from wireloom.library.values import Accepted, Facts, ImageRefused, Limits
 from wireloom.model.device import Device
 from wireloom.model.images import (
     FORMAT_OF_PROVIDER,
@@ -87,6 +87,7 @@ class Arrived:
 class Wish:
     """What is wanted of an image that comes in; empty: it is found out.
 
+    :ivar likely: the device that it is for, where the file does not say another one with certainty.
     :ivar default_if_none: make it its device's default, where the library has none. :ivar only: what it must become,
         where nothing else would do.
     """
@@ -96,6 +97,7 @@ class Wish:
     version: str = ""
     default: bool = False
     auto_build: bool = True
+    likely: str = ""
     default_if_none: bool = False
     only: frozenset[ImageFormat] = field(default_factory=lambda: frozenset(FORMAT_OF_PROVIDER.values()))
 
@@ -234,6 +236,12 @@ class Intake:
                 raise
             return await self._catalogue.add(replace(new, name=name))
 
+    async def native_device(self, name: str) -> str:
+        """The device that a machine in a container called ``name`` is with certainty, or empty."""
+        facts = Facts(kind="qcow2", tags=(name,))
+        proposals = await self._threads.run(self._tools.identify, facts, list(self._devices()))
+        return proposals[0].device if proposals and proposals[0].confidence >= self._tools.certain else ""
+
     # ---------------------------------------------------------------- what it is
 
     async def _look(self, path: Path, name: str) -> Opened:
@@ -343,7 +351,8 @@ class Intake:
     ) -> tuple[str, str]:
         """Which device it is for, empty where nobody is sure; and the version that goes with it."""
         best = proposals[0] if proposals else None
-        device = wish.device or (best.device if best and best.confidence >= self._tools.certain else "")
+        certain = best.device if best and best.confidence >= self._tools.certain else ""
+        device = wish.device or certain or wish.likely
         if device:
             try:
                 device = self._catalogue.check_device(device, provider)
