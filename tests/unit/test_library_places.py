@@ -59,3 +59,29 @@ async def test_who_waits_no_more_is_given_nothing() -> None:
     places.leave("gone")
     places.leave("busy")
     assert places.take("new", "disk")
+
+
+async def test_places_that_are_freed_at_the_same_time_are_all_given_on() -> None:
+    taken: list[bool] = []
+    places = Places({"network": 1, "disk": 2}, lambda: taken.append(places.take("new", "disk")))
+    assert places.take("one", "disk")
+    assert places.take("two", "disk")
+    waits = asyncio.create_task(places.wait("waits", "disk"))
+    await asyncio.sleep(0)
+    places.leave("one")
+    places.leave("two")
+    assert taken == [True]
+    await waits
+
+
+async def test_who_was_cancelled_while_it_waited_stands_in_nobody_s_way() -> None:
+    taken: list[bool] = []
+    places = Places({"network": 1, "disk": 1}, lambda: taken.append(places.take("new", "disk")))
+    assert places.take("busy", "disk")
+    waits = asyncio.create_task(places.wait("gone", "disk"))
+    await asyncio.sleep(0)
+    waits.cancel()
+    places.leave("busy")
+    assert taken == [True]
+    with suppress(asyncio.CancelledError):
+        await waits

@@ -40,7 +40,7 @@ class Places:
         """Whether the job has a place there now. One that it had elsewhere it keeps where there is none for it."""
         if self._held.get(job_id) == lane:
             return True
-        if self._waiting[lane] or not self._has_room(lane):
+        if not self._has_room(lane) or any(not place.done() for place in self._waiting[lane].values()):
             return False
         before = self._held.get(job_id)
         self._held[job_id] = lane
