@@ -25,7 +25,7 @@ from wireloom.errors import (
 )
 from wireloom.fabric.image_documents import BlobSource
 from wireloom.library.blobs import Draft
-from wireloom.library.durable import Hash, no_space_is_refused
+from wireloom.library.durable import WRITE_STEP, Hash, no_space_is_refused
 from wireloom.library.values import Progress
 
 __all__ = ["Blob", "Download", "WrongContentError"]
@@ -225,13 +225,15 @@ class _Sink:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:  # what has come is worth keeping
-            with contextlib.suppress(WireloomError, WrongContentError):
-                await self.flush()
-        for doing in filter(None, (self._writing, self._flushing)):
-            await asyncio.wait({doing})
-        if self._file is not None:
-            self._file.close()
+        try:
+            if kind is not None:  # what has come is worth keeping
+                with contextlib.suppress(WireloomError, WrongContentError):
+                    await self.flush()
+        finally:  # cancelled once more or not: nobody else may find the file while it is written to
+            for doing in filter(None, (self._writing, self._flushing)):
+                await asyncio.wait({doing})
+            if self._file is not None:
+                self._file.close()
 
     @property
     def room(self) -> memoryview:
@@ -289,7 +291,7 @@ class _Sink:
             self._file = self._draft.open_append()
         with no_space_is_refused(self._draft.path.parent):
             while batch:
-                count = self._file.write(batch)
+                count = self._file.write(batch[:WRITE_STEP])
                 self.written += count
                 batch = batch[count:]
 

@@ -66,7 +66,7 @@ class ImageKeeper:
         blobs = self._blobs = BlobStore(cache / "blobs")
         sources = Sources(host)
         self._ledger = Ledger(cache / "ledger.json")
-        self._fetching = ThreadedHttp()
+        self._fetching = ThreadedHttp(rules.fetches)
         fetcher = Fetcher(blobs, sources, self._fetching, near=data_dir / _NEAR, most=rules.fetches)
         self._usage = Usage(slices, runtimes)
         self.stock = Stock(
