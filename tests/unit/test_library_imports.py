@@ -273,7 +273,7 @@ async def test_slow_downloads_hold_up_no_upload_and_wait_for_a_place_to_convert(
 
     async def slow(request: httpx.Request) -> httpx.Response:
         await go.wait()
-        return httpx.Response(200, content=DISK + request.url.path.encode())
+        return httpx.Response(200, stream=Body(DISK + request.url.path.encode()))
 
     rig.web = httpx.MockTransport(slow)
     await rig.restart()

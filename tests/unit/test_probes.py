@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from wireloom.agent.facts import parse_routes, parse_trial
+from wireloom.agent.facts import TOOLS, parse_routes, parse_trial
 from wireloom.agent.probes import Finding, KernelTrial, Level, Readings, Route, can_run_privileged, judge
 
 GIB = 1024**3
@@ -14,10 +14,7 @@ ALL = (1 << 41) - 1
 GOOD = Readings(
     root=True,
     sockets={"docker": True, "libvirtd": True, "virtlogd": True},
-    tools={
-        name: f"/usr/bin/{name}"
-        for name in ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "iptables", "tcpdump", "tshark", "zstd")
-    },
+    tools={name: f"/usr/bin/{name}" for name in TOOLS},
     static_busybox="/bin/busybox",
     kvm=True,
     kvm_reason="the CPU has a virtualisation extension",
