@@ -16,7 +16,6 @@ from wireloom.errors import CapacityExceeded
 from wireloom.library.values import Progress, no_progress
 
 __all__ = [
-    "WRITE_STEP",
     "Hash",
     "copy_range",
     "digest_of",
@@ -27,9 +26,6 @@ __all__ = [
     "place_copy",
 ]
 
-#: Of one write. From 2 MiB on the kernel takes memory in pieces so large that a virtual machine's host has to find them
-#: first, which makes writing several times slower.
-WRITE_STEP: Final = 512 << 10
 #: Large enough that system calls cost nothing, small enough to stay in the processor's cache.
 _BLOCK: Final = 1 << 20
 #: One step of a copy in the kernel; between two of them progress is told and a cancel is heard.

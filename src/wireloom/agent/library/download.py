@@ -25,7 +25,7 @@ from wireloom.errors import (
 )
 from wireloom.fabric.image_documents import BlobSource
 from wireloom.library.blobs import Draft
-from wireloom.library.durable import WRITE_STEP, Hash, no_space_is_refused
+from wireloom.library.durable import Hash, no_space_is_refused
 from wireloom.library.values import Progress
 
 __all__ = ["Blob", "Download", "WrongContentError"]
@@ -291,7 +291,7 @@ class _Sink:
             self._file = self._draft.open_append()
         with no_space_is_refused(self._draft.path.parent):
             while batch:
-                count = self._file.write(batch[:WRITE_STEP])
+                count = self._file.write(batch)
                 self.written += count
                 batch = batch[count:]
 

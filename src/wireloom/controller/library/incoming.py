@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from wireloom.controller.library.threads import Threads
 from wireloom.errors import CapacityExceeded, DeadlineExceeded, InvalidInput, NotFound
-from wireloom.library.durable import WRITE_STEP, flush_file, no_space_is_refused
+from wireloom.library.durable import flush_file, no_space_is_refused
 from wireloom.library.values import GIB, Progress, no_progress
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ class Incoming:
 def _write_all(descriptor: int, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
-        view = view[os.write(descriptor, view[:WRITE_STEP]) :]
+        view = view[os.write(descriptor, view) :]
 
 
 class _Writer:
