@@ -12,7 +12,7 @@ import pytest
 from wireloom.client import Client
 from wireloom.client.images import ENDED
 from wireloom.model.images import AdoptRequest, ImageView, JobState, JobView, SaveRequest
-from wireloom.testing.installation import Installation, installed, own_folder, until
+from wireloom.testing.installation import IMAGES, Installation, installed, own_folder, until
 
 SUBNET = "172.30.96.0/24"
 LAB = "name: lab\nnodes:\n  a: {{device: linux, provider: {provider}}}\n"
@@ -33,6 +33,14 @@ def name() -> Iterator[str]:
     made = f"wlt-{uuid.uuid4().hex[:8]}/golden:1"
     yield made
     subprocess.run(["docker", "image", "rm", made], capture_output=True, timeout=30, check=False)
+
+
+@pytest.fixture
+def disk() -> Iterator[str]:
+    """Name of a machine's image, for which the same holds: installations of tests share the folder of images."""
+    made = f"wlt-{uuid.uuid4().hex[:8]}.qcow2"
+    yield made
+    (IMAGES / made).unlink(missing_ok=True)
 
 
 @pytest.fixture
@@ -111,13 +119,13 @@ async def test_a_container_that_was_stopped_becomes_an_image_of_nodes(host: Inst
 
 
 @pytest.mark.libvirt
-async def test_a_machine_that_was_stopped_becomes_an_image_of_nodes(host: Installation) -> None:
+async def test_a_machine_that_was_stopped_becomes_an_image_of_nodes(host: Installation, disk: str) -> None:
     await host.deploy(LAB.format(provider="libvirt"))
     await host.wired(within_s=240)
     await until(lambda: marked(host), "the machine lets nobody in", within_s=120)
     await stopped(host)
     async with host.client() as client:
-        job = await client.images.save(SaveRequest(lab="lab", node="a", name="wlt-golden.qcow2"))
+        job = await client.images.save(SaveRequest(lab="lab", node="a", name=disk))
         image = await done(client, job)
         assert (image.provider, image.content) == ("libvirt", image.digest)
         assert image.provenance.origin == "node"

@@ -56,7 +56,7 @@ async def test_what_was_chosen_of_a_cd_comes_in_when_the_controller_is_killed_in
     assert site.work == []
 
 
-@pytest.mark.parametrize("grows", ["base/*", "archive.tar"])
+@pytest.mark.parametrize("grows", ["base/*", ".archive.tar.part"])
 async def test_iol_is_built_when_the_controller_is_killed_in_the_middle_of_it(
     site: Site, tmp_path: Path, grows: str
 ) -> None:
