@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from dialogue_guests import STORIES
 from dialogue_rig import command_line, talk
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from wireloom.dialogue import Dialogue, Line, Script
@@ -101,20 +101,25 @@ def test_garbage_ends_in_an_answer_or_in_an_error_of_ours(family: str, pieces: l
 
 @settings(deadline=None, max_examples=150)
 @given(_FAMILIES, st.lists(st.tuples(_WORDS, _GAPS), max_size=40))
+@example("asa", [("r1#", 0.0), ("\n", 0.3), ("r1#", 0.0), ("r1#", 0.0), ("r1#", 3.0)])
 def test_nothing_is_typed_at_a_text_that_nothing_knows(family: str, pieces: list[tuple[str, float]]) -> None:
     grammar = grammar_of(command_line(family))
     dialogue = Dialogue(grammar.cli, Script((Line("show version"),)), VALUES, now=0)
     now, screen = 0.0, ""
 
     def check() -> None:
-        """What is typed is typed at the beginning of a line, or behind a prompt or a question."""
+        """What is typed is typed at the beginning of a line, or behind a prompt or a question.
+
+        What was printed behind the prompt of a line that was answered, as messages are, is nobody's half a line.
+        """
         nonlocal screen
         last = screen.rpartition("\n")[2]
         typed = dialogue.take()
         if typed == b"\x15":
             assert grammar.begins_with_prompt(last)
         elif typed:
-            assert not last.strip() or grammar.prompt_of(last.strip()) or grammar.reactions_to(last)
+            at_prompt = grammar.prompt_of(last.strip()) or grammar.begins_with_prompt(last)
+            assert not last.strip() or at_prompt or grammar.reactions_to(last)
             screen = ""
 
     for text, gap in pieces:
