@@ -41,6 +41,11 @@ async def offered(registry: Registry) -> AsyncIterator[str]:
         yield name
     finally:
         await docker("image", "rm", "--force", f"{registry.address}/{name}")
+        # An image that lost its name to another one is still known by its digest.
+        repository, form = f"{registry.address}/{name.partition(':')[0]}", "{{.Repository}}@{{.Digest}}"
+        listed = await docker("images", "--digests", "--format", form, repository)
+        for left in listed.split():
+            await docker("image", "rm", left)
 
 
 async def test_who_says_who_he_is_gets_the_image(rig: Rig, registry: Registry) -> None:

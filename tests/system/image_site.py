@@ -7,7 +7,8 @@ import contextlib
 import hashlib
 import os
 import subprocess
-from collections.abc import AsyncIterator, Callable
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from wireloom.errors import NotFound
 from wireloom.fabric.server import NatsServer
 from wireloom.library.archives import write_archive
 from wireloom.model.images import ImageView, ImportRequest, JobState, JobView, PresenceState
-from wireloom.testing.installation import WIRELOOM, Installation, own_folder, until
+from wireloom.testing.installation import WIRELOOM, Installation, installed, own_folder, until
 
 MIB = 1 << 20
 #: The partition table of a disk that a machine can start from.
@@ -97,6 +98,39 @@ async def running(
             assert host.debris() == []
         finally:
             await host.down()
+
+
+@contextlib.asynccontextmanager
+async def without_images(subnet: str, **environment: str) -> AsyncIterator[Installation]:
+    """An installation whose image folder is its own, and empty: what nodes are made of comes from the library alone."""
+    with own_folder() as folder:
+        images = folder / "data" / "images"
+
+        def own_images() -> None:
+            images.unlink()
+            images.mkdir()
+
+        async with installed(folder, prepare=own_images, WIRELOOM_MANAGEMENT_SUBNET=subnet, **environment) as made:
+            yield made
+
+
+@contextlib.contextmanager
+def engine_name(what: str) -> Iterator[str]:
+    """Name of a container's image that nobody else has; a test that failed leaves none of it."""
+    name = f"wlt-{uuid.uuid4().hex[:8]}/{what}"
+    try:
+        yield name
+    finally:
+        subprocess.run(["docker", "image", "rm", name], capture_output=True, timeout=60, check=False)
+
+
+@contextlib.contextmanager
+def made(file: Path) -> Iterator[Path]:
+    """A large file, for as long as tests need it."""
+    try:
+        yield file
+    finally:
+        file.unlink()
 
 
 async def introduced(host: Installation) -> bool:

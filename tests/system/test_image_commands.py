@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from image_site import without_images
 
-from wireloom.testing.installation import IMAGES, WIRELOOM, Installation, installed, own_folder, until
+from wireloom.testing.installation import IMAGES, WIRELOOM, Installation, until
 
 SUBNET = "172.30.113.0/24"
 LAB = "name: lab\nnodes:\n  a: {device: linux, provider: docker}\n"
@@ -65,15 +66,8 @@ class Terminal:
 
 @pytest.fixture
 async def host() -> AsyncIterator[Installation]:
-    with own_folder() as folder:
-        images = folder / "data" / "images"
-
-        def own_images() -> None:
-            images.unlink()
-            images.mkdir()
-
-        async with installed(folder, prepare=own_images, WIRELOOM_MANAGEMENT_SUBNET=SUBNET) as made:
-            yield made
+    async with without_images(SUBNET) as made:
+        yield made
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from image_site import ended, engine_name
 
 from wireloom.client import Client
-from wireloom.client.images import ENDED
 from wireloom.model.images import AdoptRequest, ImageView, JobState, JobView, SaveRequest
 from wireloom.testing.installation import IMAGES, Installation, installed, own_folder, until
 
@@ -29,10 +29,9 @@ async def host() -> AsyncIterator[Installation]:
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """Of a container's image; nobody else has it, and a test that failed leaves none of it."""
-    made = f"wlt-{uuid.uuid4().hex[:8]}/golden:1"
-    yield made
-    subprocess.run(["docker", "image", "rm", made], capture_output=True, timeout=30, check=False)
+    """Of a container's image."""
+    with engine_name("golden:1") as made:
+        yield made
 
 
 @pytest.fixture
@@ -48,14 +47,6 @@ def tagged(name: str) -> str:
     """An image that the engine has and the library knows nothing of."""
     subprocess.run(["docker", "tag", "wireloom/linux:latest", name], check=True, timeout=30)
     return name
-
-
-async def ended(client: Client, job: JobView, *, within_s: float = 120) -> JobView:
-    async def over() -> bool:
-        return (await client.images.job(job.id)).state in ENDED
-
-    await until(over, "the job has not ended", within_s=within_s)
-    return await client.images.job(job.id)
 
 
 async def done(client: Client, job: JobView) -> ImageView:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from image_site import Site, at_once, converted, digest, ended, imported, present, raw_disk, running, sent
+from image_site import Site, at_once, converted, digest, ended, imported, made, present, raw_disk, running, sent
 from small_disk import SmallDisk, small_disk
 
 from wireloom.client import Client
@@ -61,16 +61,14 @@ async def library() -> AsyncIterator[Crowded]:
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    file = raw_disk(tmp_path_factory.mktemp("raw") / "router.img", SIZE)
-    yield file
-    file.unlink()
+    with made(raw_disk(tmp_path_factory.mktemp("raw") / "router.img", SIZE)) as file:
+        yield file
 
 
 @pytest.fixture(scope="module")
 def image(raw: Path) -> Iterator[Path]:
-    file = converted(raw)
-    yield file
-    file.unlink()
+    with made(converted(raw)) as file:
+        yield file
 
 
 @contextlib.contextmanager

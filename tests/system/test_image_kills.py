@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import subprocess
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,8 +18,10 @@ from image_site import (
     digest,
     ended,
     engine_id,
+    engine_name,
     gone,
     imported,
+    made,
     present,
     raw_disk,
     running,
@@ -44,31 +45,27 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """Of a container's image; nobody else has it, and a test that failed leaves none of it."""
-    made = f"wlt-{uuid.uuid4().hex[:8]}/large:1"
-    yield made
-    subprocess.run(["docker", "image", "rm", made], capture_output=True, timeout=60, check=False)
+    """Of a container's image."""
+    with engine_name("large:1") as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    file = raw_disk(tmp_path_factory.mktemp("raw") / "router.img", SIZE)
-    yield file
-    file.unlink()
+    with made(raw_disk(tmp_path_factory.mktemp("raw") / "router.img", SIZE)) as file:
+        yield file
 
 
 @pytest.fixture(scope="module")
 def disk(raw: Path) -> Iterator[Path]:
-    file = converted(raw)
-    yield file
-    file.unlink()
+    with made(converted(raw)) as file:
+        yield file
 
 
 @pytest.fixture(scope="module")
 def archive(raw: Path) -> Iterator[Path]:
-    file = archive_of(raw)
-    yield file
-    file.unlink()
+    with made(archive_of(raw)) as file:
+        yield file
 
 
 def unfinished(name: str) -> list[str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from image_site import engine_name, gone, without_images
 
 from wireloom.client import Client
 from wireloom.client.images import ENDED
-from wireloom.errors import Conflict, NotFound
+from wireloom.errors import Conflict
 from wireloom.model.images import (
     ImageState,
     ImageUpdate,
@@ -22,7 +22,7 @@ from wireloom.model.images import (
     PresenceState,
     ServedDevice,
 )
-from wireloom.testing.installation import IMAGES, Installation, installed, own_folder, until
+from wireloom.testing.installation import IMAGES, Installation, until
 
 SUBNET = "172.30.112.0/24"
 LAB = "name: lab\nnodes:\n  a: {{device: linux, provider: {provider}}}\n"
@@ -30,16 +30,8 @@ LAB = "name: lab\nnodes:\n  a: {{device: linux, provider: {provider}}}\n"
 
 @pytest.fixture
 async def host() -> AsyncIterator[Installation]:
-    with own_folder() as folder:
-        images = folder / "data" / "images"
-
-        def own_images() -> None:
-            """A folder without any image: what nodes are made of can only come from the library."""
-            images.unlink()
-            images.mkdir()
-
-        async with installed(folder, prepare=own_images, WIRELOOM_MANAGEMENT_SUBNET=SUBNET) as made:
-            yield made
+    async with without_images(SUBNET) as made:
+        yield made
 
 
 @pytest.fixture
@@ -52,10 +44,9 @@ def container(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """Of a container's image; nobody else has it, and a test that failed leaves none of it."""
-    made = f"wlt-{uuid.uuid4().hex[:8]}/linux:1"
-    yield made
-    subprocess.run(["docker", "image", "rm", made], capture_output=True, timeout=30, check=False)
+    """Of a container's image."""
+    with engine_name("linux:1") as made:
+        yield made
 
 
 @pytest.fixture
@@ -80,14 +71,6 @@ async def imported(client: Client, file: Path, name: str) -> ImageView:
 
 async def present(client: Client, image: ImageView, *states: PresenceState) -> bool:
     return [item.state for item in (await client.images.get(image.id)).presence] == list(states)
-
-
-async def gone(client: Client, image: ImageView) -> bool:
-    try:
-        await client.images.get(image.id)
-    except NotFound:
-        return True
-    return False
 
 
 async def is_deleting(host: Installation, image: ImageView) -> bool:

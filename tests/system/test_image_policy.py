@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from image_site import archive_of, converted, digest, engine_id, gone, imported, present, raw_disk
+from image_site import archive_of, converted, digest, engine_id, gone, imported, present, raw_disk, without_images
 
 from wireloom.client import Client
 from wireloom.model.images import ImageView
-from wireloom.testing.installation import Installation, installed, own_folder, until
+from wireloom.testing.installation import Installation, until
 
 SUBNET = "172.30.116.0/24"
 SIZE = 2 << 20
@@ -25,17 +25,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.libvirt]
 
 @pytest.fixture
 async def host() -> AsyncIterator[Installation]:
-    with own_folder() as folder:
-        images = folder / "data" / "images"
-
-        def own_images() -> None:
-            images.unlink()
-            images.mkdir()
-
-        async with installed(
-            folder, prepare=own_images, WIRELOOM_MANAGEMENT_SUBNET=SUBNET, WIRELOOM_IMAGE_POLICY="everywhere"
-        ) as made:
-            yield made
+    async with without_images(SUBNET, WIRELOOM_IMAGE_POLICY="everywhere") as made:
+        yield made
 
 
 @pytest.fixture

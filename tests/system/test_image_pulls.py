@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from image_site import without_images
 
 from wireloom.errors import NotFound
 from wireloom.model.images import ImageState, ImageView
-from wireloom.testing.installation import IMAGES, WIRELOOM, Installation, installed, own_folder, until
+from wireloom.testing.installation import IMAGES, WIRELOOM, Installation, until
 from wireloom.testing.registry import Registry, registry
 
 SUBNET = "172.30.115.0/24"
@@ -40,15 +41,8 @@ class Ended:
 
 @pytest.fixture
 async def host() -> AsyncIterator[Installation]:
-    with own_folder() as folder:
-        images = folder / "data" / "images"
-
-        def own_images() -> None:
-            images.unlink()
-            images.mkdir()
-
-        async with installed(folder, prepare=own_images, WIRELOOM_MANAGEMENT_SUBNET=SUBNET) as made:
-            yield made
+    async with without_images(SUBNET) as made:
+        yield made
 
 
 @pytest.fixture

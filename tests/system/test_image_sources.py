@@ -9,14 +9,14 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from image_site import converted, digest, ended, engine_id, raw_disk, sent
+from image_site import converted, digest, ended, engine_id, engine_name, raw_disk, sent, without_images
 from image_sources import platform, wrapped
 from media_rig import write_cd
 
 from wireloom.client import Client
 from wireloom.errors import InvalidInput, NotFound
 from wireloom.model.images import Choice, ImageUpdate, ImageView, ImportRequest, JobState, JobView, ServedDevice
-from wireloom.testing.installation import IMAGES, Installation, installed, own_folder, run, until
+from wireloom.testing.installation import IMAGES, Installation, run, until
 
 SUBNET = "172.30.97.0/24"
 #: Neither image nor configuration is named: devices that were made of the CD have both.
@@ -37,24 +37,15 @@ nodes:
 
 @pytest.fixture
 async def host() -> AsyncIterator[Installation]:
-    with own_folder() as folder:
-        images = folder / "data" / "images"
-
-        def own_images() -> None:
-            """A folder without any image: what nodes are made of can only come from the library."""
-            images.unlink()
-            images.mkdir()
-
-        async with installed(folder, prepare=own_images, WIRELOOM_MANAGEMENT_SUBNET=SUBNET) as made:
-            yield made
+    async with without_images(SUBNET) as made:
+        yield made
 
 
 @pytest.fixture
 def name() -> Iterator[str]:
-    """Of a container's image; nobody else has it, and a test that failed leaves none of it."""
-    made = f"wlt-{uuid.uuid4().hex[:8]}/frr:10-0"
-    yield made
-    subprocess.run(["docker", "image", "rm", made], capture_output=True, timeout=60, check=False)
+    """Of a container's image."""
+    with engine_name("frr:10-0") as made:
+        yield made
 
 
 @pytest.fixture

@@ -30,6 +30,17 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield made
 
 
+async def kill_when(rig: Rig, reached: asyncio.Event, go: asyncio.Event) -> None:
+    """Kill the controller in the moment in which it stands at what :func:`hold` holds."""
+    async with asyncio.timeout(5):
+        await reached.wait()
+    unhold(rig)
+    killing = asyncio.create_task(rig.kill())
+    await asyncio.sleep(0.02)
+    go.set()
+    await killing
+
+
 @pytest.mark.parametrize("at", ["commit", "sniff", "accept_disk", "identify", "adopt", "add"])
 async def test_a_kill_anywhere_is_made_good(tmp_path: Path, at: str) -> None:
     """The controller goes while it is at ``at``; the next one ends the job, and once."""
@@ -39,13 +50,7 @@ async def test_a_kill_anywhere_is_made_good(tmp_path: Path, at: str) -> None:
     hold(rig, at, reached, go)
     upload = await rig.uploaded(b"gzip\n" + DISK, "vios.qcow2.gz")
     job = await rig.imports.import_file(ImportRequest(upload=upload))
-    async with asyncio.timeout(5):
-        await reached.wait()
-    unhold(rig)
-    killing = asyncio.create_task(rig.kill())
-    await asyncio.sleep(0.02)
-    go.set()
-    await killing
+    await kill_when(rig, reached, go)
     ended = await rig.ended(job)
     assert ended.state is JobState.DONE, ended.error
     assert ended.attempts == 2
@@ -139,13 +144,7 @@ async def test_an_iso_goes_on_with_what_is_left_after_a_kill(rig: Rig) -> None:
     reached, go = asyncio.Event(), asyncio.Event()
     hold(rig, "add", reached, go)
     await rig.jobs.choose(job.id, Choice(everything=True))
-    async with asyncio.timeout(5):
-        await reached.wait()
-    unhold(rig)
-    killing = asyncio.create_task(rig.kill())
-    await asyncio.sleep(0.02)
-    go.set()
-    await killing
+    await kill_when(rig, reached, go)
     ended = await rig.ended(job)
     assert ended.state is JobState.DONE, ended.error
     assert len(rig.catalogue.images) == 2

@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from media_rig import ACME, DISK, FRR, IOSV, PLATFORM, SECTOR, Spoilt, build_cd, image_definition, taken_in, write_cd
 
@@ -392,6 +392,7 @@ def test_the_users_folder_takes_the_device(cd: Path, tmp_path: Path) -> None:
 
 
 @given(st.text(alphabet=st.sampled_from("{}%#'\" \nainserthostname-here") | st.characters(codec="utf-8"), max_size=200))
+@example("line\r\nline\r{")
 def test_any_text_is_a_template_that_gives_it_back(text: str) -> None:
     assert render(as_template(text), {"hostname": "r1"}) == text
 

@@ -248,6 +248,7 @@ LIES = {
     "encrypted": (with_flag(zipped(b"x"), 1), "encrypted"),
     "strongly encrypted": (with_flag(zipped(b"x"), 0x40), "encrypted"),
     "an unusual method": (zipped(CONTENT, method=zipfile.ZIP_LZMA), "format"),
+    "a later version": (patched(zipped(CONTENT), 6, "<H", 99), "format"),
     "a size that is too small": (patched(zipped(CONTENT), 24, "<I", 1000), "size"),
     "a size that is too large": (patched(zipped(CONTENT), 24, "<I", len(CONTENT) + 1), "size"),
     "a size beyond all": (patched(zipped(CONTENT), 24, "<I", 0xFFFFFFF0), "bomb"),

@@ -16,6 +16,7 @@ GOOD = Readings(
     sockets={"docker": True, "libvirtd": True, "virtlogd": True},
     tools={name: f"/usr/bin/{name}" for name in TOOLS},
     static_busybox="/bin/busybox",
+    landlock=3,
     kvm=True,
     kvm_reason="the CPU has a virtualisation extension",
     kernel={
@@ -56,6 +57,7 @@ def test_a_good_machine_has_nothing_to_say() -> None:
         ({"kvm": False}, "kvm", Level.WARN),
         ({"kernel": {}, "kernel_problem": "no unshare"}, "kernel", Level.WARN),
         ({"capabilities": ALL & ~(1 << 24)}, "privileged", Level.WARN),
+        ({"landlock": 0}, "landlock", Level.WARN),
         ({"ip_forward": False}, "ip forwarding", Level.WARN),
         ({"ip_forward": None}, "ip forwarding", Level.WARN),
         ({"port_owner": "other"}, "api port", Level.FAIL),

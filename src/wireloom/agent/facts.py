@@ -20,6 +20,7 @@ from typing import Final
 from wireloom import __version__
 from wireloom.agent.probes import KernelTrial, Readings, Route
 from wireloom.fabric.documents import HostFacts
+from wireloom.library.confine import landlock_version
 from wireloom.model.device import CPU_FLAGS
 from wireloom.settings import Settings
 
@@ -71,6 +72,7 @@ def read_machine(settings: Settings, *, kvm: bool, kvm_reason: str, static_busyb
         kernel_problem=kernel_problem,
         capabilities=capabilities,
         capabilities_all=known,
+        landlock=landlock_version(),
         ip_forward=_ip_forward(),
         data_dir=str(settings.data_dir),
         disk_free=_disk_free(settings.data_dir),

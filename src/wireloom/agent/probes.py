@@ -78,6 +78,7 @@ class Readings:
     :ivar kernel: ability to the outcome of its trial; empty when none could be made, ``kernel_problem`` says why.
     :ivar capabilities: bit mask of what the container engine may hand to a container; ``capabilities_all`` the
         mask of all that this kernel knows.
+    :ivar landlock: version of the kernel's Landlock; 0: it has none.
     :ivar disk_free: bytes free where ``data_dir`` is or will be.
     :ivar port_owner: who has the API's port: ``""`` nobody, ``wireloom``, or ``other``.
     """
@@ -92,6 +93,7 @@ class Readings:
     kernel_problem: str = ""
     capabilities: int = 0
     capabilities_all: int = 0
+    landlock: int = 0
     ip_forward: bool | None = None
     data_dir: str = ""
     disk_free: int = 0
@@ -117,6 +119,7 @@ def judge(readings: Readings) -> list[Finding]:
         _kvm(readings),
         *_kernel(readings),
         _privileged(readings),
+        _landlock(readings),
         _forwarding(readings),
         _subnet(readings),
         _port(readings),
@@ -283,6 +286,18 @@ def _privileged(readings: Readings) -> Finding:
 
 def _capability(bit: int) -> str:
     return _CAPABILITIES[bit] if bit < len(_CAPABILITIES) else f"number {bit}"
+
+
+def _landlock(readings: Readings) -> Finding:
+    if readings.landlock:
+        return Finding(name="landlock", level=Level.OK, finding=f"version {readings.landlock}")
+    return Finding(
+        name="landlock",
+        level=Level.WARN,
+        finding="the kernel has none, or it is off",
+        meaning="readers of images have bounds of memory and time, but the kernel does not keep other files from them",
+        advice="use a kernel with CONFIG_SECURITY_LANDLOCK, and with `landlock` in its list `lsm=`",
+    )
 
 
 def _forwarding(readings: Readings) -> Finding:

@@ -100,11 +100,18 @@ def _limit(order: dict[str, Any]) -> None:
         resource.setrlimit(what, (soft, hard))
 
 
+def landlock_version() -> int:
+    """What the kernel itself says of its Landlock; 0: it has none."""
+    try:
+        return _call("syscall", _CREATE_RULESET, None, 0, _VERSION_ONLY)
+    except OSError:
+        return 0
+
+
 def _confine(reads: Iterable[str], writes: Iterable[str]) -> None:
     """From here on, only these files can be opened, and only for that. Does nothing where Landlock is not there."""
-    try:
-        version = _call("syscall", _CREATE_RULESET, None, 0, _VERSION_ONLY)
-    except OSError:
+    version = landlock_version()
+    if not version:
         return
     rights = (1 << _FILE_RIGHTS.get(version, max(_FILE_RIGHTS.values()))) - 1
     handled = struct.pack("=Q", rights)

@@ -11,7 +11,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from wireloom.library.tarheads import is_header, tar_members
+from wireloom.library.tar_format import is_header
+from wireloom.library.tarheads import tar_members
 from wireloom.library.values import ImageRefused
 from wireloom.model.images import SourceKind
 

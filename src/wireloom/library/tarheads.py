@@ -1,7 +1,8 @@
 """Members of an uncompressed tar file, by its headers alone: nothing is unpacked, and nothing large is kept.
 
-The standard library's reader takes names of any length into memory and follows what it reads; this one is for files of
-unknown origin. Formats: POSIX ustar and pax, GNU, and the old one.
+For finding out what a file is, and for bundles and machines around a disk: it takes what is odd as it is, where
+:mod:`wireloom.library.archives.tars` refuses what engines may read in another way. Formats: POSIX ustar and pax, GNU,
+and the old one.
 """
 
 from __future__ import annotations
@@ -12,11 +13,10 @@ from dataclasses import dataclass
 from io import FileIO
 from typing import Final, Literal
 
+from wireloom.library.tar_format import BLOCK, EXTENDED_MOST, each_record, is_header, parse_size
 from wireloom.library.values import ImageRefused
 
-__all__ = ["BLOCK", "TarKind", "TarMember", "is_header", "tar_members"]
-
-BLOCK: Final = 512
+__all__ = ["TarKind", "TarMember", "tar_members"]
 
 TarKind = Literal["file", "folder", "hard-link", "link", "device", "fifo", "sparse", "other"]
 
@@ -34,7 +34,8 @@ _KINDS: Final[dict[bytes, TarKind]] = {
 }
 #: Headers whose data is about the next member, or all that follow.
 _LONG_NAME, _LONG_TARGET, _PAX, _PAX_FOR_ALL = b"L", b"K", b"x", b"g"
-_MOST_ABOUT: Final = 1 << 20
+#: Names the file in messages.
+_ARCHIVE: Final = "the archive"
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,6 @@ class TarMember:
     size: int
     offset: int
     target: str = ""
-
-
-def is_header(block: bytes) -> bool:
-    """Whether 512 bytes are the header of a member, by their sum."""
-    if len(block) < BLOCK or not block.rstrip(b"\0"):
-        return False
-    try:
-        told = _number(block[148:156])
-    except ImageRefused:
-        return False
-    plain = block[:148] + b" " * 8 + block[156:BLOCK]
-    # Some old programs summed signed bytes.
-    return told in (sum(plain), sum(each - 256 if each > 127 else each for each in plain))
 
 
 def tar_members(file: FileIO, *, entries: int, name: int) -> Iterator[TarMember]:
@@ -82,7 +70,7 @@ def tar_members(file: FileIO, *, entries: int, name: int) -> Iterator[TarMember]
         count += 1
         if count > entries:
             raise ImageRefused("unbounded", f"the archive has more than {entries} members")
-        kind, length, start = block[156:157], _number(block[124:136]), position + BLOCK
+        kind, length, start = block[156:157], parse_size(block[124:136], _ARCHIVE), position + BLOCK
         if kind in (_LONG_NAME, _LONG_TARGET, _PAX, _PAX_FOR_ALL):
             data = _data(file, start, length, size)
             (for_all if kind == _PAX_FOR_ALL else about).update(_what_it_tells(kind, data))
@@ -111,12 +99,12 @@ def _member(block: bytes, start: int, about: dict[str, str]) -> TarMember:
     length = 0
     if kind not in ("hard-link", "link", "device", "folder", "fifo"):
         # Beyond 8 GiB, writers put 0 into the header.
-        length = _decimal(about["size"]) if "size" in about else _number(block[124:136])
+        length = _decimal(about["size"]) if "size" in about else parse_size(block[124:136], _ARCHIVE)
     return TarMember(name, kind, length, start, about.get("linkpath", _text(block[157:257])))
 
 
 def _data(file: FileIO, start: int, length: int, size: int) -> bytes:
-    if length > _MOST_ABOUT:
+    if length > EXTENDED_MOST:
         raise ImageRefused("name", f"the archive has a header of {length} bytes")
     if start + length > size:
         raise ImageRefused("truncated", "the archive ends within a header")
@@ -128,32 +116,7 @@ def _what_it_tells(kind: bytes, data: bytes) -> dict[str, str]:
         return {"path": _text(data)}
     if kind == _LONG_TARGET:
         return {"linkpath": _text(data)}
-    return dict(_records(data))
-
-
-def _records(data: bytes) -> Iterator[tuple[str, str]]:
-    """Records of pax: ``<length> <key>=<value>\\n``, where the length counts itself."""
-    while data:
-        head, blank, _ = data.partition(b" ")
-        length = _decimal(_text(head)) if blank else 0
-        record = data[len(head) + 1 : length]
-        key, equals, value = record.partition(b"=")
-        if length <= len(head) + 1 or length > len(data) or not equals or not value.endswith(b"\n"):
-            raise ImageRefused("corrupt", "the archive has a header that does not hold together")
-        yield _text(key), value[:-1].decode(errors="surrogateescape")
-        data = data[length:]
-
-
-def _number(field: bytes) -> int:
-    """A number of a header: octal digits, or since GNU the bytes of a large one."""
-    if field[0] == 0x80:
-        return int.from_bytes(field[1:], "big")
-    digits = field.strip(b" \0")
-    if not digits:
-        return 0
-    if digits.strip(b"01234567"):
-        raise ImageRefused("corrupt", "the archive has a header whose numbers are none")
-    return int(digits, 8)
+    return {key: value.decode(errors="surrogateescape") for key, value in each_record(data, _ARCHIVE)}
 
 
 def _decimal(text: str) -> int:

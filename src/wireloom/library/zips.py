@@ -56,7 +56,11 @@ def useful_member(file: FileIO, limits: Limits) -> ZipMember:
     try:
         with zipfile.ZipFile(file) as archive:  # reads the list alone
             members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, struct.error, NotImplementedError) as error:
+    except NotImplementedError as error:  # the standard library's word for a version that is later than its own
+        raise ImageRefused(
+            "format", f"the archive is of a kind that nobody here reads: {error}", hint="pack it again, or unpack it"
+        ) from error
+    except (zipfile.BadZipFile, ValueError, struct.error) as error:
         raise ImageRefused("corrupt", f"the archive's list does not hold together: {error}") from error
     if len(members) > _MOST_MEMBERS:
         raise ImageRefused("unbounded", f"the archive has more than {_MOST_MEMBERS} members")

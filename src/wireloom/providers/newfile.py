@@ -1,23 +1,21 @@
-"""Files that providers make: whole or not there, and not begun where there is no room for them."""
+"""Files of images that providers make: whole or not there, not begun without room, and what they should be."""
 
 from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
-import os
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from wireloom.errors import CapacityExceeded, RuntimeFailed, WireloomError
+from wireloom.errors import CapacityExceeded, ImageMissing, RuntimeFailed, WireloomError
+from wireloom.library import durable
+from wireloom.library.durable import flush_file, flush_folder
 
-__all__ = ["check_room", "file_digest", "new_file", "part_of", "publish", "refused"]
-
-#: Read at a time, so that a caller who leaves is not followed for long.
-_PIECE: Final = 32 << 20
+__all__ = ["another_image", "check_room", "file_digest", "new_file", "part_of", "publish", "refused"]
 
 #: Bytes that a file system keeps beside the file itself.
 _SPARE: Final = 16 << 20
@@ -46,9 +44,9 @@ def part_of(target: Path) -> Path:
 
 def publish(part: Path, target: Path) -> None:
     """Give a finished file its name, for good: also after the host has lost its power. Blocking."""
-    _sync(part, os.O_RDONLY)
+    flush_file(part)
     part.rename(target)
-    _sync(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    flush_folder(target.parent)
 
 
 def refused(error: OSError, target: Path) -> WireloomError:
@@ -73,26 +71,25 @@ def check_room(folder: Path, size: int) -> None:
 
 
 async def file_digest(path: Path) -> str:
-    """``sha256:`` and the digest of a file's content; cancelled within a moment."""
-    known = hashlib.sha256()
-    buffer = memoryview(bytearray(1 << 20))
-    with await asyncio.to_thread(path.open, "rb", buffering=0) as file:
+    """``sha256:`` and the digest of a file's content; a caller who leaves is not followed for long."""
+    left = threading.Event()
 
-        def some() -> bool:
-            left = _PIECE
-            while left > 0 and (size := file.readinto(buffer)):
-                known.update(buffer[:size])
-                left -= size
-            return left <= 0
+    def look(_done: int, _total: int) -> None:
+        if left.is_set():
+            raise _LeftError
 
-        while await asyncio.to_thread(some):
-            pass
-    return f"sha256:{known.hexdigest()}"
-
-
-def _sync(path: Path, flags: int) -> None:
-    opened = os.open(path, flags | os.O_CLOEXEC)
     try:
-        os.fsync(opened)
+        return await asyncio.to_thread(durable.file_digest, path, look)
     finally:
-        os.close(opened)
+        left.set()
+
+
+class _LeftError(Exception):
+    """Ends the reading of a file that nobody waits for any more."""
+
+
+def another_image(image: str, wanted: str, found: str, hint: str) -> ImageMissing:
+    """What was to be loaded as ``image`` is ``found``, and not the content that is ``wanted``."""
+    return ImageMissing(
+        f"image {image} would be {found}, not {wanted}", hint=hint, details={"wanted": wanted, "found": found}
+    )

@@ -193,42 +193,22 @@ def remove(ctx: typer.Context, image: ImageArgument, yes: YesFlag = False, json:
 HostsArgument = Annotated[list[str] | None, typer.Argument(metavar="[HOST]...", help="All hosts when none is named.")]
 
 
-def push(
-    ctx: typer.Context,
-    image: ImageArgument,
-    hosts: HostsArgument = None,
-    json: JsonFlag = False,
-) -> None:
+def push(ctx: typer.Context, image: ImageArgument, hosts: HostsArgument = None, json: JsonFlag = False) -> None:
     """Have hosts fetch an image before a node needs it."""
     state = state_of(ctx)
-
-    async def pushed(client: "Client") -> "ImageView":
-        view = await found(client, image)
-        return await client.images.push(view.id, hosts or ())
-
-    def told(state: CliState, view: "ImageView") -> None:
-        state.output.line(f"{view.name}: {', '.join(_where(view)) or 'told to the hosts'}")
-
-    state.show(state.ask(pushed), told)
+    wanted = state.ask(lambda client: found(client, image))
+    pushed = state.ask(lambda client: client.images.push(wanted.id, hosts or ()))
+    where = ", ".join(_where(pushed)) or "told to the hosts"
+    state.show(pushed, lambda _, view: state.output.line(f"{view.name}: {where}"))
 
 
-def unpush(
-    ctx: typer.Context,
-    image: ImageArgument,
-    hosts: HostsArgument = None,
-    json: JsonFlag = False,
-) -> None:
+def unpush(ctx: typer.Context, image: ImageArgument, hosts: HostsArgument = None, json: JsonFlag = False) -> None:
     """Take a push back: hosts keep the image no longer than they keep others that nothing uses."""
     state = state_of(ctx)
-
-    async def freed(client: "Client") -> "ImageView":
-        view = await found(client, image)
-        return await client.images.unpush(view.id, hosts or ())
-
-    def told(state: CliState, view: "ImageView") -> None:
-        state.output.line(f"{view.name}: pushed to {', '.join(hosts) + ' no' if hosts else 'no host any'} more")
-
-    state.show(state.ask(freed), told)
+    wanted = state.ask(lambda client: found(client, image))
+    freed = state.ask(lambda client: client.images.unpush(wanted.id, hosts or ()))
+    where = f"{', '.join(hosts)} no" if hosts else "no host any"
+    state.show(freed, lambda _, view: state.output.line(f"{view.name}: pushed to {where} more"))
 
 
 def host(

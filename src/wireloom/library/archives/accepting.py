@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from wireloom.library.archives.documents import digest_of, parse_config
 from wireloom.library.archives.findings import Findings
-from wireloom.library.archives.headers import BLOCK, is_header
 from wireloom.library.archives.layout import Blob, Image, choose
 from wireloom.library.archives.naming import check_tags, propose_name
 from wireloom.library.archives.outer import Outer, read_outer
@@ -25,6 +24,7 @@ from wireloom.library.archives.values import RUNNABLE, ArchiveConfig
 from wireloom.library.archives.vrnetlab import NEEDS, is_vrnetlab
 from wireloom.library.archives.writer import ArchiveWriter, unchanging_json
 from wireloom.library.names import check_file_name
+from wireloom.library.tar_format import BLOCK, is_header
 from wireloom.library.values import Accepted, Facts, ImageRefused, Limits, Progress, no_progress
 from wireloom.model.images import SourceKind
 

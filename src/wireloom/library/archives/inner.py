@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from wireloom.library.archives.findings import Findings
-from wireloom.library.archives.headers import BLOCK, is_header
 from wireloom.library.archives.layout import Image, choose
 from wireloom.library.archives.outer import read_outer
 from wireloom.library.archives.streams import Window, compression_of
@@ -21,6 +20,7 @@ from wireloom.library.archives.tars import TarReader
 from wireloom.library.archives.values import ArchiveConfig, InnerDisk
 from wireloom.library.archives.writer import new_file
 from wireloom.library.durable import copy_range
+from wireloom.library.tar_format import BLOCK, is_header
 from wireloom.library.values import ImageRefused, Limits, Progress, no_progress
 
 __all__ = ["disks_inside", "extract_disk", "extract_layers", "read_config"]

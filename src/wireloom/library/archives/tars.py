@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from wireloom.library.archives.headers import BLOCK, EXTENDED_MOST, ZEROS, Header, Records, parse_header, parse_records
 from wireloom.library.archives.paths import check_characters, clean_path, decode_name, shown_name
 from wireloom.library.archives.streams import Source
+from wireloom.library.tar_format import BLOCK, EXTENDED_MOST, ZEROS, Header, Records, parse_header, parse_records
 from wireloom.library.values import ImageRefused, Limits
 
 __all__ = ["Kind", "Member", "TarReader"]

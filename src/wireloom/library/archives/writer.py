@@ -23,9 +23,9 @@ from typing import Any, BinaryIO, Final, Self
 
 from wireloom.errors import InvalidInput
 from wireloom.library.archives.documents import digest_of
-from wireloom.library.archives.headers import BLOCK
 from wireloom.library.archives.streams import CHUNK
 from wireloom.library.durable import flush_file, flush_folder, no_space_is_refused
+from wireloom.library.tar_format import BLOCK
 
 __all__ = ["ArchiveWriter", "new_file", "unchanging_json", "write_archive"]
 

@@ -24,7 +24,10 @@ _LONGEST_NAME: Final = 63
 
 def as_template(text: str) -> str:
     """``text`` as a template that gives it back, with the node's name where it has the platform's mark for one."""
-    return _OPENING.sub("{{ '{' }}", text).replace(_HOSTNAME, "{{ hostname }}")
+    plain = _OPENING.sub("{{ '{' }}", text).replace(
+        "\r", "{{ '\\r' }}"
+    )  # the language makes one kind of line end of all
+    return plain.replace(_HOSTNAME, "{{ hostname }}")
 
 
 def as_pattern(text: str) -> str:

@@ -36,7 +36,7 @@ from wireloom.providers.docker.saved import (
     save_image,
 )
 from wireloom.providers.docker.uploads import Upload, is_saved_image, plan_upload, raw_chunks
-from wireloom.providers.newfile import check_room, new_file
+from wireloom.providers.newfile import another_image, check_room, new_file
 
 __all__ = ["DockerImageStore"]
 
@@ -115,7 +115,7 @@ class DockerImageStore:
                 plan = await asyncio.to_thread(plan_upload, source, image, name)
                 upload.append(plan)
                 if content and plan.content != content:
-                    raise _other(image, content, plan.content, f"{source.name} holds another image")
+                    raise another_image(image, content, plan.content, f"{source.name} holds another image")
                 await self.check_room(2 * plan.size)  # the engine unpacks it before it stores it
                 others = await self._forget_damaged(plan.content)
                 await self._send(plan)
@@ -158,7 +158,8 @@ class DockerImageStore:
         if found is None:
             raise ImageMissing(f"the engine took {image} and does not have it", hint="load it again")
         if content and found["Id"] != content:
-            raise _other(image, content, found["Id"], "an engine with containerd's image store has ids of its own")
+            hint = "an engine with containerd's image store has ids of its own"
+            raise another_image(image, content, found["Id"], hint)
         for other in (image, *others):
             await self.names.move(other, found["Id"])
         return _info(image, found)
@@ -182,7 +183,7 @@ class DockerImageStore:
                 return _info(image, found)
             async with self.names.keeping(found["Id"]):
                 await (self.names.give(old, image) if old else self.names.take(image))
-            raise _other(image, content, found["Id"], "the registry has another image of that name")
+            raise another_image(image, content, found["Id"], "the registry has another image of that name")
 
     async def _fetch(self, image: str, credentials: Credentials | None) -> None:
         repository, tag = split(image)
@@ -328,14 +329,6 @@ class DockerImageStore:
 
 def _info(image: str, found: dict[str, Any]) -> ImageInfo:
     return ImageInfo(name=image, digest=found["Id"], size=found["Size"])
-
-
-def _other(image: str, wanted: str, found: str, why: str) -> ImageMissing:
-    return ImageMissing(
-        f"image {image} would be {found}, not {wanted}",
-        hint=why,
-        details={"wanted": wanted, "found": found},
-    )
 
 
 def _refusal(told: str) -> str:

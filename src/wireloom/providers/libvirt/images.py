@@ -23,7 +23,7 @@ from wireloom.providers.contract import Credentials
 from wireloom.providers.libvirt import qemu_img
 from wireloom.providers.libvirt.digests import KnownDigests, Stamp, stamp_of
 from wireloom.providers.libvirt.qemu_img import BaseImage
-from wireloom.providers.newfile import check_room, new_file, publish, refused
+from wireloom.providers.newfile import another_image, check_room, new_file, publish, refused
 
 __all__ = ["DisksInUse", "FolderImages"]
 
@@ -110,7 +110,7 @@ class FolderImages:
             await self.base(image)
             found = await self._info(image, path)
             if content and found.digest != content:
-                raise _other(image, content, found.digest, "load it from the library's file")
+                raise another_image(image, content, found.digest, "load it from the library's file")
             return found
         self._check_own(image)
         async with self._locks.setdefault(image, asyncio.Lock()):
@@ -126,7 +126,7 @@ class FolderImages:
         async with self._placed(source, path) as part:
             digest = await self._digests.of(part, again=True)
             if content and digest != content:
-                raise _other(image, content, digest, f"{source} is not the file that was stored")
+                raise another_image(image, content, digest, f"{source} is not the file that was stored")
             await self._check_image(image, part)
             if known is None or known.digest != digest:
                 await self._check_free(image, path)
@@ -267,12 +267,6 @@ _CONVERT: Final = "convert it with: qemu-img convert -O qcow2"
 
 def _missing(image: str, path: Path) -> ImageMissing:
     return ImageMissing(f"image {image} is not on this host", hint=f"put the disk image at {path}")
-
-
-def _other(image: str, wanted: str, found: str, why: str) -> ImageMissing:
-    return ImageMissing(
-        f"image {image} would be {found}, not {wanted}", hint=why, details={"wanted": wanted, "found": found}
-    )
 
 
 def _seen(path: Path) -> tuple[Path, Stamp]:

@@ -11,7 +11,7 @@ from wireloom.errors import Conflict, ImageMissing, NotFound
 from wireloom.model.images import ImageFormat
 from wireloom.model.runtime import ImageInfo
 from wireloom.providers.contract import Credentials
-from wireloom.providers.newfile import new_file
+from wireloom.providers.newfile import another_image, new_file
 from wireloom.providers.simulated.world import SimulatedWorld, image_file
 
 __all__ = ["SimulatedImageStore", "SimulatedSaver"]
@@ -126,8 +126,4 @@ def _missing(message: str) -> ImageMissing:
 
 def _compare(image: str, wanted: str, found: str) -> None:
     if wanted and wanted != found:
-        raise ImageMissing(
-            f"image {image} would be {found}, not {wanted}",
-            hint="give the file that was meant",
-            details={"wanted": wanted, "found": found},
-        )
+        raise another_image(image, wanted, found, "give the file that was meant")

@@ -9,12 +9,24 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from wireloom.library.values import ImageRefused
 
-__all__ = ["BLOCK", "EXTENDED_MOST", "ZEROS", "Header", "Records", "is_header", "parse_header", "parse_records"]
+__all__ = [
+    "BLOCK",
+    "EXTENDED_MOST",
+    "ZEROS",
+    "Header",
+    "Records",
+    "each_record",
+    "is_header",
+    "parse_header",
+    "parse_records",
+    "parse_size",
+]
 
 BLOCK: Final = 512
 ZEROS: Final = bytes(BLOCK)
@@ -92,7 +104,7 @@ def parse_header(block: bytes, where: str) -> Header:
         name=_text(name),
         link=_text(link),
         type=kind,
-        size=_size(size, where),
+        size=parse_size(size, where),
         mode=_number(mode, where),
         mtime=_number(mtime, where),
         device=(_number(major, where), _number(minor, where)),
@@ -138,7 +150,8 @@ def _number(digits: bytes, where: str) -> int:
     return int(stripped, 8)
 
 
-def _size(digits: bytes, where: str) -> int:
+def parse_size(digits: bytes, where: str) -> int:
+    """Bytes of a member, as its header has them. :raises ImageRefused: ``corrupt`` or ``size``."""
     size = _number(digits, where)
     if size < 0:
         raise ImageRefused("size", f"{where}: a member says that it has {size} bytes")
@@ -152,9 +165,7 @@ def parse_records(data: bytes, where: str) -> Records:
     """
     found: dict[str, str] = {}
     xattrs: list[str] = []
-    at = 0
-    while at < len(data):
-        key, value, at = _record(data, at, where)
+    for key, value in each_record(data, where):
         if key.startswith(_SPARSE):
             raise ImageRefused("sparse", f"{where}: a file with holes", hint="pack it again without --sparse")
         if key.startswith(_XATTR):
@@ -172,6 +183,14 @@ def parse_records(data: bytes, where: str) -> Records:
         xattrs=tuple(xattrs),
         keys=frozenset(found),
     )
+
+
+def each_record(data: bytes, where: str) -> Iterator[tuple[str, bytes]]:
+    """Keys and values of an extended header as they stand. :raises ImageRefused: ``corrupt`` or ``name``."""
+    at = 0
+    while at < len(data):
+        key, value, at = _record(data, at, where)
+        yield key, value
 
 
 def _record(data: bytes, at: int, where: str) -> tuple[str, bytes, int]:
