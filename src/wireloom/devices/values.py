@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
@@ -17,6 +18,7 @@ __all__ = ["Argv", "Name", "NeedWord", "Regex", "exactly_one_of", "ranged"]
 _NEEDS = ("privileged", "kvm", "nested", *(f"cpu:{flag}" for flag in CPU_FLAGS))
 
 
+@cache
 def _regex(value: str) -> str:
     try:
         re.compile(value)
