@@ -132,7 +132,8 @@ def vhd(*, size: int = 4 * MIB, kind: int = 2, parent_name: bytes = b"", break_s
     struct.pack_into(">8sQQIIII", header, 0, b"cxsparse", 0xFFFFFFFFFFFFFFFF, 1536, 0x10000, blocks, 2 * MIB, 0)
     header[64 : 64 + len(parent_name)] = parent_name
     struct.pack_into(">I", header, 36, ~sum(header) & 0xFFFFFFFF)
-    return bytes(footer) + bytes(header) + (b"\xff" * 4 * blocks).ljust(SECTOR, b"\xff") + bytes(footer)
+    table = b"\xff" * max(4 * min(blocks, 1 << 16), SECTOR)  # of a size beyond all, as much as memory bears
+    return bytes(footer) + bytes(header) + table + bytes(footer)
 
 
 def vhdx(*, size: int = 4 * MIB, parent: bool = False, locator: bool = False, log: bool = False) -> bytes:
