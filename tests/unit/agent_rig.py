@@ -233,7 +233,7 @@ class Agent:
             self.reconciler.wake()
 
     async def until(
-        self, check: Callable[[SliceStatus], bool], *, lab: str = "lab-1", within_s: float = 10
+        self, check: Callable[[SliceStatus], bool], *, lab: str = "lab-1", within_s: float = 60
     ) -> SliceStatus:
         """The lab's first reported status for which ``check`` holds."""
         status: SliceStatus | None = None

@@ -219,7 +219,7 @@ class Rig:
 
 async def until(condition: Callable[[], object]) -> None:
     """Give every task its turns until ``condition`` holds."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - there is no one event that stands for all of them
             await asyncio.sleep(0)
 

@@ -435,7 +435,7 @@ class Rig:
 
 async def until_quietly(condition: Callable[[], object]) -> None:
     """As ``until``, for work in threads: the loop is not kept busy."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - there is no one event that stands for all of them
             await asyncio.sleep(0.002)
 

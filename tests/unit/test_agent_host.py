@@ -111,7 +111,7 @@ async def test_the_segment_is_not_there_before_a_lab_asked_for_it(host: Host) ->
         await agent.until(settled())
         assert not agent.network._segment_there.is_set()
         agent.reconciler.set_slice("lab-1", MANAGED.model_copy(update={"generation": 2}))
-        await asyncio.wait_for(agent.network.wait_for_segment(), 2)
+        await asyncio.wait_for(agent.network.wait_for_segment(), 60)
 
 
 async def test_a_management_port_that_fell_out_of_its_segment_is_put_back(host: Host) -> None:
@@ -124,7 +124,7 @@ async def test_a_management_port_that_fell_out_of_its_segment_is_put_back(host: 
         host.network.plans.pop(device)
         host.network.plans[device] = agent_plan(lost.device, host)
         host.network.publish(lost)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while host.network.ports[device].segment is None:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 

@@ -169,7 +169,7 @@ async def test_it_is_told_how_much_is_written_by_now(host: Host, monkeypatch: py
     host.node(RuntimePhase.EXITED)
     host.saver.gate.clear()
     export = await host.exports.open(host.wanted(lab_id="l1", node_id="n1"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not ExportMessage.model_validate_json(await export.read()).done:
             continue
     host.saver.gate.set()

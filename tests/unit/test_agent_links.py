@@ -123,7 +123,7 @@ async def test_post_boot_commands_of_a_boot_that_is_over_say_nothing_of_the_node
     host.worlds["alpha"].answer = answer
     async with Agent(host).alive() as agent:
         agent.reconciler.set_slice("lab-1", make_lab(node))
-        await asyncio.wait_for(begun.wait(), 5)
+        await asyncio.wait_for(begun.wait(), 60)
         agent.reconciler.set_slice("lab-1", make_lab(node.model_copy(update={"power": "off"}), generation=2))
         await agent.until(lambda status: status.nodes[0].state is NodeState.STOPPED and status.generation == 2)
         await asyncio.sleep(0.3)

@@ -33,7 +33,7 @@ def unknown(status: SliceStatus) -> bool:
 
 
 async def soon(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not check():  # noqa: ASYNC110 - simulated worlds tell nobody of their counters
             await asyncio.sleep(0.01)
 

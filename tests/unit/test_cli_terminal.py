@@ -252,7 +252,7 @@ async def screen(terminal: Terminal, *expected: bytes) -> bytes:
     """What the person sees from now on, until all of ``expected`` was there, in order; the rest is left for later."""
     seen, at = b"", 0
     os.set_blocking(terminal.person, False)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         for text in expected:
             while (found := seen.find(text, at)) < 0:
                 await asyncio.sleep(0)
@@ -298,13 +298,13 @@ async def test_several_consoles_are_one_shown_and_the_others_painted_when_chosen
     assert b"r2" not in (await screen(terminal, b"prompt of r1# ")).replace(b"r1, r2", b"")
     os.write(terminal.person, b"one\x1d2two\x1dn")
     await screen(terminal, b"prompt of r2# ", b"console 2 of 2", b"prompt of r1# ", b"console 1 of 2")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await second.heard.wait()
     assert (first.typed, second.typed) == (b"one", b"two")
     second.heard.clear()
     terminal.resize(90, 30)
     os.kill(os.getpid(), signal.SIGWINCH)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         await second.heard.wait()
     first.output.put_nowait(b"")
     await screen(terminal, b"[wireloom r1: the line was closed by the far end]")

@@ -92,7 +92,7 @@ async def test_a_loop_that_fails_is_started_again(monkeypatch: pytest.MonkeyPatc
 
     supervisor = Supervisor()
     supervisor.start("test", loop)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         for _ in range(3):
             await runs.get()
     await supervisor.close()

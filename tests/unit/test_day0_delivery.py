@@ -43,7 +43,7 @@ async def deployed(host: Host, provider: str = "alpha", **changes: Any) -> Runti
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - files have no event
             await asyncio.sleep(0.01)
 

@@ -23,7 +23,7 @@ async def test_it_mends_again_after_a_failure_and_tells_of_it_until_then() -> No
 
     guard = Guard("the firewall", mend, SOON_S)
     guard.start()
-    await asyncio.wait_for(mended.wait(), 5)
+    await asyncio.wait_for(mended.wait(), 60)
     await guard.close()
     assert told[:3] == ["", "the firewall: no rules today", ""]
 
@@ -39,7 +39,7 @@ async def test_it_waits_for_its_turn() -> None:
         guard.start()
         await asyncio.sleep(SOON_S * 5)
         assert not mended.is_set()
-    await asyncio.wait_for(mended.wait(), 5)
+    await asyncio.wait_for(mended.wait(), 60)
     await guard.close()
 
 
@@ -53,7 +53,7 @@ async def test_what_it_mends_at_its_end_is_done_and_nothing_after() -> None:
 
     guard = Guard("the firewall", mend, SOON_S)
     guard.start()
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 60)
     closing = asyncio.create_task(guard.close())
     await asyncio.sleep(0)
     go_on.set()

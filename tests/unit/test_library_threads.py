@@ -21,7 +21,7 @@ async def test_an_upload_goes_on_while_all_that_reads_whole_files_is_busy(tmp_pa
         ends = threading.Event()
         busy = [asyncio.create_task(library._threads.run(ends.wait)) for _ in range(THREADS)]
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(60):
                 upload = await library.uploads.create(5, {})
                 assert await library.uploads.write(upload, 0, pieces()) == 5
                 await library.uploads.delete(upload)

@@ -203,7 +203,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def soon(check: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not check():  # noqa: ASYNC110 - simulated worlds tell nobody of their counters
             await asyncio.sleep(0.01)
 

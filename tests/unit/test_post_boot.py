@@ -57,7 +57,7 @@ def is_configured(agent: Agent) -> Callable[[], bool]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - files have no event
             await asyncio.sleep(0.01)
 

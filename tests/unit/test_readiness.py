@@ -37,7 +37,7 @@ class Told:
 
     async def until(self, readiness: Ready) -> str:
         """The message with which the node was said to be so."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 for told, message in self.reports:
                     if told is readiness:

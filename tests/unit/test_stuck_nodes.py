@@ -137,7 +137,7 @@ def hang_once(host: Host, boots: int = 1) -> list[str]:
 
 
 async def until(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not holds():  # noqa: ASYNC110 - files have no event
             await asyncio.sleep(0.01)
 
