@@ -90,6 +90,19 @@ class ImageNames:
             await self.give(image_id, name)
             yield
 
+    async def forget_digests(self, image_id: str, name: str) -> None:
+        """Forget by which digests the engine pulled that image, once no name of ``name``'s repository is left to it.
+
+        The engine does so with the last name that is taken away, but not with one that another image was given.
+        """
+        repository = split(name)[0]
+        found = await self.find(image_id) if image_id else None
+        if found is None or any(split(tag)[0] == repository for tag in found.get("RepoTags") or ()):
+            return
+        for digest in found.get("RepoDigests") or ():
+            if digest.partition("@")[0] == repository:
+                await self._give_up(digest)
+
     async def sweep_kept(self) -> None:
         """The same, where we know of something that was kept for its users."""
         if self._kept:
