@@ -7,9 +7,10 @@ import json
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
-from docker_harness import docker, harness
+from docker_harness import docker, harness, image_archive
 
 from wireloom.errors import ImageMissing
 from wireloom.providers.contract import Credentials
@@ -102,5 +103,22 @@ async def test_another_image_of_the_name_does_not_take_the_place_of_the_one_that
         assert info is not None
         assert info.digest == old
         assert (await rig.provider.images.load(reference, credentials=credentials)).digest == new
-        listed = await docker("images", "--quiet", "--no-trunc", "--digests", reference.rpartition(":")[0])
-        assert set(listed.split()) == {new}
+        assert await listed(reference) == {new}
+
+
+async def test_an_archive_that_takes_the_name_of_a_pulled_image_leaves_nothing_of_it(
+    rig: Rig, registry: Registry, tmp_path: Path
+) -> None:
+    async with offered(registry) as name:
+        pulled, reference = registry.put(name, b"one"), f"{registry.address}/{name}"
+        await rig.provider.images.load(reference, credentials=Credentials(USER, PASSWORD))
+        assert await listed(reference) == {pulled}
+        file = tmp_path / "archive.tar"
+        file.write_bytes(image_archive("another"))
+        loaded = await rig.provider.images.load(reference, file)
+        assert await listed(reference) == {loaded.digest}
+
+
+async def listed(reference: str) -> set[str]:
+    """The images that the engine knows by a name or a digest of that repository."""
+    return set((await docker("images", "-q", "--no-trunc", "--digests", reference.rpartition(":")[0])).split())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from pathlib import Path
 
 import pytest
@@ -154,12 +153,6 @@ def test_profiles_fit_the_last_part_of_a_path(catalogue: DeviceCatalogue) -> Non
     assert image_profile(support, "notbig-one.qcow2") is None
 
 
-@functools.cache
-def shipped() -> DeviceCatalogue:
-    """Read once, not for every example."""
-    return DeviceCatalogue.load()
-
-
 @given(
     st.lists(
         st.dictionaries(st.sampled_from(["cpu", "memory", "disk"]), st.integers(1, 9) | st.none(), max_size=3),
@@ -167,7 +160,7 @@ def shipped() -> DeviceCatalogue:
     )
 )
 def test_the_last_layer_that_says_something_wins(said: list[dict[str, int | None]]) -> None:
-    catalogue = shipped()
+    catalogue = DeviceCatalogue.load()
     device = catalogue.get("linux")
     layers = [Said("defaults" if index == 0 else "node", sizes=dict(sizes)) for index, sizes in enumerate(said)]
     profile = resolve(catalogue.entry("linux"), device, "libvirt", "x.qcow2", layers)

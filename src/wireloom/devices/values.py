@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from functools import cache
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
@@ -18,7 +18,7 @@ __all__ = ["Argv", "Name", "NeedWord", "Regex", "exactly_one_of", "ranged"]
 _NEEDS = ("privileged", "kvm", "nested", *(f"cpu:{flag}" for flag in CPU_FLAGS))
 
 
-@cache
+@lru_cache(maxsize=4096)  # of what is shipped, and of as many again that users try
 def _regex(value: str) -> str:
     try:
         re.compile(value)

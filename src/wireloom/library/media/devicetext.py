@@ -24,9 +24,8 @@ _LONGEST_NAME: Final = 63
 
 def as_template(text: str) -> str:
     """``text`` as a template that gives it back, with the node's name where it has the platform's mark for one."""
-    plain = _OPENING.sub("{{ '{' }}", text).replace(
-        "\r", "{{ '\\r' }}"
-    )  # the language makes one kind of line end of all
+    plain = _OPENING.sub("{{ '{' }}", text)
+    plain = plain.replace("\r", "{{ '\\r' }}")  # the language makes line feeds of all line ends
     return plain.replace(_HOSTNAME, "{{ hostname }}")
 
 

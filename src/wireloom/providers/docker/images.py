@@ -173,20 +173,17 @@ class DockerImageStore:
         """The engine gives the name itself, so what had it is kept until the new one has proved to be right."""
         before = await self.names.find(image)
         old = "" if before is None else before["Id"]
-        async with self.names.keeping(old):
+        async with self.names.keeping(old, image):
             try:
                 await self._fetch(image, credentials)
             except (NotFound, NotPermitted, RuntimeFailed, InvalidInput) as error:
                 raise await self.missing(image, because=error.message) from error
             found = await self._found(image)
-            right = not content or found["Id"] == content
-            if not right:
-                async with self.names.keeping(found["Id"]):
-                    await (self.names.give(old, image) if old else self.names.take(image))
-        await self.names.forget_digests(old if right else found["Id"], image)
-        if not right:
+            if not content or found["Id"] == content:
+                return _info(image, found)
+            async with self.names.keeping(found["Id"], image):
+                await (self.names.give(old, image) if old else self.names.take(image))
             raise another_image(image, content, found["Id"], "the registry has another image of that name")
-        return _info(image, found)
 
     async def _fetch(self, image: str, credentials: Credentials | None) -> None:
         repository, tag = split(image)

@@ -64,7 +64,7 @@ class ImageNames:
         old = await self.find(name)
         if old is not None and old["Id"] == image_id:
             return
-        async with self.keeping("" if old is None else old["Id"]):
+        async with self.keeping("" if old is None else old["Id"], name):
             await self.give(image_id, name)
 
     @asynccontextmanager
@@ -81,27 +81,29 @@ class ImageNames:
                 self._busy.discard(name)
 
     @asynccontextmanager
-    async def keeping(self, image_id: str) -> AsyncIterator[None]:
-        """An image (or none) that may lose its name within, and shall not lie about without one."""
+    async def keeping(self, image_id: str, name: str) -> AsyncIterator[None]:
+        """An image (or none) that may lose ``name`` within, and shall not lie about without one."""
         if not image_id:
             yield
             return
-        async with self.lent("replaced") as name:
-            await self.give(image_id, name)
-            yield
+        async with self.lent("replaced") as ours:
+            await self.give(image_id, ours)
+            try:
+                yield
+            finally:
+                await self._forget_digests(image_id, split(name)[0])
 
-    async def forget_digests(self, image_id: str, name: str) -> None:
-        """Forget by which digests the engine pulled that image, once no name of ``name``'s repository is left to it.
+    async def _forget_digests(self, image_id: str, repository: str) -> None:
+        """Forget by which digests an image of ours was pulled, once no name of that repository is left to it.
 
         The engine does so with the last name that is taken away, but not with one that another image was given.
         """
-        repository = split(name)[0]
-        found = await self.find(image_id) if image_id else None
+        found = await self.find(image_id)
         if found is None or any(split(tag)[0] == repository for tag in found.get("RepoTags") or ()):
             return
         for digest in found.get("RepoDigests") or ():
             if digest.partition("@")[0] == repository:
-                await self._give_up(digest)
+                await self.take(digest)
 
     async def sweep_kept(self) -> None:
         """The same, where we know of something that was kept for its users."""
