@@ -1,0 +1,14 @@
+"""Hosts: labels, whether they take nodes, keys of their agents, tokens to join."""
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Nothing yet."""
+
+
+def downgrade() -> None:
+    """Nothing yet."""
