@@ -18,6 +18,7 @@ from wireloom.controller.configs.lookup import Lookup
 from wireloom.controller.configs.workers import ConfigWorkers
 from wireloom.controller.devices import DeviceService
 from wireloom.controller.edits import Edits
+from wireloom.controller.hosts import HostRegistry
 from wireloom.controller.hub import Hub
 from wireloom.controller.images import ImageCheck
 from wireloom.controller.intents import definitions_of, intents_by_id, keeping_definitions
@@ -74,6 +75,7 @@ class Controller:
         self.installation = installation
         self.hub = Hub()
         self.live = LiveState(clock)
+        self.registry = HostRegistry(store.hosts, self.live)
         self.board = Board(live=self.live, hub=self.hub, clock=clock)
         self.journal = Journal(fabric=fabric, hub=self.hub, clock=clock)
         self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
@@ -279,6 +281,7 @@ class Controller:
     async def start(self) -> None:
         """Read the database, then observe and publish."""
         self.live.subnets |= await self._store.subnets()
+        await self.registry.load()
         await self.library.load()
         snapshots = await self._store.snapshots()
         deployed = await self._store.definitions()
@@ -332,7 +335,7 @@ class Controller:
 
     def hosts(self) -> list[HostView]:
         """Hosts by name."""
-        return [self.live.hosts[name].view() for name in sorted(self.live.hosts)]
+        return self.registry.views()
 
     def lab(self, name: str) -> LabView:
         """:raises NotFound: no such lab."""
@@ -362,7 +365,8 @@ class Controller:
         there = sorted(lab.lab.name for lab in labs if host in lab.hosts)
         if there:
             raise Conflict(f"host {host} may hold something of {', '.join(there)}", hint="destroy these labs first")
-        await self._store.forget_host(host)
+        await self._store.hosts.remove(host)
+        await self.registry.load()
         self.live.forget_host(host)
         await self.library.distribution.forget_host(host)
 

@@ -111,7 +111,8 @@ class LiveState:
 
 
 def _calm(facts: HostFacts) -> HostFacts:
-    return facts.model_copy(update={"time": 0.0, "loops": ()})
+    """``facts`` without what changes with every heartbeat, which would wake everybody all the time."""
+    return facts.model_copy(update={"time": 0.0, "loops": (), "load": (), "memory_free_mb": None, "disks": ()})
 
 
 def _without_time(status: SliceStatus) -> SliceStatus:

@@ -26,7 +26,10 @@ from wireloom.model.post_boot import BootRecord
 from wireloom.model.runtime import Boot, Capabilities
 
 __all__ = [
+    "Ability",
     "ConsoleOpen",
+    "Disk",
+    "EngineFacts",
     "Event",
     "EventLevel",
     "ExecAnswer",
@@ -38,6 +41,7 @@ __all__ = [
     "LinesQuestion",
     "LogOpen",
     "LoopHealth",
+    "Nic",
     "Orphan",
     "PostBootAnswer",
     "PostBootQuestion",
@@ -56,11 +60,55 @@ class LoopHealth(Value):
     stale_after_s: float
 
 
+class Disk(Value):
+    """Room on the file system that holds ``path``, in bytes. ``purpose``: what lies there (``data``, ``docker``, …)."""
+
+    purpose: str
+    path: str
+    total: int
+    free: int
+
+
+class Nic(Value):
+    """A network interface of the host itself, not one of a lab. ``speed``: Mbit/s; ``None``: it does not tell."""
+
+    name: str
+    mac: str = ""
+    mtu: int = 0
+    up: bool = False
+    speed: int | None = None
+    addresses: tuple[str, ...] = ()
+
+
+class EngineFacts(Value):
+    """An engine of the host. ``version``: as it tells it, empty when it did not answer."""
+
+    name: str
+    version: str = ""
+
+
+class Ability(Value):
+    """Something that was tried on the host. ``reason``: why it cannot be had; empty where it can."""
+
+    name: str
+    works: bool
+    reason: str = ""
+
+
 class HostFacts(Value):
     """What an agent says of its host; also its heartbeat.
 
+    What an agent of an older version does not tell has its default: ``None``, empty, or 0.
+
     :ivar kvm: hardware acceleration works; ``nested``: guests can have it as well.
     :ivar cpu_flags: those of :data:`wireloom.model.device.CPU_FLAGS` that the CPU has; ``None``: not told.
+    :ivar memory_free_mb: what could be had at this moment, without swapping; ``load``: averages of 1, 5, 15 minutes.
+    :ivar abilities: of the kernel, tried in a namespace that was thrown away again: ``netem``, ``8021q``, ``vrf``,
+        ``mpls``, ``wireguard``, …
+    :ivar privileged: whether nodes can be privileged here; ``None``: not told. ``privileged_reason``: why not.
+    :ivar underlay: address at which other hosts reach this one; empty: none is known.
+    :ivar underlay_mtu: of the interface that has it; 0: not known.
+    :ivar images_count: images in its engines and folders, whoever brought them; ``None``: not told.
     """
 
     host: str
@@ -82,6 +130,23 @@ class HostFacts(Value):
     management_subnet: str = ""
     labs: int = 0
     nodes: int = 0
+    architecture: str = ""
+    cpu_model: str = ""
+    memory_free_mb: int | None = None
+    load: tuple[float, ...] = ()
+    engines: tuple[EngineFacts, ...] = ()
+    disks: tuple[Disk, ...] = ()
+    nics: tuple[Nic, ...] = ()
+    abilities: tuple[Ability, ...] | None = None
+    privileged: bool | None = None
+    privileged_reason: str = ""
+    underlay: str = ""
+    underlay_mtu: int = 0
+    images_count: int | None = None
+
+    def ability(self, name: str) -> bool | None:
+        """Whether the kernel of this host can do ``name``; ``None``: not told."""
+        return next((item.works for item in self.abilities or () if item.name == name), None)
 
 
 class EventLevel(StrEnum):

@@ -189,6 +189,8 @@ class HostView(Value):
 
     :ivar images: how many images of the library are there, whole. :ivar image_room: bytes left where images are kept.
         ``None``: not told yet.
+    :ivar closed: why it takes no new nodes, in words; empty: it takes them.
+    :ivar draining: its nodes are to move away. :ivar joined_at: by a token; UNIX seconds.
     """
 
     host: str
@@ -197,6 +199,12 @@ class HostView(Value):
     last_seen: float | None = None
     images: int | None = None
     image_room: int | None = None
+    labels: dict[str, str] = {}
+    cordoned: bool = False
+    cordon_reason: str = ""
+    draining: bool = False
+    joined_at: float | None = None
+    closed: str = ""
 
 
 class StatusView(Value):

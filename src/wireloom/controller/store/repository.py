@@ -16,6 +16,7 @@ from wireloom.controller.addresses import free_addresses, holds
 from wireloom.controller.store import configs, definitions, links, tables
 from wireloom.controller.store.configs import ConfigStore
 from wireloom.controller.store.database import Database
+from wireloom.controller.store.hosts import HostStore
 from wireloom.controller.store.image_work import ImageWork
 from wireloom.controller.store.images import ImageStore
 from wireloom.controller.store.records import (
@@ -41,6 +42,8 @@ class Store:
         self._clock = clock
         #: Configurations of nodes.
         self.configs = ConfigStore(database, clock)
+        #: Hosts, the keys of their agents, tokens to join.
+        self.hosts = HostStore(database, clock)
         #: Images of the library.
         self.images = ImageStore(database, clock)
         #: Jobs of the library, and uploads to it.
@@ -73,7 +76,7 @@ class Store:
         """Management subnet by host, as last told by its agent."""
         async with self._database.read() as connection:
             rows = await connection.execute(select(tables.hosts.c.name, tables.hosts.c.management_subnet))
-            return {row.name: row.management_subnet for row in rows}
+            return {row.name: row.management_subnet for row in rows if row.management_subnet}
 
     async def remember_subnet(self, host: str, subnet: str) -> None:
         """Keep what ``host`` says of its management network."""
@@ -84,11 +87,6 @@ class Store:
             )
             if changed.rowcount == 0:
                 await connection.execute(insert(table).values(name=host, management_subnet=subnet))
-
-    async def forget_host(self, host: str) -> None:
-        """``host`` is of the installation no more."""
-        async with self._database.write() as connection:
-            await connection.execute(delete(tables.hosts).where(tables.hosts.c.name == host))
 
     # ---------------------------------------------------------------- labs
 

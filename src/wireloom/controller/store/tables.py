@@ -15,6 +15,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "config_policies",
     "config_revisions",
     "config_texts",
+    "host_keys",
     "hosts",
     "image_defaults",
     "image_devices",
@@ -32,6 +34,7 @@ __all__ = [
     "image_wishes",
     "images",
     "installation",
+    "join_tokens",
     "lab_hosts",
     "labs",
     "link_impairments",
@@ -124,6 +127,36 @@ hosts = Table(
     metadata,
     Column("name", String(63), primary_key=True),
     Column("management_subnet", String(18), nullable=False),
+    Column("labels", JSON, nullable=False, server_default="{}"),
+    Column("cordoned", Boolean, nullable=False, server_default=false()),
+    Column("cordon_reason", Text, nullable=False, server_default=""),
+    Column("draining", Boolean, nullable=False, server_default=false()),
+    Column("joined_at", Float, nullable=True),
+)
+
+#: Public keys of agents. No foreign key: a revoked key is remembered for good, and so refused for good.
+host_keys = Table(
+    "host_keys",
+    metadata,
+    Column("public_key", String(64), primary_key=True),
+    Column("host", String(63), nullable=False, index=True),
+    Column("token_id", String(12), nullable=False),
+    Column("issued_at", Float, nullable=False),
+    Column("revoked_at", Float, nullable=True),
+)
+
+#: One-time rights to join. ``host``: the only name that may join by it; empty: any name that is free.
+join_tokens = Table(
+    "join_tokens",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("host", String(63), nullable=False),
+    Column("labels", JSON, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("uses_left", Integer, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("expires_at", Float, nullable=False, index=True),
 )
 
 #: No foreign key: the record of a destroyed lab's last operation outlives the lab.
