@@ -177,7 +177,7 @@ async def check_tunnel_follows_the_other_host(hosts: Hosts) -> None:
         await there.plane.ensure_tunnels([back])
         assert [(await here.port(a)).tunnel, (await there.port(b)).tunnel] == [plan.tunnel, back.tunnel]
         await both_ways(a, b, one_frame())
-    await here.output("ping", "-c", "1", "-w", "10", there.address6)  # the underlay's own neighbours are not the question
+    await here.output("ping", "-c", "1", "-w", "10", there.address6)  # its neighbours are not in question
     await here.plane.ensure_tunnels([TunnelPlan(device=a.device, remote=there.address6, vni=5001)])
     await there.plane.ensure_tunnels([TunnelPlan(device=b.device, remote=here.address6, vni=5001)])
     await both_ways(a, b, one_frame())
