@@ -100,7 +100,7 @@ async def _controller_fabric(
 
     if not settings.private_fabric:
         password = settings.fabric_password.get_secret_value()
-        login = AgentLogin("", settings.fabric_url, settings.fabric_user, password)
+        login = AgentLogin("", (settings.fabric_url,), settings.fabric_user, password)
         fabric = await Fabric.connect(
             settings.fabric_url, name="controller", user=settings.fabric_user, password=password
         )
@@ -113,7 +113,7 @@ async def _controller_fabric(
     await server.start()
     try:
         agent = await server.agent(settings.host)
-        login = AgentLogin("", server.url, agent.user, agent.password)
+        login = AgentLogin("", (server.url,), agent.user, agent.password)
         me = server.controller
         fabric = await Fabric.connect(server.url, name="controller", user=me.user, password=me.password)
         try:
@@ -188,10 +188,10 @@ async def _agent_fabric(settings: Settings) -> tuple[Any, Any]:
 
     login = await AgentLogin.wait(settings.data_dir, _LOGIN_WAIT_S)
     fabric = await Fabric.connect(
-        login.url,
+        login.urls,
         name=f"agent {settings.host}",
-        user=login.user,
-        password=login.password,
+        login=login.login,
+        ca=login.ca,
         creates_stores=False,
         timeout_s=_LOGIN_WAIT_S,
     )

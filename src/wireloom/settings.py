@@ -83,10 +83,37 @@ class Settings(BaseModel):
         default="", description="SQLAlchemy URL of the database; a SQLite file in `data_dir` when empty."
     )
     fabric_url: str = Field(
-        default="", description="An existing NATS deployment; empty starts a private server on loopback."
+        default="",
+        description="An existing NATS deployment: its servers, separated by commas; empty starts a private server.",
     )
     fabric_user: str = Field(default="", description="User on the existing NATS deployment.")
     fabric_password: SecretStr = Field(default=SecretStr(""), description="Password on the existing NATS deployment.")
+    fabric_keys: Path | None = Field(
+        default=None,
+        description="File with the keys that sign logins on the fabric; `fabric/keys.json` in `data_dir` when empty."
+        " Controllers of one installation have copies of the same one.",
+    )
+    fabric_ca: Path | None = Field(
+        default=None, description="Certificates (PEM) by which the existing NATS deployment is known; empty: no TLS."
+    )
+    fabric_listen: str = Field(
+        default="127.0.0.1",
+        description="Address on which the private NATS server listens; beyond loopback it asks for TLS.",
+    )
+    fabric_port: int = Field(
+        default=0, ge=0, le=65535, description="TCP port of the private NATS server; 0: a free one, kept from then on."
+    )
+    fabric_names: str = Field(
+        default="",
+        description="Names or addresses at which hosts reach the private NATS server, separated by commas; empty: where"
+        " they reached the controller.",
+    )
+    fabric_login_days: float = Field(
+        default=90,
+        gt=0,
+        le=365,
+        description="Days that a host's login on the fabric is good for; hosts renew it after a third of them.",
+    )
     management_subnet: str = Field(
         default="172.30.128.0/20", description="Network of the nodes' management addresses on this host."
     )
@@ -161,11 +188,11 @@ class Settings(BaseModel):
             raise ValueError("the management subnet needs room for nodes: /29 or larger")
         return str(network)
 
-    @field_validator("data_dir", "run_dir", "log_dir")
+    @field_validator("data_dir", "run_dir", "log_dir", "fabric_keys", "fabric_ca")
     @classmethod
-    def _folders_are_absolute(cls, value: Path) -> Path:
+    def _folders_are_absolute(cls, value: Path | None) -> Path | None:
         # Daemons change their working directory, so a relative folder would move.
-        return Path(os.path.abspath(value.expanduser()))
+        return None if value is None else Path(os.path.abspath(value.expanduser()))
 
     @property
     def paths(self) -> Paths:
@@ -176,6 +203,11 @@ class Settings(BaseModel):
     def database(self) -> str:
         """The SQLAlchemy URL in use."""
         return self.database_url or f"sqlite+aiosqlite:///{self.paths.database_file}"
+
+    @property
+    def fabric_key_file(self) -> Path:
+        """Where the keys are that sign logins on the fabric."""
+        return self.fabric_keys or self.data_dir / "fabric" / "keys.json"
 
     @property
     def private_fabric(self) -> bool:

@@ -1,4 +1,4 @@
-"""What an agent needs to join its installation: the fabric's address, its own login, the installation's id.
+"""What an agent needs to join its installation: the fabric's addresses, its own login, the installation's id.
 
 The controller writes it for the agent beside it; a host elsewhere gets it when it joins. Mode 0600.
 """
@@ -6,12 +6,12 @@ The controller writes it for the agent beside it; a host elsewhere gets it when 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from wireloom.errors import Unavailable
+from wireloom.fabric.login import Login
+from wireloom.records import read_record, write_record
 
 __all__ = ["AgentLogin"]
 
@@ -20,33 +20,49 @@ _POLL_S = 0.1
 
 @dataclass(frozen=True)
 class AgentLogin:
-    """``installation``: its id; ``url``: of the fabric, without credentials."""
+    """Either ``user`` and ``password``, or ``claims`` and ``seed`` (see :class:`~wireloom.fabric.login.Login`).
+
+    :ivar installation: its id.
+    :ivar urls: of the fabric's servers, without credentials.
+    :ivar ca: certificates (PEM) by which the servers are known; empty: no TLS.
+    """
 
     installation: str
-    url: str
-    user: str
-    password: str = field(repr=False)
+    urls: tuple[str, ...]
+    user: str = ""
+    password: str = field(default="", repr=False)
+    claims: str = field(default="", repr=False)
+    seed: str = field(default="", repr=False)
+    ca: str = field(default="", repr=False)
 
     @staticmethod
     def path(data_dir: Path) -> Path:
         return data_dir / "agent" / "login.json"
 
+    @property
+    def login(self) -> Login:
+        """Who the agent is. :raises InvalidInput: claims and seed do not belong together."""
+        if self.claims:
+            return Login.signed(self.claims, self.seed)
+        return Login(user=self.user, password=self.password)
+
     def save(self, data_dir: Path) -> None:
-        """Write it atomically, for the owner only."""
+        """Write it in one step, for the owner only. Blocking."""
         path = self.path(data_dir)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(asdict(self), file)
-        temporary.replace(path)
+        write_record(path, {**asdict(self), "urls": list(self.urls)}, mode=0o600)
 
     @classmethod
     def load(cls, data_dir: Path) -> AgentLogin | None:
-        """The stored login; ``None`` when there is none yet."""
+        """The stored login; ``None`` when there is none yet. Files of an earlier version name one ``url``."""
+        document = read_record(cls.path(data_dir))
+        if document is None:
+            return None
+        url = document.pop("url", None)
+        urls = document.pop("urls", [url] if url else [])
         try:
-            return cls(**json.loads(cls.path(data_dir).read_text()))
-        except (FileNotFoundError, ValueError, TypeError):
+            return cls(urls=tuple(urls), **document)
+        except TypeError:
             return None
 
     @classmethod
@@ -62,5 +78,5 @@ class AgentLogin:
             await asyncio.sleep(_POLL_S)
         raise Unavailable(
             f"no login for the agent in {cls.path(data_dir)}",
-            hint="start the controller first (`wireloom up` starts both)",
+            hint="start the controller first (`wireloom up` starts both), or join by a token",
         )

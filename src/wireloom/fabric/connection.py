@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -21,6 +21,7 @@ from wireloom.fabric.history import EventFollower
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.kv import Entry, KeyLister, KeyValues, Watcher
 from wireloom.fabric.link import Endpoint, Link
+from wireloom.fabric.login import Login
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.fabric.rpc import Answerer, ask, encode_answer, parse_question
 from wireloom.fabric.stores import StoreKeeper, list_keys
@@ -92,21 +93,27 @@ class Fabric:
     @classmethod
     async def connect(
         cls,
-        url: str,
+        url: str | Sequence[str],
         *,
         name: str,
+        login: Login | None = None,
         user: str = "",
         password: str = "",
+        ca: str = "",
         creates_stores: bool = True,
         timeout_s: float = _CONNECT_S,
     ) -> Fabric:
         """Connect, and from then on stay connected for ever.
 
+        :param url: of one server or of several, of which any will do; ``tls://…`` takes no connection without TLS.
+        :param login: instead of ``user`` and ``password``.
+        :param ca: certificates (PEM) by which the servers are known; empty: those that the machine trusts.
         :param creates_stores: make the stores when they are missing; only controllers are permitted to.
-        :raises Unavailable: nobody answers at ``url`` within ``timeout_s``.
+        :raises Unavailable: nobody answers there within ``timeout_s``.
         :raises Unauthenticated: the login is refused.
         """
-        link = Link(Endpoint(url=url, name=name, user=user, password=password))
+        urls = (url,) if isinstance(url, str) else tuple(url)
+        link = Link(Endpoint(urls=urls, name=name, login=login or Login(user=user, password=password), ca=ca))
         await link.open(timeout_s)
         fabric = cls(link, creates_stores=creates_stores)
         fabric._keeping = asyncio.get_running_loop().create_task(fabric._keeper.run())

@@ -18,6 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from wireloom.errors import CapacityExceeded, DeadlineExceeded, Unauthenticated, Unavailable, WireloomError
+from wireloom.fabric.login import Login
 from wireloom.fabric.subjects import inbox_prefix
 
 __all__ = ["Endpoint", "Handler", "Link", "NoResponders", "Subscription"]
@@ -40,21 +41,25 @@ class NoResponders(Unavailable):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where NATS is and who we are there."""
+    """Where NATS is and who we are there.
 
-    url: str
+    :ivar urls: of one server or of several, of which any will do.
+    :ivar ca: certificates (PEM) by which the servers are known; empty: those that the machine trusts.
+    """
+
+    urls: tuple[str, ...]
     name: str
-    user: str = ""
-    password: str = field(default="", repr=False)
+    login: Login = field(default_factory=Login)
+    ca: str = field(default="", repr=False)
 
     @property
     def inbox(self) -> str:
-        return inbox_prefix(self.user or urlsplit(self.url).username or "")
+        return inbox_prefix(self.login.user or urlsplit(self.urls[0]).username or "")
 
     @property
     def address(self) -> str:
-        """Host and port without credentials, for messages."""
-        return urlsplit(self.url).netloc.rpartition("@")[2]
+        """Hosts and ports without credentials, for messages."""
+        return ", ".join(urlsplit(url).netloc.rpartition("@")[2] for url in self.urls)
 
 
 class Subscription:
@@ -258,10 +263,10 @@ class Link:
 
     async def _connect(self) -> None:
         await self._client.connect(
-            servers=self.endpoint.url,
+            servers=list(self.endpoint.urls),
             name=self.endpoint.name,
-            user=self.endpoint.user or None,
-            password=self.endpoint.password or None,
+            user=self.endpoint.login.user or None,
+            password=self.endpoint.login.password or None,
             inbox_prefix=self.endpoint.inbox,
             connect_timeout=2,
             reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # seconds; fractions work
