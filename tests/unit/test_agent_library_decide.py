@@ -38,6 +38,10 @@ class Uses:
 class Memory:
     damages: dict[str, dict[str, Any]] = field(default_factory=dict)
     used_at: float = NOW
+    ours: bool = True
+
+    def brought(self, key: str) -> bool:
+        return self.ours
 
     def of(self, key: str) -> Entry:
         return Entry(verified_at=NOW, used_at=self.used_at)
@@ -195,3 +199,11 @@ def test_what_was_told_holds_while_a_provider_does_not_answer() -> None:
 
 def test_a_provider_that_the_host_does_not_have_has_nothing() -> None:
     assert told(library(unwanted=(PIN,), known=(OTHER,)), sight({})) == {}
+
+
+@pytest.mark.parametrize("document", [library(unwanted=(PIN,)), library(known=(PIN,))])
+def test_what_the_host_had_of_its_own_stays(document: HostLibrary) -> None:
+    own = sight(having(PIN), memory=Memory(used_at=NOW - 9 * DAY, ours=False))
+    assert decide(document, own, Rules(keep_days=1)).remove == ()
+    told = entries(library(unwanted=(PIN,)), own, travels={}, problems={}, before={})
+    assert told == ()

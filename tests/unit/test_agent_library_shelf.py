@@ -202,6 +202,7 @@ async def test_a_file_that_another_image_has_too_stays(tmp_path: Path, depot: De
 async def test_what_is_used_is_told_as_leaving_until_it_can_go(tmp_path: Path, depot: Depot) -> None:
     async with Host(tmp_path, depot).alive() as host:
         host.world.put_image(PIN.name, CONTENT)
+        host.ledger.note_brought(image_key(PIN))
         host.slices["l1"] = using(PIN)
         host.want(unwanted=(PIN,))
         await host.until(PresenceState.REMOVING)
@@ -218,6 +219,7 @@ async def test_what_is_used_is_told_as_leaving_until_it_can_go(tmp_path: Path, d
 async def test_a_runtime_of_somebody_elses_holds_it_up_too(tmp_path: Path, depot: Depot) -> None:
     async with Host(tmp_path, depot).alive() as host:
         host.world.put_image(PIN.name, CONTENT)
+        host.ledger.note_brought(image_key(PIN))
         host.world.fail("remove", Conflict("a runtime uses it"))
         host.want(unwanted=(PIN,))
         await eventually(lambda: (entry := host.entry()) is not None and entry.error is not None)
@@ -283,6 +285,8 @@ async def test_what_was_not_used_for_long_goes_by_the_hosts_own_rule(tmp_path: P
         host.runtimes.add("n1")
         host.want(known=(PIN, OTHER))
         await host.until(PresenceState.PRESENT)  # what is seen for the first time counts as used
+        host.ledger.note_brought(image_key(PIN))
+        host.ledger.note_brought(image_key(OTHER))
         host.shelf.look()
         await eventually(lambda: PIN.name not in host.world.images)
         assert host.world.images.keys() == {OTHER.name, "user/own:1"}

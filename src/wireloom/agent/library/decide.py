@@ -36,6 +36,8 @@ class Memory(Protocol):
 
     def damage(self, key: str) -> Problem | None: ...
 
+    def brought(self, key: str) -> bool: ...
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -87,6 +89,10 @@ class Sight:
         """Whether the image's provider is there and says what it has."""
         return self.inventory.get(pin.provider) is not None
 
+    def removable(self, pin: ImagePin) -> bool:
+        """Whether the image is there, and because the library brought it: what a host has of its own is not ours."""
+        return self.found(pin) == pin.content and self.memory.brought(image_key(pin))
+
     def holders(self, pin: ImagePin) -> tuple[str, ...]:
         """Nodes whose runtimes are of what has the image's name."""
         return self.uses.held_by(pin.provider, pin.name)
@@ -126,7 +132,7 @@ def _is_to_come(pin: ImagePin, sight: Sight, held_up: dict[str, Problem]) -> boo
 
 
 def _is_to_go(pin: ImagePin, sight: Sight, held_up: dict[str, Problem]) -> bool:
-    if sight.found(pin) != pin.content:
+    if not sight.removable(pin):
         return False
     users = sight.users(pin)
     if users:
@@ -135,7 +141,7 @@ def _is_to_go(pin: ImagePin, sight: Sight, held_up: dict[str, Problem]) -> bool:
 
 
 def _is_idle(pin: ImagePin, sight: Sight, since: float) -> bool:
-    if sight.found(pin) != pin.content or sight.users(pin):
+    if not sight.removable(pin) or sight.users(pin):
         return False
     return sight.memory.of(image_key(pin)).used_at <= since
 
@@ -164,7 +170,7 @@ def entries(
         elif names is None:
             entry = before.get(key) or _unseen(pin, key in unwanted)
         elif key in unwanted:
-            entry = _leaving(pin, names, problems.get(key))
+            entry = _leaving(pin, sight, problems.get(key))
         else:
             entry = _standing(pin, names, sight.memory.damage(key), problems.get(key))
         if entry is not None:
@@ -178,8 +184,8 @@ def _unseen(pin: ImagePin, unwanted: bool) -> ShelfEntry | None:
     return _entry(pin, PresenceState.REMOVING, problem) if unwanted else None
 
 
-def _leaving(pin: ImagePin, names: Mapping[str, str], problem: Problem | None) -> ShelfEntry | None:
-    return _entry(pin, PresenceState.REMOVING, problem) if names.get(pin.name) == pin.content else None
+def _leaving(pin: ImagePin, sight: Sight, problem: Problem | None) -> ShelfEntry | None:
+    return _entry(pin, PresenceState.REMOVING, problem) if sight.removable(pin) else None
 
 
 def _standing(

@@ -40,12 +40,14 @@ class Entry:
     """Of one image, or file; times are UNIX seconds. ``damage``: wire form of what was wrong when it was read last.
 
     :ivar seen: it was on this host, exactly as it should be.
+    :ivar brought: it came from the library, and goes with it; what a host had of its own stays.
     """
 
     verified_at: float
     used_at: float
     damage: dict[str, Any] | None = None
     seen: bool = False
+    brought: bool = False
 
 
 class Ledger:
@@ -104,6 +106,15 @@ class Ledger:
         """Whether it ever was on this host, as far as is known."""
         entry = self._entries.get(key)
         return entry is not None and entry.seen
+
+    def note_brought(self, key: str) -> None:
+        """It comes from the library."""
+        self._put(key, replace(self.of(key), brought=True))
+
+    def brought(self, key: str) -> bool:
+        """Whether it came from the library, as far as is known."""
+        entry = self._entries.get(key)
+        return entry is not None and entry.brought
 
     def keep(self, keys: Iterable[str]) -> None:
         """Forget all others."""

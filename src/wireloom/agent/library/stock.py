@@ -144,6 +144,7 @@ class Stock:
             if await self._mended_itself(pin):
                 return
             await self._make_way(pin)
+            self._ledger.note_brought(image_key(pin))
             self._tell(lab, node, "image.fetching", f"fetching image {pin.name} ({max(pin.size // _MIB, 1)} MiB)")
             await self._fetch_and_load(pin, flight)
         except WireloomError as error:
