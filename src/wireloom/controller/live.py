@@ -48,6 +48,8 @@ class LiveState:
         self._statuses: dict[str, dict[str, SliceStatus]] = {}  # lab id → host → status
         #: Management subnet by host, also of hosts that are away; as stored in the database.
         self.subnets: dict[str, str] = {}
+        #: Adds to a host's view what users say of it; set by the registry of hosts.
+        self.complete: Callable[[HostView], HostView] = lambda view: view
 
     @property
     def hosts(self) -> Mapping[str, SeenHost]:
@@ -58,6 +60,11 @@ class LiveState:
     def alive(self) -> frozenset[str]:
         """Hosts whose heartbeat has not run out."""
         return frozenset(name for name, host in self._hosts.items() if host.alive)
+
+    def view(self, host: str) -> HostView:
+        """``host`` as users see it, also one whose agent was never heard."""
+        seen = self._hosts.get(host)
+        return self.complete(seen.view() if seen is not None else HostView(host=host, alive=False))
 
     def facts(self, host: str) -> HostFacts | None:
         """Facts of a host that is alive."""
@@ -112,7 +119,9 @@ class LiveState:
 
 def _calm(facts: HostFacts) -> HostFacts:
     """``facts`` without what changes with every heartbeat, which would wake everybody all the time."""
-    return facts.model_copy(update={"time": 0.0, "loops": (), "load": (), "memory_free_mb": None, "disks": ()})
+    return facts.model_copy(
+        update={"time": 0.0, "beat": "", "loops": (), "load": (), "memory_free_mb": None, "disks": ()}
+    )
 
 
 def _without_time(status: SliceStatus) -> SliceStatus:

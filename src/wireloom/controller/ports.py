@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
 from wireloom.fabric.consoles import SharedConsole
-from wireloom.fabric.documents import Event, HostFacts
+from wireloom.fabric.documents import Event, HostFacts, Lease
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.model.base import Value
@@ -49,7 +49,11 @@ class ControllerFabric(Protocol):
 
     async def delete_observation(self, host: str, lab_id: str) -> None: ...
 
+    async def delete_host(self, host: str) -> None: ...
+
     def watch_hosts(self) -> AsyncIterator[Change[HostFacts]]: ...
+
+    async def send_lease(self, lease: Lease) -> None: ...
 
     async def put_library(self, document: HostLibrary) -> None: ...
 

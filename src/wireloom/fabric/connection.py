@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from wireloom.errors import Conflict
 from wireloom.fabric.consoles import ConsoleTalk, RemoteConsole, SharedConsole
-from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts
+from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts, Lease
 from wireloom.fabric.history import EventFollower
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.kv import Entry, KeyLister, KeyValues, Watcher
@@ -36,6 +36,7 @@ from wireloom.fabric.subjects import (
     encode_token,
     event_subject,
     join_key,
+    lease_subject,
     rpc_subject,
     split_key,
 )
@@ -185,12 +186,31 @@ class Fabric:
         """Store host facts; also the heartbeat, to be sent every few seconds."""
         await self._values.put(HOSTS, join_key(facts.host), facts.model_dump_json().encode())
 
+    async def delete_host(self, host: str) -> None:
+        """Take back what ``host`` told of itself; idempotent. Controllers only."""
+        await self._values.delete(HOSTS, join_key(host))
+        await self._values.delete(SHELVES, join_key(host))
+
     def watch_hosts(self) -> AsyncIterator[KeyChange[HostFacts]]:
         """Current hosts, then every heartbeat; value ``None`` when a host was not heard for its TTL.
 
         While this process itself is cut off, no host expires.
         """
         return self._watch(HOSTS, ">", self._lister(HOSTS), HostFacts)
+
+    # -- leases -------------------------------------------------------------------------------------------------
+
+    async def send_lease(self, lease: Lease) -> None:
+        """Answer a heartbeat of ``lease.host``; not stored. :raises Unavailable: not connected."""
+        await self._link.publish(lease_subject(lease.host), lease.model_dump_json().encode())
+
+    async def on_lease(self, host: str, handler: Callable[[Lease], None]) -> None:
+        """Call ``handler`` with every lease that a controller gives ``host`` from now on."""
+
+        async def heard(message: Msg) -> None:
+            handler(Lease.model_validate_json(message.data))
+
+        await self._link.subscribe(lease_subject(host), heard)
 
     # -- images -------------------------------------------------------------------------------------------------
 

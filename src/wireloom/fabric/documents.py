@@ -10,6 +10,7 @@ observation            KV ``observed``, key ``<host>.<lab id>``   the host's age
 host facts, heartbeat  KV ``hosts``, key ``<host>`` (with a TTL)  the host's agent
 history                stream ``events``, ``events.<host>``       agents and controller
 questions              ``rpc.<host>.<method>``                    anyone permitted; typed result or error
+lease                  ``lease.<host>``, not stored              the lab's leading controller
 byte streams           ``stream.<host>.<session>.{up,down}``      both ends, windowed
 =====================  =========================================  =========================================
 """
@@ -37,6 +38,7 @@ __all__ = [
     "HostFacts",
     "ImagesAnswer",
     "ImagesQuestion",
+    "Lease",
     "LinesAnswer",
     "LinesQuestion",
     "LogOpen",
@@ -108,6 +110,7 @@ class HostFacts(Value):
     :ivar privileged: whether nodes can be privileged here; ``None``: not told. ``privileged_reason``: why not.
     :ivar underlay: address at which other hosts reach this one; empty: none is known.
     :ivar underlay_mtu: of the interface that has it; 0: not known.
+    :ivar beat: of this heartbeat alone; a :class:`Lease` names the heartbeat that it answers. Empty: none is wanted.
     :ivar images_count: images in its engines and folders, whoever brought them; ``None``: not told.
     """
 
@@ -143,10 +146,25 @@ class HostFacts(Value):
     underlay: str = ""
     underlay_mtu: int = 0
     images_count: int | None = None
+    beat: str = ""
 
     def ability(self, name: str) -> bool | None:
         """Whether the kernel of this host can do ``name``; ``None``: not told."""
         return next((item.works for item in self.abilities or () if item.name == name), None)
+
+
+class Lease(Value):
+    """A controller's answer to a heartbeat: which labs the host may run on for a while.
+
+    Only the controller that leads a lab names it, so a host may hear several controllers.
+
+    :ivar beat: :attr:`HostFacts.beat` of the heartbeat that is answered: the lease counts from when that was sent.
+    :ivar labs: lab id → generation of the intent that the host must have for the lease to be of use.
+    """
+
+    host: str
+    beat: str
+    labs: dict[str, int] = {}
 
 
 class EventLevel(StrEnum):

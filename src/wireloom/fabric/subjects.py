@@ -29,6 +29,7 @@ __all__ = [
     "event_subject",
     "inbox_prefix",
     "join_key",
+    "lease_subject",
     "open_subject",
     "rpc_subject",
     "split_key",
@@ -134,6 +135,11 @@ def event_subject(host: str) -> str:
     return f"events.{encode_token(host) if host else '_'}"
 
 
+def lease_subject(host: str) -> str:
+    """Where controllers answer heartbeats of ``host`` with leases; nothing of it is stored."""
+    return f"lease.{encode_token(host)}"
+
+
 def agent_user(host: str) -> str:
     """The user name under which the agent of ``host`` logs in."""
     return f"agent-{encode_token(host)}"
@@ -172,6 +178,7 @@ def agent_permissions(host: str) -> Permissions:
             DESIRED.live(EPOCH_KEY),
             DESIRED.live(f"{token}.*"),
             LIBRARY.live(token),
+            lease_subject(host),
             f"rpc.{token}.>",
             stream_subject(host, "any", "up").replace(".any.", ".*."),
         ),

@@ -271,6 +271,8 @@ class Slice(Value):
     """The intent document of one lab on one host. ``removed`` asks for everything of the lab to go.
 
     :ivar images: those of its nodes that are of the library, exactly; others are whatever the host has of their name.
+    :ivar lease_s: its nodes run only while the host's last lease for this lab is younger than so many seconds by the
+        host's own clock that never jumps (see :mod:`wireloom.planning.leases`); ``None``: they need none.
     :ivar secrets: contents by name, of those that its nodes want and the controller has. Filled in for the host alone:
         not stored with the lab, not shown.
     """
@@ -288,6 +290,7 @@ class Slice(Value):
     plugs: tuple[PlugIntent, ...] = ()
     clis: dict[str, Cli] = {}
     images: tuple[ImagePin, ...] = ()
+    lease_s: float | None = None
     secrets: dict[str, bytes] = Field(default_factory=dict, repr=False)
 
     def node(self, node_id: str) -> NodeIntent | None:

@@ -11,7 +11,7 @@ from wireloom.model.provenance import Origin
 from wireloom.model.slice import Bind, Condition, RestartPolicy
 from wireloom.model.vlans import Vlans
 
-__all__ = ["LinkEnd", "LinkSpec", "NodeSpec", "PlugSpec", "Position", "SegmentSpec", "Topology"]
+__all__ = ["HostLoss", "LinkEnd", "LinkSpec", "NodeSpec", "PlugSpec", "Position", "SegmentSpec", "Topology"]
 
 
 class Position(Value):
@@ -149,6 +149,16 @@ class PlugSpec(Value):
         return f"{self.end} -- {self.segment}"
 
 
+class HostLoss(Value):
+    """What becomes of the lab's nodes on a host that is not heard any more.
+
+    :ivar restart_elsewhere_after_s: seconds after which they are given to other hosts; ``None``: never, they are
+        waited for. Their hosts then run them under a lease, see :mod:`wireloom.planning.leases`.
+    """
+
+    restart_elsewhere_after_s: float | None = None
+
+
 class Topology(Value):
     """A lab as its file describes it. Nodes, links, segments and plugs keep the file's order."""
 
@@ -158,6 +168,7 @@ class Topology(Value):
     links: tuple[LinkSpec, ...] = ()
     segments: tuple[SegmentSpec, ...] = ()
     plugs: tuple[PlugSpec, ...] = ()
+    on_host_loss: HostLoss = HostLoss()
 
     def segment(self, name: str) -> SegmentSpec | None:
         return next((segment for segment in self.segments if segment.name == name), None)

@@ -25,6 +25,7 @@ from wireloom.model.impairment import LinkImpairment
 from wireloom.model.slice import Management, NodeIntent, PortIntent, Slice, StoredConfig
 from wireloom.model.topology import NodeSpec, Topology
 from wireloom.planning.expand_links import expand_links, link_id, plug_id, segment_id
+from wireloom.planning.leases import lease_s
 
 __all__ = [
     "Expansion",
@@ -114,6 +115,7 @@ def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
             segments=tuple(links[host].segments),
             plugs=tuple(links[host].plugs),
             clis=used_clis(members, known.devices),
+            lease_s=lease_s(topology.on_host_loss.restart_elsewhere_after_s),
         )
         for host, members in nodes.items()
     }

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from wireloom.errors import DeadlineExceeded, Unavailable
 from wireloom.fabric.connection import KeyChange
 from wireloom.fabric.consoles import SharedConsole
-from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts
+from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts, Lease
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.fabric.subjects import join_key
@@ -79,6 +79,7 @@ class MemoryFabric:
         self._answers: dict[tuple[str, str], Callable[[Any], Awaitable[Any]]] = {}
         self._streams: dict[tuple[str, str], Callable[[Any], Awaitable[ByteStream]]] = {}
         self._on_rebuilt: list[Callable[[], None]] = []
+        self._lease_holders: dict[str, list[Callable[[Lease], None]]] = {}
 
     async def close(self) -> None:
         """Nothing is held."""
@@ -139,8 +140,23 @@ class MemoryFabric:
         self._check()
         self._hosts.put(join_key(facts.host), facts)
 
+    async def delete_host(self, host: str) -> None:
+        self._check()
+        self._hosts.put(join_key(host), None)
+        self._shelves.put(join_key(host), None)
+
     def watch_hosts(self) -> AsyncIterator[KeyChange[HostFacts]]:
         return self._hosts.watch()
+
+    # ---------------------------------------------------------------- leases
+
+    async def send_lease(self, lease: Lease) -> None:
+        self._check()
+        for handler in self._lease_holders.get(lease.host, ()):
+            handler(lease)
+
+    async def on_lease(self, host: str, handler: Callable[[Lease], None]) -> None:
+        self._lease_holders.setdefault(host, []).append(handler)
 
     # ---------------------------------------------------------------- images
 

@@ -8,10 +8,20 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from wireloom.planning.topology.link_fields import LinkField, LinkFields, Mtu, PositionField, SegmentFields
 from wireloom.yamlfile import FileModel
+from wireloom.yamlfile.durations import Duration
 from wireloom.yamlfile.tree import BlockText
 from wireloom.yamlfile.values import Cpu, Disk, Memory, TextMap, Word, plain, wrong
 
-__all__ = ["BindFields", "DefaultsFields", "LinkFields", "NodeFields", "SegmentFields", "Startup", "TopologyFields"]
+__all__ = [
+    "BindFields",
+    "DefaultsFields",
+    "HostLossFields",
+    "LinkFields",
+    "NodeFields",
+    "SegmentFields",
+    "Startup",
+    "TopologyFields",
+]
 
 
 class Startup(FileModel):
@@ -154,6 +164,17 @@ class DefaultsFields(_Common):
     )
 
 
+class HostLossFields(FileModel):
+    """What becomes of nodes whose host is not heard any more."""
+
+    restart_elsewhere_after: Duration | None = Field(
+        None,
+        description="time after which they are started on other hosts; the lost host stops them by itself before, and "
+        "they begin with the configuration that was stored last. They are waited for when it is not given",
+        examples=["5m"],
+    )
+
+
 class TopologyFields(FileModel):
     """A lab: its nodes, its segments and the links between them."""
 
@@ -161,6 +182,9 @@ class TopologyFields(FileModel):
     description: Word | None = Field(None, description="a sentence for people")
     mgmt: bool | None = Field(None, description="false takes every node off the management network")
     defaults: DefaultsFields | None = Field(None, description="values for all nodes and links")
+    on_host_loss: HostLossFields | None = Field(
+        None, description="what becomes of its nodes when their host is lost; they are waited for when it is not given"
+    )
     nodes: dict[str, NodeFields | None] | None = Field(None, description="the nodes by name")
     segments: dict[str, SegmentFields | None] | None = Field(
         None, description="shared media by name: switches, the world outside, ways out"

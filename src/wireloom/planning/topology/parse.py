@@ -9,7 +9,8 @@ from typing import Any, Final
 from wireloom.devices import DeviceCatalogue
 from wireloom.errors import TopologyInvalid
 from wireloom.model.diagnostic import Diagnostic
-from wireloom.model.topology import Topology
+from wireloom.model.topology import HostLoss, Topology
+from wireloom.planning.leases import SHORTEST_LOSS_S
 from wireloom.planning.topology.fields import TopologyFields
 from wireloom.planning.topology.images import NO_IMAGES, LibraryImages
 from wireloom.planning.topology.links import read_links
@@ -110,7 +111,18 @@ def _read(
         links=links,
         segments=tuple(segment for segment in segments.values() if segment is not None),
         plugs=plugs,
+        on_host_loss=_host_loss(bound, fields),
     )
+
+
+def _host_loss(bound: Bound[TopologyFields], fields: TopologyFields) -> HostLoss:
+    said = fields.on_host_loss
+    after = said.restart_elsewhere_after if said is not None else None
+    if after is not None and after < SHORTEST_LOSS_S:
+        message = f"{after:g} s is too short to tell a lost host from a slow one"
+        bound.report(("on-host-loss", "restart-elsewhere-after"), message, f"write {SHORTEST_LOSS_S:g}s or more")
+        return HostLoss()
+    return HostLoss(restart_elsewhere_after_s=after)
 
 
 def _invalid(source: str, errors: list[Diagnostic]) -> TopologyInvalid:
