@@ -87,6 +87,7 @@ def test_an_agent_may_touch_only_what_names_its_host() -> None:
         "live.desired._epoch",
         "live.desired.h1.*",
         "live.library.h1",
+        "lease.h1",
         "rpc.h1.>",
         "stream.h1.*.up",
     )
