@@ -285,17 +285,17 @@ async def test_a_host_that_was_removed_is_not_waited_for(rig: Rig) -> None:
     await rig.controller.library.catalogue.delete(image.id)
     await drops(rig, "h1", image)
     await tell(rig, "h1")
-    with pytest.raises(Conflict, match="host h2 is alive"):
-        await rig.controller.forget_host("h2")
+    with pytest.raises(Conflict, match="its agent is there"):
+        await rig.controller.host_parts.removal.remove("h2")
     rig.fabric.expire_host("h2")
     await until(lambda: "h2" not in rig.controller.live.alive)
     token = rig.controller.library.distribution.host_token("h2")
     assert rig.controller.library.distribution.may_read_blobs(token)
-    await rig.controller.forget_host("h2")
+    await rig.controller.host_parts.removal.remove("h2")
     await until(lambda: is_gone(rig, image))  # what h1 said may still be on its way into the database
     assert not rig.controller.library.distribution.may_read_blobs(token)
     with pytest.raises(NotFound):
-        await rig.controller.forget_host("h2")
+        await rig.controller.host_parts.removal.remove("h2")
 
 
 # -------------------------------------------------------------------- sources and tokens

@@ -157,7 +157,7 @@ class Board:
 
     def greeting(self, lab: str | None = None) -> list[StreamMessage]:
         """Everything as it is now, in messages for a new reader (of one lab)."""
-        hosts = [_message("host", host.view()) for host in self._live.hosts.values()]
+        hosts = [_message("host", self._live.view(host)) for host in self._live.hosts]
         labs = [_message("lab", view) for view in self.views() if lab in {None, view.lab}]
         operations = [_message("operation", view) for view in self.operations() if lab in {None, view.lab}]
         return [*hosts, *labs, *operations]

@@ -18,7 +18,7 @@ from wireloom.controller.configs.lookup import Lookup
 from wireloom.controller.configs.workers import ConfigWorkers
 from wireloom.controller.devices import DeviceService
 from wireloom.controller.edits import Edits
-from wireloom.controller.hosts import HostRegistry
+from wireloom.controller.hosts import HostParts, HostRegistry
 from wireloom.controller.hub import Hub
 from wireloom.controller.images import ImageCheck
 from wireloom.controller.intents import definitions_of, intents_by_id, keeping_definitions
@@ -37,7 +37,8 @@ from wireloom.controller.store import Definitions, Store
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.topologies import Topologies
 from wireloom.devices import DeviceCatalogue, DeviceFolder
-from wireloom.errors import Conflict, NotFound, WireloomError
+from wireloom.errors import NotFound, WireloomError
+from wireloom.fabric.logins import FabricLogins
 from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.images import ImageView
 from wireloom.model.state import NodeState
@@ -54,7 +55,7 @@ REMEMBERED_OPERATIONS_S: Final = 7 * 24 * 3600.0
 class Controller:
     """One controller process. Make it with :meth:`create`, then :meth:`start`; :meth:`stop` ends its loops.
 
-    :ivar library: the image library.
+    :ivar library: the image library. :ivar registry: the hosts. :ivar host_parts: joining and removing them.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Controller:
         library: LibraryFolder,
         config_keep: int = 0,
         config_keep_days: float = 0,
+        logins: FabricLogins | None = None,
     ) -> None:
         locks = self._locks = KeyedLocks()
         self.installation = installation
@@ -113,6 +115,21 @@ class Controller:
         self._make_links_and_questions(store, fabric, edits, topologies, clock)
         self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
         self._make_observer(store, fabric)
+        self.host_parts = HostParts(
+            installation=installation,
+            store=store,
+            registry=self.registry,
+            live=self.live,
+            board=self.board,
+            hub=self.hub,
+            locks=locks,
+            journal=self.journal,
+            fabric=fabric,
+            logins=logins,
+            own_host=library.options.own_host,
+            forget_images=self.library.distribution.forget_host,
+            clock=clock,
+        )
         self._store = store
         self._fabric = fabric
         self._topologies = topologies
@@ -234,6 +251,7 @@ class Controller:
             labs=self.labs,
             on_observed=self._config_keeper.observed,
             on_host=self.library.distribution.host_changed,
+            is_removed=lambda host: host in self.registry.removed,
         )
 
     @classmethod
@@ -251,6 +269,7 @@ class Controller:
         clock: Callable[[], float] = time.time,
         config_keep: int = 0,
         config_keep_days: float = 0,
+        logins: FabricLogins | None = None,
     ) -> Controller:
         """A controller on an open store and a connected fabric, neither of which it closes.
 
@@ -260,6 +279,7 @@ class Controller:
         :param domain: DNS domain of the management networks.
         :param config_keep: revisions of a node's configuration that stay whatever their age (0: all);
             ``config_keep_days``: days after which further ones go.
+        :param logins: signs the logins of hosts; ``None``: none can join.
         """
         installation = await store.installation()
         topologies = Topologies(
@@ -276,6 +296,7 @@ class Controller:
             library=await asyncio.to_thread(LibraryFolder.open, library),
             config_keep=config_keep,
             config_keep_days=config_keep_days,
+            logins=logins,
         )
 
     async def start(self) -> None:
@@ -296,6 +317,7 @@ class Controller:
             self.board.put(snapshot, slices)
         await self._store.forget_operations(self._clock() - REMEMBERED_OPERATIONS_S)
         await self.library.start()
+        await self.host_parts.removal.start()
         await self.config_workers.start()
         for operation in await self._store.running_operations():
             self.board.track(operation)
@@ -351,24 +373,6 @@ class Controller:
         if record is None:
             raise NotFound(f"there is no operation {operation_id}")
         return record.view()
-
-    async def forget_host(self, host: str) -> None:
-        """``host`` is of the installation no more: nothing that it had is waited for.
-
-        :raises NotFound: no such host. :raises Conflict: it is alive, or labs have nodes there.
-        """
-        if host not in self.library.known_hosts():
-            raise NotFound(f"there is no host {host}")
-        if host in self.live.alive:
-            raise Conflict(f"host {host} is alive", hint="stop its agent first")
-        labs = [lab for key in self.board.lab_ids if (lab := self.board.snapshot(key)) is not None]
-        there = sorted(lab.lab.name for lab in labs if host in lab.hosts)
-        if there:
-            raise Conflict(f"host {host} may hold something of {', '.join(there)}", hint="destroy these labs first")
-        await self._store.hosts.remove(host)
-        await self.registry.load()
-        self.live.forget_host(host)
-        await self.library.distribution.forget_host(host)
 
     async def _reload(self, lab_id: str) -> None:
         """Tell a lab's hosts of its active configurations as they are stored now.

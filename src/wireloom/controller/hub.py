@@ -21,11 +21,11 @@ EVENT_LIMIT: Final = 512
 
 _KEY_FIELD: Final = {
     "lab": "lab", "removed": "lab", "host": "host", "operation": "id", "image": "id", "image-removed": "id",
-    "job": "id",
+    "job": "id", "host-removed": "host",
 }  # fmt: skip
 
 #: A thing and its removal share a key: a reader that slept through a removal must not see the thing last.
-_KEPT_AS: Final = {"removed": "lab", "image-removed": "image"}
+_KEPT_AS: Final = {"removed": "lab", "image-removed": "image", "host-removed": "host"}
 
 
 class Mailbox:
@@ -94,4 +94,4 @@ def _key(message: StreamMessage) -> tuple[str, str]:
 
 
 def _concerns(message: StreamMessage, lab: str) -> bool:
-    return message.type in {"host", "resync"} or message.data.get("lab") == lab
+    return message.type in {"host", "host-removed", "resync"} or message.data.get("lab") == lab

@@ -33,6 +33,7 @@ class Observer:
     """The controller's ears. One per controller.
 
     :param on_observed: is told of labs that agents reported on; ``on_host``: of hosts that came, went or changed.
+    :param is_removed: whether a host is of the installation no more, so that what it said last is not listened to.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Observer:
         labs: LabService,
         on_observed: Callable[[str], None] = lambda _: None,
         on_host: Callable[[str], None] = lambda _: None,
+        is_removed: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._fabric = fabric
         self._store = store
@@ -57,6 +59,7 @@ class Observer:
         self._labs = labs
         self._on_observed = on_observed
         self._on_host = on_host
+        self._is_removed = is_removed
         self._touched: set[str] = set()
         self._awake = asyncio.Event()
 
@@ -75,6 +78,8 @@ class Observer:
                 await self._host_changed(host, change.value)
 
     async def _host_changed(self, host: str, facts: HostFacts | None) -> None:
+        if facts is not None and self._is_removed(host):
+            return
         came = facts is not None and host not in self._live.alive
         if facts is not None and facts.management_subnet not in {"", self._live.subnets.get(host)}:
             await self._store.remember_subnet(host, facts.management_subnet)
@@ -83,7 +88,7 @@ class Observer:
         known = self._offered(host)
         if not self._live.set_host(host, facts):
             return
-        self._hub.publish(StreamMessage(type="host", data=self._live.hosts[host].view().model_dump(mode="json")))
+        self._hub.publish(StreamMessage(type="host", data=self._live.view(host).model_dump(mode="json")))
         self._board.refresh_host(host)
         self._on_host(host)
         if came:

@@ -252,10 +252,12 @@ class OperationView(Value):
 
 class StreamMessage(Value):
     """One change on the WebSocket. ``type`` names which field of ``data`` applies: lab (LabView), event (Event),
-    operation (OperationView), host (HostView), removed (``{"lab"}``), resync (``{"dropped"}``: so many events were
-    dropped because the reader was slow; the newest value of everything else still comes), image (ImageView),
-    image-removed (``{"id", "name"}``), job (JobView: work on the image library).
+    operation (OperationView), host (HostView), host-removed (``{"host"}``), removed (``{"lab"}``), resync
+    (``{"dropped"}``: so many events were dropped because the reader was slow; the newest value of everything else
+    still comes), image (ImageView), image-removed (``{"id", "name"}``), job (JobView: work on the image library).
     """
 
-    type: Literal["lab", "event", "operation", "host", "removed", "resync", "image", "image-removed", "job"]
+    type: Literal[
+        "lab", "event", "operation", "host", "host-removed", "removed", "resync", "image", "image-removed", "job"
+    ]
     data: dict[str, Any]

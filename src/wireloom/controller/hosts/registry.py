@@ -12,7 +12,7 @@ from wireloom.controller.store.hosts import HostStore
 from wireloom.errors import InvalidInput, NotFound
 from wireloom.model.views import HostView
 
-__all__ = ["HostRegistry"]
+__all__ = ["HostRegistry", "check_labels"]
 
 _LABEL: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _LONGEST_VALUE: Final = 253
@@ -32,8 +32,11 @@ class HostRegistry:
         self._store: Final = store
         self._live: Final = live
         self._records: dict[str, HostRecord] = {}
+        #: Hosts that were of the installation and are no more: what they say is not listened to.
+        self.removed: frozenset[str] = frozenset()
         self._listeners: list[HostListener] = []
         self._writers: list[HostListener] = []
+        live.complete = self._complete
 
     async def load(self) -> None:
         """Read everything anew; at the start, and when another controller may have written.
@@ -41,6 +44,7 @@ class HostRegistry:
         Listeners are told of the hosts whose record changed.
         """
         fresh = {record.name: record for record in await self._store.hosts()}
+        self.removed = await self._store.removed_hosts()
         before, self._records = self._records, fresh
         for name in sorted(before.keys() | fresh.keys()):
             if before.get(name) != fresh.get(name):
@@ -94,18 +98,8 @@ class HostRegistry:
 
     def view(self, host: str) -> HostView:
         """``host`` as users see it. :raises NotFound: no such host."""
-        record, seen = self.record(host), self._live.hosts.get(host)
-        bare = seen.view() if seen is not None else HostView(host=host, alive=False)
-        return bare.model_copy(
-            update={
-                "labels": record.labels,
-                "cordoned": record.cordoned,
-                "cordon_reason": record.cordon_reason,
-                "draining": record.draining,
-                "joined_at": record.joined_at,
-                "closed": self.closed(host),
-            }
-        )
+        self.record(host)
+        return self._live.view(host)
 
     def views(self) -> list[HostView]:
         """All of them, by name."""
@@ -115,6 +109,11 @@ class HostRegistry:
     def draining(self) -> frozenset[str]:
         """Hosts whose nodes are to move away."""
         return frozenset(name for name, record in self._records.items() if record.draining)
+
+    def _complete(self, view: HostView) -> HostView:
+        record = self._records.get(view.host) or HostRecord(name=view.host)
+        fields = {"labels", "cordoned", "cordon_reason", "draining", "joined_at"}
+        return view.model_copy(update={**record.model_dump(include=fields), "closed": self.closed(view.host)})
 
     # ---------------------------------------------------------------- listening
 
@@ -139,7 +138,7 @@ class HostRegistry:
         """Set labels, and take away those that are ``None``. :raises InvalidInput: a key or value is no label."""
         wanted = {**self.record(host).labels, **labels}
         kept = {key: value for key, value in wanted.items() if value is not None}
-        _check_labels(kept)
+        check_labels(kept)
         return await self.edit(host, labels=kept)
 
     async def cordon(self, host: str, reason: str = "") -> HostRecord:
@@ -165,7 +164,8 @@ class HostRegistry:
             listener(host)
 
 
-def _check_labels(labels: Mapping[str, str]) -> None:
+def check_labels(labels: Mapping[str, str]) -> None:
+    """:raises InvalidInput: a key or a value is no label."""
     for key, value in labels.items():
         if not _LABEL.fullmatch(key) or len(value) > _LONGEST_VALUE:
             raise InvalidInput(

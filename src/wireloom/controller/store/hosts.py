@@ -50,9 +50,10 @@ class HostStore:
             return await _record(connection, host)
 
     async def remove(self, host: str) -> list[str]:
-        """Forget ``host`` and revoke its keys, which are returned; what is there of its tokens goes as well."""
+        """Forget ``host``: its keys, which are returned, are revoked, its tokens go, and no lab waits for it."""
         async with self._database.write() as connection:
             keys = await _revoke(connection, host, self._clock())
+            await connection.execute(delete(tables.lab_hosts).where(tables.lab_hosts.c.host == host))
             await connection.execute(delete(tables.hosts).where(tables.hosts.c.name == host))
             await connection.execute(delete(tables.join_tokens).where(tables.join_tokens.c.host == host))
             return keys
@@ -67,23 +68,40 @@ class HostStore:
             rows = await connection.execute(wanted if host is None else wanted.where(table.c.host == host))
             return [HostKey.model_validate(dict(row)) for row in rows.mappings()]
 
-    async def replace_key(self, old: str, new: str) -> HostKey:
-        """The agent of ``old`` has a new key pair: ``new`` is accepted beside it until :meth:`retire_keys`.
+    async def revoked(self) -> list[str]:
+        """Public keys that must not come in any more."""
+        table = tables.host_keys
+        async with self._database.read() as connection:
+            rows = await connection.scalars(select(table.c.public_key).where(table.c.revoked_at.is_not(None)))
+            return list(rows)
 
-        :raises NotPermitted: ``old`` is unknown or revoked. :raises Conflict: ``new`` is somebody's already.
+    async def removed_hosts(self) -> frozenset[str]:
+        """Names that were of the installation and are no more."""
+        table = tables.host_keys
+        async with self._database.read() as connection:
+            there = select(tables.hosts.c.name)
+            return frozenset(await connection.scalars(select(table.c.host).where(table.c.host.not_in(there))))
+
+    async def admit(self, host: str, public_key: str) -> None:
+        """Remember ``public_key`` as a further one of ``host``, which has the right to renew its login; idempotent.
+
+        :raises NotPermitted: the host was removed, or the key is revoked or another host's.
         """
         table = tables.host_keys
         async with self._database.write() as connection:
-            row = (await connection.execute(select(table).where(table.c.public_key == old))).mappings().one_or_none()
-            if row is None or row["revoked_at"] is not None:
+            rows = (await connection.execute(select(table).where(table.c.public_key == public_key))).mappings().all()
+            known = next(iter(rows), None)
+            if known is not None and (known["host"] != host or known["revoked_at"] is not None):
                 raise NotPermitted("this key is not accepted any more", hint="join with a new token")
-            key = HostKey(public_key=new, host=row["host"], token_id=row["token_id"], issued_at=self._clock())
-            return await _accept(connection, key)
+            await _keep_host(connection, host)
+            if known is None:
+                key = HostKey(public_key=public_key, host=host, token_id="", issued_at=self._clock())
+                await _accept(connection, key)
 
-    async def retire_keys(self, host: str, keep: str) -> list[str]:
-        """Revoke every key of ``host`` but ``keep``; those that were good until now."""
+    async def settle(self, host: str, public_key: str) -> None:
+        """``host`` uses ``public_key`` now: every other key of its is revoked from here on; idempotent."""
         async with self._database.write() as connection:
-            return await _revoke(connection, host, self._clock(), keep=keep)
+            await _revoke(connection, host, self._clock(), keep=public_key)
 
     # ---------------------------------------------------------------- tokens
 
@@ -183,6 +201,16 @@ async def _use_up(connection: AsyncConnection, token: JoinToken) -> None:
     )
     if used.rowcount != 1:
         raise NotPermitted("this token is used up", hint="make a new one with `wireloom host token`")
+
+
+async def _keep_host(connection: AsyncConnection, host: str) -> None:
+    """Have a row of ``host``, which may never have been heard of. :raises NotPermitted: it was removed."""
+    hosts, keys = tables.hosts, tables.host_keys
+    if (await connection.execute(select(exists().where(hosts.c.name == host)))).scalar_one():
+        return
+    if (await connection.execute(select(exists().where(keys.c.host == host)))).scalar_one():
+        raise NotPermitted(f"host {host} was removed", hint=f"to take it back: `wireloom host token {host}`")
+    await connection.execute(insert(hosts).values(name=host, management_subnet="", labels={}))
 
 
 async def _accept(connection: AsyncConnection, key: HostKey) -> HostKey:

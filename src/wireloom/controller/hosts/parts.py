@@ -1,0 +1,72 @@
+"""What a controller does about hosts, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from wireloom.controller.board import Board
+from wireloom.controller.hosts.joining import Joining
+from wireloom.controller.hosts.registry import HostRegistry
+from wireloom.controller.hosts.removal import ForgetHost, HostRemoval, HostTraces
+from wireloom.controller.hub import Hub
+from wireloom.controller.journal import Journal
+from wireloom.controller.live import LiveState
+from wireloom.controller.store import Store
+from wireloom.controller.tasks import KeyedLocks
+from wireloom.fabric.logins import FabricLogins
+from wireloom.model.views import StreamMessage
+
+__all__ = ["HostParts"]
+
+
+class HostParts:
+    """``joining``: tokens and what they buy; ``removal``: details, previews, removals."""
+
+    def __init__(
+        self,
+        *,
+        installation: str,
+        store: Store,
+        registry: HostRegistry,
+        live: LiveState,
+        board: Board,
+        hub: Hub,
+        locks: KeyedLocks,
+        journal: Journal,
+        fabric: HostTraces,
+        logins: FabricLogins | None,
+        own_host: str,
+        forget_images: ForgetHost,
+        clock: Callable[[], float],
+    ) -> None:
+        self.joining = Joining(
+            installation=installation,
+            store=store.hosts,
+            registry=registry,
+            journal=journal,
+            logins=logins,
+            clock=clock,
+        )
+        self.removal = HostRemoval(
+            store=store,
+            registry=registry,
+            live=live,
+            board=board,
+            locks=locks,
+            journal=journal,
+            fabric=fabric,
+            logins=logins,
+            own_host=own_host,
+            forget_images=forget_images,
+        )
+        self._registry = registry
+        self._hub = hub
+        registry.on_change(self._tell)
+
+    def _tell(self, host: str) -> None:
+        """Readers of the stream hear of labels, cordons, joins and removals as of everything else."""
+        if host in self._registry.names():
+            view = self._registry.view(host).model_dump(mode="json")
+            self._hub.publish(StreamMessage(type="host", data=view))
+        else:
+            self._hub.publish(StreamMessage(type="host-removed", data={"host": host}))
