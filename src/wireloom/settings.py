@@ -125,6 +125,25 @@ class Settings(BaseModel):
         description="What joins the ports of nodes on this host: the kernel alone, or Open vSwitch. Running labs are"
         " wired anew when it changes.",
     )
+    underlay_address: str = Field(
+        default="",
+        description="Address at which other hosts reach this one for links between hosts; empty: the one that its route"
+        " to the fabric begins at.",
+    )
+    underlay_probe_port: int = Field(
+        default=47890,
+        ge=0,
+        le=65535,
+        description="UDP port on which hosts that share links measure the way between them; 0: nothing is measured.",
+    )
+    tunnel_encryption: Literal["none", "wireguard"] = Field(
+        default="none",
+        description="What hides the frames of links between hosts; a setting of the controller. `wireguard` takes hosts"
+        " whose kernel has it.",
+    )
+    wireguard_port: int = Field(
+        default=51871, ge=1, le=65535, description="UDP port on which this host takes WireGuard's packets."
+    )
     acceleration: Literal["auto", "kvm", "tcg"] = Field(
         default="auto", description="How virtual machines run; `auto` uses KVM only where it truly works."
     )
@@ -187,6 +206,11 @@ class Settings(BaseModel):
         if network.prefixlen > 29:
             raise ValueError("the management subnet needs room for nodes: /29 or larger")
         return str(network)
+
+    @field_validator("underlay_address")
+    @classmethod
+    def _underlay_is_an_address(cls, value: str) -> str:
+        return str(ipaddress.ip_address(value)) if value else ""
 
     @field_validator("data_dir", "run_dir", "log_dir", "fabric_keys", "fabric_ca")
     @classmethod

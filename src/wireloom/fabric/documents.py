@@ -8,6 +8,8 @@ what                   where                                      written by
 intent                 KV ``desired``, key ``<host>.<lab id>``    controller
 observation            KV ``observed``, key ``<host>.<lab id>``   the host's agent
 host facts, heartbeat  KV ``hosts``, key ``<host>`` (with a TTL)  the host's agent
+wires between hosts    KV ``peers`` and ``ends``, see              controller, agents
+                       :mod:`wireloom.fabric.underlay_documents`
 history                stream ``events``, ``events.<host>``       agents and controller
 questions              ``rpc.<host>.<method>``                    anyone permitted; typed result or error
 lease                  ``lease.<host>``, not stored              the lab's leading controller
@@ -25,6 +27,7 @@ from wireloom.model.console import ConsoleLine
 from wireloom.model.network import DataPlaneAbilities
 from wireloom.model.post_boot import BootRecord
 from wireloom.model.runtime import Boot, Capabilities
+from wireloom.model.underlay import Path, WireGuardPeer
 
 __all__ = [
     "Ability",
@@ -111,6 +114,9 @@ class HostFacts(Value):
     :ivar underlay: address at which other hosts reach this one; empty: none is known.
     :ivar underlay_mtu: of the interface that has it; 0: not known.
     :ivar beat: of this heartbeat alone; a :class:`Lease` names the heartbeat that it answers. Empty: none is wanted.
+    :ivar probe_port: UDP port at which it answers probes of its peers; 0: it does not.
+    :ivar wireguard: how others reach it through WireGuard; ``None``: its kernel has none.
+    :ivar paths: ways to the hosts that it has wires to, as measured.
     :ivar images_count: images in its engines and folders, whoever brought them; ``None``: not told.
     """
 
@@ -145,6 +151,9 @@ class HostFacts(Value):
     privileged_reason: str = ""
     underlay: str = ""
     underlay_mtu: int = 0
+    probe_port: int = 0
+    wireguard: WireGuardPeer | None = None
+    paths: tuple[Path, ...] = ()
     images_count: int | None = None
     beat: str = ""
 

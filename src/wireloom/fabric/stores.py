@@ -17,12 +17,14 @@ from wireloom.fabric.kv import KeyValues
 from wireloom.fabric.link import Link, NoResponders
 from wireloom.fabric.subjects import (
     DESIRED,
+    ENDS,
     EPOCH_KEY,
     EVENTS_LIVE,
     EVENTS_STREAM,
     HOSTS,
     LIBRARY,
     OBSERVED,
+    PEERS,
     SHELVES,
     Bucket,
 )
@@ -191,7 +193,8 @@ class StoreKeeper:
             callback()
 
     async def _create_missing(self) -> bool:
-        configs = [bucket_config(bucket) for bucket in (DESIRED, OBSERVED, HOSTS, LIBRARY, SHELVES)] + [events_config()]
+        buckets = (DESIRED, OBSERVED, HOSTS, LIBRARY, SHELVES, PEERS, ENDS)
+        configs = [bucket_config(bucket) for bucket in buckets] + [events_config()]
         created = [await self._ensure(config) for config in configs]
         return any(created)
 

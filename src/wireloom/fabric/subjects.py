@@ -12,6 +12,7 @@ from typing import Final
 
 __all__ = [
     "DESIRED",
+    "ENDS",
     "EPOCH_KEY",
     "EVENTS_LIVE",
     "EVENTS_STREAM",
@@ -19,6 +20,7 @@ __all__ = [
     "HOST_TTL_S",
     "LIBRARY",
     "OBSERVED",
+    "PEERS",
     "SHELVES",
     "Bucket",
     "Permissions",
@@ -89,6 +91,10 @@ OBSERVED: Final = Bucket("observed")
 HOSTS: Final = Bucket("hosts", ttl_s=HOST_TTL_S)
 LIBRARY: Final = Bucket("library")
 SHELVES: Final = Bucket("shelves")
+#: ``<host>`` → whom it has wires to, from controllers.
+PEERS: Final = Bucket("peers")
+#: ``<to>.<from>`` → what ends of wires between them are like, from one agent to the other.
+ENDS: Final = Bucket("ends")
 
 
 def encode_token(text: str) -> str:
@@ -170,6 +176,9 @@ def agent_permissions(host: str) -> Permissions:
             HOSTS.subject(token),
             LIBRARY.direct_get(token),
             SHELVES.subject(token),
+            PEERS.direct_get(token),
+            ENDS.direct_get(f"{token}.*"),
+            ENDS.subject(f"*.{token}"),
             event_subject(host),
             stream_subject(host, "any", "down").replace(".any.", ".*."),
         ),

@@ -20,6 +20,7 @@ from wireloom.model.identity import Identity, short_hash
 from wireloom.model.images import ImagePin
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.network import Uplink
+from wireloom.model.underlay import Encryption
 from wireloom.model.vlans import Tagging, Vlans
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "PlugIntent",
     "PortIntent",
     "PortRef",
+    "RemoteEnd",
     "RestartPolicy",
     "SegmentIntent",
     "Slice",
@@ -199,10 +201,29 @@ class PortRef(Value):
     index: int
 
 
+class RemoteEnd(Value):
+    """The end of a wire that another host has; its node is not in this slice.
+
+    :ivar end: which of the wire's ends it is. :ivar host: who has it.
+    :ivar vni: the number of the tunnel between them, leased for this wire alone; 0: none is leased yet.
+    :ivar name: ``node:port`` for people. :ivar link_down: of its node, as in :class:`NodeIntent`.
+    :ivar encryption: what its frames are hidden by on their way.
+    """
+
+    end: Literal["a", "b"]
+    host: str
+    vni: int = 0
+    name: str = ""
+    link_down: LinkDown = "carrier"
+    encryption: Encryption = "none"
+
+
 class WireIntent(Value):
-    """A point-to-point link between two ports of this host. ``up`` is the user's wish; ``mtu`` in bytes.
+    """A point-to-point link between two ports. ``up`` is the user's wish; ``mtu`` in bytes.
 
     ``impairment.forward`` is from ``a`` to ``b``.
+
+    :ivar remote: the end on another host, whose slice has the wire too, with the same id; ``None``: both are here.
     """
 
     id: str
@@ -211,11 +232,19 @@ class WireIntent(Value):
     mtu: int = 1500
     up: bool = True
     impairment: LinkImpairment = LinkImpairment()
+    remote: RemoteEnd | None = None
 
     @property
     def ends(self) -> tuple[PortRef, ...]:
-        """The ports that it ends at."""
+        """The ports that it ends at, on whichever hosts."""
         return self.a, self.b
+
+    @property
+    def local_ends(self) -> tuple[PortRef, ...]:
+        """The ports of this host that it ends at: both, or the one that is not :attr:`remote`."""
+        if self.remote is None:
+            return self.a, self.b
+        return (self.b,) if self.remote.end == "a" else (self.a,)
 
 
 class NatIntent(Value):

@@ -24,6 +24,7 @@ from wireloom.model.identity import device_name, mac_address
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.slice import Management, NodeIntent, PortIntent, Slice, StoredConfig
 from wireloom.model.topology import NodeSpec, Topology
+from wireloom.model.underlay import Encryption
 from wireloom.planning.expand_links import expand_links, link_id, plug_id, segment_id
 from wireloom.planning.leases import lease_s
 
@@ -66,6 +67,8 @@ class Expansion:
         the place of the topology's.
     :ivar nat_subnets: segment id → the subnet leased to it, where the topology names none. Without a lease one is
         chosen that depends on nothing but the segment and what else this lab uses.
+    :ivar vnis: link id → number of the tunnel leased to it; one between hosts without a lease is not joined yet.
+    :ivar encryption: what hides the frames of links between hosts.
     :ivar spare_providers: providers whose ports are fixed at creation (``Capabilities.ports_fixed``).
     :ivar allow_privileged: the user who deploys may run privileged nodes.
     :ivar stored_configs: node name → the active revision of its stored configuration.
@@ -85,6 +88,8 @@ class Expansion:
     link_overrides: Mapping[str, bool] = field(default_factory=dict)
     impairments: Mapping[str, LinkImpairment] = field(default_factory=dict)
     nat_subnets: Mapping[str, str] = field(default_factory=dict)
+    vnis: Mapping[str, int] = field(default_factory=dict)
+    encryption: Encryption = "none"
     spare_providers: frozenset[str] = frozenset()
     allow_privileged: bool = False
     stored_configs: Mapping[str, StoredConfig] = field(default_factory=dict)
@@ -95,7 +100,7 @@ class Expansion:
 def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
     """The slice of each host that runs a node of the lab.
 
-    :raises Unsupported: a link or segment between two hosts.
+    :raises Unsupported: a segment between two hosts.
     :raises NotFound: a device that the catalogue no longer has.
     """
     nodes: dict[str, list[NodeIntent]] = {}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from wireloom.errors import Unsupported
 from wireloom.model.identity import device_name, short_hash
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.network import Uplink
-from wireloom.model.slice import NatIntent, PlugIntent, PortRef, SegmentIntent, WireIntent
+from wireloom.model.slice import NatIntent, PlugIntent, PortRef, RemoteEnd, SegmentIntent, WireIntent
 from wireloom.model.topology import LinkEnd, LinkSpec, PlugSpec, SegmentSpec, Topology
 from wireloom.model.vlans import Tagging
 from wireloom.planning.nat import choose_subnet, nat_intent
@@ -54,15 +54,14 @@ def segment_tagging(topology: Topology, segment: SegmentSpec) -> Tagging:
 
 
 def expand_links(topology: Topology, known: Expansion) -> dict[str, HostLinks]:
-    """Links and segments by host; those of nodes without a host are left out.
+    """Links and segments by host; those of nodes without a host are left out. A link between hosts is on both.
 
-    :raises Unsupported: a link or segment between two hosts.
+    :raises Unsupported: a segment between two hosts.
     """
     found = {host: HostLinks() for name, host in known.host_of.items() if topology.node(name) is not None}
     for link in topology.links:
-        host = _host_of_link(link, known)
-        if host is not None:
-            found[host].wires.append(_wire(link, known))
+        for where, wire in _wires(link, topology, known):
+            found[where].wires.append(wire)
     subnets = _subnets(topology, known)
     for segment in topology.segments:
         plugs = [plug for plug in topology.plugs if plug.segment == segment.name]
@@ -74,18 +73,30 @@ def expand_links(topology: Topology, known: Expansion) -> dict[str, HostLinks]:
     return found
 
 
-def _host_of_link(link: LinkSpec, known: Expansion) -> str | None:
-    """The host that has both ends; ``None`` when an end's node has no host yet."""
+def _wires(link: LinkSpec, topology: Topology, known: Expansion) -> Iterator[tuple[str, WireIntent]]:
+    """The link as each host of its ends has it; as none, while an end's node has no host yet."""
     first, second = (known.host_of.get(end.node) for end in (link.a, link.b))
-    if first is None or second is None:
-        return None
-    if first != second:
-        raise Unsupported(
-            f"link {link.name} would join the hosts {first!r} and {second!r}",
-            hint="put both nodes on one host with `host:`",
-            node=link.a.node,
-        )
-    return first
+    if not first or not second:
+        return
+    wire = _wire(link, known)
+    if first == second:
+        yield first, wire
+        return
+    yield first, wire.model_copy(update={"remote": _remote("b", link.b, wire.id, topology, known)})
+    yield second, wire.model_copy(update={"remote": _remote("a", link.a, wire.id, topology, known)})
+
+
+def _remote(which: Literal["a", "b"], end: LinkEnd, wire_id: str, topology: Topology, known: Expansion) -> RemoteEnd:
+    spec = topology.node(end.node)
+    device = known.devices.get(spec.device) if spec is not None else None
+    return RemoteEnd(
+        end=which,
+        host=known.host_of[end.node],
+        vni=known.vnis.get(wire_id, 0),
+        name=f"{end.node}:{device.ports.display(end.index) if device is not None else end.index}",
+        link_down=device.link_down if device is not None else "carrier",
+        encryption=known.encryption,
+    )
 
 
 def _host_of_segment(

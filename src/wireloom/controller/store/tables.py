@@ -67,6 +67,7 @@ installation = Table(
     metadata,
     Column("id", String(12), primary_key=True),
     Column("created_at", Float, nullable=False),
+    Column("pair_secret", String(64), nullable=True),
 )
 
 labs = Table(
@@ -178,13 +179,15 @@ operations = Table(
     Column("finished_at", Float, nullable=True),
 )
 
-#: VXLAN network identifiers, one per wire across hosts.
+#: VXLAN network identifiers, one per wire across hosts. ``released``: generation of the lab from which on the wire has
+#: none; the number is free again when every host of the lab has come that far.
 vni_leases = Table(
     "vni_leases",
     metadata,
     Column("vni", Integer, primary_key=True, autoincrement=False),
     Column("link_id", String(32), nullable=False, unique=True),
     _lab_key(),
+    Column("released", Integer, nullable=True),
 )
 
 #: Texts of configurations by the hash of their content: each is stored once.

@@ -1,0 +1,89 @@
+"""What hosts tell each other of wires between them, and find out about the way there."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from wireloom.model.base import Value
+
+__all__ = ["Encryption", "FarEnd", "Path", "Peer", "WireGuardPeer"]
+
+#: What hides the frames of wires between hosts.
+Encryption = Literal["none", "wireguard"]
+
+
+class FarEnd(Value):
+    """One end of a wire between hosts, as the host that has it tells the other one.
+
+    :ivar id: of the wire. :ivar up: the user's wish, as far as that host has heard of it.
+    :ivar alive: the node runs, with the port in place; ``None``: its engine does not say.
+    :ivar programmed: the port is joined to the tunnel.
+    :ivar shut: the guest has shut the port down, or no hypervisor holds it.
+    """
+
+    id: str
+    up: bool = True
+    alive: bool | None = False
+    programmed: bool = False
+    shut: bool = False
+
+    @property
+    def signal(self) -> bool | None:
+        """Whether a cable would bring a signal from there; ``None``: nobody knows."""
+        if not self.up or self.alive is False or self.shut:
+            return False
+        return self.alive
+
+
+class WireGuardPeer(Value):
+    """How another host is reached through WireGuard.
+
+    :ivar key: its public key, base64. :ivar port: UDP port at its underlay address. :ivar address: its own, inside.
+    """
+
+    key: str
+    port: int
+    address: str
+
+
+class Peer(Value):
+    """Another host that wires lead to.
+
+    :ivar address: of its underlay. :ivar probe_port: where it answers probes (UDP); 0: it does not.
+    :ivar secret: known to the two hosts and the controllers alone, hexadecimal; probes are signed with it.
+    """
+
+    host: str
+    address: str
+    secret: str = ""
+    probe_port: int = 0
+    wireguard: WireGuardPeer | None = None
+
+
+class Path(Value):
+    """The way to another host, as this one has measured it.
+
+    :ivar host: the other one. :ivar address: of it, which was probed.
+    :ivar heard: what it sends arrives here; ``None``: not known yet.
+    :ivar answered: what is sent there arrives, and its answer comes back; ``None``: not known yet.
+    :ivar reaches: what is sent there arrives, as the other host says; ``None``: it does not say.
+    :ivar mtu: bytes of the largest packet that arrived there in one piece, its IP header included; 0: not known.
+    """
+
+    host: str
+    address: str = ""
+    heard: bool | None = None
+    answered: bool | None = None
+    reaches: bool | None = None
+    mtu: int = 0
+
+    @property
+    def problem(self) -> str:
+        """What is wrong with it, for people; empty: nothing, or nobody knows."""
+        if self.answered is not False:
+            return ""
+        if self.heard and self.reaches is False:
+            return f"what is sent to host {self.host} ({self.address}) does not arrive there"
+        if self.heard is False and self.reaches is not False:
+            return f"nothing of what host {self.host} ({self.address}) sends arrives"
+        return f"host {self.host} cannot be reached at {self.address}"
