@@ -5,89 +5,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as NatsSubscription
 
 from wireloom.errors import CapacityExceeded, DeadlineExceeded, Unauthenticated, Unavailable, WireloomError
 from wireloom.fabric.login import Login
-from wireloom.fabric.subjects import inbox_prefix
+from wireloom.fabric.session import RECONNECT_WAIT_S, Endpoint, LoginRefused, Session, refusal
+from wireloom.fabric.subscription import Handler, Subscription
 
 __all__ = ["Endpoint", "Handler", "Link", "NoResponders", "Subscription"]
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
-Handler = Callable[[Msg], Awaitable[None]]
 
-_RECONNECT_WAIT_S = 0.1
-_PING_INTERVAL_S = 5
 _SETTLE_S = 3.0
 _WAIT_S = 3.0
 _REPLACE_S = 60.0
+_RETIRE_S = 30.0
+#: Between attempts with a login that is refused; the first one is soon, because claims may just be on their way.
+_REFUSED_PAUSE_S = (0.5, 15.0)
 
 
 class NoResponders(Unavailable):
     """Nobody listens where the question was sent; callers turn it into an error that names who is missing."""
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """Where NATS is and who we are there.
-
-    :ivar urls: of one server or of several, of which any will do.
-    :ivar ca: certificates (PEM) by which the servers are known; empty: those that the machine trusts.
-    """
-
-    urls: tuple[str, ...]
-    name: str
-    login: Login = field(default_factory=Login)
-    ca: str = field(default="", repr=False)
-
-    @property
-    def inbox(self) -> str:
-        return inbox_prefix(self.login.user or urlsplit(self.urls[0]).username or "")
-
-    @property
-    def address(self) -> str:
-        """Hosts and ports without credentials, for messages."""
-        return ", ".join(urlsplit(url).netloc.rpartition("@")[2] for url in self.urls)
-
-
-class Subscription:
-    """Interest in a subject; survives reconnects and a client that had to be replaced."""
-
-    def __init__(self, link: Link, subject: str, handler: Handler) -> None:
-        self._link = link
-        self._handler = handler
-        self._inner: NatsSubscription | None = None
-        self.subject = subject
-
-    async def attach(self, client: Client) -> None:
-        """Make the subscription on ``client``."""
-        self._inner = await client.subscribe(self.subject, cb=self._deliver)
-
-    async def cancel(self) -> None:
-        """Drop interest; idempotent."""
-        self._link.forget(self)
-        inner, self._inner = self._inner, None
-        if inner is not None:
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await inner.unsubscribe()
-
-    async def _deliver(self, message: Msg) -> None:
-        try:
-            await self._handler(message)
-        except Exception:
-            log.exception("fabric.handler-failed", subject=message.subject)
 
 
 class Link:
@@ -99,11 +47,14 @@ class Link:
         self.endpoint = endpoint
         self.on_up: list[Callable[[], None]] = []
         self.on_down: list[Callable[[], None]] = []
-        self._client = Client()
+        self._session = Session(endpoint, self)
+        self._retiring: list[Session] = []
         self._subscriptions: list[Subscription] = []
         self._up = asyncio.Event()
         self._loss: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._refused: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._why_refused = ""
+        self._exchanged = asyncio.Event()
+        self._exchanging = asyncio.Lock()
         self._since = 0.0
         self._closing = False
         self._replacing: asyncio.Task[None] | None = None
@@ -111,7 +62,12 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        return self._up.is_set() and self._client.is_connected
+        return self._up.is_set() and self._session.connected
+
+    @property
+    def refused(self) -> str:
+        """Why the servers do not let us in (or we do not trust them); empty: they do, or cannot be reached."""
+        return self._why_refused
 
     @property
     def settling(self) -> bool:
@@ -122,29 +78,20 @@ class Link:
     def max_payload(self) -> int:
         return int(self._client.max_payload)
 
+    @property
+    def _client(self) -> Client:
+        return self._session.client
+
     async def open(self, timeout_s: float) -> None:
         """Connect.
 
         :raises Unavailable: nobody answers there within ``timeout_s``.
-        :raises Unauthenticated: the login is refused.
+        :raises Unauthenticated: the login is refused, or the server is none of ours.
         """
-        connecting = asyncio.ensure_future(self._connect())
-        waiting: set[asyncio.Future[None]] = {connecting, self._refused}
         try:
-            await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-            if self._refused.done():
-                raise Unauthenticated(f"the fabric at {self.endpoint.address} refuses the login")
-            if not connecting.done():
-                raise Unavailable(
-                    f"the fabric at {self.endpoint.address} does not answer",
-                    hint="is the controller running, and is the address right?",
-                )
-            await connecting
+            await self._first_connect(self._session, timeout_s)
         except BaseException:
             self._closing = True
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
-            await self._dispose(self._client)
             raise
         self._went_up()
 
@@ -152,6 +99,7 @@ class Link:
         """Let go of everything; idempotent."""
         self._closing = True
         self._up.clear()
+        self._exchanged.set()
         self._stop_waiting()
         if self._replacing is not None:
             self._replacing.cancel()
@@ -159,9 +107,35 @@ class Link:
             await subscription.cancel()
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError):
             async with asyncio.timeout(2):
-                if self._client.is_connected:
+                if self._session.connected:
                     await self._client.flush(timeout=1)
-        await self._dispose(self._client)
+        for session in (self._session, *self._retiring):
+            await session.dispose()
+
+    async def exchange(self, login: Login, *, timeout_s: float = 10) -> None:
+        """Go on as ``login``, which has the same user's name; no message is lost on the way.
+
+        Returns when nothing needs the connection with the earlier login any more. Where we are not connected now,
+        the next attempt is with the new login.
+
+        :raises Unauthenticated: the server refuses the new login; the earlier one stays in use.
+        :raises Unavailable: the server does not answer; the earlier one stays in use.
+        """
+        async with self._exchanging:
+            endpoint = replace(self.endpoint, login=login)
+            if not self.connected:
+                self.endpoint, self._session.login = endpoint, login
+                self._exchanged.set()
+                return
+            session = Session(endpoint, self)
+            await self._first_connect(session, timeout_s)
+            earlier = self._session
+            await self._hand_over(session)
+            self.endpoint, self._session = endpoint, session
+            if not self._up.is_set():  # the earlier connection was lost meanwhile
+                self._went_up()
+            await self._retire(earlier)
+            log.info("fabric.login-exchanged", endpoint=endpoint.name)
 
     async def wait_connected(self, timeout_s: float) -> None:
         """:raises Unavailable: the connection is not back within ``timeout_s``."""
@@ -171,14 +145,17 @@ class Link:
             async with asyncio.timeout(timeout_s):
                 while not self.connected:
                     await self._up.wait()
-                    if not self._client.is_connected:
-                        await asyncio.sleep(_RECONNECT_WAIT_S)
+                    if not self._session.connected:
+                        await asyncio.sleep(RECONNECT_WAIT_S)
         except TimeoutError as error:
             raise self._lost() from error
 
-    async def subscribe(self, subject: str, handler: Handler) -> Subscription:
-        """Deliver messages of ``subject`` to ``handler``, one after the other, until cancelled."""
-        subscription = Subscription(self, subject, handler)
+    async def subscribe(self, subject: str, handler: Handler, *, queue: str = "") -> Subscription:
+        """Deliver messages of ``subject`` to ``handler``, one after the other, until cancelled.
+
+        :param queue: of all subscriptions with this name each message goes to one.
+        """
+        subscription = Subscription(self, subject, handler, queue)
         self._subscriptions.append(subscription)
         if self.connected:
             await self._attach(subscription)
@@ -200,14 +177,20 @@ class Link:
         self, subject: str, payload: bytes = b"", *, reply: str = "", headers: dict[str, str] | None = None
     ) -> None:
         """Send without an answer. :raises Unavailable: not connected. :raises CapacityExceeded: too large."""
-        if not self.connected:
-            raise self._lost()
-        try:
-            await self._client.publish(subject, payload, reply=reply, headers=headers)
-        except nats.errors.MaxPayloadError as error:
-            raise self._too_large(payload) from error
-        except (nats.errors.Error, OSError) as error:
-            raise self._lost() from error
+        await self._publish(self._session, subject, payload, reply, headers)
+
+    async def respond(self, message: Msg, payload: bytes) -> None:
+        """Answer a question, over the connection that brought it: only there its answer is permitted.
+
+        :raises Unavailable: not connected. :raises CapacityExceeded: too large.
+        """
+        await self._publish(self._session_of(message) or self._session, message.reply, payload, "", None)
+
+    def hold(self, message: Msg, task: asyncio.Future[Any]) -> None:
+        """``message`` will be answered by ``task``: its connection is needed until then."""
+        session = self._session_of(message)
+        if session is not None:
+            session.hold(task)
 
     async def ask_store(
         self, subject: str, payload: bytes = b"", *, timeout_s: float, headers: dict[str, str] | None = None
@@ -231,8 +214,10 @@ class Link:
         """
         # A question is never left in the client's buffer: it would be asked long after the caller gave up.
         await self.wait_connected(min(timeout_s, _WAIT_S))
+        session = self._session
         try:
-            return await self._client.request(subject, payload, timeout=timeout_s, headers=headers)
+            with session.in_use():
+                return await session.client.request(subject, payload, timeout=timeout_s, headers=headers)
         except nats.errors.NoRespondersError as error:
             raise NoResponders(f"nobody answers to {subject}") from error
         except nats.errors.TimeoutError as error:
@@ -241,6 +226,116 @@ class Link:
             raise self._too_large(payload) from error
         except (nats.errors.Error, OSError) as error:
             raise self._lost() from error
+
+    # -- what a session tells ------------------------------------------------------------------------------------
+
+    async def session_error(self, session: Session, error: Exception) -> None:
+        if isinstance(error, nats.errors.SlowConsumerError):
+            log.warning("fabric.fell-behind", endpoint=self.endpoint.name, subject=error.subject)
+            for callback in self.on_up:  # messages were dropped: read again, as after an outage
+                callback()
+        why = refusal(error)
+        if not why:
+            return
+        if session.count_refusal(why) < len(self.endpoint.urls):
+            return  # another server may take us
+        if session is self._session:
+            self._note_refusal(why)
+            await self._pause(session.refusals)  # the client waits for us before it tries again
+
+    async def session_lost(self, session: Session) -> None:
+        if session is not self._session or self._closing or not self._up.is_set():
+            return
+        self._up.clear()
+        log.warning("fabric.lost", endpoint=self.endpoint.name, server=self.endpoint.address)
+        self._note_loss()
+        self._patience = asyncio.get_running_loop().call_later(_REPLACE_S, self._start_replacing)
+        for callback in self.on_down:
+            callback()
+
+    async def session_back(self, session: Session) -> None:
+        if session is not self._session:
+            return
+        log.info("fabric.back", endpoint=self.endpoint.name, server=self.endpoint.address)
+        for subscription in list(self._subscriptions):
+            if not subscription.attached:  # made while the connection was away
+                await self._attach(subscription)
+        self._went_up()
+
+    async def session_ended(self, session: Session) -> None:
+        """The client gave up: it does when the server throws it out."""
+        if session is not self._session:
+            return
+        why = refusal(session.end)
+        if why and not self._closing:
+            self._note_refusal(why)
+        self._start_replacing()
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    async def _first_connect(self, session: Session, timeout_s: float) -> None:
+        """Connect ``session``, or let go of it. :raises Unavailable: no answer. :raises Unauthenticated: refused."""
+        connecting = asyncio.ensure_future(session.connect())
+        waiting: set[asyncio.Future[Any]] = {connecting, session.refused}
+        try:
+            await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+            if session.refused.done():
+                raise Unauthenticated(f"no login on the fabric at {self.endpoint.address}: {session.refused.result()}")
+            if not connecting.done():
+                raise Unavailable(
+                    f"the fabric at {self.endpoint.address} does not answer",
+                    hint="is the controller running, and is the address right?",
+                )
+            await connecting
+        except BaseException:
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await session.dispose()
+            raise
+
+    async def _hand_over(self, session: Session) -> None:
+        """Every subscription goes over to ``session``, or none does. :raises Unavailable: it was lost."""
+        moved: list[Subscription] = []
+        try:
+            while waiting := [entry for entry in self._subscriptions if not entry.is_on(session.client)]:
+                for subscription in waiting:
+                    await subscription.move(session.client)
+                    moved.append(subscription)
+        except BaseException as error:
+            for subscription in moved:
+                subscription.leave()
+                await self._attach(subscription)
+            await session.dispose()
+            if isinstance(error, nats.errors.Error | OSError):
+                raise self._lost() from error
+            raise
+
+    async def _retire(self, session: Session) -> None:
+        """Let go of ``session`` when nothing needs it any more, or after a while."""
+        self._retiring.append(session)
+        try:
+            if session.busy:
+                await asyncio.wait(set(session.busy), timeout=_RETIRE_S)
+        finally:
+            await session.dispose()
+            self._retiring.remove(session)
+
+    async def _publish(
+        self, session: Session, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
+    ) -> None:
+        if not (self.connected if session is self._session else session.connected):
+            raise self._lost()
+        try:
+            await session.client.publish(subject, payload, reply=reply, headers=headers)
+        except nats.errors.MaxPayloadError as error:
+            raise self._too_large(payload) from error
+        except (nats.errors.Error, OSError) as error:
+            raise self._lost() from error
+
+    def _session_of(self, message: Msg) -> Session | None:
+        """Which connection brought a message; ``None``: one that is gone."""
+        sessions = (self._session, *self._retiring)
+        return next((session for session in sessions if session.client is message._client), None)  # noqa: SLF001
 
     async def _unless_lost(self, doing: Coroutine[Any, Any, T]) -> T:
         """What ``doing`` returns, or ``Unavailable`` as soon as the connection is lost: no answer will come then."""
@@ -256,59 +351,29 @@ class Link:
             task.cancel()
 
     def _lost(self) -> WireloomError:
+        if self._why_refused:
+            return LoginRefused(
+                f"no login on the fabric at {self.endpoint.address}: {self._why_refused}",
+                hint="was this host removed? let it join again with a new token",
+            )
         return Unavailable(f"the fabric at {self.endpoint.address} is not connected", hint="it is tried again for ever")
 
     def _too_large(self, payload: bytes) -> WireloomError:
         return CapacityExceeded(f"a message of {len(payload)} bytes is over the fabric's limit of {self.max_payload}")
 
-    async def _connect(self) -> None:
-        await self._client.connect(
-            servers=list(self.endpoint.urls),
-            name=self.endpoint.name,
-            user=self.endpoint.login.user or None,
-            password=self.endpoint.login.password or None,
-            inbox_prefix=self.endpoint.inbox,
-            connect_timeout=2,
-            reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # seconds; fractions work
-            max_reconnect_attempts=-1,
-            ping_interval=_PING_INTERVAL_S,
-            max_outstanding_pings=2,
-            error_cb=self._on_error,
-            disconnected_cb=self._on_disconnected,
-            reconnected_cb=self._on_reconnected,
-            closed_cb=self._on_closed,
-        )
+    def _note_refusal(self, why: str) -> None:
+        if not self._why_refused:
+            log.error("fabric.refused", endpoint=self.endpoint.name, server=self.endpoint.address, why=why)
+        self._why_refused = why
 
-    async def _on_error(self, error: Exception) -> None:
-        log.debug("fabric.error", endpoint=self.endpoint.name, error=repr(error))
-        if isinstance(error, nats.errors.SlowConsumerError):
-            log.warning("fabric.fell-behind", endpoint=self.endpoint.name, subject=error.subject)
-            for callback in self.on_up:  # messages were dropped: read again, as after an outage
-                callback()
-        # The text is the protocol's own constant: its errors have no other code.
-        if "Authorization Violation" in str(error) and not self._refused.done():
-            self._refused.set_result(None)
-
-    async def _on_disconnected(self) -> None:
-        if self._closing or not self._up.is_set():
-            return
-        self._up.clear()
-        log.warning("fabric.lost", endpoint=self.endpoint.name, server=self.endpoint.address)
-        self._note_loss()
-        self._patience = asyncio.get_running_loop().call_later(_REPLACE_S, self._start_replacing)
-        for callback in self.on_down:
-            callback()
-
-    async def _on_reconnected(self) -> None:
-        log.info("fabric.back", endpoint=self.endpoint.name, server=self.endpoint.address)
-        for subscription in list(self._subscriptions):
-            if subscription._inner is None:  # noqa: SLF001 - made while the connection was away
-                await self._attach(subscription)
-        self._went_up()
-
-    async def _on_closed(self) -> None:
-        """The client gave up (it does on a refused login)."""
-        self._start_replacing()
+    async def _pause(self, refusals: int) -> None:
+        """Before the next attempt with a login that was refused; shorter when there is a new one."""
+        first, longest = _REFUSED_PAUSE_S
+        pause = min(first * 2 ** min(refusals - 1, 10), longest)
+        self._exchanged.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._exchanged.wait()
 
     def _start_replacing(self) -> None:
         """A new client takes over the subscriptions of one that ended, or that did not get back for too long."""
@@ -321,13 +386,13 @@ class Link:
     async def _replace(self) -> None:
         while not self._closing:
             await asyncio.sleep(1)
-            await self._dispose(self._client)
-            self._client = Client()
+            await self._session.dispose()
+            self._session = Session(self.endpoint, self)
             try:
-                async with asyncio.timeout(10):
-                    await self._connect()
+                async with asyncio.timeout(_REPLACE_S):
+                    await self._session.connect()
             except (TimeoutError, nats.errors.Error, OSError) as error:
-                log.warning("fabric.refused", endpoint=self.endpoint.name, error=repr(error))
+                log.warning("fabric.not-back", endpoint=self.endpoint.name, error=repr(error))
                 continue
             for subscription in list(self._subscriptions):
                 await self._attach(subscription)
@@ -346,6 +411,7 @@ class Link:
 
     def _went_up(self) -> None:
         self._since = time.monotonic()
+        self._why_refused = self._session.forget_refusals()
         self._up.set()
         self._stop_waiting()
         for callback in self.on_up:
@@ -355,9 +421,3 @@ class Link:
         patience, self._patience = self._patience, None
         if patience is not None:
             patience.cancel()
-
-    @staticmethod
-    async def _dispose(client: Client) -> None:
-        with contextlib.suppress(nats.errors.Error, OSError, TimeoutError, asyncio.InvalidStateError):
-            async with asyncio.timeout(2):
-                await client.close()

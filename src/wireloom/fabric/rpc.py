@@ -121,6 +121,7 @@ class Answerer:
                 return
             task = asyncio.get_running_loop().create_task(self._answer(message, answer))
             self._tasks.add(task)
+            self._link.hold(message, task)
             task.add_done_callback(self._tasks.discard)
 
         await self._link.subscribe(subject, accept)
@@ -152,8 +153,8 @@ class Answerer:
         if not message.reply:
             return
         try:
-            await self._link.publish(message.reply, data)
+            await self._link.respond(message, data)
         except Unavailable as error:
             log.warning("fabric.answer-lost", subject=message.subject, error=str(error))
         except WireloomError as error:
-            await self._link.publish(message.reply, encode_error(error))
+            await self._link.respond(message, encode_error(error))
