@@ -79,6 +79,25 @@ class Settings(BaseModel):
     )
     listen_host: str = Field(default=DEFAULT_LISTEN, description="Address of the controller's API.")
     listen_port: int = Field(default=DEFAULT_PORT, ge=0, le=65535, description="TCP port of the API; 0 takes any.")
+    tls: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="Whether the API is served by TLS; `auto`: when it listens beyond loopback. `off` there is for a"
+        " proxy on the same machine that does TLS itself.",
+    )
+    tls_certificate: Path | None = Field(
+        default=None,
+        description="The API's certificate with what it is signed by (PEM); empty: one of the installation's own"
+        " authority.",
+    )
+    tls_key: Path | None = Field(default=None, description="Private key (PEM) of `tls_certificate`.")
+    api_names: str = Field(
+        default="",
+        description="Further names or addresses for the API's own certificate, separated by commas; this machine's are"
+        " in it anyhow.",
+    )
+    api_url: str = Field(
+        default="", description="Where users and hosts elsewhere reach the API; empty: by this machine's own name."
+    )
     database_url: str = Field(
         default="", description="SQLAlchemy URL of the database; a SQLite file in `data_dir` when empty."
     )
@@ -212,7 +231,7 @@ class Settings(BaseModel):
     def _underlay_is_an_address(cls, value: str) -> str:
         return str(ipaddress.ip_address(value)) if value else ""
 
-    @field_validator("data_dir", "run_dir", "log_dir", "fabric_keys", "fabric_ca")
+    @field_validator("data_dir", "run_dir", "log_dir", "fabric_keys", "fabric_ca", "tls_certificate", "tls_key")
     @classmethod
     def _folders_are_absolute(cls, value: Path | None) -> Path | None:
         # Daemons change their working directory, so a relative folder would move.
@@ -234,6 +253,16 @@ class Settings(BaseModel):
         return self.fabric_keys or self.data_dir / "fabric" / "keys.json"
 
     @property
+    def authority_folder(self) -> Path:
+        """Where the installation's own authority is, which signs the certificates of API and fabric."""
+        return self.data_dir / "fabric" / "authority"
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether the API is served by TLS."""
+        return self.tls == "on" or (self.tls == "auto" and not _is_loopback(self.listen_host))
+
+    @property
     def private_fabric(self) -> bool:
         """Whether the controller starts its own ``nats-server``."""
         return not self.fabric_url
@@ -249,6 +278,13 @@ class Settings(BaseModel):
         plain["fabric_password"] = self.fabric_password.get_secret_value()
         texts = {f"{ENVIRONMENT_PREFIX}{name.upper()}": _as_text(value) for name, value in plain.items()}
         return {name: text for name, text in texts.items() if text}
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def load_settings(
