@@ -8,6 +8,7 @@ variable                      default                what
 ``WIRELOOM_RUN_DIR``          ``/run/wireloom``      address of the running controller, what must not survive
 ``WIRELOOM_URL``              (from the run folder)  the controller's address, for clients
 ``WIRELOOM_TOKEN``            (from the data folder) the token, for clients
+``WIRELOOM_CA``               (from the run folder)  file with the certificates (PEM) by which it is known
 ============================  =====================  =========================================================
 
 Kept free of heavy imports: the command line reads it on every start.
@@ -28,6 +29,7 @@ __all__ = [
     "DEFAULT_LISTEN",
     "DEFAULT_PORT",
     "ENVIRONMENT_PREFIX",
+    "ENV_CA",
     "ENV_CONFIG",
     "ENV_DATA_DIR",
     "ENV_LOG_DIR",
@@ -46,6 +48,7 @@ ENV_DATA_DIR: Final = "WIRELOOM_DATA_DIR"
 ENV_RUN_DIR: Final = "WIRELOOM_RUN_DIR"
 ENV_LOG_DIR: Final = "WIRELOOM_LOG_DIR"
 ENV_URL: Final = "WIRELOOM_URL"
+ENV_CA: Final = "WIRELOOM_CA"
 ENV_TOKEN: Final = "WIRELOOM_TOKEN"  # noqa: S105 - the variable's name
 
 DEFAULT_LISTEN: Final = "127.0.0.1"
@@ -100,7 +103,7 @@ class Paths:
 
     @property
     def controller_file(self) -> Path:
-        """``{"url", "pid"}`` of the running controller."""
+        """``{"url", "ca", "pid"}`` of the running controller."""
         return self.run_dir / "controller.json"
 
     @property

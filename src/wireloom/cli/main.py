@@ -79,18 +79,23 @@ def _print_version(value: bool) -> None:
 @app.callback()
 def _root(
     ctx: typer.Context,
+    *,
     config: Annotated[
         Path | None,
         typer.Option("--config", help="Settings file instead of /etc/wireloom/wireloom.toml.", dir_okay=False),
     ] = None,
     url: Annotated[str | None, typer.Option("--url", help="Address of another controller.")] = None,
+    ca: Annotated[
+        Path | None,
+        typer.Option("--ca", help="Certificates (PEM) by which that controller is known.", dir_okay=False),
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and leave.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     del version
-    ctx.obj = CliState(config=config, url=url, debug=debug)
+    ctx.obj = CliState(config=config, url=url, ca=ca, debug=debug)
 
 
 def _register() -> None:

@@ -29,11 +29,13 @@ AnswerT = TypeVar("AnswerT", bound="Value | Iterable[Value]")
 class CliState:
     """The state of one invocation, kept in Typer's context.
 
-    :ivar config: settings file named by ``--config``; ``url`` the controller named by ``--url``.
+    :ivar config: settings file named by ``--config``; ``url`` the controller named by ``--url``, ``ca`` the
+        file with certificates named by ``--ca``.
     """
 
     config: Path | None = None
     url: str | None = None
+    ca: Path | None = None
     debug: bool = False
     output: Output = field(default_factory=Output)
 
@@ -45,9 +47,10 @@ class CliState:
 
     def environment(self) -> dict[str, str]:
         """The environment as changed by the global options, as clients read it."""
-        from wireloom.paths import ENV_CONFIG, ENV_URL
+        from wireloom.paths import ENV_CA, ENV_CONFIG, ENV_URL
 
-        chosen = {ENV_CONFIG: str(self.config) if self.config else None, ENV_URL: self.url}
+        files = {ENV_CONFIG: self.config, ENV_CA: self.ca}
+        chosen = {**{name: str(file) for name, file in files.items() if file}, ENV_URL: self.url}
         return {**os.environ, **{name: value for name, value in chosen.items() if value}}
 
     def client(self, *, timeout_s: float = 30) -> Client:

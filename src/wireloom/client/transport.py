@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from wireloom.client.discovery import Endpoint
-from wireloom.errors import DeadlineExceeded, InternalError, Unavailable, WireloomError, from_wire
+from wireloom.errors import DeadlineExceeded, InternalError, InvalidInput, Unavailable, WireloomError, from_wire
+from wireloom.paths import ENV_CA
 
 # httpx loads its own command line where click and rich are installed: 40 of its 60 ms, for nothing here.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # the documented way to make an import fail
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from wireloom.uploading import TusClient
 
-__all__ = ["API_PREFIX", "Transport", "error_of_body"]
+__all__ = ["API_PREFIX", "Transport", "error_of_body", "trusting"]
 
 API_PREFIX = "/api/v1"
 CONNECT_TIMEOUT_S = 5.0
@@ -49,7 +51,7 @@ class Transport:
             base_url=endpoint.url + API_PREFIX,
             headers=self._headers(),
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_TIMEOUT_S),
-            verify=endpoint.url.startswith("https:"),  # reading the machine's certificates takes 25 ms
+            verify=trusting(endpoint) or False,
             trust_env=False,  # a proxy in the environment must never see the token of a loopback controller
         )
 
@@ -114,13 +116,14 @@ class Transport:
                 close_timeout=CONNECT_TIMEOUT_S,
                 max_size=MAX_MESSAGE_BYTES,
                 proxy=None,
+                ssl=trusting(self._endpoint),
             )
         except InvalidStatus as error:
             raise error_of_body(error.response.status_code, bytes(error.response.body or b"")) from error
         except TimeoutError as error:
             raise self._late() from error
         except (OSError, InvalidHandshake) as error:
-            raise self._unreachable() from error
+            raise self._unreachable(error) from error
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._endpoint.token}"}
@@ -134,9 +137,15 @@ class Transport:
         except httpx.TimeoutException as error:
             raise self._late() from error
         except httpx.TransportError as error:
-            raise self._unreachable() from error
+            raise self._unreachable(error) from error
 
-    def _unreachable(self) -> Unavailable:
+    def _unreachable(self, error: BaseException | None = None) -> Unavailable:
+        if _is_distrust(error):
+            return Unavailable(
+                f"the certificate of the controller at {self._endpoint.url} is none that we trust",
+                hint=f"name its authority's certificate with --ca or {ENV_CA};"
+                " on the controller `wireloom host ca` prints it",
+            )
         return Unavailable(
             f"the controller does not answer at {self._endpoint.url}", hint="start it with `sudo wireloom up`"
         )
@@ -145,6 +154,25 @@ class Transport:
         return DeadlineExceeded(
             f"the controller at {self._endpoint.url} took too long to answer", hint="look at `wireloom status`"
         )
+
+
+def trusting(endpoint: Endpoint) -> ssl.SSLContext | None:
+    """By what the controller's certificate is judged; ``None``: it has none."""
+    if not endpoint.url.startswith("https:"):
+        return None  # reading the machine's certificates takes 25 ms
+    try:
+        return ssl.create_default_context(cadata=endpoint.ca or None)
+    except ssl.SSLError as error:
+        raise InvalidInput("the controller's authority has no certificate that can be read") from error
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    """Whether a certificate was what went wrong, however deep below."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def error_of_body(status: int, body: bytes) -> WireloomError:

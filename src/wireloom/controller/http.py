@@ -11,6 +11,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from wireloom.errors import Unavailable
+from wireloom.fabric.authority import Certificate
 
 __all__ = ["HttpServer"]
 
@@ -28,12 +29,15 @@ class _Server(uvicorn.Server):
 
 
 class HttpServer:
-    """Serves ``app`` from :meth:`start` to :meth:`stop`."""
+    """Serves ``app`` from :meth:`start` to :meth:`stop`; by TLS with a ``certificate``."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, certificate: Certificate | None = None) -> None:
+        self._scheme = "http" if certificate is None else "https"
         self._server = _Server(
             uvicorn.Config(
                 app,
+                ssl_certfile=certificate.chain if certificate is not None else None,
+                ssl_keyfile=certificate.key if certificate is not None else None,
                 log_config=None,
                 access_log=False,
                 log_level="warning",
@@ -55,7 +59,7 @@ class HttpServer:
                 if self._serving.done():
                     self._serving.result()
                 await asyncio.sleep(0.01)
-        return _url(host, listener.getsockname()[1])
+        return _url(self._scheme, host, listener.getsockname()[1])
 
     async def wait(self) -> None:
         """Return when serving ends; it does so by :meth:`stop` only, else with its error."""
@@ -81,7 +85,7 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
-def _url(host: str, port: int) -> str:
+def _url(scheme: str, host: str, port: int) -> str:
     """An address for clients on this machine."""
     name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not listened on
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"

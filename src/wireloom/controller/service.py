@@ -13,6 +13,7 @@ from typing import Any, Final, Protocol
 import structlog
 from starlette.types import ASGIApp
 
+from wireloom.controller.api_tls import api_address, prepare_tls
 from wireloom.controller.controller import Controller
 from wireloom.controller.http import HttpServer
 from wireloom.controller.library.library import LibraryOptions
@@ -85,11 +86,15 @@ class ControllerService:
             await controller.start()
             undo.push_async_callback(controller.stop)
             host = self._settings.listen_host
-            server = self._server = HttpServer(self._make_app(controller, token=token, listen_host=host))
+            tls = await asyncio.to_thread(prepare_tls, self._settings)
+            certificate = tls.certificate if tls is not None else None
+            server = self._server = HttpServer(self._make_app(controller, token=token, listen_host=host), certificate)
             self.url = await server.start(host, self._settings.listen_port)
             undo.push_async_callback(server.stop)
+            address = api_address(self._settings, self.url, tls)
+            controller.host_parts.joining.address = address
             controller.library.distribution.serve_at((self._settings.library_url or self.url).rstrip("/") + _API_PATH)
-            _announce(self._settings.paths.controller_file, self.url)
+            _announce(self._settings.paths.controller_file, self.url, address.ca)
             undo.callback(_withdraw, self._settings.paths.controller_file)
             self._undo = undo.pop_all()
         self.installation = controller.installation
@@ -117,11 +122,11 @@ def _library_options(settings: Settings) -> LibraryOptions:
     )
 
 
-def _announce(file: Path, url: str) -> None:
+def _announce(file: Path, url: str, ca: str) -> None:
     """Tell local clients where we are; they see the whole file or none."""
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_name(f".{file.name}.{os.getpid()}")
-    draft.write_text(json.dumps({"url": url, "pid": os.getpid()}), encoding="utf-8")
+    draft.write_text(json.dumps({"url": url, "ca": ca, "pid": os.getpid()}), encoding="utf-8")
     draft.replace(file)
 
 
