@@ -47,6 +47,10 @@ log = structlog.get_logger(__name__)
 #: Docker gives its nodes 15 seconds to end when it is stopped itself.
 _ENGINE_STOPS_WITHIN_S = 20.0
 
+#: What a node has to end by itself when it is cut off, and its engine to see to it.
+_CUT_OFF_GRACE_S = 3.0
+_CUT_OFF_S = 30.0
+
 #: How often it is shown how far a transfer is.
 _SHOW_TRANSFER_S = 1.0
 
@@ -91,6 +95,7 @@ class Actions:
         self._network = network
         self._wake = wake
         self._tasks: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        self._unstoppable: set[str] = set()  # nodes whose action in flight takes them down for good
         self._background = Background(wake)
         self.stuck = StuckNodes(folders, tell, wake)
         work = BootWork(folders, self._background, self._runtime, tell, stuck=self.stuck)
@@ -177,8 +182,43 @@ class Actions:
         log.info("action", lab=lab.lab, node=node_id, verb=action.verb, reason=action.reason)
         if action.verb is Verb.UP:
             self._progress[node_id] = _Progress()
+        if action.verb is Verb.REMOVE:
+            self._unstoppable.add(node_id)
         task = asyncio.create_task(self._run(lab, action, runtime, done), name=f"{action.verb}-{node_id}")
         self._tasks[node_id] = (lab.lab_id, task)
+
+    async def interrupt(self, lab_id: str) -> None:
+        """End what is in flight for nodes of the lab, but for what takes them down; nothing counts as failed."""
+        tasks = [task for key, (lab, task) in self._tasks.items() if lab == lab_id and key not in self._unstoppable]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def cut_off(self, status: RuntimeStatus, provider: str) -> None:
+        """End the node at once, whatever it does, and begin it anew when it may run again. Nothing is read from it."""
+        node = status.identity
+        self._unstoppable.add(node.node_id)
+        task = asyncio.create_task(self._cut_off(status, provider), name=f"cut-off-{node.node_id}")
+        self._tasks[node.node_id] = (node.lab_id, task)
+
+    async def _cut_off(self, status: RuntimeStatus, provider: str) -> None:
+        node_id = status.identity.node_id
+        try:
+            with contextlib.suppress(OSError):  # it is started again all the same, unless its policy forbids it
+                self._folders.update(node_id, host_boot="")
+            async with asyncio.timeout(_CUT_OFF_S):
+                await self._providers[provider].stop(status.runtime_id, _CUT_OFF_GRACE_S)
+                found = await self._providers[provider].observe(status.runtime_id)
+            self.world.enter(provider, node_id, next(iter(found), None))
+        except (WireloomError, TimeoutError) as error:  # whoever asked looks again and asks anew
+            log.error("node not cut off", node=status.identity.node, error=str(error))
+        finally:
+            self._release(node_id)
+            self._wake()
+
+    def _release(self, node_id: str) -> None:
+        self._tasks.pop(node_id, None)
+        self._unstoppable.discard(node_id)
 
     async def _run(self, lab: Slice, action: NodeAction, runtime: RuntimeStatus | None, done: Done) -> None:
         node_id = action.node_id
@@ -190,7 +230,7 @@ class Actions:
         except Exception:  # nobody awaits this task: its edge is here
             log.exception("defect in the aftermath of an action", node=node_id, verb=action.verb)
         finally:
-            self._tasks.pop(node_id, None)
+            self._release(node_id)
             done(lab.lab_id, node_id)
         with contextlib.suppress(WireloomError):  # an engine that is away is looked at when it is back
             await self.world.catch_up(node_id)

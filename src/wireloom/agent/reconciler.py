@@ -76,6 +76,7 @@ class Reconciler:
 
     :param segments: services of segments; ``None``: they have none.
     :param held_config: hash of a node's configuration that waits for the controller; empty when none does.
+    :param fenced: why nodes of a lab may not run now; empty: they may.
     :param on_node: told of each node, by its lab's id and its own, that came or went by an action or by itself.
     """
 
@@ -94,7 +95,9 @@ class Reconciler:
         segments: SegmentServices | None = None,
         held_config: Callable[[str], str] = lambda _: "",
         on_node: Callable[[str, str], None] = lambda *_: None,
+        fenced: Callable[[str], str] = lambda _: "",
     ) -> None:
+        self._fenced = fenced
         self._host = host
         self._host_boot = host_boot
         self.world = world
@@ -334,6 +337,7 @@ class Reconciler:
             outage=self.network.outage,
             capabilities=self.world.capabilities,
             host_boot=self._host_boot,
+            fenced=self._fenced(lab.lab_id),
         )
 
     def _action_done(self, lab_id: str, node_id: str) -> None:
@@ -414,6 +418,7 @@ class Reconciler:
             generation=lab.generation,
             observed_at=now(),
             converged=converged,
+            lease_s=None if lab.removed else lab.lease_s,
             nodes=tuple(
                 node_status(
                     node,

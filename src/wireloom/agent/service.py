@@ -18,6 +18,7 @@ from wireloom.agent.channels import Channels, KeptShell
 from wireloom.agent.configs import PARSERS, NodeConfigs
 from wireloom.agent.consoles import Consoles
 from wireloom.agent.dataplane_health import DataPlaneHealth
+from wireloom.agent.fencing import Fence, LeaseBook
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.guard import GUARD_S, Guard
 from wireloom.agent.hooks.base import Hook
@@ -129,6 +130,15 @@ class AgentService:
             channels=self._channels, folders=self._folders, runtime=self.world.runtimes.get, tell=self._tell
         )
         self._surroundings = Surroundings(self.world, self._network)
+        self._beat_due = asyncio.Event()
+        self._fence = Fence(
+            LeaseBook(parts.data_dir / "agent" / "leases.json", parts.host_boot),
+            self._actions,
+            self.world,
+            wake=self._wake,
+            tell=self._tell,
+            beat_soon=self._beat_due.set,
+        )
         self._images = self._make_image_keeper()
         runner = self._make_runner()
         self._actions.bind(runner, self.world)
@@ -145,6 +155,7 @@ class AgentService:
             reporter=self._reporter,
             held_config=self._configs.held,
             on_node=self._on_node,
+            fenced=self._fence.reason,
         )
         self._reflexes = Reflexes(
             network=self._network,
@@ -240,6 +251,9 @@ class AgentService:
     async def _begin(self) -> None:
         self._folders.load()
         self._configs.load()
+        self._parts.data_dir.joinpath("agent").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._fence.book.load()
+        await self._parts.fabric.on_lease(self._parts.host, self._fence.heard)
         await self.world.resync()
         with contextlib.suppress(TimeoutError):  # who asks for our facts first should find what the host can do
             async with asyncio.timeout(_FIRST_LOOK_S):
@@ -251,6 +265,7 @@ class AgentService:
     def _loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
         loops: dict[str, Callable[[], Awaitable[None]]] = {
             "reconcile": self.reconciler.run,
+            "fence": self._fence.run,
             "intents": self._follow_intents,
             "kernel": self._follow_kernel,
             "reflexes": self._reflexes.run,
@@ -310,6 +325,7 @@ class AgentService:
 
     async def _follow_intents(self) -> None:
         async for change in self._parts.fabric.watch_intents(self._parts.host):
+            self._fence.follow(change.lab_id, change.value)
             self.reconciler.set_slice(change.lab_id, change.value)
 
     async def _follow_kernel(self) -> None:
@@ -323,8 +339,13 @@ class AgentService:
     async def _heartbeat(self) -> None:
         while True:
             facts = await asyncio.to_thread(self._parts.facts)
-            await self._parts.fabric.put_host(self._complete(facts))
-            await asyncio.sleep(self._parts.heartbeat_s)
+            self._beat_due.clear()
+            # The word last: a lease counts from when the heartbeat was made.
+            beat = self._fence.book.beat()
+            await self._parts.fabric.put_host(self._complete(facts).model_copy(update={"beat": beat}))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._parts.heartbeat_s):
+                    await self._beat_due.wait()
 
     def _complete(self, facts: HostFacts) -> HostFacts:
         state = self.reconciler.state

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from wireloom.model.base import Value
 from wireloom.model.impairment import LinkImpairment
@@ -109,7 +109,11 @@ class NodeStatus(Value):
 
 
 class WireStatus(Value):
-    """What an agent observed of one wire. ``name``: of its ends; ``impairment`` is read back from the kernel."""
+    """What an agent observed of one wire. ``name``: of its ends; ``impairment`` is read back from the kernel.
+
+    :ivar far: of a wire to another host, what that one said of its end: it brings a signal (``up``), it does not
+        (``down``, from which the state here follows), or nothing yet (``unknown``). Empty: both ends are here.
+    """
 
     id: str
     state: LinkState
@@ -117,6 +121,7 @@ class WireStatus(Value):
     message: str = ""
     impairment: LinkImpairment = LinkImpairment()
     name: str = ""
+    far: Literal["", "up", "down", "unknown"] = ""
 
 
 class PlugStatus(Value):
@@ -145,6 +150,7 @@ class SliceStatus(Value):
 
     :ivar generation: the generation of the slice that this observation was compared with.
     :ivar converged: the plan was empty and nothing was in flight when it was taken.
+    :ivar lease_s: :attr:`wireloom.model.slice.Slice.lease_s` that the host goes by; ``None``: it runs them for ever.
     """
 
     host: str
@@ -153,6 +159,7 @@ class SliceStatus(Value):
     generation: int
     observed_at: float
     converged: bool = False
+    lease_s: float | None = None
     nodes: tuple[NodeStatus, ...] = ()
     wires: tuple[WireStatus, ...] = ()
     plugs: tuple[PlugStatus, ...] = ()

@@ -18,6 +18,7 @@ from wireloom.model.network import DataPlaneState
 from wireloom.model.runtime import Capabilities, RuntimeStatus
 from wireloom.model.slice import Condition, NodeIntent, RestartPolicy, Slice
 from wireloom.model.state import Readiness, RuntimePhase
+from wireloom.model.underlay import Encryption, FarEnd, Way
 from wireloom.planning.wires import WirePlans, plan_wires
 
 __all__ = ["LIVE_PHASES", "WIRED_VERBS", "NodeAction", "NodeRecord", "Observed", "Plan", "Verb", "Waiting", "plan"]
@@ -86,6 +87,9 @@ class Observed:
     :ivar busy: nodes with an action in flight.
     :ivar outage: why the host's networking does not answer; ``network`` is what was known before. Empty: it does.
     :ivar capabilities: by provider name.
+    :ivar fenced: why no node of the lab may run on this host now; empty: they may. Whoever says so stops them.
+    :ivar ways: how tunnels to other hosts are made, by host and encryption; one that is missing is not known (yet).
+    :ivar far_ends: what other hosts told of their ends of wires, by host and id of the wire.
     """
 
     runtimes: Mapping[str, RuntimeStatus] = field(default_factory=dict)
@@ -96,6 +100,9 @@ class Observed:
     outage: str = ""
     capabilities: Mapping[str, Capabilities] = field(default_factory=dict)
     host_boot: str = ""
+    fenced: str = ""
+    ways: Mapping[tuple[str, Encryption], Way] = field(default_factory=dict)
+    far_ends: Mapping[tuple[str, str], FarEnd] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -205,6 +212,8 @@ def _missing_provider(name: str, observed: Observed) -> str | None:
 def _decide(
     node: NodeIntent, nodes: Mapping[str, NodeIntent], observed: Observed, now: float
 ) -> NodeAction | Waiting | None:
+    if observed.fenced and node.power == "on":
+        return Waiting(node.id, observed.fenced)
     record = observed.records.get(node.id, NodeRecord())
     runtime = observed.runtimes.get(node.id)
     missing = _missing_provider(node.provider, observed)
