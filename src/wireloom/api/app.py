@@ -17,6 +17,7 @@ from wireloom.api.captures import capture_router, spoken_on_capture_sockets
 from wireloom.api.configs import config_router
 from wireloom.api.devices import device_router
 from wireloom.api.guard import ErrorBoundary, Guard, Narrow
+from wireloom.api.hosts import PUBLIC, host_router, is_joining
 from wireloom.api.images import image_router
 from wireloom.api.links import link_router, spoken_in_lines
 from wireloom.api.routes import API_PREFIX, router
@@ -31,7 +32,17 @@ __all__ = ["create_app", "openapi_document"]
 # FastAPI silences this warning while it builds a body's validator; ours are built later, at their first use.
 warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning, message="The 'alias' attribute")
 
-_ROUTERS = (router, device_router, config_router, link_router, capture_router, image_router, upload_router, blob_router)
+_ROUTERS = (
+    router,
+    device_router,
+    config_router,
+    link_router,
+    capture_router,
+    image_router,
+    upload_router,
+    blob_router,
+    host_router,
+)
 _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.
 
@@ -56,7 +67,7 @@ def create_app(controller: Controller, *, token: str, listen_host: str) -> FastA
     """
     tickets = Tickets(token)
     narrow = _tokens_of_hosts(controller)
-    guard = Middleware(Guard, token=token, listen_host=listen_host, tickets=tickets, narrow=narrow)
+    guard = Middleware(Guard, token=token, listen_host=listen_host, tickets=tickets, narrow=narrow, public=PUBLIC)
     app = FastAPI(
         title=_TITLE,
         version=__version__,
@@ -79,6 +90,8 @@ def _tokens_of_hosts(controller: Controller) -> Narrow:
     """Stored files are read, and an upload is continued, by hosts that were given a token for it."""
 
     async def narrow(method: str, path: str, token: str) -> bool:
+        if is_joining(method, path):
+            return controller.host_parts.joining.is_token(token)  # whether it is good, joining says itself
         if is_blob_path(path):
             return method in {"GET", "HEAD"} and controller.library.distribution.may_read_blobs(token)
         upload_id = upload_id_of(path)

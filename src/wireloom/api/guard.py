@@ -42,15 +42,26 @@ class Guard:
 
     :param listen_host: the address listened on; one that takes any (``0.0.0.0``) takes any ``Host`` too.
     :param narrow: asked about tokens that are not the installation's.
+    :param public: methods and paths that need no token.
     """
 
-    def __init__(self, app: ASGIApp, *, token: str, listen_host: str, tickets: Tickets, narrow: Narrow) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        token: str,
+        listen_host: str,
+        tickets: Tickets,
+        narrow: Narrow,
+        public: frozenset[tuple[str, str]] = frozenset(),
+    ) -> None:
         if not token:
             raise ValueError("a token cannot be empty")
         self._app = app
         self._token = token.encode()
         self._tickets = tickets
         self._narrow = narrow
+        self._public = public
         self._names = None if _is_any(listen_host) else _LOOPBACK_NAMES | {listen_host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +98,8 @@ class Guard:
         scheme, _, rest = headers.get("authorization", "").partition(" ")
         given = rest.strip() if scheme.lower() == "bearer" else ""
         if hmac.compare_digest(given.encode(), self._token):
+            return None
+        if scope["type"] == "http" and (scope["method"], scope["path"]) in self._public:
             return None
         if given and scope["type"] == "http" and await self._narrow(scope["method"], scope["path"], given):
             return None

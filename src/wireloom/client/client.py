@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from wireloom.client.captures import Captures
     from wireloom.client.configs import Configs
     from wireloom.client.console import ConsoleStream
+    from wireloom.client.hosts import Hosts
     from wireloom.client.images import Images
     from wireloom.client.links import Links
     from wireloom.client.transport import Transport
@@ -376,6 +377,13 @@ class Client:
         from wireloom.client.images import Images
 
         return Images(lambda: self._transport)
+
+    @property
+    def host(self) -> Hosts:
+        """Hosts: tokens to join, labels, cordon, drain, removal."""
+        from wireloom.client.hosts import Hosts
+
+        return Hosts(lambda: self._transport)
 
     @property
     def _transport(self) -> Transport:

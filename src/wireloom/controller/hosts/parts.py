@@ -7,10 +7,12 @@ from collections.abc import Callable
 from wireloom.controller.board import Board
 from wireloom.controller.hosts.joining import Joining
 from wireloom.controller.hosts.registry import HostRegistry
-from wireloom.controller.hosts.removal import ForgetHost, HostRemoval, HostTraces
+from wireloom.controller.hosts.removal import ForgetHost, HostRemoval
+from wireloom.controller.hosts.rotation import HostRotation
 from wireloom.controller.hub import Hub
 from wireloom.controller.journal import Journal
 from wireloom.controller.live import LiveState
+from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store import Store
 from wireloom.controller.tasks import KeyedLocks
 from wireloom.fabric.logins import FabricLogins
@@ -20,7 +22,7 @@ __all__ = ["HostParts"]
 
 
 class HostParts:
-    """``joining``: tokens and what they buy; ``removal``: details, previews, removals."""
+    """``joining``: tokens and what they buy; ``removal``: details, previews, removals; ``rotation``: new keys."""
 
     def __init__(
         self,
@@ -33,7 +35,7 @@ class HostParts:
         hub: Hub,
         locks: KeyedLocks,
         journal: Journal,
-        fabric: HostTraces,
+        fabric: ControllerFabric,
         logins: FabricLogins | None,
         own_host: str,
         forget_images: ForgetHost,
@@ -58,6 +60,9 @@ class HostParts:
             logins=logins,
             own_host=own_host,
             forget_images=forget_images,
+        )
+        self.rotation = HostRotation(
+            fabric=fabric, registry=registry, journal=journal, logins=logins, details=self.removal.details
         )
         self._registry = registry
         self._hub = hub
