@@ -79,6 +79,9 @@ def test_an_agent_may_touch_only_what_names_its_host() -> None:
         "$KV.hosts.h1",
         "$JS.API.DIRECT.GET.KV_library.$KV.library.h1",
         "$KV.shelves.h1",
+        "$JS.API.DIRECT.GET.KV_peers.$KV.peers.h1",
+        "$JS.API.DIRECT.GET.KV_ends.$KV.ends.h1.*",
+        "$KV.ends.*.h1",
         "events.h1",
         "stream.h1.*.down",
     )
@@ -87,6 +90,8 @@ def test_an_agent_may_touch_only_what_names_its_host() -> None:
         "live.desired._epoch",
         "live.desired.h1.*",
         "live.library.h1",
+        "live.peers.h1",
+        "live.ends.h1.*",
         "lease.h1",
         "rpc.h1.>",
         "stream.h1.*.up",

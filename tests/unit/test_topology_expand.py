@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wireloom.devices import DeviceCatalogue
-from wireloom.errors import TopologyInvalid, Unsupported
+from wireloom.errors import TopologyInvalid
 from wireloom.model.identity import DEVICE_NAME_LIMIT
 from wireloom.model.slice import Condition, Management, NodeIntent, PortRef, Slice
 from wireloom.model.topology import LinkEnd, LinkSpec, Topology
@@ -160,12 +160,27 @@ def test_every_host_gets_its_own_slice() -> None:
     assert [len(document.wires) for document in slices.values()] == [1, 0]
 
 
-def test_a_link_between_hosts_is_refused_with_what_to_do() -> None:
+def test_a_link_between_hosts_is_on_both_with_the_same_id_and_number() -> None:
     topology = parse()
-    known = replace(knowledge(topology), host_of={"c": "one", "v": "two"})
-    with pytest.raises(Unsupported, match="would join the hosts 'one' and 'two'") as caught:
-        expand(topology, known)
-    assert "host:" in caught.value.hint
+    apart = replace(knowledge(topology), host_of={"c": "one", "v": "two"})
+    together = only(topology, knowledge(topology)).wires[0]
+    slices = expand(topology, replace(apart, vnis={together.id: 77}, encryption="wireguard"))
+    first, second = slices["one"].wires[0], slices["two"].wires[0]
+    assert first.model_copy(update={"remote": None}) == together == second.model_copy(update={"remote": None})
+    assert first.remote is not None
+    assert second.remote is not None
+    assert {first.remote.end, second.remote.end} == {"a", "b"}
+    assert (first.remote.host, second.remote.host) == ("two", "one")
+    assert first.remote.vni == second.remote.vni == 77
+    assert first.remote.encryption == "wireguard"
+    assert first.remote.name.startswith("v:")
+    assert [ref.node_id for ref in (*first.local_ends, *second.local_ends)] == ["id-c", "id-v"]
+
+
+def test_a_link_between_hosts_without_a_lease_has_no_number() -> None:
+    topology = parse()
+    slices = expand(topology, replace(knowledge(topology), host_of={"c": "one", "v": "two"}))
+    assert {wire.remote.vni for document in slices.values() for wire in document.wires if wire.remote} == {0}
 
 
 def test_a_node_without_a_host_is_left_out_with_its_links() -> None:

@@ -18,7 +18,7 @@ from wireloom.fabric.link_documents import CountersOpen, MtuAnswer, MtuDirection
 from wireloom.fabric.methods import CHECK_MTU, COUNTERS, SELF_TEST
 from wireloom.model.impairment import Impairment
 from wireloom.model.network import HostPort, LargestPayload, ProbeEnd
-from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, Slice, WireIntent
+from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, RemoteEnd, Slice, WireIntent
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.contract import ByteStream
 
@@ -76,8 +76,24 @@ class LinkQuestions:
 
     async def _check_wire(self, lab: Slice, wire: WireIntent) -> MtuAnswer:
         _refuse_down(wire.up)
+        if wire.remote is not None:
+            return await self._check_remote(lab, wire, wire.remote)
         a, b = await self._end(lab, wire.a), await self._end(lab, wire.b)
         return await self._both_ways(a, b, wire.mtu)
+
+    async def _check_remote(self, lab: Slice, wire: WireIntent, remote: RemoteEnd) -> MtuAnswer:
+        """Nobody here can send for a guest of another host, nor hear what comes to it."""
+        end = await self._end(lab, wire.local_ends[0])
+        there = MtuDirection(
+            source=end.name,
+            target=remote.name,
+            configured=wire.mtu,
+            largest=min(end.port.mtu, wire.mtu),
+            method="configured",
+            reason=f"its other end is on host {remote.host}",
+        )
+        back = there.model_copy(update={"source": remote.name, "target": end.name})
+        return MtuAnswer(forward=there, backward=back) if remote.end == "b" else MtuAnswer(forward=back, backward=there)
 
     async def _check_plug(self, lab: Slice, plug: PlugIntent) -> MtuAnswer:
         """A segment has no guest of its own: frames go to and come from a neighbour in it."""

@@ -27,6 +27,7 @@ from wireloom.model.network import (
     PortPlan,
     Segment,
     SegmentPlan,
+    TunnelPlan,
     WirePlan,
 )
 from wireloom.planning.wires import WirePlans
@@ -223,9 +224,11 @@ class HostNetwork:
         attach = [plug for plug in plans.attach if self._has_segment(plug.segment)]
         await self._each(self.attach, attach, lambda plug: (plug.device,))
         await self._each(self.join, plans.join, lambda wire: (wire.a, wire.b))
+        await self._each(self.tunnel, plans.tunnels, lambda plan: (plan.device,))
         await self._each(self.detach, [*plans.detach, *self._stayed_in_segments(plans)], _alone, self._unended)
         cut = [*plans.cut, *self._stayed_wired(plans)]
         await self._each(self.cut, cut, lambda wire: (wire.a, wire.b), self._unended)
+        await self._each(self.untunnel, [*plans.untunnel, *self._stayed_tunnelled(plans)], _alone, self._unended)
         await self._each(self.impair, plans.impair, lambda plan: (plan.device,), self._unimpaired)
         carriers = list(plans.device_carriers.items())
         await self._each(lambda some: self.set_carriers(dict(some)), carriers, lambda carrier: (carrier[0],))
@@ -247,10 +250,19 @@ class HostNetwork:
             if port is not None and port.segment and (port.segment, port.vlans) != wanted.get(device):
                 yield device
 
+    def _stayed_tunnelled(self, plans: WirePlans) -> Iterator[str]:
+        """Ports that lead to another host still, that they should have left by a move."""
+        wanted = {plan.device: plan.vni for plan in plans.tunnels}
+        for device in self._not_moved(plans):
+            port = self._ports.get(device)
+            if port is not None and port.tunnel is not None and port.tunnel.vni != wanted.get(device):
+                yield device
+
     def _not_moved(self, plans: WirePlans) -> Iterator[str]:
         """Ports that a plan moves, and that are where they were: it was refused, or there is nowhere to move to."""
         refused = self._refused.messages
         yield from (device for wire in plans.join for device in (wire.a, wire.b) if device in refused)
+        yield from (plan.device for plan in plans.tunnels if plan.device in refused)
         yield from (
             plug.device for plug in plans.attach if plug.device in refused or not self._has_segment(plug.segment)
         )
@@ -305,6 +317,7 @@ class HostNetwork:
                 peer=known.peer if known else None,
                 segment=port.segment or (known.segment if known else None),
                 vlans=known.vlans if known else None,
+                tunnel=known.tunnel if known and not port.segment else None,
                 to_guest=known.to_guest if known else None,
                 from_guest=known.from_guest if known else None,
             )
@@ -323,7 +336,7 @@ class HostNetwork:
             await self.dataplane.ensure_wires(wires)
         for wire in wires:
             for device, peer in ((wire.a, wire.b), (wire.b, wire.a)):
-                self._enter(device, peer=peer, mtu=wire.mtu, segment=None, vlans=None)
+                self._enter(device, peer=peer, mtu=wire.mtu, segment=None, vlans=None, tunnel=None)
 
     async def cut(self, wires: Sequence[WirePlan]) -> None:
         with self._changing():
@@ -331,12 +344,31 @@ class HostNetwork:
         for wire in wires:
             self._enter(wire.a, peer=None)
 
+    async def tunnel(self, tunnels: Sequence[TunnelPlan]) -> None:
+        """Join ports to other hosts."""
+        with self._changing():
+            await self.dataplane.ensure_tunnels(tunnels)
+        numbers = {plan.vni for plan in tunnels}
+        for device, port in list(self._ports.items()):
+            if port.tunnel is not None and port.tunnel.vni in numbers:  # taken over from it, unless it is its own
+                self._enter(device, tunnel=None)
+        for plan in tunnels:
+            self._enter(plan.device, tunnel=plan.tunnel, mtu=plan.mtu, peer=None, segment=None, vlans=None)
+
+    async def untunnel(self, devices: Sequence[str]) -> None:
+        """Cut ports off from other hosts."""
+        with self._changing():
+            await self.dataplane.remove_tunnels(devices)
+        for device in devices:
+            self._enter(device, tunnel=None)
+
     async def attach(self, plugs: Sequence[PlugPlan]) -> None:
         """Put ports into segments."""
         with self._changing():
             await self.dataplane.ensure_plugs(plugs)
         for plug in plugs:
-            self._enter(plug.device, segment=plug.segment, vlans=plug.vlans, mtu=plug.mtu, peer=None)
+            changes = {"segment": plug.segment, "vlans": plug.vlans, "mtu": plug.mtu}
+            self._enter(plug.device, **changes, peer=None, tunnel=None)
 
     def _has_segment(self, name: str) -> bool:
         return name in self._state.segments or name in self._state.bridges

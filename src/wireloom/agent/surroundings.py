@@ -73,6 +73,8 @@ def restricted(plans: WirePlans, devices: Collection[str]) -> WirePlans:
         unplug=(),
         join=tuple(wire for wire in plans.join if wire.a in devices and wire.b in devices),
         cut=tuple(wire for wire in plans.cut if wire.a in devices),
+        tunnels=tuple(plan for plan in plans.tunnels if plan.device in devices),
+        untunnel=tuple(device for device in plans.untunnel if device in devices),
         device_carriers={device: up for device, up in plans.device_carriers.items() if device in devices},
         segments=tuple(segment for segment in plans.segments if segment.name in segments),
         drop_segments=(),

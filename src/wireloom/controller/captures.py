@@ -53,7 +53,10 @@ class CaptureQuestions:
         if joint:
             link = finder.find(first, second).intent
             kind = "plug" if isinstance(link, PlugIntent) else "wire"
-            return picture.links[link.id].host, CaptureOpen(lab_id=lab_id, kind=kind, id=link.id)
+            # Both ways are seen at either end of a link between hosts.
+            hosts = picture.links[link.id].hosts
+            host = next((host for host in hosts if host in self._live.alive), hosts[0])
+            return host, CaptureOpen(lab_id=lab_id, kind=kind, id=link.id)
         end = finder.end(of)
         if isinstance(end, str):
             return picture.segments[end].host, CaptureOpen(lab_id=lab_id, kind="segment", id=end)

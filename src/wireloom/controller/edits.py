@@ -20,6 +20,7 @@ from wireloom.controller.intents import (
     links_by_id,
     segments_by_id,
     takes_new_runtime,
+    tunnelled_links,
 )
 from wireloom.controller.live import LiveState
 from wireloom.controller.publisher import Publisher
@@ -224,6 +225,7 @@ class Edits:
             impairments=impairments,
             # Hosts may use subnets of a lab until they have removed it; leases go with the lab itself.
             nat_segments=after.nat_subnets if removing else self._topologies.nat_segments(after.revision, slices),
+            tunnelled=None if removing else tunnelled_links(slices),
             definitions=None if removing else definitions_of(slices),
             operation=operation,
         )
@@ -233,6 +235,6 @@ def no_lab(name: str) -> NotFound:
     return NotFound(f"no lab is called {name}", hint="`wireloom labs` lists them")
 
 
-def _given(snapshot: LabSnapshot) -> tuple[dict[str, str | None], dict[str, str]]:
-    """What the database gives out: addresses of nodes and subnets of segments."""
-    return {node.id: node.mgmt_ipv4 for node in snapshot.nodes}, snapshot.nat_subnets
+def _given(snapshot: LabSnapshot) -> tuple[dict[str, str | None], dict[str, str], dict[str, int]]:
+    """What the database gives out: addresses of nodes, subnets of segments, numbers of links between hosts."""
+    return {node.id: node.mgmt_ipv4 for node in snapshot.nodes}, snapshot.nat_subnets, snapshot.vnis

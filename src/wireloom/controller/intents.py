@@ -24,6 +24,7 @@ __all__ = [
     "links_by_id",
     "segments_by_id",
     "takes_new_runtime",
+    "tunnelled_links",
 ]
 
 #: What is of the controller's own making in an intent, and so never part of a node's definition.
@@ -69,10 +70,20 @@ def _changed(old: Mapping[str, Value], new: Mapping[str, Value]) -> tuple[str, .
 
 
 def links_by_id(slices: Mapping[str, Slice]) -> dict[str, WireIntent | PlugIntent]:
-    """Links of all hosts by id: those to other nodes first, each kind in the order of the topology."""
+    """Links of all hosts by id: those to other nodes first, each kind in the order of the topology.
+
+    A link between hosts is as the host has it that has its first end.
+    """
     documents = slices.values()
-    wires: dict[str, WireIntent | PlugIntent] = {link.id: link for item in documents for link in item.wires}
+    wires: dict[str, WireIntent | PlugIntent] = {
+        link.id: link for item in documents for link in item.wires if link.remote is None or link.remote.end == "b"
+    }
     return wires | {link.id: link for item in documents for link in item.plugs}
+
+
+def tunnelled_links(slices: Mapping[str, Slice]) -> frozenset[str]:
+    """Ids of the links between hosts."""
+    return frozenset(link.id for item in slices.values() for link in item.wires if link.remote is not None)
 
 
 def definitions_of(slices: Mapping[str, Slice]) -> Definitions:

@@ -186,6 +186,7 @@ class LabService:
             hosts=tuple(sorted(hosts)),
             configs=kept_configs(before, superseded),
             nat_subnets=before.nat_subnets if before else {},
+            vnis=before.vnis if before else {},
         )
         slices = await self._edits.render(after)
         if before is not None and before.impairments:
@@ -232,6 +233,17 @@ class LabService:
                 f"image {ref.image} is not on {ref.host} and is fetched first" for ref in images.absent
             ]
         return placed, findings
+
+    async def place_anew(self, lab: LabSnapshot, names: frozenset[str]) -> dict[str, NodeRecord]:
+        """Where these nodes could be, were they new, as placed records; those that no host can take are left out.
+
+        Nothing is changed. :raises TopologyInvalid: a device has changed since the lab was deployed.
+        """
+        topology = await asyncio.to_thread(self._topologies.parse_revision, lab.revision)
+        fresh = {"host": "", "mgmt_ipv4": None}
+        nodes = [node.model_copy(update=fresh) if node.name in names else node for node in lab.nodes]
+        placed, _ = await self._inspected(nodes, topology, lab.lab.id, names, lab.lab.allow_privileged)
+        return {node.name: node for node in placed if node.name in names and node.host and node.problem is None}
 
     def _revision(self, request: DeployRequest, lab: LabRecord, before: LabSnapshot | None) -> RevisionRecord:
         """The lab's current revision if it has the same content, else the next one."""

@@ -14,7 +14,7 @@ from wireloom.errors import Unsupported
 from wireloom.fabric.documents import HostFacts
 from wireloom.model.impairment import PARTS, Impairment, LinkImpairment
 from wireloom.model.network import DataPlaneAbilities
-from wireloom.model.slice import PortRef, SegmentIntent, Slice
+from wireloom.model.slice import PortRef, RemoteEnd, SegmentIntent, Slice, WireIntent
 
 __all__ = ["link_names", "link_problems", "refuse_new_problems"]
 
@@ -22,6 +22,11 @@ __all__ = ["link_names", "link_problems", "refuse_new_problems"]
 _OTHER_PLANE: Final = "use another host, or another data plane on {host}; `wireloom hosts` says what each can do"
 _MODULE: Final = "load the module %s on {host}, or use another host; `wireloom hosts` says what each can do"
 _FROM_GUEST: Final = "it takes the data plane kernel and the module ifb on {host}, or another host that has both"
+_ADDRESS: Final = "set `underlay_address` on {host}"
+_WIREGUARD: Final = (
+    "load the module wireguard on {host} and restart its agent, put both nodes on one host, or set"
+    " `tunnel_encryption` to none"
+)
 _QUEUES: Final = {"rate": "sch_tbf", "limit": "sch_tbf"}
 
 #: Whom a problem concerns (id of a link or segment) and what of it.
@@ -86,6 +91,12 @@ def _lacks(slices: Mapping[str, Slice], facts: Mapping[str, HostFacts]) -> dict[
         for segment in document.segments:
             for what, reason, advice in _segment_lacks(segment, can):
                 found[segment.id, what] = _Lack(f"segment {segment.name}", what, host, reason, advice)
+        for wire in document.wires:
+            if wire.remote is not None:
+                for what, reason, advice in tunnel_lacks(wire.remote, facts[host]):
+                    found[wire.id, f"{host}: {what}"] = _Lack(
+                        f"link {_name(document, wire)}", what, host, reason, advice
+                    )
         for subject, link_id, impairment, on_plug in _impaired(document):
             for what, reason, advice in _impairment_lacks(impairment, can, on_plug=on_plug):
                 found[link_id, what] = _Lack(f"link {subject}", what, host, reason, advice)
@@ -105,10 +116,33 @@ def _segment_lacks(segment: SegmentIntent, can: DataPlaneAbilities) -> Iterator[
 def _impaired(document: Slice) -> Iterator[tuple[str, str, LinkImpairment, bool]]:
     """Name, id and impairment of each link, and whether it is one to a segment."""
     for wire in document.wires:
-        yield f"{_end(document, wire.a)} -- {_end(document, wire.b)}", wire.id, wire.impairment, False
+        yield _name(document, wire), wire.id, _impairment_here(wire), False
     for plug in document.plugs:
         segment = document.segment(plug.segment)
         yield f"{_end(document, plug.port)} -- {segment.name if segment else ''}", plug.id, plug.impairment, True
+
+
+def _name(document: Slice, wire: WireIntent) -> str:
+    ends = [_end(document, ref) for ref in wire.ends]
+    if wire.remote is not None:
+        ends["ab".index(wire.remote.end)] = wire.remote.name
+    return " -- ".join(ends)
+
+
+def _impairment_here(wire: WireIntent) -> LinkImpairment:
+    """What this host is to do: the direction to an end on another host is that one's."""
+    if wire.remote is None:
+        return wire.impairment
+    other = {"backward": None} if wire.remote.end == "a" else {"forward": None}
+    return wire.impairment.model_copy(update=other)
+
+
+def tunnel_lacks(remote: RemoteEnd, facts: HostFacts) -> Iterator[tuple[str, str, str]]:
+    """What a host lacks for a link to another one: what, why not, and what helps."""
+    if facts.underlay_told and not facts.underlay:
+        yield f"a tunnel to host {remote.host}", "no address is known at which others reach it", _ADDRESS
+    if remote.encryption == "wireguard" and facts.underlay_told and facts.wireguard is None:
+        yield "WireGuard", facts.wireguard_reason or "its kernel has none", _WIREGUARD
 
 
 def link_names(slices: Mapping[str, Slice]) -> dict[str, str]:

@@ -8,11 +8,24 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypedDict
 
+from wireloom.controller.far_links import is_settled, joined_status
 from wireloom.controller.store.records import LabSnapshot, NodeRecord
 from wireloom.model.slice import NodeIntent, PlugIntent, PortRef, SegmentIntent, Slice, WireIntent
 from wireloom.model.state import NodeStatus, PlugStatus, SegmentStatus, SliceStatus, WireStatus
 
 __all__ = ["LabPicture", "LinkPicture", "NodePicture", "SegmentPicture"]
+
+
+class _AboutLink(TypedDict):
+    """What is told of a link, by one host or by two."""
+
+    host: str
+    other_host: str
+    alive: bool
+    fresh: bool
+    converged: bool
+    status: WireStatus | None
+    silent: tuple[str, ...]
 
 
 class _About(TypedDict):
@@ -41,7 +54,9 @@ class NodePicture:
 class LinkPicture:
     """One link. ``a`` and ``b`` are ``node:interface``, or ``b`` the name of a segment; ``ends`` are the nodes at it.
 
-    ``plug`` and ``segment`` are those of a link to a segment; ``mtu`` is as wished.
+    ``plug`` and ``segment`` are those of a link to a segment; ``mtu`` is as wished. ``host`` has the first end, and
+    ``other_host`` the second one where that is another: what is told of the link then holds for both. ``silent``:
+    those of them that do not answer.
     """
 
     intent: WireIntent | PlugIntent
@@ -56,6 +71,13 @@ class LinkPicture:
     fresh: bool
     converged: bool
     status: WireStatus | PlugStatus | None
+    other_host: str = ""
+    silent: tuple[str, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Who has an end of it."""
+        return (self.host, self.other_host) if self.other_host else (self.host,)
 
 
 @dataclass(frozen=True)
@@ -136,9 +158,13 @@ class LabPicture:
                 )
 
     def _wire_pictures(self) -> Iterator[LinkPicture]:
+        """A link between hosts once, as the host has it that has its first end."""
+        seen = {host: {wire.id: wire for wire in self._status(host).wires} for host in self.slices}
         for host, document in self.slices.items():
-            seen = {wire.id: wire for wire in self._status(host).wires}
             for intent in document.wires:
+                if intent.remote is not None and intent.remote.end == "a":
+                    continue
+                there = intent.remote.host if intent.remote is not None else ""
                 yield LinkPicture(
                     intent=intent,
                     a=self._end_name(intent.a),
@@ -147,9 +173,25 @@ class LabPicture:
                     plug=None,
                     segment=None,
                     mtu=intent.mtu,
-                    status=seen.get(intent.id),
-                    **self._about(host),
+                    **self._on_both(host, there, intent.id, seen),
                 )
+
+    def _on_both(self, host: str, there: str, link_id: str, seen: Mapping[str, Mapping[str, WireStatus]]) -> _AboutLink:
+        about = self._about(host)
+        here = seen[host].get(link_id)
+        if not there:
+            return {**about, "status": here, "other_host": "", "silent": () if about["alive"] else (host,)}
+        other, far = self._about(there), seen.get(there, {}).get(link_id)
+        status = joined_status((host, here), (there, far))
+        return {
+            "host": host,
+            "other_host": there,
+            "alive": about["alive"] and other["alive"],
+            "fresh": about["fresh"] and other["fresh"],
+            "converged": about["converged"] and other["converged"] and status is not None and is_settled(here, far),
+            "status": status,
+            "silent": tuple(name for name in (host, there) if name not in self.alive),
+        }
 
     def _plug_pictures(self) -> Iterator[LinkPicture]:
         for host, document in self.slices.items():
@@ -165,6 +207,7 @@ class LabPicture:
                     segment=segment,
                     mtu=segment.mtu if segment else 0,
                     status=seen.get(intent.id),
+                    silent=() if host in self.alive else (host,),
                     **self._about(host),
                 )
 

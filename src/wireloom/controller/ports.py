@@ -9,6 +9,7 @@ from wireloom.fabric.consoles import SharedConsole
 from wireloom.fabric.documents import Event, HostFacts, Lease
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.methods import Method, StreamMethod
+from wireloom.fabric.underlay_documents import HostPeers
 from wireloom.model.base import Value
 from wireloom.model.slice import Slice
 from wireloom.model.state import SliceStatus
@@ -58,6 +59,8 @@ class ControllerFabric(Protocol):
     async def put_library(self, document: HostLibrary) -> None: ...
 
     def watch_shelves(self) -> AsyncIterator[Change[HostShelf]]: ...
+
+    async def put_peers(self, document: HostPeers) -> None: ...
 
     async def publish_event(self, event: Event) -> None: ...
 

@@ -115,6 +115,7 @@ class Publisher:
             if self._put.get((host, lab_id)) != document:
                 await self._give(host, document)
         await self._clear_empty_hosts(lab_id)
+        await self._free_tunnels(lab_id)
 
     async def _give(self, host: str, document: Slice) -> None:
         await self._fabric.put_intent(host, document)
@@ -132,6 +133,22 @@ class Publisher:
                 self._put.pop((host, lab_id), None)
                 await self._store.host_is_empty(lab_id, host)
             await self._forget_if_gone(lab_id)
+
+    async def _free_tunnels(self, lab_id: str) -> None:
+        """Numbers of links between hosts that no host of the lab knows of any more are free for others."""
+        if not self._tunnels_unused(lab_id):
+            return
+        async with self._locks.hold(self._board.picture(lab_id).snapshot.lab.name):
+            if not self._tunnels_unused(lab_id):  # a verb came first
+                return
+            picture = self._board.picture(lab_id)
+            snapshot = await self._store.free_tunnels(lab_id, picture.generation)
+            if snapshot is not None and snapshot.lab.generation == picture.generation:
+                self._board.put(snapshot, picture.slices)
+
+    def _tunnels_unused(self, lab_id: str) -> bool:
+        snapshot = self._board.snapshot(lab_id)
+        return snapshot is not None and bool(snapshot.released) and self._board.picture(lab_id).converged
 
     def _leavable(self, lab_id: str) -> list[str]:
         """Hosts that are asked to remove the lab and have confirmed that they did."""

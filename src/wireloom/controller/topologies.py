@@ -13,6 +13,7 @@ from wireloom.errors import TopologyInvalid
 from wireloom.model.link_views import LinkRequest, SegmentRequest
 from wireloom.model.slice import Slice
 from wireloom.model.topology import Topology
+from wireloom.model.underlay import Encryption
 from wireloom.model.views import ChangeView
 from wireloom.planning.changes import describe_changes
 from wireloom.planning.expand import Expansion, NodeCounters, expand
@@ -30,7 +31,7 @@ class Topologies:
     """Everything that depends on devices, images and topology text. Safe to call from several threads.
 
     :param settings_schemas: JSON Schema of each provider's settings.
-    :param domain: DNS domain of the management networks.
+    :param domain: DNS domain of the management networks. :param encryption: of links between hosts.
     """
 
     def __init__(
@@ -40,7 +41,9 @@ class Topologies:
         installation: str,
         settings_schemas: Mapping[str, Mapping[str, Any]],
         domain: str,
+        encryption: Encryption = "none",
     ) -> None:
+        self._encryption: Encryption = encryption
         self._devices = devices
         self._installation = installation
         self._schemas = settings_schemas
@@ -217,6 +220,8 @@ class Topologies:
             choices={node.name: snapshot.configs[node.id].choice for node in nodes if node.id in snapshot.configs},
             impairments=snapshot.impairments,
             nat_subnets=snapshot.nat_subnets,
+            vnis=snapshot.vnis,
+            encryption=self._encryption,
         )
 
     def _removal(self, snapshot: LabSnapshot) -> Slice:

@@ -110,6 +110,7 @@ def _link_view(link: LinkPicture, picture: LabPicture) -> LinkView:
         mtu=link.status.mtu if link.status else link.mtu,
         up=link.intent.up,
         host=link.host,
+        other_host=link.other_host,
         vlans=plug_vlans(link.plug, link.segment) if link.plug is not None and link.segment is not None else None,
         state=state,
         message=message,
@@ -126,8 +127,8 @@ def _link_state(link: LinkPicture) -> tuple[LinkState, str]:
     refused = next((end for end in link.ends if end.record.problem is not None), None)
     if refused is not None:
         return LinkState.PENDING, f"{refused.intent.name} cannot run"
-    if not link.alive:
-        return LinkState.PENDING, f"host {link.host} does not answer"
+    if link.silent:
+        return LinkState.PENDING, f"host {link.silent[0]} does not answer"
     if link.status is None:
         return LinkState.PENDING, "not made yet"
     return link.status.state, link.status.message

@@ -14,25 +14,29 @@ import structlog
 from nats.aio.msg import Msg
 from pydantic import ValidationError
 
-from wireloom.errors import Conflict
+from wireloom.errors import Conflict, Unavailable
 from wireloom.fabric.consoles import ConsoleTalk, RemoteConsole, SharedConsole
 from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts, Lease
 from wireloom.fabric.history import EventFollower
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.kv import Entry, KeyLister, KeyValues, Watcher
-from wireloom.fabric.link import Endpoint, Link
+from wireloom.fabric.link import Endpoint, Link, NoResponders
 from wireloom.fabric.login import Login
 from wireloom.fabric.methods import Method, StreamMethod
-from wireloom.fabric.rpc import Answerer, ask, encode_answer, parse_question
+from wireloom.fabric.rpc import Answerer, ask, decode_answer, encode_answer, parse_question
 from wireloom.fabric.stores import StoreKeeper, list_keys
 from wireloom.fabric.streams import Plain, StreamServer, open_stream
 from wireloom.fabric.subjects import (
     DESIRED,
+    ENDS,
     HOSTS,
     LIBRARY,
     OBSERVED,
+    PEERS,
     SHELVES,
     Bucket,
+    control_subject,
+    decode_token,
     encode_token,
     event_subject,
     join_key,
@@ -40,6 +44,7 @@ from wireloom.fabric.subjects import (
     rpc_subject,
     split_key,
 )
+from wireloom.fabric.underlay_documents import HostEnds, HostPeers
 from wireloom.model.base import Value
 from wireloom.model.slice import Slice
 from wireloom.model.state import SliceStatus
@@ -55,6 +60,8 @@ A = TypeVar("A", bound=Value)
 
 _CONNECT_S = 10.0
 _INDEX_TRIES = 20
+#: The queue of which one controller takes each question.
+_CONTROLLERS = "controllers"
 
 
 @dataclass(frozen=True)
@@ -133,6 +140,20 @@ class Fabric:
     def connected(self) -> bool:
         """Whether the server can be reached right now."""
         return self._link.connected
+
+    @property
+    def refused(self) -> str:
+        """Why the servers do not let us in, in words; empty: they do, or cannot be reached."""
+        return self._link.refused
+
+    async def exchange_login(self, login: Login, *, urls: Sequence[str] = (), ca: str = "") -> asyncio.Task[None]:
+        """Go on as ``login``, of the same user, without losing a message.
+
+        :param urls: of the servers from now on; empty: as before. ``ca``: the same.
+        :returns: ends when nothing needs the earlier login any more.
+        :raises Unauthenticated: it is refused. :raises Unavailable: no answer; either way all stays as it is.
+        """
+        return await self._link.exchange(login, urls=tuple(urls), ca=ca)
 
     def on_rebuilt(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` whenever the stores were lost and made anew: write every document again then."""
@@ -234,6 +255,34 @@ class Fabric:
         """What hosts have of the library, then every change, for ever; what an away host told last stays."""
         return self._watch(SHELVES, ">", self._lister(SHELVES), HostShelf)
 
+    # -- wires between hosts ------------------------------------------------------------------------------------
+
+    async def put_peers(self, document: HostPeers) -> None:
+        """Store whom ``document.host`` has wires to."""
+        await self._values.put(PEERS, join_key(document.host), document.model_dump_json().encode())
+
+    def watch_peers(self, host: str) -> AsyncIterator[KeyChange[HostPeers]]:
+        """Whom ``host`` has wires to, then every change, for ever."""
+
+        async def keys() -> set[str]:
+            return {join_key(host)}
+
+        return self._watch(PEERS, encode_token(host), keys, HostPeers)
+
+    async def put_ends(self, document: HostEnds) -> None:
+        """Store what ``document.source`` tells ``document.target`` of its ends of their wires."""
+        key = join_key(document.target, document.source)
+        await self._values.put(ENDS, key, document.model_dump_json().encode())
+
+    def watch_ends(self, host: str, source: str) -> AsyncIterator[KeyChange[HostEnds]]:
+        """What ``source`` tells ``host``, then every change, for ever."""
+        key = join_key(host, source)
+
+        async def keys() -> set[str]:
+            return {key}
+
+        return self._watch(ENDS, key, keys, HostEnds)
+
     # -- history ------------------------------------------------------------------------------------------------
 
     async def publish_event(self, event: Event) -> None:
@@ -258,6 +307,26 @@ class Fabric:
             return encode_answer(await handler(parse_question(message.data, method.question)))
 
         await self._answerer.serve(rpc_subject(host, method.name), answer)
+
+    async def ask_controllers(self, host: str, method: Method[Q, A], question: Q) -> A:
+        """As the agent of ``host``, ask whichever controller answers. :raises WireloomError: what it raised."""
+        subject = control_subject(host, method.name)
+        try:
+            message = await self._link.request(
+                subject, question.model_dump_json().encode(), timeout_s=method.deadline_s
+            )
+        except NoResponders as error:
+            raise Unavailable("no controller answers", hint="is one running?") from error
+        return decode_answer(message.data, method.answer)
+
+    async def serve_hosts(self, method: Method[Q, A], handler: Callable[[str, Q], Awaitable[A]]) -> None:
+        """Answer ``method`` of every host, named first to ``handler``; of several controllers one answers each."""
+
+        async def answer(message: Msg) -> bytes:
+            host = decode_token(message.subject.split(".")[1])  # what the server has permitted, not what is claimed
+            return encode_answer(await handler(host, parse_question(message.data, method.question)))
+
+        await self._answerer.serve(control_subject("*", method.name), answer, queue=_CONTROLLERS)
 
     async def open_stream(self, host: str, method: StreamMethod[Q], question: Q) -> ByteStream:
         """Open a byte stream to ``host``. :raises WireloomError: what its handler raised."""

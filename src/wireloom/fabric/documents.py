@@ -115,7 +115,8 @@ class HostFacts(Value):
     :ivar underlay_mtu: of the interface that has it; 0: not known.
     :ivar beat: of this heartbeat alone; a :class:`Lease` names the heartbeat that it answers. Empty: none is wanted.
     :ivar probe_port: UDP port at which it answers probes of its peers; 0: it does not.
-    :ivar wireguard: how others reach it through WireGuard; ``None``: its kernel has none.
+    :ivar underlay_told: its agent knows of links between hosts.
+    :ivar wireguard: how others reach it through WireGuard; ``None``: not, for ``wireguard_reason``.
     :ivar paths: ways to the hosts that it has wires to, as measured.
     :ivar images_count: images in its engines and folders, whoever brought them; ``None``: not told.
     """
@@ -152,7 +153,9 @@ class HostFacts(Value):
     underlay: str = ""
     underlay_mtu: int = 0
     probe_port: int = 0
+    underlay_told: bool = False
     wireguard: WireGuardPeer | None = None
+    wireguard_reason: str = ""
     paths: tuple[Path, ...] = ()
     images_count: int | None = None
     beat: str = ""

@@ -144,6 +144,7 @@ class LinkView(Value):
     kind: Literal["wire", "plug"] = "wire"
     up: bool = True
     host: str = ""
+    other_host: str = ""
     vlans: Vlans | None = None
     impairment: ImpairmentView = ImpairmentView()
 

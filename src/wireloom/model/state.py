@@ -112,7 +112,8 @@ class WireStatus(Value):
     """What an agent observed of one wire. ``name``: of its ends; ``impairment`` is read back from the kernel.
 
     :ivar far: of a wire to another host, what that one said of its end: it brings a signal (``up``), it does not
-        (``down``, from which the state here follows), or nothing yet (``unknown``). Empty: both ends are here.
+        (``down``), or nothing yet (``unknown``). Empty: both ends are here.
+    :ivar follows: the end here is as it should be, and is not up only because of the other one.
     """
 
     id: str
@@ -122,6 +123,7 @@ class WireStatus(Value):
     impairment: LinkImpairment = LinkImpairment()
     name: str = ""
     far: Literal["", "up", "down", "unknown"] = ""
+    follows: bool = False
 
 
 class PlugStatus(Value):

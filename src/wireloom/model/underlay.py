@@ -6,7 +6,7 @@ from typing import Literal
 
 from wireloom.model.base import Value
 
-__all__ = ["Encryption", "FarEnd", "Path", "Peer", "WireGuardPeer"]
+__all__ = ["Encryption", "FarEnd", "Path", "Peer", "Way", "WireGuardPeer"]
 
 #: What hides the frames of wires between hosts.
 Encryption = Literal["none", "wireguard"]
@@ -28,11 +28,9 @@ class FarEnd(Value):
     shut: bool = False
 
     @property
-    def signal(self) -> bool | None:
-        """Whether a cable would bring a signal from there; ``None``: nobody knows."""
-        if not self.up or self.alive is False or self.shut:
-            return False
-        return self.alive
+    def works(self) -> bool | None:
+        """Whether the user and the node hold the wire up there; ``None``: nobody knows."""
+        return self.alive if self.up else False
 
 
 class WireGuardPeer(Value):
@@ -58,6 +56,18 @@ class Peer(Value):
     secret: str = ""
     probe_port: int = 0
     wireguard: WireGuardPeer | None = None
+
+
+class Way(Value):
+    """How tunnels to another host are made from here.
+
+    :ivar remote: address that they lead to; empty: not known. :ivar local: address that they begin at; empty: any.
+    :ivar problem: why frames do not get there and back, as measured; empty: they do, or nobody knows.
+    """
+
+    remote: str = ""
+    local: str = ""
+    problem: str = ""
 
 
 class Path(Value):

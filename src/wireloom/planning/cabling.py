@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from wireloom.model.network import HostPort
 from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, SegmentIntent, Slice, WireIntent
 from wireloom.model.state import RuntimePhase
+from wireloom.model.underlay import FarEnd
 
 if TYPE_CHECKING:
     from wireloom.planning.plan import Observed
@@ -65,6 +66,11 @@ class Cabling:
         return () if self.lab.removed else self.lab.wires
 
     @cached_property
+    def remote_wires(self) -> tuple[WireIntent, ...]:
+        """Those with an end on another host."""
+        return tuple(wire for wire in self.wires if wire.remote is not None)
+
+    @cached_property
     def plugs(self) -> tuple[PlugIntent, ...]:
         return () if self.lab.removed else self.lab.plugs
 
@@ -110,8 +116,14 @@ class Cabling:
 
     def works(self, wire: WireIntent) -> bool | None:
         """Whether the user and both nodes hold ``wire`` up; ``None``: nobody knows."""
-        facts = (wire.up, self.alive(wire.a), self.alive(wire.b))
+        far = self.far(wire)
+        there = () if wire.remote is None else (far.works if far is not None else None,)
+        facts = (wire.up, *(self.alive(ref) for ref in wire.local_ends), *there)
         return False if False in facts else None if None in facts else True
+
+    def far(self, wire: WireIntent) -> FarEnd | None:
+        """What the other host said last of its end of ``wire``; ``None``: nothing yet."""
+        return self.observed.far_ends.get((wire.remote.host, wire.id)) if wire.remote is not None else None
 
     def keeps_carrier(self, ref: PortRef) -> bool:
         """The device of this node takes offence at a carrier that falls: its links are cut instead."""

@@ -3,15 +3,15 @@
 A port has carrier while the user wants its link up, both nodes are alive and the guest at the far end has not shut
 its own port, nor its hypervisor let go of it. Where both guests have shut theirs, both carriers stay up: only a port
 that is up can tell when its guest comes back, so dropping both would blind us to it, and raise and drop them for ever.
-A node whose engine does not answer may well be alive: the carriers of its links stay as they are.
+A node whose engine does not answer may well be alive: the carriers of its links stay as they are. Of an end on another
+host the last word of that host holds; until its first one the carrier stays as it is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from wireloom.model.network import HostPort
-from wireloom.model.slice import PortIntent, WireIntent
+from wireloom.model.slice import PortIntent, PortRef, WireIntent
 from wireloom.planning.cabling import ALIVE, Cabling, is_let_go, is_shut
 
 __all__ = ["plan_carriers"]
@@ -60,18 +60,23 @@ def _desired(cabling: Cabling) -> dict[str, bool | None]:
 def _ends(cabling: Cabling, wire: WireIntent) -> dict[str, bool | None]:
     works = cabling.works(wire)
     desired: dict[str, bool | None] = {}
-    for ref, far_ref in ((wire.a, wire.b), (wire.b, wire.a)):
-        port, far = cabling.port(ref), cabling.port(far_ref)
+    for ref in wire.local_ends:
+        port = cabling.port(ref)
         if port is None:
             continue
         if cabling.keeps_carrier(ref):
             desired[port.device] = True
-        elif works and far is not None:
-            desired[port.device] = _has_signal(cabling.ports[port.device], cabling.ports[far.device])
+        elif works and (shut := _far_is_shut(cabling, wire, ref)) is not None:
+            desired[port.device] = not shut or is_shut(cabling.ports[port.device])
         else:
             desired[port.device] = works
     return desired
 
 
-def _has_signal(here: HostPort, far: HostPort) -> bool:
-    return not (is_shut(far) or is_let_go(far)) or is_shut(here)
+def _far_is_shut(cabling: Cabling, wire: WireIntent, ref: PortRef) -> bool | None:
+    """Whether the end of ``wire`` beyond ``ref`` is shut, or was let go; ``None``: it is not in the lab."""
+    if wire.remote is not None:
+        told = cabling.far(wire)
+        return told.shut if told is not None else None
+    far = cabling.port(wire.b if ref == wire.a else wire.a)
+    return None if far is None else is_shut(cabling.ports[far.device]) or is_let_go(cabling.ports[far.device])

@@ -38,7 +38,7 @@ def _wanted(cabling: Cabling, now: float) -> dict[str | None, tuple[Impairment |
     for wire in cabling.wires:
         forward, backward = _directions(wire.impairment, now)
         if forward or backward:
-            # Each direction is made where its frames leave the host: at the end that they go to.
+            # Each direction is made where its frames leave the host: at the end that they go to, on its host.
             wanted[cabling.device(wire.a)] = (backward, None)
             wanted[cabling.device(wire.b)] = (forward, None)
     for plug in cabling.plugs:

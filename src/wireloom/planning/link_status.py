@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.network import HostPort
-from wireloom.model.slice import PlugIntent, PortRef, SegmentIntent, Slice, WireIntent
+from wireloom.model.slice import PlugIntent, PortRef, RemoteEnd, SegmentIntent, Slice, WireIntent
 from wireloom.model.state import LinkState, PlugStatus, RuntimePhase, SegmentStatus, WireStatus
+from wireloom.model.underlay import Way
 from wireloom.planning.cabling import Cabling, is_let_go, is_shut
 from wireloom.planning.plan import Observed
 from wireloom.planning.segments import plug_vlans
+from wireloom.planning.tunnels import tunnel_plan
 
 __all__ = ["LinkStatuses", "link_statuses", "plug_status", "segment_status", "wire_status"]
 
@@ -66,14 +69,32 @@ def segment_status(
 def _wire_status(wire: WireIntent, cabling: Cabling, problems: Mapping[str, str]) -> WireStatus:
     here, there = (cabling.ports.get(cabling.device(ref) or "") for ref in (wire.a, wire.b))
     state, message = _wire_state(wire, cabling, problems)
+    follows = state is LinkState.PENDING and not message
+    if follows and wire.remote is not None:
+        message = f"no signal from {wire.remote.name} on host {wire.remote.host}"
     return WireStatus(
         id=wire.id,
         state=state,
-        mtu=min(here.mtu, there.mtu) if here and there and state is LinkState.UP else wire.mtu,
+        mtu=min((port.mtu for port in (here, there) if port), default=wire.mtu) if state is LinkState.UP else wire.mtu,
         message=message,
         impairment=_read_back(wire.impairment, there.to_guest if there else None, here.to_guest if here else None),
-        name=" - ".join(cabling.port_name(ref) for ref in wire.ends),
+        name=" - ".join(_end_name(ref, wire, cabling) for ref in wire.ends),
+        far=_far_signal(wire, cabling),
+        follows=follows,
     )
+
+
+def _end_name(ref: PortRef, wire: WireIntent, cabling: Cabling) -> str:
+    return cabling.port_name(ref) if wire.remote is None or ref in wire.local_ends else wire.remote.name
+
+
+def _far_signal(wire: WireIntent, cabling: Cabling) -> Literal["", "up", "down", "unknown"]:
+    if wire.remote is None:
+        return ""
+    far = cabling.far(wire)
+    if far is None or far.works is None:
+        return "unknown"
+    return "up" if far.works and not far.shut else "down"
 
 
 def _plug_status(plug: PlugIntent, cabling: Cabling, problems: Mapping[str, str]) -> PlugStatus:
@@ -127,6 +148,8 @@ def _wire_state(wire: WireIntent, cabling: Cabling, problems: Mapping[str, str])
         return LinkState.DOWN, _SWITCHED_OFF
     if cabling.observed.outage:
         return _unknown(cabling)
+    if wire.remote is not None:
+        return _remote_state(wire, wire.remote, cabling, problems)
     ends = (_end(wire.a, cabling), _end(wire.b, cabling))
     if problem := ends[0].problem or ends[1].problem:
         return LinkState.PENDING, problem
@@ -136,6 +159,32 @@ def _wire_state(wire: WireIntent, cabling: Cabling, problems: Mapping[str, str])
     if here.peer != there.device or there.peer != here.device:
         return LinkState.PENDING, "not joined yet"
     return _carrier(ends)
+
+
+def _remote_state(
+    wire: WireIntent, remote: RemoteEnd, cabling: Cabling, problems: Mapping[str, str]
+) -> tuple[LinkState, str]:
+    """Of the end that is here: the other host tells of its own, and a wire is up when both are.
+
+    Pending without a message: nothing is wrong here.
+    """
+    end = _end(wire.local_ends[0], cabling)
+    if end.problem:
+        return LinkState.PENDING, end.problem
+    if refused := problems.get(end.found.device):
+        return LinkState.FAILED, refused
+    if not remote.vni:
+        return LinkState.PENDING, "no number is leased to its tunnel yet"
+    plan, way = tunnel_plan(wire, cabling), cabling.observed.ways.get((remote.host, remote.encryption), Way())
+    if way.problem:
+        return LinkState.PENDING, way.problem
+    if plan is None or (not plan.remote and end.found.tunnel is None):
+        return LinkState.PENDING, f"where host {remote.host} can be reached is not known yet"
+    if end.found.tunnel is None or (plan.remote and end.found.tunnel != plan.tunnel):
+        return LinkState.PENDING, f"{end.name} is not joined to host {remote.host} yet"
+    state, message = _carrier((end,))
+    waits = state is LinkState.PENDING and _far_signal(wire, cabling) != "up" and not is_let_go(end.found)
+    return (state, "") if waits else (state, message)
 
 
 def _plug_state(

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from wireloom.model.network import ImpairmentPlan, PlugPlan, SegmentPlan, WirePlan
-from wireloom.model.slice import PortIntent, Slice, WireIntent
+from wireloom.model.network import ImpairmentPlan, PlugPlan, SegmentPlan, TunnelPlan, WirePlan
+from wireloom.model.slice import PortIntent, Slice
 from wireloom.model.state import RuntimePhase
 from wireloom.planning.cabling import Cabling
 from wireloom.planning.carriers import plan_carriers
 from wireloom.planning.impairments import next_end, plan_impairments
 from wireloom.planning.segments import dropped_segments, plan_plugs, plan_segments, wanted_plugs
+from wireloom.planning.tunnels import dropped_tunnels, may_join, plan_tunnels, wanted_tunnels
 
 if TYPE_CHECKING:
     from wireloom.planning.plan import Observed
@@ -31,6 +32,7 @@ class WirePlans:
     :ivar plug: node id → port indexes that a live node lacks, or that fell out of the management segment.
     :ivar unplug: host devices that no node of the lab declares any more.
     :ivar join: wires to be joined or mended; ``cut``: pairs whose redirection nobody wants.
+    :ivar tunnels: ports to be joined to other hosts; ``untunnel``: devices that lead to one and should not.
     :ivar device_carriers: host device → up; ``runtime_carriers``: node id → port index → up.
     :ivar segments: to be made or mended; ``drop_segments``: device names of those that nobody wants.
     :ivar attach: ports to be put into segments; ``detach``: devices that are in one and should not be.
@@ -42,6 +44,8 @@ class WirePlans:
     unplug: tuple[str, ...] = ()
     join: tuple[WirePlan, ...] = ()
     cut: tuple[WirePlan, ...] = ()
+    tunnels: tuple[TunnelPlan, ...] = ()
+    untunnel: tuple[str, ...] = ()
     device_carriers: Mapping[str, bool] = field(default_factory=dict)
     runtime_carriers: Mapping[str, Mapping[int, bool]] = field(default_factory=dict)
     segments: tuple[SegmentPlan, ...] = ()
@@ -55,8 +59,9 @@ class WirePlans:
     def empty(self) -> bool:
         """Nothing to do; a time to wake is nothing to do yet."""
         ports = self.plug or self.unplug or self.device_carriers or self.runtime_carriers
-        joins = self.join or self.cut or self.segments or self.drop_segments or self.attach or self.detach
-        return not (ports or joins or self.impair)
+        joins = self.join or self.cut or self.tunnels or self.untunnel
+        segments = self.segments or self.drop_segments or self.attach or self.detach
+        return not (ports or joins or segments or self.impair)
 
 
 def plan_wires(wanted: Slice, observed: Observed, touched: frozenset[str], now: float) -> WirePlans:
@@ -69,18 +74,23 @@ def plan_wires(wanted: Slice, observed: Observed, touched: frozenset[str], now: 
     plugs = wanted_plugs(cabling)
     attach = tuple(plan_plugs(cabling, plugs))
     join = tuple(_joins(cabling))
+    tunnels = tuple(plan_tunnels(cabling))
+    joined = {*_ends(join), *(plan.device for plan in tunnels)}
+    moved = joined | _attached(cabling, attach)
     device_carriers, runtime_carriers = plan_carriers(cabling)
     return WirePlans(
         plug=_missing_ports(cabling),
         unplug=unplug,
         join=join,
-        cut=tuple(_cuts(cabling, join, attach)),
+        cut=tuple(_cuts(cabling, moved)),
+        tunnels=tunnels,
+        untunnel=tuple(dropped_tunnels(cabling, wanted_tunnels(cabling), {*unplug, *moved})),
         device_carriers=device_carriers,
         runtime_carriers=runtime_carriers,
         segments=tuple(plan_segments(cabling)),
         drop_segments=tuple(dropped_segments(cabling)),
         attach=attach,
-        detach=tuple(_detached(cabling, plugs, {*unplug, *_ends(join)})),
+        detach=tuple(_detached(cabling, plugs, {*unplug, *joined})),
         impair=tuple(plan for plan in plan_impairments(cabling, now) if plan.device not in unplug),
         wake_at=next_end(cabling, now),
     )
@@ -114,25 +124,23 @@ def _undeclared_ports(cabling: Cabling) -> Iterator[str]:
 def _joins(cabling: Cabling) -> Iterator[WirePlan]:
     for wire in cabling.wires:
         a, b = (cabling.ports.get(cabling.device(ref) or "") for ref in (wire.a, wire.b))
-        if a is None or b is None or not _may_join(wire, cabling):
+        if a is None or b is None or not may_join(wire, cabling):
             continue
-        joined = a.peer == b.device and b.peer == a.device and a.segment is None and b.segment is None
+        alone = all(port.segment is None and port.tunnel is None for port in (a, b))
+        joined = a.peer == b.device and b.peer == a.device and alone
         if not joined or a.mtu != wire.mtu or b.mtu != wire.mtu:
             yield WirePlan(a=a.device, b=b.device, mtu=wire.mtu)
 
 
-def _may_join(wire: WireIntent, cabling: Cabling) -> bool | None:
-    """Whether ``wire`` should be joined; ``None``: it should be left as it is."""
-    if not any(cabling.keeps_carrier(ref) for ref in (wire.a, wire.b)):
-        return True
-    return cabling.works(wire)
-
-
-def _cuts(cabling: Cabling, join: tuple[WirePlan, ...], attach: tuple[PlugPlan, ...]) -> Iterator[WirePlan]:
-    """Redirections that nobody wants, and that no move to another wire or to a segment ends in the same step."""
-    partner = _partners(cabling)
+def _attached(cabling: Cabling, attach: tuple[PlugPlan, ...]) -> set[str]:
+    """Devices that a segment takes in this step: it is there."""
     present = cabling.observed.network.bridges | cabling.observed.network.segments.keys()
-    moved = _ends(join) | {plan.device for plan in attach if plan.segment in present}
+    return {plan.device for plan in attach if plan.segment in present}
+
+
+def _cuts(cabling: Cabling, moved: set[str]) -> Iterator[WirePlan]:
+    """Redirections that nobody wants, and that no move to something else ends in the same step."""
+    partner = _partners(cabling)
     for device, port in sorted(cabling.ports.items()):
         if port.peer is not None and partner.get(device) != port.peer and device not in moved:
             yield WirePlan(a=device, b=port.peer)
@@ -142,7 +150,7 @@ def _partners(cabling: Cabling) -> dict[str, str]:
     partner: dict[str, str] = {}
     for wire in cabling.wires:
         a, b = cabling.device(wire.a), cabling.device(wire.b)
-        if a is not None and b is not None and _may_join(wire, cabling) is not False:
+        if a is not None and b is not None and may_join(wire, cabling) is not False:
             partner[a], partner[b] = b, a
     return partner
 

@@ -18,6 +18,7 @@ from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts, Lease
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.fabric.subjects import join_key
+from wireloom.fabric.underlay_documents import HostEnds, HostPeers
 from wireloom.model.base import Value
 from wireloom.model.console import ConsoleCommand, ConsoleNotice
 from wireloom.model.slice import Slice
@@ -75,6 +76,8 @@ class MemoryFabric:
         self._hosts: _Bucket[HostFacts] = _Bucket()
         self._libraries: _Bucket[HostLibrary] = _Bucket()
         self._shelves: _Bucket[HostShelf] = _Bucket()
+        self._peers: _Bucket[HostPeers] = _Bucket()
+        self._ends: _Bucket[HostEnds] = _Bucket()
         self._readers: set[asyncio.Queue[Event]] = set()
         self._answers: dict[tuple[str, str], Callable[[Any], Awaitable[Any]]] = {}
         self._streams: dict[tuple[str, str], Callable[[Any], Awaitable[ByteStream]]] = {}
@@ -91,7 +94,16 @@ class MemoryFabric:
 
     def lose_store(self) -> None:
         """Lose every document without a word to the watchers, as a server with an empty folder does."""
-        for bucket in (self._intents, self._observations, self._hosts, self._libraries, self._shelves):
+        stored = (
+            self._intents,
+            self._observations,
+            self._hosts,
+            self._libraries,
+            self._shelves,
+            self._peers,
+            self._ends,
+        )
+        for bucket in stored:
             bucket.values.clear()
         for callback in self._on_rebuilt:
             callback()
@@ -177,6 +189,26 @@ class MemoryFabric:
 
     def watch_shelves(self) -> AsyncIterator[KeyChange[HostShelf]]:
         return self._shelves.watch()
+
+    # ---------------------------------------------------------------- wires between hosts
+
+    async def put_peers(self, document: HostPeers) -> None:
+        self._check()
+        self._peers.put(join_key(document.host), document)
+
+    def watch_peers(self, host: str) -> AsyncIterator[KeyChange[HostPeers]]:
+        return self._peers.watch(join_key(host))
+
+    def peers(self, host: str) -> HostPeers | None:
+        """Whom ``host`` is told that it has wires to."""
+        return self._peers.values.get(join_key(host))
+
+    async def put_ends(self, document: HostEnds) -> None:
+        self._check()
+        self._ends.put(join_key(document.target, document.source), document)
+
+    def watch_ends(self, host: str, source: str) -> AsyncIterator[KeyChange[HostEnds]]:
+        return self._ends.watch(join_key(host, source))
 
     # ---------------------------------------------------------------- history
 

@@ -59,6 +59,10 @@ def _wire(lab: Slice, wire_id: str) -> Subject:
     wire = next((wire for wire in lab.wires if wire.id == wire_id), None)
     if wire is None:
         raise NotFound("this host has no such link")
+    if wire.remote is not None:
+        point = _point(lab, wire.local_ends[0])[1]
+        names = (wire.remote.name, point.name) if wire.remote.end == "a" else (point.name, wire.remote.name)
+        return Subject(" -- ".join(names), "", (point._replace(take="both"),))
     (_, a), (_, b) = _point(lab, wire.a), _point(lab, wire.b)
     return Subject(f"{a.name} -- {b.name}", "", (a, b))
 

@@ -119,6 +119,8 @@ class LabSnapshot(Value):
 
     :ivar configs: what nodes are made with next, by node id, where the config store has a say.
     :ivar impairments: what users set by verbs, by id of the link; :ivar nat_subnets: subnet by id of the segment.
+    :ivar vnis: number of the tunnel by id of the link between hosts; :ivar released: links that had one and need none
+        any more, with the generation from which on that is so.
     """
 
     lab: LabRecord
@@ -128,6 +130,8 @@ class LabSnapshot(Value):
     configs: dict[str, ActiveConfig] = {}
     impairments: dict[str, LinkImpairment] = {}
     nat_subnets: dict[str, str] = {}
+    vnis: dict[str, int] = {}
+    released: dict[str, int] = {}
 
     def node(self, name: str) -> NodeRecord | None:
         """The node called ``name``."""
@@ -155,6 +159,8 @@ class LabEdit(Value):
     :ivar impairments: all that hold beside the topology, by id of the link.
     :ivar nat_segments: all segments with address translation, by id, with the subnet that the user wants; a segment
         with an empty one keeps what it has, or gets the first free one.
+    :ivar tunnelled: all links between hosts, by id: each has a number of its own. Those of others are given up, and are
+        free again once every host has come as far as this generation. ``None`` leaves what is stored.
     :ivar definitions: what all nodes of the lab are deployed with; ``None`` leaves what is stored.
     """
 
@@ -166,6 +172,7 @@ class LabEdit(Value):
     superseded: frozenset[str] = frozenset()
     impairments: dict[str, LinkImpairment] = {}
     nat_segments: dict[str, str] = {}
+    tunnelled: frozenset[str] | None = None
     definitions: Definitions | None = None
     operation: OperationRecord
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wireloom.controller.addresses import free_addresses, holds
-from wireloom.controller.store import configs, definitions, links, tables
+from wireloom.controller.store import configs, definitions, links, tables, tunnels
 from wireloom.controller.store.configs import ConfigStore
 from wireloom.controller.store.database import Database
 from wireloom.controller.store.hosts import HostStore
@@ -113,7 +113,7 @@ class Store:
         """Write one change of intent, all of it or nothing, and return the lab as it is then.
 
         :raises Conflict: another change came first, the lab's name is taken, or a subnet overlaps another one.
-        :raises CapacityExceeded: a host has no management address left, or there is no subnet left.
+        :raises CapacityExceeded: a host has no management address left, or there is no subnet or tunnel left.
         """
         deployed = None
         if edit.definitions is not None:
@@ -126,6 +126,7 @@ class Store:
                 await _write_nodes(connection, edit)
                 await configs.supersede(connection, edit)
                 await links.write(connection, edit)
+                await tunnels.write(connection, edit)
                 if deployed is not None:
                     await definitions.write(connection, edit.lab.id, deployed)
                 await connection.execute(insert(tables.operations).values(edit.operation.model_dump(mode="json")))
@@ -141,6 +142,20 @@ class Store:
         table = tables.lab_hosts
         async with self._database.write() as connection:
             await connection.execute(delete(table).where(table.c.lab_id == lab_id, table.c.host == host))
+
+    async def free_tunnels(self, lab_id: str, generation: int) -> LabSnapshot | None:
+        """All hosts of a lab have reached ``generation``: what they had to give up by then others may have.
+
+        :return: the lab as it is then, where that changed anything.
+        """
+        async with self._database.write() as connection:
+            freed = await tunnels.free(connection, lab_id, generation)
+        return await self.snapshot_by_id(lab_id) if freed else None
+
+    async def pair_secret(self) -> bytes:
+        """What the secrets of pairs of hosts are made from. The installation has its id by then."""
+        async with self._database.write() as connection:
+            return await tunnels.pair_secret(connection)
 
     async def definitions(self) -> dict[str, Definitions]:
         """What nodes were deployed with, by lab id."""
@@ -213,6 +228,7 @@ async def _snapshot(connection: AsyncConnection, lab_row: RowMapping) -> LabSnap
         select(revisions).where(revisions.c.lab_id == lab.id, revisions.c.number == lab.revision)
     )
     node_rows = await connection.execute(select(nodes).where(nodes.c.lab_id == lab.id).order_by(nodes.c.name))
+    vnis, released = await tunnels.leases(connection, lab.id)
     host_rows = await connection.execute(select(held.c.host).where(held.c.lab_id == lab.id).order_by(held.c.host))
     return LabSnapshot(
         lab=lab,
@@ -222,6 +238,8 @@ async def _snapshot(connection: AsyncConnection, lab_row: RowMapping) -> LabSnap
         configs=await configs.active_configs(connection, lab.id),
         impairments=await links.impairments(connection, lab.id),
         nat_subnets=await links.nat_subnets(connection, lab.id),
+        vnis=vnis,
+        released=released,
     )
 
 

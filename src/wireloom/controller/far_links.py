@@ -1,0 +1,61 @@
+"""A link between two hosts, from what each of them says of its own end. Pure."""
+
+from __future__ import annotations
+
+from wireloom.model.impairment import LinkImpairment
+from wireloom.model.state import LinkState, WireStatus
+
+__all__ = ["is_settled", "joined_status"]
+
+#: Which of two states says more of a link that is not up.
+_WEIGHT = {LinkState.FAILED: 0, LinkState.DOWN: 1, LinkState.PENDING: 2, LinkState.UP: 3}
+
+
+def joined_status(first: tuple[str, WireStatus | None], second: tuple[str, WireStatus | None]) -> WireStatus | None:
+    """What (host, its status) of the first end and of the second one are together; ``None``: neither says anything.
+
+    The link is up when both say so. Else what is wrong at one end comes before what follows from it at the other.
+    """
+    ends = (first, second)
+    told = [(host, status) for host, status in ends if status is not None]
+    if not told:
+        return None
+    silent = next((host for host, status in ends if status is None), None)
+    host, chief = min(told, key=lambda item: (item[1].follows, _WEIGHT[item[1].state]))
+    state, message = chief.state, chief.message
+    if silent is not None and state is LinkState.UP:
+        state, message = LinkState.PENDING, f"host {silent} has not made its end yet"
+    elif message and state is not LinkState.UP:
+        message = f"{message} (host {host})" if f"host {host}" not in message else message
+    return chief.model_copy(
+        update={
+            "state": state,
+            "message": message,
+            "mtu": min(status.mtu for _, status in told),
+            "impairment": _both_ways(first[1], second[1]),
+        }
+    )
+
+
+def is_settled(first: WireStatus | None, second: WireStatus | None) -> bool:
+    """Whether what both ends say goes together: no end waits for a word of the other, or has not heard the last one."""
+    if first is None or second is None:
+        return False
+    return all(_agrees(mine, other) for mine, other in ((first, second), (second, first)))
+
+
+def _agrees(mine: WireStatus, other: WireStatus) -> bool:
+    """What ``mine`` has heard of the other end is what that one says now."""
+    return mine.far == "up" or not (other.follows or other.state is LinkState.UP)
+
+
+def _both_ways(first: WireStatus | None, second: WireStatus | None) -> LinkImpairment:
+    """Each direction is made, and read back, at the end that it goes to."""
+    to_first = first.impairment if first is not None else LinkImpairment()
+    to_second = second.impairment if second is not None else LinkImpairment()
+    return LinkImpairment(
+        forward=to_second.forward,
+        backward=to_first.backward,
+        forward_until=to_second.forward_until,
+        backward_until=to_first.backward_until,
+    )
