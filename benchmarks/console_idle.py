@@ -154,11 +154,10 @@ async def measure(count: int, seconds: float) -> list[Result]:
     with own_folder(show_logs=False) as folder:
         lines = Lines(folder)
         await lines.open(nodes)
-        server = NatsServer(folder / "fabric", hosts=[HOST])
+        server = NatsServer(folder / "fabric")
         await server.start()
         try:
-            me = server.controller
-            fabric = await Fabric.connect(server.url, name="benchmark", user=me.user, password=me.password)
+            fabric = await Fabric.connect(server.url, name="benchmark", login=server.controller)
             try:
                 async with agent_process(server, folder, __file__) as pid:
                     await give(fabric, chain(count))

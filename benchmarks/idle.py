@@ -102,9 +102,7 @@ async def agent(data_dir: Path, make_provider: MakeProvider | None = None) -> No
     # Not used, but a real agent holds them: their libraries are part of its memory.
     unused = (make_providers(settings, INSTALLATION), KernelDataPlane(INSTALLATION))
     login = await AgentLogin.wait(data_dir, 10)
-    fabric = await Fabric.connect(
-        login.url, name="agent", user=login.user, password=login.password, creates_stores=False
-    )
+    fabric = await Fabric.connect(login.urls, name="agent", login=login.login, ca=login.ca, creates_stores=False)
     world = SimulatedWorld()
     world.add_image(IMAGE)
     provider = (make_provider or SimulatedProvider)(INSTALLATION, world)
@@ -143,7 +141,7 @@ async def agent_process(server: NatsServer, folder: Path, program: str = __file_
     from wireloom.agent.login import AgentLogin
 
     login = await server.agent(HOST)
-    AgentLogin(INSTALLATION, server.url, login.user, login.password).save(folder)
+    AgentLogin(INSTALLATION, (server.url,), claims=login.claims, seed=login.seed).save(folder)
     with (folder / "agent.log").open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             sys.executable, program, "--agent", str(folder), stdout=log, stderr=log
@@ -188,11 +186,10 @@ def memory_mb(pid: int, field: str) -> float:
 
 async def measure(nodes: int, seconds: float) -> list[Result]:
     with own_folder(show_logs=False) as folder:
-        server = NatsServer(folder / "fabric", hosts=[HOST])
+        server = NatsServer(folder / "fabric")
         await server.start()
         try:
-            me = server.controller
-            fabric = await Fabric.connect(server.url, name="benchmark", user=me.user, password=me.password)
+            fabric = await Fabric.connect(server.url, name="benchmark", login=server.controller)
             try:
                 async with agent_process(server, folder) as pid:
                     await give(fabric, chain(nodes))

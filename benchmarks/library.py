@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import time
 from argparse import Namespace
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -28,6 +27,7 @@ from wireloom.errors import WireloomError
 from wireloom.fabric.connection import Fabric
 from wireloom.fabric.documents import HostFacts
 from wireloom.fabric.image_documents import HostLibrary, HostShelf, ShelfEntry
+from wireloom.fabric.keys import FabricKeys
 from wireloom.fabric.subjects import HOST_TTL_S
 from wireloom.library.blobs import BlobStore
 from wireloom.model.images import ImageView, PresenceState, Provenance
@@ -137,10 +137,10 @@ class Hosts:
 @contextlib.asynccontextmanager
 async def hosts_of(host: Installation, count: int) -> AsyncIterator[Hosts]:
     login = AgentLogin.load(host.data)
-    credentials = json.loads((host.data / "fabric" / "credentials" / "controller.json").read_text())
+    keys = FabricKeys.load(host.data / "fabric" / "keys.json")
     if login is None:
         raise FileNotFoundError("the controller has not introduced its host")
-    fabric = await Fabric.connect(login.url, name="benchmark", **credentials)
+    fabric = await Fabric.connect(login.urls, name="benchmark", login=keys.controller_login)
     hosts = Hosts(fabric, login.installation, count)
     tasks = [asyncio.create_task(work) for work in (hosts.beat_for_ever(), *map(hosts.hear, hosts.listening))]
     try:

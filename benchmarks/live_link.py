@@ -29,8 +29,7 @@ import nats
 from common import Result, measured, median, parser, report
 from nats.aio.msg import Msg
 
-from wireloom.fabric.server import Credentials
-from wireloom.fabric.server_config import CONTROLLER_USER
+from wireloom.fabric.keys import FabricKeys
 from wireloom.fabric.subjects import DESIRED
 from wireloom.model.identity import device_name
 from wireloom.testing.frames import ethernet, source_address, source_of
@@ -114,10 +113,10 @@ class Intents:
 @contextlib.asynccontextmanager
 async def intents_of(host: Installation) -> AsyncIterator[Intents]:
     folder = host.data / "fabric"
-    login = Credentials.load(folder / "credentials" / f"{CONTROLLER_USER}.json")
+    login = FabricKeys.load(folder / "keys.json").controller_login
     url = f"nats://127.0.0.1:{(folder / 'port').read_text().strip()}"
     intents = Intents()
-    client = await nats.connect(url, user=login.user, password=login.password)
+    client = await nats.connect(url, user_jwt_cb=login.claims.encode, signature_cb=login.answer)
     try:
         await client.subscribe(DESIRED.subject("h1.*"), cb=intents.note)
         await client.flush()

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -63,19 +63,21 @@ async def _until_told_to_stop(program: Coroutine[Any, Any, None]) -> None:
 async def _controller(settings: Settings) -> None:
     from wireloom.api import create_app
     from wireloom.controller.service import ControllerService
+    from wireloom.controller_fabric import controller_fabric
     from wireloom.devices import DeviceFolder
 
-    async with _controller_fabric(settings) as (fabric, introduce):
+    async with controller_fabric(settings) as side:
         service = ControllerService(
             settings,
-            fabric=fabric,
+            fabric=side.fabric,
             make_app=create_app,
             devices=DeviceFolder(settings.paths.device_folder),
             settings_schemas=settings_schemas(),
+            logins=side.logins,
         )
         controller = await service.start()
         try:
-            await introduce(controller.installation)
+            await side.introduce(controller.installation)
             await asyncio.Event().wait()  # until cancelled
         finally:
             await service.stop()
@@ -87,47 +89,6 @@ def settings_schemas() -> dict[str, dict[str, Any]]:
     from wireloom.providers.libvirt import LibvirtProvider
 
     return {"docker": DockerProvider.settings_schema(), "libvirt": LibvirtProvider.settings_schema()}
-
-
-@contextlib.asynccontextmanager
-async def _controller_fabric(
-    settings: Settings,
-) -> AsyncIterator[tuple[Any, Callable[[str], Coroutine[Any, Any, None]]]]:
-    """The controller's connection, and how to introduce this host's agent to the installation."""
-    from wireloom.agent.login import AgentLogin
-    from wireloom.fabric.connection import Fabric
-    from wireloom.fabric.server import NatsServer
-
-    if not settings.private_fabric:
-        password = settings.fabric_password.get_secret_value()
-        login = AgentLogin("", (settings.fabric_url,), settings.fabric_user, password)
-        fabric = await Fabric.connect(
-            settings.fabric_url, name="controller", user=settings.fabric_user, password=password
-        )
-        try:
-            yield fabric, partial(_introduce, settings, login)
-        finally:
-            await fabric.close()
-        return
-    server = NatsServer(settings.data_dir / "fabric", hosts=[settings.host])
-    await server.start()
-    try:
-        agent = await server.agent(settings.host)
-        login = AgentLogin("", (server.url,), agent.user, agent.password)
-        me = server.controller
-        fabric = await Fabric.connect(server.url, name="controller", user=me.user, password=me.password)
-        try:
-            yield fabric, partial(_introduce, settings, login)
-        finally:
-            await fabric.close()
-    finally:
-        await server.stop()
-
-
-async def _introduce(settings: Settings, login: Any, installation: str) -> None:
-    from dataclasses import replace
-
-    await asyncio.to_thread(replace(login, installation=installation).save, settings.data_dir)
 
 
 # -- agent -----------------------------------------------------------------------------------------------------
@@ -215,6 +176,7 @@ async def _agent(settings: Settings) -> None:
     from wireloom.agent.facts import host_facts
     from wireloom.agent.gateway.forwarding import Forwarding
     from wireloom.agent.management import ManagementNetwork, segment_name
+    from wireloom.agent.renewal import LoginKeeper
     from wireloom.agent.segments import NatSegments
     from wireloom.agent.service import AgentParts, AgentService
     from wireloom.agent.ssh import InstallationKey, SshShell
@@ -259,8 +221,12 @@ async def _agent(settings: Settings) -> None:
         images=_image_rules(settings),
         resync_s=settings.resync_s,
     )
+    keeper = LoginKeeper(host=settings.host, data_dir=settings.data_dir, login=login, fabric=fabric)
     gc.freeze()  # what is imported by now stays for good: no need to look through it again and again
+    keeping = asyncio.create_task(keeper.run())
     try:
         await AgentService(parts).run()
     finally:
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
         await fabric.close()

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from wireloom.fabric.connection import Fabric
-from wireloom.fabric.server import Credentials, NatsServer
+from wireloom.fabric.login import Login
+from wireloom.fabric.server import NatsServer
 
 
 @dataclass
@@ -26,16 +27,11 @@ class Rig:
     opened: list[Fabric] = field(default_factory=list)
 
     async def agent(self, host: str) -> Fabric:
-        credentials = await self.server.agent(host)
-        return await self.login(credentials, creates_stores=False)
+        return await self.login(await self.server.agent(host), creates_stores=False)
 
-    async def login(self, credentials: Credentials, *, creates_stores: bool = True) -> Fabric:
+    async def login(self, login: Login, *, creates_stores: bool = True) -> Fabric:
         fabric = await Fabric.connect(
-            self.server.url,
-            name=credentials.user,
-            user=credentials.user,
-            password=credentials.password,
-            creates_stores=creates_stores,
+            self.server.url, name=login.user, login=login, ca=self.server.ca, creates_stores=creates_stores
         )
         self.opened.append(fabric)
         return fabric

@@ -11,13 +11,16 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from wireloom.errors import Conflict, Unauthenticated, Unavailable
 from wireloom.fabric.connection import Fabric
-from wireloom.fabric.server import Credentials, NatsServer
+from wireloom.fabric.keys import FabricKeys
+from wireloom.fabric.login import Login
+from wireloom.fabric.server import NatsServer
 
 
 def alive(pid: int) -> bool:
@@ -44,18 +47,26 @@ async def listeners(port: int) -> list[str]:
     return [address for address in local if address.endswith(f":{port}")]
 
 
+def seeds(keys: FabricKeys) -> list[str]:
+    """Every secret that there is."""
+    return [value for name, value in asdict(keys).items() if name != "issued"]
+
+
 async def test_secrets_are_private_and_the_server_hears_loopback_only(tmp_path: Path) -> None:
-    server = NatsServer(tmp_path / "nats", hosts=["h1"])
+    server = NatsServer(tmp_path / "nats")
     await server.start()
     try:
-        for path in [tmp_path / "nats/nats-server.conf", *(tmp_path / "nats/credentials").iterdir()]:
+        for path in (tmp_path / "nats/nats-server.conf", tmp_path / "nats/keys.json"):
             assert path.stat().st_mode & 0o777 == 0o600, path
+        assert not any(seed in (tmp_path / "nats/nats-server.conf").read_text() for seed in seeds(server.keys))
         assert (tmp_path / "nats").stat().st_mode & 0o077 == 0
         assert server.url.startswith("nats://127.0.0.1:")
         port = int(server.url.rsplit(":", 1)[1])
         assert await listeners(port) == [f"127.0.0.1:{port}"]
-        with pytest.raises(Unauthenticated):
-            await Fabric.connect(server.url, name="x", user="controller", password="guess", timeout_s=2)  # noqa: S106
+        strangers = FabricKeys.new().controller_login
+        for login in (strangers, Login(user="controller", password="guess"), Login()):  # noqa: S106
+            with pytest.raises(Unauthenticated):
+                await Fabric.connect(server.url, name="x", login=login, timeout_s=2)
     finally:
         await server.stop()
 
@@ -79,7 +90,7 @@ async def test_a_dead_child_is_replaced_on_the_same_port(tmp_path: Path) -> None
             os.kill(before, signal.SIGKILL)
             await until(lambda before=before: server.pid not in (None, before))
         assert server.url == url
-        fabric = await Fabric.connect(url, name="c", user="controller", password=server.controller.password)
+        fabric = await Fabric.connect(url, name="c", login=server.controller)
         await fabric.close()
     finally:
         await server.stop()
@@ -97,8 +108,7 @@ async def test_port_and_logins_outlive_a_restart(tmp_path: Path) -> None:
     try:
         assert second.url == url
         assert second.controller == controller
-        assert Credentials.load(second.credentials_file("agent-h1")) == agent
-        fabric = await Fabric.connect(url, name="a", user=agent.user, password=agent.password, creates_stores=False)
+        fabric = await Fabric.connect(url, name="a", login=agent, creates_stores=False)
         await fabric.close()
     finally:
         await second.stop()

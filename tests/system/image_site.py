@@ -82,14 +82,14 @@ async def running(
             around.enter_context(prepare(site))
         fabric = host.data / "fabric"
         fabric.mkdir(mode=0o700)
-        other = await NatsServer(fabric).agent("h2")
+        other = await NatsServer(fabric).agent("h2")  # whose keys the controller finds there
         try:
             await host.start("controller")
             await until(lambda: introduced(host), "the controller did not come up")
             login = AgentLogin.load(host.data)
             assert login is not None
             login.save(site.data)
-            replace(login, user=other.user, password=other.password).save(site.other)
+            replace(login, claims=other.claims, seed=other.seed).save(site.other)
             for data in (site.data, site.other):
                 (data / "images").mkdir(exist_ok=True)
             await start_agent(site)

@@ -21,6 +21,8 @@ from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store import Store
 from wireloom.controller.token import ensure_token
 from wireloom.devices import DeviceFolder
+from wireloom.fabric.logins import SignedLogins
+from wireloom.fabric.renewal import HostQuestions, serve_renewals
 from wireloom.settings import Settings
 
 __all__ = ["ControllerService", "MakeApp"]
@@ -37,6 +39,10 @@ class MakeApp(Protocol):
     def __call__(self, controller: Controller, *, token: str, listen_host: str) -> ASGIApp: ...
 
 
+class ServiceFabric(ControllerFabric, HostQuestions, Protocol):
+    """The controller's half of the fabric, and what hosts ask controllers."""
+
+
 class ControllerService:
     """Start, serve, stop. The fabric is connected by the caller, who closes it after :meth:`stop`.
 
@@ -44,22 +50,25 @@ class ControllerService:
 
     :param devices: the user's own devices; what is wrong with them is told and left out.
     :param settings_schemas: JSON Schema of each provider's settings, by the provider's name.
+    :param logins: signs the logins of hosts; ``None`` with a fabric whose logins are passwords.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        fabric: ControllerFabric,
+        fabric: ServiceFabric,
         make_app: MakeApp,
         devices: DeviceFolder,
         settings_schemas: Mapping[str, Mapping[str, Any]],
+        logins: SignedLogins | None = None,
     ) -> None:
         self._settings = settings
         self._fabric = fabric
         self._make_app = make_app
         self._devices = devices
         self._settings_schemas = settings_schemas
+        self._logins = logins
         self._undo = AsyncExitStack()
         self._server: HttpServer | None = None
         self.url = ""
@@ -82,7 +91,12 @@ class ControllerService:
                 privileged_permitted=self._settings.allow_privileged,
                 config_keep=self._settings.config_keep,
                 config_keep_days=self._settings.config_keep_days,
+                logins=self._logins,
             )
+            if self._logins is not None:
+                await self._logins.start(store.hosts)
+                undo.push_async_callback(self._logins.stop)
+                await serve_renewals(self._fabric, self._logins, store.hosts)
             await controller.start()
             undo.push_async_callback(controller.stop)
             host = self._settings.listen_host

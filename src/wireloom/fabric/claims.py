@@ -18,7 +18,16 @@ from wireloom.errors import InvalidInput
 from wireloom.fabric import nkeys
 from wireloom.fabric.subjects import Permissions
 
-__all__ = ["RESPONSE_S", "Claims", "Limits", "account_claims", "operator_claims", "read_claims", "user_claims"]
+__all__ = [
+    "RESPONSE_S",
+    "Claims",
+    "Limits",
+    "account_claims",
+    "operator_claims",
+    "permissions_of",
+    "read_claims",
+    "user_claims",
+]
 
 #: Seconds within which a question may be answered.
 RESPONSE_S: Final = 600
@@ -124,6 +133,13 @@ def read_claims(text: str) -> Claims:
         )
     except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise InvalidInput("these are no claims of a login") from error
+
+
+def permissions_of(text: str) -> Permissions | None:
+    """What the user of claims may do; ``None``: everything. :raises InvalidInput: these are none."""
+    body = read_claims(text).body
+    publish, subscribe = (tuple((body.get(side) or {}).get("allow") or ()) for side in ("pub", "sub"))
+    return Permissions(publish=publish, subscribe=subscribe) if publish or subscribe else None
 
 
 def _storage(limits: Limits) -> dict[str, int]:

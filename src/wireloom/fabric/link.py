@@ -29,6 +29,7 @@ T = TypeVar("T")
 _SETTLE_S = 3.0
 _WAIT_S = 3.0
 _REPLACE_S = 60.0
+_REPLACE_PAUSE_S = 1.0
 _RETIRE_S = 30.0
 #: Between attempts with a login that is refused; the first one is soon, because claims may just be on their way.
 _REFUSED_PAUSE_S = (0.5, 15.0)
@@ -55,6 +56,7 @@ class Link:
         self._why_refused = ""
         self._exchanged = asyncio.Event()
         self._exchanging = asyncio.Lock()
+        self._background: set[asyncio.Task[None]] = set()
         self._since = 0.0
         self._closing = False
         self._replacing: asyncio.Task[None] | None = None
@@ -109,24 +111,28 @@ class Link:
             async with asyncio.timeout(2):
                 if self._session.connected:
                     await self._client.flush(timeout=1)
+        for task in list(self._background):
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
         for session in (self._session, *self._retiring):
             await session.dispose()
 
-    async def exchange(self, login: Login, *, timeout_s: float = 10) -> None:
+    async def exchange(
+        self, login: Login, *, urls: tuple[str, ...] = (), ca: str = "", timeout_s: float = 10
+    ) -> asyncio.Task[None]:
         """Go on as ``login``, which has the same user's name; no message is lost on the way.
 
-        Returns when nothing needs the connection with the earlier login any more. Where we are not connected now,
-        the next attempt is with the new login.
+        Where we are not connected now, the next attempt is with the new login.
 
+        :param urls: of the servers from now on; empty: as before. ``ca``: the same.
+        :returns: ends when nothing needs the connection with the earlier login any more, or after a while.
         :raises Unauthenticated: the server refuses the new login; the earlier one stays in use.
         :raises Unavailable: the server does not answer; the earlier one stays in use.
         """
         async with self._exchanging:
-            endpoint = replace(self.endpoint, login=login)
+            endpoint = replace(self.endpoint, login=login, urls=urls or self.endpoint.urls, ca=ca or self.endpoint.ca)
             if not self.connected:
-                self.endpoint, self._session.login = endpoint, login
-                self._exchanged.set()
-                return
+                return self._begin_anew(endpoint)
             session = Session(endpoint, self)
             await self._first_connect(session, timeout_s)
             earlier = self._session
@@ -134,8 +140,25 @@ class Link:
             self.endpoint, self._session = endpoint, session
             if not self._up.is_set():  # the earlier connection was lost meanwhile
                 self._went_up()
-            await self._retire(earlier)
             log.info("fabric.login-exchanged", endpoint=endpoint.name)
+            return self._in_background(self._retire(earlier))
+
+    def _begin_anew(self, endpoint: Endpoint) -> asyncio.Task[None]:
+        """Give up what is tried now, and try with ``endpoint``."""
+        self.endpoint = endpoint
+        self._exchanged.set()
+        earlier, self._session = self._session, Session(endpoint, self)
+        if self._replacing is not None:
+            self._replacing.cancel()
+            self._replacing = None
+        self._start_replacing()
+        return self._in_background(earlier.dispose())
+
+    def _in_background(self, doing: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(doing)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
 
     async def wait_connected(self, timeout_s: float) -> None:
         """:raises Unavailable: the connection is not back within ``timeout_s``."""
@@ -385,7 +408,6 @@ class Link:
 
     async def _replace(self) -> None:
         while not self._closing:
-            await asyncio.sleep(1)
             await self._session.dispose()
             self._session = Session(self.endpoint, self)
             try:
@@ -393,6 +415,7 @@ class Link:
                     await self._session.connect()
             except (TimeoutError, nats.errors.Error, OSError) as error:
                 log.warning("fabric.not-back", endpoint=self.endpoint.name, error=repr(error))
+                await asyncio.sleep(_REPLACE_PAUSE_S)
                 continue
             for subscription in list(self._subscriptions):
                 await self._attach(subscription)

@@ -112,8 +112,11 @@ class Answerer:
         self._link = link
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(self, subject: str, answer: Callable[[Msg], Awaitable[bytes]]) -> None:
-        """Answer questions on ``subject`` with what ``answer`` returns or raises, for as long as the link lives."""
+    async def serve(self, subject: str, answer: Callable[[Msg], Awaitable[bytes]], *, queue: str = "") -> None:
+        """Answer questions on ``subject`` with what ``answer`` returns or raises, for as long as the link lives.
+
+        :param queue: of all who serve with this name one answers each question.
+        """
 
         async def accept(message: Msg) -> None:
             if len(self._tasks) >= _AT_ONCE:
@@ -124,7 +127,7 @@ class Answerer:
             self._link.hold(message, task)
             task.add_done_callback(self._tasks.discard)
 
-        await self._link.subscribe(subject, accept)
+        await self._link.subscribe(subject, accept, queue=queue)
 
     async def close(self) -> None:
         """End the questions in flight; their askers learn that the agent went."""

@@ -1,6 +1,7 @@
-"""A private nats-server as a supervised child: loopback only, random credentials, its store in the data folder.
+"""A private nats-server as a supervised child, with its store in the data folder; beyond loopback only with TLS.
 
-The child dies with its parent (parent-death signal); one that a killed parent left behind nevertheless is found by its
+Whom it lets in says an account's claims (see :mod:`wireloom.fabric.logins`): it knows no passwords and no secrets. The
+child dies with its parent (parent-death signal); one that a killed parent left behind nevertheless is found by its
 pid file and command line, and ended. The port is chosen by the server itself once and kept from then on, so that
 everybody's address stays good.
 """
@@ -10,24 +11,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import ipaddress
 import json
 import os
-import secrets
 import shutil
 import signal
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import structlog
 
-from wireloom.errors import Conflict, Unavailable
-from wireloom.fabric.server_config import CONTROLLER_USER, ServerSettings, User, render
-from wireloom.fabric.subjects import agent_permissions, agent_user
+from wireloom.errors import Conflict, InvalidInput, Unavailable
+from wireloom.fabric import nkeys
+from wireloom.fabric.addresses import own_names
+from wireloom.fabric.authority import Authority
+from wireloom.fabric.claims import read_claims
+from wireloom.fabric.keys import FabricKeys, new_seed
+from wireloom.fabric.login import Login
+from wireloom.fabric.logins import agent_claims
+from wireloom.fabric.nkeys import Kind
+from wireloom.fabric.server_config import Files, ServerSettings, Tls, Trust, render
 
-__all__ = ["Credentials", "NatsServer"]
+__all__ = ["NatsServer"]
 
 log = structlog.get_logger(__name__)
 
@@ -38,46 +45,62 @@ _BACK_OFF_S = (0.1, 5.0)
 _STEADY_S = 10.0
 _STORE_SUSPECT = 4
 _POLL_S = 0.05
-_RELOAD_S = 5.0
-
-
-@dataclass(frozen=True)
-class Credentials:
-    """A login on the fabric, kept in a file that only its owner can read."""
-
-    user: str
-    password: str = field(repr=False)
-
-    @classmethod
-    def load(cls, path: Path) -> Credentials:
-        document = json.loads(path.read_text())
-        return cls(document["user"], document["password"])
-
-    def save(self, path: Path) -> None:
-        _write_private(path, json.dumps({"user": self.user, "password": self.password}))
+_RENEW_EVERY_S = 12 * 3600.0
+_AGENT_DAYS = 90
+_MAX_NAMES = 64
 
 
 class NatsServer:
     """The child and its files below ``folder``.
 
+    :param keys: whose logins it takes; those in ``folder``, made on first use, when not given.
+    :param listen: address; one beyond loopback makes it ask for TLS, with an authority of its own in ``folder``.
+    :param names: further names and addresses that its certificate is for.
     :param port: 0 takes the port stored from earlier, or a free one.
-    :param hosts: hosts whose agents may log in from the start; :meth:`agent` adds more.
     """
 
-    def __init__(self, folder: Path, *, port: int = 0, hosts: Sequence[str] = (), binary: str = "nats-server") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keys: FabricKeys | None = None,
+        listen: str = "127.0.0.1",
+        names: Collection[str] = (),
+        port: int = 0,
+        binary: str = "nats-server",
+    ) -> None:
         self._folder = folder
         self._binary = binary
+        self._listen = listen
+        self._names = set(names)
         self._wanted_port = port
         self._port = 0
-        self._hosts = set(hosts) | self._stored_hosts()
+        self._given_keys = keys
+        self._authority: Authority | None = None
+        self._tls: Tls | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._supervisor: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._lock: int | None = None
 
     @property
     def url(self) -> str:
-        """Address without credentials; stays the same for the life of the data folder."""
-        return f"nats://127.0.0.1:{self._port}"
+        """Address for processes of this machine; stays the same for the life of the data folder."""
+        return self.url_at(self._near)
+
+    def url_at(self, name: str) -> str:
+        """Address for those who reach this machine as ``name``."""
+        scheme = "nats" if self._loopback else "tls"
+        return f"{scheme}://{f'[{name}]' if ':' in name else name}:{self._port}"
+
+    @property
+    def listens_beyond_loopback(self) -> bool:
+        """Whether other hosts can reach it."""
+        return not self._loopback
+
+    @property
+    def ca(self) -> str:
+        """Certificate (PEM) by which it is known, once started; empty: it asks for no TLS."""
+        return self._authority.certificate if self._authority is not None else ""
 
     @property
     def pid(self) -> int | None:
@@ -85,28 +108,36 @@ class NatsServer:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     @property
-    def controller(self) -> Credentials:
+    def keys(self) -> FabricKeys:
+        """The keys that sign logins. Blocking on first use, some milliseconds."""
+        if self._given_keys is None:
+            self._given_keys = FabricKeys.ensure(self._folder / "keys.json")
+        return self._given_keys
+
+    @property
+    def controller(self) -> Login:
         """The login that may do everything."""
-        return self._credentials(CONTROLLER_USER)
+        return self.keys.controller_login
 
-    def credentials_file(self, user: str) -> Path:
-        """Where the login of ``user`` is kept (mode 0600)."""
-        return self._folder / "credentials" / f"{user}.json"
+    async def agent(self, host: str) -> Login:
+        """A new login for the agent of ``host``, with a key that nobody else has."""
+        seed = new_seed(Kind.USER)
+        claims = agent_claims(self.keys, host, nkeys.public_key(seed), days=_AGENT_DAYS, now=time.time())
+        return Login.signed(claims, seed)
 
-    async def agent(self, host: str) -> Credentials:
-        """The login for the agent of ``host``, made on first use; a running server knows it on return.
+    def keep_account(self, claims: str) -> None:
+        """Start from now on with these claims of the account, also when the server has lost what it was told."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _write_private(self._account_path, claims)
 
-        :raises Unavailable: the server did not take it within some seconds.
-        """
-        credentials = self._credentials(agent_user(host))
-        if host not in self._hosts:
-            self._hosts.add(host)
-            self._store_hosts()
-            if self._process is not None and self._process.returncode is None:
-                self._write_config(self._port)
-                self._process.send_signal(signal.SIGHUP)
-                await self._wait_login(credentials)
-        return credentials
+    async def reached_as(self, name: str) -> None:
+        """Hosts reach this machine as ``name``: its certificate is to say so. At most some dozens are remembered."""
+        known = self._stored_names()
+        if self._authority is None or name in known or len(known) >= _MAX_NAMES or not name:
+            return
+        _write_private(self._names_path, json.dumps(sorted({*known, name})))
+        if await asyncio.to_thread(self._certify) and self.pid is not None:
+            self._reload()
 
     async def start(self) -> None:
         """Start the child and keep it running.
@@ -118,21 +149,22 @@ class NatsServer:
         self._lock = _lock(self._folder / "lock")
         try:
             await _end_left_over(self._folder / "nats-server.pid", self._config_path)
-            self._store_hosts()
+            await asyncio.to_thread(self._prepare)
             await self._first_launch()
         except BaseException:
             await self._kill()
             self._unlock()
             raise
-        self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
-        log.info("fabric.server-started", port=self._port, pid=self.pid)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._supervise()), loop.create_task(self._renew())]
+        log.info("fabric.server-started", listen=self._listen, port=self._port, pid=self.pid)
 
     async def stop(self) -> None:
         """End the child; idempotent. What it stored stays."""
-        if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.gather(self._supervisor, return_exceptions=True)
-            self._supervisor = None
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._kill()
         self._unlock()
 
@@ -149,7 +181,7 @@ class NatsServer:
         except Unavailable as error:
             # Somebody else may have taken the port while we were away; agents on this host read the new address.
             log.warning("fabric.server-retried", port=stored, error=str(error))
-            if self._wanted_port and await _somebody_listens(self._wanted_port):
+            if self._wanted_port and await _somebody_listens(self._near, self._wanted_port):
                 raise Unavailable(
                     f"port {self._wanted_port} of the fabric is taken by another program", hint="choose another port"
                 ) from error
@@ -218,17 +250,10 @@ class NatsServer:
             if process.returncode is not None:
                 raise Unavailable("the private nats-server ended at once", hint=self._last_words())
             port = self._announced_port(process.pid)
-            if port and await _greets(port):
+            if port and await _greets(self._near, port):
                 return port
             await asyncio.sleep(0.02)
         raise Unavailable(f"the private nats-server is not ready after {_READY_S:g} s", hint=self._last_words())
-
-    async def _wait_login(self, credentials: Credentials) -> None:
-        for _ in range(int(_RELOAD_S / _POLL_S)):
-            if await _takes_login(self._port, credentials):
-                return
-            await asyncio.sleep(_POLL_S)
-        raise Unavailable(f"the private nats-server does not take the login {credentials.user}")
 
     def _announced_port(self, pid: int) -> int:
         for path in self._folder.glob(f"*_{pid}.ports"):
@@ -261,36 +286,95 @@ class NatsServer:
             self._lock = None
 
     def _write_config(self, port: int) -> None:
-        users = [User(CONTROLLER_USER, self.controller.password)]
-        users += [
-            User(agent_user(host), self._credentials(agent_user(host)).password, agent_permissions(host))
-            for host in sorted(self._hosts)
-        ]
-        settings = ServerSettings(name="wireloom", folder=self._folder, port=port, users=users)
+        folder, keys = self._folder, self.keys
+        settings = ServerSettings(
+            name="wireloom",
+            listen=self._listen,
+            port=port,
+            store=folder / "store",
+            claims=folder / "claims",
+            trust=Trust(
+                operator=keys.operator_claims,
+                system_account=keys.system_key,
+                accounts={keys.account_key: self._account_claims(), keys.system_key: keys.system_claims},
+            ),
+            tls=self._tls,
+            files=Files(pid=folder / "nats-server.pid", ports=folder, log=folder / "nats-server.log"),
+        )
         _write_private(self._config_path, render(settings))
 
-    def _credentials(self, user: str) -> Credentials:
-        path = self.credentials_file(user)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            Credentials(user, secrets.token_urlsafe(24)).save(path)
-        return Credentials.load(path)
+    def _account_claims(self) -> str:
+        """What the account's claims were when they were pushed last, or the first ones."""
+        with contextlib.suppress(OSError, InvalidInput):
+            kept = self._account_path.read_text()
+            if read_claims(kept).subject == self.keys.account_key:
+                return kept
+        return self.keys.account_claims()
+
+    def _prepare(self) -> None:
+        """Keys and certificate; what earlier versions kept (passwords) goes. Blocking, some milliseconds."""
+        shutil.rmtree(self._folder / "credentials", ignore_errors=True)
+        (self._folder / "hosts.json").unlink(missing_ok=True)
+        self.keys.operator_claims  # noqa: B018 - read here, where it may block
+        if not self._loopback:
+            self._authority = Authority(self._folder / "tls")
+            self._certify()
+
+    def _certify(self) -> bool:
+        """Have a certificate for every name. True: it is another one than before. Blocking."""
+        if self._authority is None:
+            return False
+        before = self._tls and self._tls.chain.read_bytes()
+        names = {*own_names(), *self._names, *self._stored_names(), *_concrete(self._listen)}
+        made = self._authority.ensure_server(names)
+        self._tls = Tls(made.chain, made.key)
+        return before != made.chain.read_bytes()
+
+    async def _renew(self) -> None:
+        """Look twice a day whether the certificate ends soon, or the machine has new addresses."""
+        while True:
+            await asyncio.sleep(_RENEW_EVERY_S)
+            try:
+                if await asyncio.to_thread(self._certify) and self.pid is not None:
+                    self._reload()
+            except (OSError, InvalidInput) as error:
+                log.error("fabric.certificate-not-renewed", error=str(error))
+
+    def _reload(self) -> None:
+        """Have the child read its files again; connections go on."""
+        if self._process is not None and self._process.returncode is None:
+            self._write_config(self._port)
+            self._process.send_signal(signal.SIGHUP)
+            log.info("fabric.server-reloaded")
+
+    @property
+    def _loopback(self) -> bool:
+        return self._listen == "localhost" or ipaddress.ip_address(self._listen).is_loopback
+
+    @property
+    def _near(self) -> str:
+        """Where this machine itself reaches the server."""
+        return {"0.0.0.0": "127.0.0.1", "::": "127.0.0.1"}.get(self._listen, self._listen)  # noqa: S104
+
+    @property
+    def _account_path(self) -> Path:
+        return self._folder / "account.jwt"
+
+    @property
+    def _names_path(self) -> Path:
+        return self._folder / "names.json"
+
+    def _stored_names(self) -> set[str]:
+        try:
+            return set(json.loads(self._names_path.read_text()))
+        except (OSError, ValueError):
+            return set()
 
     def _stored_port(self) -> int:
         try:
             return int((self._folder / "port").read_text())
         except (OSError, ValueError):
             return 0
-
-    def _stored_hosts(self) -> set[str]:
-        try:
-            return set(json.loads((self._folder / "hosts.json").read_text()))
-        except (OSError, ValueError):
-            return set()
-
-    def _store_hosts(self) -> None:
-        if self._folder.exists():
-            _write_private(self._folder / "hosts.json", json.dumps(sorted(self._hosts)))
 
 
 def _write_private(path: Path, text: str) -> None:
@@ -315,39 +399,28 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-async def _somebody_listens(port: int) -> bool:
+def _concrete(listen: str) -> set[str]:
+    """The address, unless it means all of them."""
+    return set() if listen != "localhost" and ipaddress.ip_address(listen).is_unspecified else {listen}
+
+
+async def _somebody_listens(address: str, port: int) -> bool:
     try:
         async with asyncio.timeout(1):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            _, writer = await asyncio.open_connection(address, port)
             writer.close()
             return True
     except (OSError, TimeoutError):
         return False
 
 
-async def _greets(port: int) -> bool:
-    """Whether a NATS server on loopback says INFO."""
+async def _greets(address: str, port: int) -> bool:
+    """Whether a NATS server says INFO there."""
     try:
         async with asyncio.timeout(1):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(address, port)
             try:
                 return (await reader.readline()).startswith(b"INFO ")
-            finally:
-                writer.close()
-    except (OSError, TimeoutError):
-        return False
-
-
-async def _takes_login(port: int, credentials: Credentials) -> bool:
-    """Whether the server lets ``credentials`` in."""
-    hello = {"user": credentials.user, "pass": credentials.password, "verbose": False, "lang": "python", "version": "0"}
-    try:
-        async with asyncio.timeout(1):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                await reader.readline()
-                writer.write(f"CONNECT {json.dumps(hello)}\r\nPING\r\n".encode())
-                return (await reader.readline()).startswith(b"PONG")
             finally:
                 writer.close()
     except (OSError, TimeoutError):

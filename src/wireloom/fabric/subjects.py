@@ -26,6 +26,7 @@ __all__ = [
     "Permissions",
     "agent_permissions",
     "agent_user",
+    "control_subject",
     "decode_token",
     "encode_token",
     "event_subject",
@@ -141,6 +142,11 @@ def event_subject(host: str) -> str:
     return f"events.{encode_token(host) if host else '_'}"
 
 
+def control_subject(host: str, method: str) -> str:
+    """Where ``host`` asks the controllers; ``*`` for either: all of them."""
+    return ".".join(("ctl", *(part if part == "*" else encode_token(part) for part in (host, method))))
+
+
 def lease_subject(host: str) -> str:
     """Where controllers answer heartbeats of ``host`` with leases; nothing of it is stored."""
     return f"lease.{encode_token(host)}"
@@ -180,6 +186,7 @@ def agent_permissions(host: str) -> Permissions:
             ENDS.direct_get(f"{token}.*"),
             ENDS.subject(f"*.{token}"),
             event_subject(host),
+            f"ctl.{token}.*",
             stream_subject(host, "any", "down").replace(".any.", ".*."),
         ),
         subscribe=(

@@ -70,7 +70,7 @@ class Subscription:
             later = await client.subscribe(self.subject, queue=self._queue, cb=self._hold)
             await client.flush()
             with contextlib.suppress(nats.errors.Error, OSError):  # it may have been lost meanwhile
-                await earlier.drain()
+                await earlier.drain()  # type: ignore[no-untyped-call]
             self._inner, self._client = later, client
             while self._held:
                 message = self._held.pop(0)
