@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "complete_end",
     "complete_far_end",
+    "complete_host",
     "complete_image",
     "complete_job",
     "complete_lab",
@@ -76,6 +77,15 @@ def complete_segment(ctx: typer.Context, incomplete: str) -> list[str]:
         return [segment.name for segment in (await client.lab(lab)).segments]
 
     return _matching(ctx, names, incomplete) if lab else []
+
+
+def complete_host(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of hosts."""
+
+    async def names(client: Client) -> list[str]:
+        return [host.host for host in await client.hosts()]
+
+    return _matching(ctx, names, incomplete)
 
 
 def complete_image(ctx: typer.Context, incomplete: str) -> list[str]:

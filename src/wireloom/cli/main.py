@@ -106,6 +106,7 @@ def _register() -> None:
         counters,
         devices,
         history,
+        host,
         hosts,
         images,
         labs,
@@ -117,7 +118,7 @@ def _register() -> None:
     )
 
     on_links = (links, segments, counters, captures)
-    for module in (topologies, labs, history, nodes, configs, *on_links, processes, hosts, images, devices):
+    for module in (topologies, labs, history, nodes, configs, *on_links, processes, hosts, host, images, devices):
         module.register(app)
 
 

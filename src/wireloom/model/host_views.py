@@ -140,13 +140,11 @@ class HostKeyView(Value):
 
 
 class HostDetails(Value):
-    """A host with what is on it. ``reserved_*``: the sum over its labs."""
+    """A host with what is on it."""
 
     host: HostView
     labs: tuple[HostLab, ...] = ()
     keys: tuple[HostKeyView, ...] = ()
-    reserved_cpus: float = 0
-    reserved_memory_mb: int = 0
 
 
 class LostNode(Value):

@@ -48,6 +48,7 @@ __all__ = [
     "DeployRequest",
     "ExecRequest",
     "ExecView",
+    "HostUse",
     "HostView",
     "LabSummary",
     "LabView",
@@ -184,6 +185,16 @@ class LabSummary(Value):
     state: str = ""  # one word for the table: running, partial, stopped, failed, removing, unknown
 
 
+class HostUse(Value):
+    """What labs take of a host: the most that their nodes which are on may use. ``cpus``: cores."""
+
+    labs: tuple[str, ...] = ()
+    nodes: int = 0
+    running: int = 0
+    cpus: float = 0
+    memory_mb: int = 0
+
+
 class HostView(Value):
     """A host as its agent described it; ``alive`` is false when its heartbeat ran out.
 
@@ -191,6 +202,7 @@ class HostView(Value):
         ``None``: not told yet.
     :ivar closed: why it takes no new nodes, in words; empty: it takes them.
     :ivar draining: its nodes are to move away. :ivar joined_at: by a token; UNIX seconds.
+    :ivar use: what labs take of it; told in answers, not on the stream, where labs say it themselves.
     """
 
     host: str
@@ -205,6 +217,7 @@ class HostView(Value):
     draining: bool = False
     joined_at: float | None = None
     closed: str = ""
+    use: HostUse | None = None
 
 
 class StatusView(Value):

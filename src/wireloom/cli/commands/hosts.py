@@ -5,15 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from wireloom.cli.commands.host_tables import show_hosts
 from wireloom.cli.failures import FAILED
 from wireloom.cli.output import as_data, duration
 from wireloom.cli.state import CliState, JsonFlag, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from wireloom.client import Client
-    from wireloom.model.views import HostView, LabSummary, StatusView
+    from wireloom.model.views import LabSummary, StatusView
 
 __all__ = ["register"]
 
@@ -44,7 +43,7 @@ def status(ctx: typer.Context, json: JsonFlag = False) -> None:
     fabric = "connected" if view.fabric else "not connected"
     state.output.line(f"Wireloom {view.version}, installation {view.installation}, fabric {fabric}")
     state.output.line()
-    _show_hosts(state, view.hosts)
+    show_hosts(state, view.hosts)
     state.output.line()
     rows = [(lab.lab, lab.state, f"{lab.running}/{lab.nodes}", f"{lab.ready}/{lab.nodes}", lab.links) for lab in labs]
     state.output.table(("lab", "state", "running", "ready", "links"), rows, empty="no labs")
@@ -64,68 +63,9 @@ def _show_processes(state: CliState, record: dict[str, Any] | None) -> None:
 
 
 def hosts(ctx: typer.Context, json: JsonFlag = False) -> None:
-    """List the hosts with what they can do."""
+    """List the hosts: capacity and what labs take of it, load, problems."""
     state = state_of(ctx)
-    state.show(state.ask(lambda client: client.hosts()), _show_hosts)
-
-
-def _show_hosts(state: CliState, hosts: "Sequence[HostView]") -> None:
-    now = time.time()
-    rows = []
-    for host in hosts:
-        facts = host.facts or {}
-        seen = duration(now - host.last_seen) if host.last_seen else None
-        rows.append(
-            (
-                host.host,
-                "alive" if host.alive else "dead",
-                seen,
-                facts.get("cpus"),
-                facts.get("memory_mb"),
-                ", ".join(_provider(item) for item in facts.get("providers") or ()),
-                (facts.get("dataplane") or {}).get("name"),
-                facts.get("nodes"),
-                _stale_loops(facts, now) or "ok",
-            )
-        )
-    columns = ("host", "state", "seen", "cpus", "memory MiB", "providers", "data plane", "nodes", "loops")
-    state.output.table(columns, rows, empty="no host has reported yet")
-    for host in hosts:
-        for problem in (host.facts or {}).get("problems") or ():
-            state.output.remark(f"{host.host}: {problem}")
-        for lack in _lacks((host.facts or {}).get("dataplane") or {}):
-            state.output.remark(f"{host.host}: {lack}")
-
-
-def _lacks(dataplane: dict[str, Any]) -> list[str]:
-    """What the host cannot do with links, each reason once."""
-    whats = {"vlans": "VLANs", "qinq": "qinq", "vlan_devices": "VLANs of its NICs"}
-    reasons = {what: dataplane.get(field) for field, what in whats.items()}
-    reasons |= dataplane.get("impairments") or {}
-    reasons["impairments towards segments"] = dataplane.get("impair_from_guest")
-    by_reason: dict[str, list[str]] = {}
-    for what, reason in reasons.items():
-        if reason:
-            by_reason.setdefault(reason, []).append(what)
-    return [f"links without {', '.join(whats)}: {reason}" for reason, whats in by_reason.items()]
-
-
-def _provider(facts: dict[str, Any]) -> str:
-    if not facts.get("available", True):
-        return f"{facts['name']} (away)"
-    kind = facts.get("acceleration", "native")
-    return str(facts["name"]) if kind == "native" else f"{facts['name']} ({kind})"
-
-
-def _stale_loops(facts: dict[str, Any], now: float) -> str:
-    """Names and ages of the loops that have not succeeded for too long."""
-    return ", ".join(
-        f"{loop['name']} stale {duration(now - loop['last_success'])}"
-        if loop["last_success"]
-        else f"{loop['name']} begins"
-        for loop in facts.get("loops") or ()
-        if now - loop["last_success"] > loop["stale_after_s"]
-    )
+    state.show(state.ask(lambda client: client.hosts()), show_hosts)
 
 
 def doctor(ctx: typer.Context, json: JsonFlag = False) -> None:

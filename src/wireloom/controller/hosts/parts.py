@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from wireloom.controller.board import Board
 from wireloom.controller.hosts.joining import Joining
 from wireloom.controller.hosts.registry import HostRegistry
 from wireloom.controller.hosts.removal import ForgetHost, HostRemoval
 from wireloom.controller.hosts.rotation import HostRotation
+from wireloom.controller.hosts.usage import LabOnHosts, use_by_host
 from wireloom.controller.hub import Hub
 from wireloom.controller.journal import Journal
 from wireloom.controller.live import LiveState
@@ -16,7 +17,7 @@ from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store import Store
 from wireloom.controller.tasks import KeyedLocks
 from wireloom.fabric.logins import FabricLogins
-from wireloom.model.views import StreamMessage
+from wireloom.model.views import HostUse, HostView, StreamMessage
 
 __all__ = ["HostParts"]
 
@@ -65,8 +66,19 @@ class HostParts:
             fabric=fabric, registry=registry, journal=journal, logins=logins, details=self.removal.details
         )
         self._registry = registry
+        self._board = board
         self._hub = hub
         registry.on_change(self._tell)
+
+    def views(self) -> list[HostView]:
+        """All hosts by name, with what labs take of them."""
+        used = use_by_host(self._labs())
+        return [view.model_copy(update={"use": used.get(view.host, HostUse())}) for view in self._registry.views()]
+
+    def _labs(self) -> Iterator[LabOnHosts]:
+        for lab_id in self._board.lab_ids:
+            picture = self._board.picture(lab_id)
+            yield LabOnHosts(picture.snapshot.lab.name, picture.slices, picture.statuses)
 
     def _tell(self, host: str) -> None:
         """Readers of the stream hear of labels, cordons, joins and removals as of everything else."""

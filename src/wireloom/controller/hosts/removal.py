@@ -26,6 +26,7 @@ from wireloom.fabric.logins import FabricLogins
 from wireloom.model.host_views import HostDetails, HostKeyView, HostLab, LostNode, RemovalPreview
 from wireloom.model.images import PresenceState
 from wireloom.model.state import NodeState
+from wireloom.model.views import HostUse
 
 __all__ = ["HostRemoval", "HostTraces"]
 
@@ -89,11 +90,9 @@ class HostRemoval:
         labs = tuple(_host_lab(picture, host) for picture in self._labs_on(host))
         keys = await self._store.hosts.keys(host)
         return HostDetails(
-            host=view,
+            host=view.model_copy(update={"use": _use(labs)}),
             labs=labs,
             keys=tuple(HostKeyView.model_validate(key.model_dump()) for key in keys),
-            reserved_cpus=sum(lab.cpus for lab in labs),
-            reserved_memory_mb=sum(lab.memory_mb for lab in labs),
         )
 
     async def preview(self, host: str) -> RemovalPreview:
@@ -218,6 +217,16 @@ def _host_lab(picture: LabPicture, host: str) -> HostLab:
         running=sum(_state(node) is NodeState.RUNNING for node in nodes),
         cpus=sum(intent.cpu for intent in taking),
         memory_mb=sum(intent.memory_mb for intent in taking),
+    )
+
+
+def _use(labs: tuple[HostLab, ...]) -> HostUse:
+    return HostUse(
+        labs=tuple(lab.lab for lab in labs),
+        nodes=sum(lab.nodes for lab in labs),
+        running=sum(lab.running for lab in labs),
+        cpus=sum(lab.cpus for lab in labs),
+        memory_mb=sum(lab.memory_mb for lab in labs),
     )
 
 
