@@ -12,6 +12,7 @@ from pathlib import Path
 from wireloom.agent.actions import Actions
 from wireloom.agent.channels import Channels, ChannelTarget, HeldLine, Login, SerialLines
 from wireloom.agent.configs import PARSERS, NodeConfigs
+from wireloom.agent.fencing import Fence, LeaseBook
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.hooks.day0 import Day0Hook
 from wireloom.agent.hooks.image import ImageHook
@@ -95,6 +96,7 @@ class Host:
         self.worlds = {"alpha": SimulatedWorld(CONTAINER_LIKE), "beta": SimulatedWorld(MACHINE_LIKE)}
         self.network = SimulatedNetwork()
         self.boot = "boot-1"
+        self.seconds = 1000.0  #: since it was booted
         self.lines: SerialLines = NoLines()
         for world in self.worlds.values():
             world.add_image(IMAGE)
@@ -133,6 +135,8 @@ class Agent:
             channels=channels, folders=self.folders, runtime=self.world.runtimes.get, tell=self._tell
         )
         self.surroundings = Surroundings(self.world, self.network)
+        book = LeaseBook(host.folder / "leases.json", host.boot, lambda: host.seconds)
+        self.fence = Fence(book, self.actions, self.world, wake=self._wake, tell=self._tell)
         self.runner = self._make_runner()
         self.actions.bind(self.runner, self.world)
         self.reporter = Reporter("h1", self.reports)
@@ -148,6 +152,7 @@ class Agent:
             reporter=self.reporter,
             held_config=self.configs.held,
             on_node=self._on_node,
+            fenced=self.fence.reason,
         )
         self.reflexes = Reflexes(
             network=self.network,
@@ -209,10 +214,12 @@ class Agent:
         """Run the loops; leaving the block is a kill: nothing is tidied up on the host."""
         self.folders.load()
         self.configs.load()
+        self.fence.book.load()
         await self.world.resync()
         loops = [
             asyncio.create_task(self.reconciler.run()),
             asyncio.create_task(self.reporter.run()),
+            asyncio.create_task(self.fence.run()),
             asyncio.create_task(self._follow_kernel()),
             asyncio.create_task(self.reflexes.run()),
             *(asyncio.create_task(self.world.watch(name)) for name in self.providers),

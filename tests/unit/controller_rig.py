@@ -94,6 +94,7 @@ class Host:
                 generation=lab.generation,
                 observed_at=0,
                 converged=not going,
+                lease_s=None if lab.removed else lab.lease_s,
                 nodes=nodes,
                 wires=tuple(self._wire(lab, wire) for wire in lab.wires),
                 plugs=tuple(self._plug(lab, plug) for plug in lab.plugs),
@@ -158,6 +159,7 @@ class Rig:
         self.fabric = MemoryFabric()
         self.hosts: dict[str, Host] = {}
         self.privileged = False
+        self.seconds = 0.0  #: of the controller's clock that never jumps
         self._tasks: list[asyncio.Task[None]] = []
         self.controller: Controller
         self.store: Store
@@ -179,6 +181,7 @@ class Rig:
             ),
             privileged_permitted=self.privileged,
             clock=lambda: asyncio.get_running_loop().time(),
+            monotonic=lambda: self.seconds,
         )
         await self.controller.start()
         return self.controller

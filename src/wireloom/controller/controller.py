@@ -33,6 +33,7 @@ from wireloom.controller.observer import Observer
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.publisher import Publisher
 from wireloom.controller.questions import Questions
+from wireloom.controller.recovery import LeaseKeeper, LostNodes, Recovery
 from wireloom.controller.store import Definitions, Store
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.topologies import Topologies
@@ -72,6 +73,7 @@ class Controller:
         config_keep: int = 0,
         config_keep_days: float = 0,
         logins: FabricLogins | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         locks = self._locks = KeyedLocks()
         self.installation = installation
@@ -114,6 +116,7 @@ class Controller:
         )
         self._make_links_and_questions(store, fabric, edits, topologies, clock)
         self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
+        self._make_recovery(store, fabric, edits, topologies, monotonic)
         self._make_observer(store, fabric)
         self.host_parts = HostParts(
             installation=installation,
@@ -240,6 +243,20 @@ class Controller:
             keep_days=keep_days,
         )
 
+    def _make_recovery(
+        self,
+        store: Store,
+        fabric: ControllerFabric,
+        edits: Edits,
+        topologies: Topologies,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.leases = LeaseKeeper(fabric=fabric, board=self.board, live=self.live, clock=monotonic)
+        lost = LostNodes(store=store, edits=edits, topologies=topologies, place_anew=self.labs.place_anew)
+        self.recovery = Recovery(
+            keeper=self.leases, board=self.board, journal=self.journal, give_away=lost.give_away, clock=monotonic
+        )
+
     def _make_observer(self, store: Store, fabric: ControllerFabric) -> None:
         self._observer = Observer(
             fabric=fabric,
@@ -250,6 +267,8 @@ class Controller:
             hub=self.hub,
             labs=self.labs,
             on_observed=self._config_keeper.observed,
+            on_beat=self.leases.heard,
+            journal=self.journal,
             on_host=self.library.distribution.host_changed,
             is_removed=lambda host: host in self.registry.removed,
         )
@@ -270,6 +289,7 @@ class Controller:
         config_keep: int = 0,
         config_keep_days: float = 0,
         logins: FabricLogins | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> Controller:
         """A controller on an open store and a connected fabric, neither of which it closes.
 
@@ -279,6 +299,7 @@ class Controller:
         :param domain: DNS domain of the management networks.
         :param config_keep: revisions of a node's configuration that stay whatever their age (0: all);
             ``config_keep_days``: days after which further ones go.
+        :param monotonic: seconds by a clock that never jumps.
         :param logins: signs the logins of hosts; ``None``: none can join.
         """
         installation = await store.installation()
@@ -297,6 +318,7 @@ class Controller:
             config_keep=config_keep,
             config_keep_days=config_keep_days,
             logins=logins,
+            monotonic=monotonic,
         )
 
     async def start(self) -> None:
@@ -327,6 +349,7 @@ class Controller:
         self.journal.start(self._supervisor)
         self._config_keeper.start(self._supervisor)
         self._link_timer.start(self._supervisor)
+        self.recovery.start(self._supervisor)
         self._supervisor.start("save operations", self._save_operations)
 
     async def stop(self) -> None:
@@ -357,7 +380,7 @@ class Controller:
 
     def hosts(self) -> list[HostView]:
         """Hosts by name."""
-        return self.registry.views()
+        return self.host_parts.views()
 
     def lab(self, name: str) -> LabView:
         """:raises NotFound: no such lab."""

@@ -42,9 +42,11 @@ class Journal:
         supervisor.start("read history", self._read)
         supervisor.start("write history", self._write)
 
-    def tell(self, kind: str, message: str, *, lab: str = "", level: EventLevel = EventLevel.INFO) -> None:
+    def tell(
+        self, kind: str, message: str, *, lab: str = "", host: str = "", level: EventLevel = EventLevel.INFO
+    ) -> None:
         """Add an event of the controller's own; returns at once, and never fails the verb that it tells of."""
-        event = Event(time=self._clock(), lab=lab, kind=kind, level=level, message=message)
+        event = Event(time=self._clock(), host=host, lab=lab, kind=kind, level=level, message=message)
         try:
             self._outbox.put_nowait(event)
         except asyncio.QueueFull:

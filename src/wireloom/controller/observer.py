@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Final, cast
 
@@ -11,13 +11,14 @@ import structlog
 
 from wireloom.controller.board import Board
 from wireloom.controller.hub import Hub
+from wireloom.controller.journal import Journal
 from wireloom.controller.labs import LabService
 from wireloom.controller.live import LiveState
 from wireloom.controller.ports import Change, ControllerFabric
 from wireloom.controller.publisher import Publisher
 from wireloom.controller.store import Store
 from wireloom.controller.tasks import Supervisor
-from wireloom.fabric.documents import HostFacts
+from wireloom.fabric.documents import EventLevel, HostFacts
 from wireloom.fabric.subjects import split_key
 from wireloom.model.state import SliceStatus
 from wireloom.model.views import StreamMessage
@@ -29,10 +30,15 @@ log = structlog.get_logger(__name__)
 REFRESH_PAUSE_S: Final = 0.1
 
 
+async def _unheard(host: str, facts: HostFacts) -> None:
+    """Nobody wants to hear of heartbeats."""
+
+
 class Observer:
     """The controller's ears. One per controller.
 
     :param on_observed: is told of labs that agents reported on; ``on_host``: of hosts that came, went or changed.
+    :param on_beat: is told of every heartbeat, before anything else is done about it.
     :param is_removed: whether a host is of the installation no more, so that what it said last is not listened to.
     """
 
@@ -49,6 +55,8 @@ class Observer:
         on_observed: Callable[[str], None] = lambda _: None,
         on_host: Callable[[str], None] = lambda _: None,
         is_removed: Callable[[str], bool] = lambda _: False,
+        on_beat: Callable[[str, HostFacts], Awaitable[None]] = _unheard,
+        journal: Journal | None = None,
     ) -> None:
         self._fabric = fabric
         self._store = store
@@ -60,6 +68,8 @@ class Observer:
         self._on_observed = on_observed
         self._on_host = on_host
         self._is_removed = is_removed
+        self._on_beat = on_beat
+        self._journal = journal
         self._touched: set[str] = set()
         self._awake = asyncio.Event()
 
@@ -80,7 +90,10 @@ class Observer:
     async def _host_changed(self, host: str, facts: HostFacts | None) -> None:
         if facts is not None and self._is_removed(host):
             return
+        if facts is not None:
+            await self._on_beat(host, facts)
         came = facts is not None and host not in self._live.alive
+        back = came and host in self._live.hosts
         if facts is not None and facts.management_subnet not in {"", self._live.subnets.get(host)}:
             await self._store.remember_subnet(host, facts.management_subnet)
             self._live.subnets[host] = facts.management_subnet
@@ -94,10 +107,18 @@ class Observer:
         if came:
             log.info("host is here", host=host)
             self._publisher.resync()
+            if back:
+                self._tell("host.back", f"host {host} is heard again", host, EventLevel.INFO)
         elif facts is None:
             log.warning("host does not answer", host=host)
+            message = f"host {host} is not heard any more; what runs there is not known until it is back"
+            self._tell("host.lost", message, host, EventLevel.WARNING)
         if self._offered(host) - known:
             await self._labs.retry_refused()
+
+    def _tell(self, kind: str, message: str, host: str, level: EventLevel) -> None:
+        if self._journal is not None:
+            self._journal.tell(kind, message, host=host, level=level)
 
     def _offered(self, host: str) -> frozenset[str]:
         """Providers that can be used on ``host`` now."""

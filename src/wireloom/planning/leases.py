@@ -35,6 +35,6 @@ def lease_s(restart_elsewhere_after_s: float | None) -> float | None:
     return max(restart_elsewhere_after_s * (1 - _DRIFT) - FENCE_S, _SHORTEST_LEASE_S * (1 - _DRIFT))
 
 
-def given_up_after_s(restart_elsewhere_after_s: float) -> float:
-    """Seconds after the last answer when the nodes may be started elsewhere: their host has stopped them by then."""
-    return max(restart_elsewhere_after_s, SHORTEST_LOSS_S)
+def given_up_after_s(lease_s: float) -> float:
+    """Seconds after the last answer when nodes under such a lease are stopped, and may be started elsewhere."""
+    return (lease_s + FENCE_S) / (1 - _DRIFT)
