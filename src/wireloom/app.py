@@ -175,6 +175,7 @@ async def _agent(settings: Settings) -> None:
     from wireloom.agent.dataplane_health import DataPlaneHealth
     from wireloom.agent.facts import host_facts
     from wireloom.agent.gateway.forwarding import Forwarding
+    from wireloom.agent.machine import Machine
     from wireloom.agent.management import ManagementNetwork, segment_name
     from wireloom.agent.renewal import LoginKeeper
     from wireloom.agent.segments import NatSegments
@@ -215,6 +216,7 @@ async def _agent(settings: Settings) -> None:
             installation=login.installation,
             kvm=decision.kind == "kvm",
             kvm_reason=decision.reason,
+            machine=Machine({"data": settings.data_dir, "docker": Path("/var/lib/docker")}),
         ),
         heartbeat_s=settings.heartbeat_s,
         captures_at_once=settings.captures_at_once,

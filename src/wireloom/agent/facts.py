@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import time
 from contextlib import closing
 from functools import cache
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Final
 
 from wireloom import __version__
-from wireloom.agent.probes import KernelTrial, Readings, Route
+from wireloom.agent.machine import Machine, engine_capabilities, try_kernel
+from wireloom.agent.probes import Readings, Route, parse_trial
 from wireloom.fabric.documents import HostFacts
 from wireloom.library.confine import landlock_version
 from wireloom.model.device import CPU_FLAGS
@@ -27,7 +27,6 @@ from wireloom.settings import Settings
 __all__ = ["host_facts", "parse_routes", "parse_trial", "read_machine"]
 
 SOCKET_TIMEOUT_S: Final = 3.0
-TRIAL_TIMEOUT_S: Final = 15.0
 
 #: Where each engine listens; the modular daemons of newer libvirt count as well.
 ENGINE_SOCKETS: Final = {
@@ -39,7 +38,6 @@ TOOLS: Final = ("nats-server", "dnsmasq", "qemu-img", "qemu-system-x86_64", "ipt
 
 #: Each line tries one ability, in order, in a network namespace that ends with this shell.
 _TRIAL: Final = """
-t() { name=$1; shift; if answer=$("$@" 2>&1); then echo "$name	ok"; else echo "$name	no	"$answer; fi; }
 t veth ip link add wlp0 type veth peer name wlp1
 t tap ip tuntap add dev wlp2 mode tap
 t bridge ip link add wlp3 type bridge
@@ -59,8 +57,8 @@ def read_machine(settings: Settings, *, kvm: bool, kvm_reason: str, static_busyb
     :param kvm: whether virtual machines would be accelerated, as their provider decides; ``kvm_reason`` says why.
     :param static_busybox: the busybox that the start gate would use.
     """
-    kernel, kernel_problem = _try_kernel()
-    capabilities, known = _engine_capabilities()
+    kernel, kernel_problem = try_kernel(_TRIAL)
+    capabilities, known = engine_capabilities()
     return Readings(
         root=os.geteuid() == 0,
         sockets={name: any(_accepts(path) for path in paths) for name, paths in ENGINE_SOCKETS.items()},
@@ -84,8 +82,13 @@ def read_machine(settings: Settings, *, kvm: bool, kvm_reason: str, static_busyb
     )
 
 
-def host_facts(settings: Settings, *, installation: str, kvm: bool, kvm_reason: str) -> HostFacts:
-    """What an agent says of its host, as far as the machine itself tells it. Cheap enough for every heartbeat."""
+def host_facts(
+    settings: Settings, *, installation: str, kvm: bool, kvm_reason: str, machine: Machine | None = None
+) -> HostFacts:
+    """What an agent says of its host, as far as the machine itself tells it. Cheap enough for every heartbeat.
+
+    :param machine: readings that are kept from one heartbeat to the next.
+    """
     return HostFacts(
         host=settings.host,
         version=__version__,
@@ -100,6 +103,7 @@ def host_facts(settings: Settings, *, installation: str, kvm: bool, kvm_reason: 
         nested=kvm and _nested(),
         cpu_flags=_cpu_flags(),
         management_subnet=settings.management_subnet,
+        **(machine.read() if machine is not None else {}),
     )
 
 
@@ -132,64 +136,6 @@ def _accepts(path: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def _try_kernel() -> tuple[dict[str, KernelTrial], str]:
-    """The outcome per ability, or why nothing could be tried."""
-    try:
-        done = subprocess.run(
-            ["unshare", "--net", "sh", "-c", _TRIAL],
-            capture_output=True,
-            text=True,
-            timeout=TRIAL_TIMEOUT_S,
-            check=False,
-        )
-    except FileNotFoundError:
-        return {}, "unshare is not installed"
-    except subprocess.TimeoutExpired:
-        return {}, f"no answer within {TRIAL_TIMEOUT_S:g} s"
-    return parse_trial(done.stdout), done.stderr.strip()
-
-
-def parse_trial(output: str) -> dict[str, KernelTrial]:
-    """Lines of ``ability TAB ok`` or ``ability TAB no TAB answer``."""
-    found = {}
-    for line in output.splitlines():
-        name, _, rest = line.partition("\t")
-        verdict, _, answer = rest.partition("\t")
-        found[name] = KernelTrial(works=verdict == "ok", answer=answer)
-    return found
-
-
-def _engine_capabilities() -> tuple[int, int]:
-    """(What the container engine may hand on, what the kernel knows), as bit masks."""
-    try:
-        known = (1 << (int(Path("/proc/sys/kernel/cap_last_cap").read_text()) + 1)) - 1
-    except (OSError, ValueError):
-        return 0, 0
-    return _bounding_set(_engine_pid()), known
-
-
-def _engine_pid() -> str:
-    """The container engine's process, else our own: it would be started with what we have."""
-    for path in ("/run/docker.pid", "/var/run/docker.pid"):
-        try:
-            pid = Path(path).read_text().strip()
-        except OSError:
-            continue
-        if pid.isdecimal() and Path(f"/proc/{pid}").exists():
-            return pid
-    return "self"
-
-
-def _bounding_set(pid: str) -> int:
-    try:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("CapBnd:"):
-                return int(line.split()[1], 16)
-    except OSError:
-        pass  # it ended meanwhile: nothing is known, and nothing is promised
-    return 0
 
 
 def _ip_forward() -> bool | None:

@@ -21,6 +21,8 @@ __all__ = [
     "Route",
     "can_run_privileged",
     "judge",
+    "missing_capabilities",
+    "parse_trial",
 ]
 
 GIB: Final = 1024**3
@@ -107,6 +109,24 @@ class Readings:
 def can_run_privileged(capabilities: int, known: int) -> bool:
     """Whether an engine that holds ``capabilities`` can start a container with all that the kernel knows."""
     return bool(known) and capabilities & known == known
+
+
+def missing_capabilities(capabilities: int, known: int) -> str:
+    """Names of the capabilities that an engine lacks for privileged containers, in words; empty: none."""
+    if can_run_privileged(capabilities, known):
+        return ""
+    missing = known & ~capabilities
+    return ", ".join(_capability(bit) for bit in range(missing.bit_length()) if missing >> bit & 1) or "unknown"
+
+
+def parse_trial(output: str) -> dict[str, KernelTrial]:
+    """Lines of ``ability TAB ok`` or ``ability TAB no TAB answer``."""
+    found = {}
+    for line in output.splitlines():
+        name, _, rest = line.partition("\t")
+        verdict, _, answer = rest.partition("\t")
+        found[name] = KernelTrial(works=verdict == "ok", answer=answer)
+    return found
 
 
 def judge(readings: Readings) -> list[Finding]:
@@ -273,12 +293,11 @@ def _kernel(readings: Readings) -> Iterator[Finding]:
 def _privileged(readings: Readings) -> Finding:
     if can_run_privileged(readings.capabilities, readings.capabilities_all):
         return Finding(name="privileged", level=Level.OK, finding="the engine holds every capability")
-    missing = readings.capabilities_all & ~readings.capabilities
-    bits = ", ".join(_capability(bit) for bit in range(missing.bit_length()) if missing >> bit & 1)
+    bits = missing_capabilities(readings.capabilities, readings.capabilities_all)
     return Finding(
         name="privileged",
         level=Level.WARN,
-        finding=f"the engine lacks capabilities: {bits or 'unknown'}",
+        finding=f"the engine lacks capabilities: {bits}",
         meaning="devices that need a privileged container cannot run here; all others can",
         advice="run on a machine whose root is not restricted, when you need such a device",
     )

@@ -28,6 +28,7 @@ from wireloom.agent.hooks.ports import PortsHook
 from wireloom.agent.hooks.secrets import SecretsHook
 from wireloom.agent.hooks.wiring import WiringHook
 from wireloom.agent.images import ImageQuestions
+from wireloom.agent.inventory import ImageCount
 from wireloom.agent.library import ImageKeeper, Rules
 from wireloom.agent.link_questions import LinkQuestions
 from wireloom.agent.network import HandOver, HostNetwork, nobody_hands_over
@@ -44,7 +45,7 @@ from wireloom.agent.world import World, now
 from wireloom.dataplane.contract import DataPlane
 from wireloom.errors import WireloomError
 from wireloom.fabric.connection import Fabric
-from wireloom.fabric.documents import EventLevel, HostFacts, LoopHealth
+from wireloom.fabric.documents import EngineFacts, EventLevel, HostFacts, LoopHealth
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent
 from wireloom.model.state import Readiness
@@ -140,6 +141,7 @@ class AgentService:
             beat_soon=self._beat_due.set,
         )
         self._images = self._make_image_keeper()
+        self._image_count = ImageCount(parts.providers)
         runner = self._make_runner()
         self._actions.bind(runner, self.world)
         self.reconciler = Reconciler(
@@ -273,6 +275,7 @@ class AgentService:
             "heartbeat": self._heartbeat,
             "self-test": self._health.run,
             "abilities": self._health.follow_abilities,
+            "image-count": self._image_count.run,
             **self._images.loops(),
         }
         for name in self._parts.providers:
@@ -362,6 +365,11 @@ class AgentService:
         return facts.model_copy(
             update={
                 "time": now(),
+                "engines": tuple(
+                    EngineFacts(name=name, version=capabilities.version)
+                    for name, capabilities in sorted(self.world.capabilities.items())
+                ),
+                "images_count": self._image_count.count,
                 "providers": tuple(capabilities for _, capabilities in sorted(self.world.capabilities.items())),
                 "dataplane": self._health.abilities,
                 "loops": loops,
