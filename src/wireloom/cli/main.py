@@ -105,6 +105,7 @@ def _register() -> None:
         configs,
         counters,
         devices,
+        fabric,
         history,
         host,
         hosts,
@@ -118,7 +119,20 @@ def _register() -> None:
     )
 
     on_links = (links, segments, counters, captures)
-    for module in (topologies, labs, history, nodes, configs, *on_links, processes, hosts, host, images, devices):
+    for module in (
+        topologies,
+        labs,
+        history,
+        nodes,
+        configs,
+        *on_links,
+        processes,
+        hosts,
+        host,
+        fabric,
+        images,
+        devices,
+    ):
         module.register(app)
 
 

@@ -35,6 +35,8 @@ _KEEP_S: Final = 2 * 86400
 _LOOK_EVERY_S: Final = 30.0
 _RETRY_S: Final = 1.0
 _ANSWER_S: Final = 3.0
+_ENFORCE_S: Final = 5.0
+_ENFORCE_PAUSE_S: Final = 0.1
 _FURTHER_ANSWERS_S: Final = 0.3
 _CONNECT_S: Final = 10.0
 
@@ -222,11 +224,15 @@ class SignedLogins:
 
     async def enforce(self) -> None:
         """See :class:`FabricLogins`."""
-        try:
-            await self._look()
-        except WireloomError:
-            self._wake.set()
-            raise
+        deadline = time.monotonic() + _ENFORCE_S
+        while True:
+            try:
+                return await self._look()
+            except Unavailable:  # a server of several went, say: the next one answers
+                if time.monotonic() > deadline:
+                    self._wake.set()
+                    raise
+                await asyncio.sleep(_ENFORCE_PAUSE_S)
 
     async def _keep(self) -> None:
         while True:
