@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import gc
 import signal
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,7 @@ from wireloom.settings import Settings
 
 if TYPE_CHECKING:
     from wireloom.agent.library import Rules
+    from wireloom.agent.underlay import UnderlayRules
     from wireloom.dataplane.contract import DataPlane
 
 __all__ = ["data_planes", "make_providers", "run_agent", "run_controller", "settings_schemas", "withdraw_others"]
@@ -77,7 +78,8 @@ async def _controller(settings: Settings) -> None:
         )
         controller = await service.start()
         try:
-            await side.introduce(controller.installation)
+            api = controller.host_parts.joining.address
+            await side.introduce(controller.installation, api_url=service.url, api_ca=api.ca)
             await asyncio.Event().wait()  # until cancelled
         finally:
             await service.stop()
@@ -171,6 +173,12 @@ def _image_rules(settings: Settings) -> Rules:
     )
 
 
+def _underlay_rules(settings: Settings, installation: str, urls: Sequence[str]) -> UnderlayRules:
+    from wireloom.agent.underlay import UnderlayRules
+
+    return UnderlayRules(address=settings.underlay_address, fabric=tuple(urls), probe_port=settings.underlay_probe_port)
+
+
 async def _agent(settings: Settings) -> None:
     from wireloom.agent.dataplane_health import DataPlaneHealth
     from wireloom.agent.facts import host_facts
@@ -221,6 +229,7 @@ async def _agent(settings: Settings) -> None:
         heartbeat_s=settings.heartbeat_s,
         captures_at_once=settings.captures_at_once,
         images=_image_rules(settings),
+        underlay=_underlay_rules(settings, login.installation, login.urls),
         resync_s=settings.resync_s,
     )
     keeper = LoginKeeper(host=settings.host, data_dir=settings.data_dir, login=login, fabric=fabric)

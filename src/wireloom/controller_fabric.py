@@ -45,12 +45,12 @@ class ControllerSide:
     keys: FabricKeys | None
     near: AgentLogin
 
-    async def introduce(self, installation: str) -> None:
+    async def introduce(self, installation: str, *, api_url: str = "", api_ca: str = "") -> None:
         """Leave a login for the agent of this machine, unless it has a good one.
 
         With its first words the agent tells the controllers which key it uses, so nothing is stored here.
         """
-        login = replace(self.near, installation=installation)
+        login = replace(self.near, installation=installation, api_url=api_url, api_ca=api_ca)
         if self.logins is not None:
             login = await asyncio.to_thread(self._signed, login, self.logins)
         await asyncio.to_thread(login.save, self.settings.data_dir)

@@ -255,7 +255,7 @@ class Settings(BaseModel):
     @property
     def authority_folder(self) -> Path:
         """Where the installation's own authority is, which signs the certificates of API and fabric."""
-        return self.data_dir / "fabric" / "authority"
+        return self.data_dir / "fabric" / "tls"
 
     @property
     def serves_tls(self) -> bool:

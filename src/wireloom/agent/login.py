@@ -6,7 +6,7 @@ The controller writes it for the agent beside it; a host elsewhere gets it when 
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from wireloom.errors import Unavailable
@@ -25,6 +25,8 @@ class AgentLogin:
     :ivar installation: its id.
     :ivar urls: of the fabric's servers, without credentials.
     :ivar ca: certificates (PEM) by which the servers are known; empty: no TLS.
+    :ivar api_url: where this host has reached the controllers' API; ``api_ca``: certificates (PEM) by which that is
+        known, empty: those that the machine trusts.
     """
 
     installation: str
@@ -34,6 +36,8 @@ class AgentLogin:
     claims: str = field(default="", repr=False)
     seed: str = field(default="", repr=False)
     ca: str = field(default="", repr=False)
+    api_url: str = ""
+    api_ca: str = field(default="", repr=False)
 
     @staticmethod
     def path(data_dir: Path) -> Path:
@@ -60,8 +64,9 @@ class AgentLogin:
             return None
         url = document.pop("url", None)
         urls = document.pop("urls", [url] if url else [])
+        known = {item.name for item in fields(cls)}  # a later version may have written more
         try:
-            return cls(urls=tuple(urls), **document)
+            return cls(urls=tuple(urls), **{name: value for name, value in document.items() if name in known})
         except TypeError:
             return None
 

@@ -1,17 +1,22 @@
 """The processes of an installation: up, down, and the two programs that they consist of."""
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wireloom import __version__
-from wireloom.cli.state import JsonFlag, YesFlag, confirmed, state_of
+from wireloom.cli.state import CliState, JsonFlag, YesFlag, confirmed, state_of
+from wireloom.errors import InvalidInput
 
 if TYPE_CHECKING:
     from wireloom.client import Client
 
 __all__ = ["register"]
+
+_ENV_JOIN = "WIRELOOM_JOIN_TOKEN"
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="What must survive a reboot.", file_okay=False)]
 RunDir = Annotated[Path | None, typer.Option("--run-dir", help="Sockets and pid files.", file_okay=False)]
@@ -116,8 +121,54 @@ def controller(ctx: typer.Context) -> None:
     run_controller(state_of(ctx).settings())
 
 
-def agent(ctx: typer.Context) -> None:
+def agent(
+    ctx: typer.Context,
+    url: Annotated[str, typer.Argument(metavar="[URL]", help="With --join: the controller's address.")] = "",
+    *,
+    join: Annotated[
+        str,
+        typer.Option(
+            "--join",
+            metavar="TOKEN",
+            envvar=_ENV_JOIN,
+            show_envvar=True,
+            help="Join first, by this token; - reads it from standard input.",
+        ),
+    ] = "",
+    join_only: Annotated[bool, typer.Option("--join-only", help="Join, and do not run the agent.")] = False,
+    plain_http: Annotated[
+        bool, typer.Option("--plain-http", help="Take an http:// address: the way there is safe.")
+    ] = False,
+) -> None:
     """Run only this host's agent, in the foreground."""
     from wireloom.app import run_agent
 
-    run_agent(state_of(ctx).settings())
+    state = state_of(ctx)
+    if url or join_only:
+        _join(state, join, url, plain=plain_http)
+        if join_only:
+            return
+        # Anew, so that the token is in no list of processes for as long as the agent runs.
+        os.environ.pop(_ENV_JOIN, None)
+        chosen = ["--config", str(state.config)] if state.config is not None else []
+        command = [sys.executable, "-m", "wireloom.cli", *chosen, "agent"]
+        os.execv(sys.executable, command)  # noqa: S606 - ourselves, no shell
+    run_agent(state.settings())
+
+
+def _join(state: CliState, token: str, url: str, *, plain: bool) -> None:
+    import asyncio
+
+    from wireloom.agent.joining import join
+
+    if not url or not token:
+        raise InvalidInput("to join takes a token and the controller's address", hint="wireloom agent --join TOKEN URL")
+    text = sys.stdin.readline() if token == "-" else token  # noqa: S105 - the word for standard input
+    ca = state.ca.read_text() if state.ca is not None else ""
+    joined = asyncio.run(join(state.settings(), text, url, plain=plain, ca=ca))
+    if joined.already:
+        state.output.remark(f"this host has joined installation {joined.installation} already, as {joined.host}")
+        return
+    if joined.before:
+        state.output.remark(f"this host has left installation {joined.before}; what ran there is not touched")
+    state.output.remark(f"joined installation {joined.installation} as {joined.host}")
