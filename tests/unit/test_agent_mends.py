@@ -37,7 +37,7 @@ class Heard:
 
     async def serve(self, *_: Any) -> None: ...
 
-    serve_console = serve_stream = put_observation = publish_event = put_shelf = serve
+    serve_console = serve_stream = put_observation = publish_event = put_shelf = put_ends = on_lease = serve
 
     def on_rebuilt(self, _: Any) -> None: ...
 
@@ -45,7 +45,7 @@ class Heard:
         await asyncio.Event().wait()
         yield
 
-    watch_library = watch_intents
+    watch_library = watch_peers = watch_ends = watch_intents
 
 
 async def eventually(check: Callable[[], bool]) -> None:

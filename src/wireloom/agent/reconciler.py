@@ -22,15 +22,18 @@ from wireloom.agent.readiness import ReadinessWatch
 from wireloom.agent.reporter import Reporter
 from wireloom.agent.segments import SegmentServices
 from wireloom.agent.surroundings import switched_nodes
+from wireloom.agent.underlay import NO_UNDERLAY, UnderlayView
 from wireloom.agent.world import World, now
 from wireloom.errors import WireloomError
 from wireloom.fabric.documents import Event, EventLevel
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.slice import NodeIntent, Slice
 from wireloom.model.state import NodeStep, Readiness, RuntimePhase, SliceStatus
+from wireloom.planning.cabling import Cabling
 from wireloom.planning.link_status import link_statuses
 from wireloom.planning.plan import LIVE_PHASES, Observed, Plan, plan
 from wireloom.planning.status import node_status
+from wireloom.planning.tunnels import told_ends
 
 __all__ = ["ManagementPlane", "Reconciler"]
 
@@ -95,6 +98,7 @@ class Reconciler:
         segments: SegmentServices | None = None,
         held_config: Callable[[str], str] = lambda _: "",
         on_node: Callable[[str, str], None] = lambda *_: None,
+        underlay: UnderlayView = NO_UNDERLAY,
         fenced: Callable[[str], str] = lambda _: "",
     ) -> None:
         self._fenced = fenced
@@ -110,6 +114,7 @@ class Reconciler:
         self._reporter = reporter
         self._held_config = held_config
         self._on_node = on_node
+        self._underlay = underlay
         self.slices: dict[str, Slice] = {}
         self.readiness: dict[str, Readiness] = {}
         self._ready_at: dict[str, float] = {}
@@ -133,6 +138,7 @@ class Reconciler:
             self.slices[lab_id] = document
         elif before is not None:
             self._reporter.forget(lab_id)
+            self._underlay.forget(lab_id)
         for node_id in switched_nodes(before, document) if before and document else ():
             self._on_node(lab_id, node_id)
         kept = {node.id for node in document.nodes} if document is not None and not document.removed else set()
@@ -317,6 +323,8 @@ class Reconciler:
             self._actions.start(lab, action, self.world.runtimes.get(action.node_id), self._action_done)
         await self._actions.wire(lab, decided.wires, self.world)
         after = self.observe(lab)
+        if self.network.known and not after.outage:
+            self._underlay.tell(lab.lab_id, told_ends(Cabling(lab, after)))
         if not self.network.settled and not self.network.outage:
             self.wake()
         self._reporter.status(self._status(lab, after, decided))
@@ -338,6 +346,8 @@ class Reconciler:
             capabilities=self.world.capabilities,
             host_boot=self._host_boot,
             fenced=self._fenced(lab.lab_id),
+            ways=self._underlay.ways,
+            far_ends=self._underlay.far_ends,
         )
 
     def _action_done(self, lab_id: str, node_id: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,7 @@ from wireloom.agent.reporter import Reporter
 from wireloom.agent.runner import Runner
 from wireloom.agent.segments import SegmentServices
 from wireloom.agent.surroundings import Surroundings
+from wireloom.agent.underlay import Underlay, UnderlayRules
 from wireloom.agent.world import World, now
 from wireloom.dataplane.contract import DataPlane
 from wireloom.errors import WireloomError
@@ -91,6 +92,7 @@ class AgentParts:
     segments: SegmentServices = field(default_factory=SegmentServices)
     captures_at_once: int = 64
     images: Rules = field(default_factory=Rules)
+    underlay: UnderlayRules = field(default_factory=UnderlayRules)
     heartbeat_s: float = 2.0
     resync_s: float = 30.0
     guard_s: float = GUARD_S
@@ -130,7 +132,10 @@ class AgentService:
         self._configs = NodeConfigs(
             channels=self._channels, folders=self._folders, runtime=self.world.runtimes.get, tell=self._tell
         )
-        self._surroundings = Surroundings(self.world, self._network)
+        self._underlay = Underlay(
+            parts.host, parts.fabric, parts.underlay, heard=self._on_far_ends, moved=self._on_ways
+        )
+        self._surroundings = Surroundings(self.world, self._network, self._underlay)
         self._beat_due = asyncio.Event()
         self._fence = Fence(
             LeaseBook(parts.data_dir / "agent" / "leases.json", parts.host_boot),
@@ -157,6 +162,7 @@ class AgentService:
             reporter=self._reporter,
             held_config=self._configs.held,
             on_node=self._on_node,
+            underlay=self._underlay,
             fenced=self._fence.reason,
         )
         self._reflexes = Reflexes(
@@ -263,6 +269,8 @@ class AgentService:
         for answers in self._answering:
             await answers.serve(self._parts.fabric, self._parts.host)
         self._parts.fabric.on_rebuilt(self._reporter.resend)
+        self._parts.fabric.on_rebuilt(self._underlay.resend)
+        await self._underlay.look()
 
     def _loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
         loops: dict[str, Callable[[], Awaitable[None]]] = {
@@ -277,6 +285,7 @@ class AgentService:
             "abilities": self._health.follow_abilities,
             "image-count": self._image_count.run,
             **self._images.loops(),
+            **self._underlay.loops(),
         }
         for name in self._parts.providers:
             loops[f"events-{name}"] = lambda name=name: self.world.watch(name)  # type: ignore[misc]
@@ -313,6 +322,19 @@ class AgentService:
     def _on_runtime(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         self.reconciler.runtime_changed(node_id, before, after)
 
+    def _on_far_ends(self, wires: Collection[str]) -> None:
+        """Other hosts said something new of their ends: the carriers here follow."""
+        for lab in self.reconciler.slices.values():
+            for wire in lab.wires:
+                if wire.remote is not None and wire.id in wires:
+                    self._on_node(lab.lab_id, wire.local_ends[0].node_id)
+        self._wake()
+
+    def _on_ways(self) -> None:
+        """Other hosts came, moved, or are reached otherwise than before."""
+        self._beat_due.set()
+        self._wake()
+
     def _on_node(self, lab_id: str, node_id: str) -> None:
         self._reflexes.node_changed(lab_id, node_id)
 
@@ -345,7 +367,8 @@ class AgentService:
             self._beat_due.clear()
             # The word last: a lease counts from when the heartbeat was made.
             beat = self._fence.book.beat()
-            await self._parts.fabric.put_host(self._complete(facts).model_copy(update={"beat": beat}))
+            complete = self._underlay.complete(self._complete(facts))
+            await self._parts.fabric.put_host(complete.model_copy(update={"beat": beat}))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._parts.heartbeat_s):
                     await self._beat_due.wait()
@@ -379,6 +402,7 @@ class AgentService:
                     *filter(None, [self._network.outage, state.management_problem, state.segments_problem]),
                     *filter(None, [self._guard.problem]),
                     *self._images.problems,
+                    *self._underlay.problems,
                     *self._health.problems,
                     *state.problems,
                 ),

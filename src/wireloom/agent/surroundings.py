@@ -10,11 +10,14 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from wireloom.agent.network import HostNetwork
+from wireloom.agent.underlay import NO_UNDERLAY, UnderlayView
 from wireloom.agent.world import World, now
 from wireloom.model.network import HostPort
 from wireloom.model.runtime import Capabilities, RuntimeStatus
 from wireloom.model.slice import NodeIntent, PlugIntent, PortRef, Slice, WireIntent
+from wireloom.planning.cabling import Cabling
 from wireloom.planning.plan import Observed
+from wireloom.planning.tunnels import told_ends
 from wireloom.planning.wires import WirePlans, plan_wires
 
 __all__ = ["Part", "Surroundings", "part_around", "restricted", "switched_nodes"]
@@ -86,11 +89,12 @@ def restricted(plans: WirePlans, devices: Collection[str]) -> WirePlans:
 
 
 class Surroundings:
-    """Plans the links of some nodes from what is known, without asking anybody."""
+    """Plans the links of some nodes from what is known, without asking anybody, and tells other hosts of their ends."""
 
-    def __init__(self, world: World, network: HostNetwork) -> None:
+    def __init__(self, world: World, network: HostNetwork, underlay: UnderlayView = NO_UNDERLAY) -> None:
         self._world = world
         self._network = network
+        self._underlay = underlay
 
     def plan(
         self,
@@ -112,7 +116,11 @@ class Surroundings:
             runtimes={**known, **runtimes},
             network=self._network.state.model_copy(update={"ports": self._ports(part.lab)}),
             capabilities={**self._world.capabilities, **capabilities},
+            ways=self._underlay.ways,
+            far_ends=self._underlay.far_ends,
         )
+        if self._network.known:  # the other hosts hear of it now, and need not wait for the loop
+            self._underlay.tell(lab.lab_id, told_ends(Cabling(part.lab, observed)), whole=False)
         plans = restricted(plan_wires(part.lab, observed, busy, now()), part.devices)
         return replace(plans, runtime_carriers=_linked(plans.runtime_carriers, part))
 

@@ -30,6 +30,7 @@ from wireloom.controller.link_timer import LinkTimer
 from wireloom.controller.links import LinkService
 from wireloom.controller.live import LiveState
 from wireloom.controller.observer import Observer
+from wireloom.controller.peers import PeerKeeper
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.publisher import Publisher
 from wireloom.controller.questions import Questions
@@ -43,6 +44,7 @@ from wireloom.fabric.logins import FabricLogins
 from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.images import ImageView
 from wireloom.model.state import NodeState
+from wireloom.model.underlay import Encryption
 from wireloom.model.views import HostView, LabView, OperationView, StatusView, StreamMessage
 
 __all__ = ["Controller"]
@@ -84,6 +86,7 @@ class Controller:
         self.journal = Journal(fabric=fabric, hub=self.hub, clock=clock)
         self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
         self._make_library(library, store, fabric, topologies, clock)
+        self.peers = PeerKeeper(fabric=fabric, store=store, board=self.board, live=self.live)
         self.publisher = Publisher(
             installation=installation,
             fabric=fabric,
@@ -92,6 +95,7 @@ class Controller:
             live=self.live,
             locks=locks,
             complete=self.library.complete,
+            given=self.peers.wake,
         )
         edits = Edits(
             store=store,
@@ -269,9 +273,13 @@ class Controller:
             on_observed=self._config_keeper.observed,
             on_beat=self.leases.heard,
             journal=self.journal,
-            on_host=self.library.distribution.host_changed,
+            on_host=self._on_host,
             is_removed=lambda host: host in self.registry.removed,
         )
+
+    def _on_host(self, host: str) -> None:
+        self.library.distribution.host_changed(host)
+        self.peers.wake()
 
     @classmethod
     async def create(
@@ -284,6 +292,7 @@ class Controller:
         library: LibraryOptions,
         device_folder: DeviceFolder | None = None,
         domain: str = "wl",
+        encryption: Encryption = "none",
         privileged_permitted: bool = False,
         clock: Callable[[], float] = time.time,
         config_keep: int = 0,
@@ -296,7 +305,7 @@ class Controller:
         :param device_folder: where the user's own devices are kept; ``devices`` was read with it.
         :param settings_schemas: JSON Schema of each provider's settings, by the provider's name.
         :param library: where images are kept, and for how long.
-        :param domain: DNS domain of the management networks.
+        :param domain: DNS domain of the management networks. :param encryption: of links between hosts.
         :param config_keep: revisions of a node's configuration that stay whatever their age (0: all);
             ``config_keep_days``: days after which further ones go.
         :param monotonic: seconds by a clock that never jumps.
@@ -304,7 +313,11 @@ class Controller:
         """
         installation = await store.installation()
         topologies = Topologies(
-            devices=devices, installation=installation, settings_schemas=settings_schemas, domain=domain
+            devices=devices,
+            installation=installation,
+            settings_schemas=settings_schemas,
+            domain=domain,
+            encryption=encryption,
         )
         return cls(
             installation=installation,
@@ -345,6 +358,7 @@ class Controller:
             self.board.track(operation)
             self.board.refresh(operation.lab_id)
         self.publisher.start(self._supervisor)
+        self.peers.start(self._supervisor)
         self._observer.start(self._supervisor)
         self.journal.start(self._supervisor)
         self._config_keeper.start(self._supervisor)

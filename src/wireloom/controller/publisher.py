@@ -34,6 +34,7 @@ class Publisher:
     """The only writer of intent on the fabric. :meth:`wake` and :meth:`resync` return at once.
 
     :param complete: adds what hosts are told with a slice beside its intent: exactly which images its nodes mean.
+    :param given: told of each change of what a host is to have.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class Publisher:
         live: LiveState,
         locks: KeyedLocks,
         complete: Callable[[Slice], Slice] = lambda document: document,
+        given: Callable[[], None] = lambda: None,
     ) -> None:
+        self._given = given
         self._installation = installation
         self._fabric = fabric
         self._store = store
@@ -120,6 +123,7 @@ class Publisher:
     async def _give(self, host: str, document: Slice) -> None:
         await self._fabric.put_intent(host, document)
         self._put[host, document.lab_id] = document
+        self._given()
 
     async def _clear_empty_hosts(self, lab_id: str) -> None:
         """Take back the keys of hosts that hold nothing of the lab any more."""

@@ -88,6 +88,7 @@ class ControllerService:
                 settings_schemas=self._settings_schemas,
                 library=_library_options(self._settings),
                 domain=self._settings.management_domain,
+                encryption=self._settings.tunnel_encryption,
                 privileged_permitted=self._settings.allow_privileged,
                 config_keep=self._settings.config_keep,
                 config_keep_days=self._settings.config_keep_days,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 from wireloom.model.base import Value
 
@@ -10,6 +10,10 @@ __all__ = ["Encryption", "FarEnd", "Path", "Peer", "Way", "WireGuardPeer"]
 
 #: What hides the frames of wires between hosts.
 Encryption = Literal["none", "wireguard"]
+
+#: What a tunnel puts before a frame, without its Ethernet header of the underlay: IP, UDP, VXLAN, the frame's own head.
+_VXLAN_IPV4: Final = 20 + 8 + 8 + 14
+_VXLAN_IPV6: Final = 40 + 8 + 8 + 14
 
 
 class FarEnd(Value):
@@ -63,11 +67,18 @@ class Way(Value):
 
     :ivar remote: address that they lead to; empty: not known. :ivar local: address that they begin at; empty: any.
     :ivar problem: why frames do not get there and back, as measured; empty: they do, or nobody knows.
+    :ivar mtu: of the way there, as measured; 0: not known.
     """
 
     remote: str = ""
     local: str = ""
     problem: str = ""
+    mtu: int = 0
+
+    @property
+    def whole_frames(self) -> int:
+        """The largest MTU of a wire whose frames get there in one piece; 0: not known."""
+        return max(self.mtu - (_VXLAN_IPV6 if ":" in self.remote else _VXLAN_IPV4), 0)
 
 
 class Path(Value):
