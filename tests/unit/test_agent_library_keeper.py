@@ -130,7 +130,7 @@ class Installation:
 @pytest.fixture
 def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
     made = Installation(tmp_path)
-    monkeypatch.setattr(keeper, "ThreadedHttp", lambda _: ClosingNetwork(made.depot))
+    monkeypatch.setattr(keeper, "ThreadedHttp", lambda *_: ClosingNetwork(made.depot))
     far = made.far.client()
     monkeypatch.setattr(keeper.httpx, "AsyncClient", lambda **_: far)
     monkeypatch.setattr("wireloom.agent.library.shelf._PROGRESS_S", 0.002)

@@ -2,5 +2,6 @@
 
 from wireloom.agent.library.decide import Rules
 from wireloom.agent.library.keeper import ImageKeeper
+from wireloom.agent.library.way import ControllerWay
 
-__all__ = ["ImageKeeper", "Rules"]
+__all__ = ["ControllerWay", "ImageKeeper", "Rules"]

@@ -59,6 +59,7 @@ class Exports:
     """Handler of :data:`~wireloom.fabric.methods.EXPORT`.
 
     :param folder: for files on their way; what is in it is ours. :param runtimes: by node id.
+    :param reach: an address of a controller's as it is reached from here.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Exports:
         runtimes: Mapping[str, RuntimeStatus],
         holding: Holding,
         http: Callable[[], httpx.AsyncClient],
+        reach: Callable[[str], str] = lambda url: url,
     ) -> None:
         self._folder = folder
         self._providers = providers
         self._runtimes = runtimes
         self._holding = holding
         self._http = http
+        self._reach = reach
         self._turns = Turns(_AT_ONCE)
         self._running: set[Export] = set()
 
@@ -179,7 +182,7 @@ class Exports:
             export.tell("send", done, total)
 
         client = TusClient(self._http(), headers={"Authorization": f"Bearer {wanted.token}"})
-        sent = await client.send(wanted.upload, target, progress)
+        sent = await client.send(self._reach(wanted.upload), target, progress)
         export.tell("done", sent.size, sent.size, sha256=sent.sha256)
 
 

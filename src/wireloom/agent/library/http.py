@@ -81,10 +81,11 @@ class Http(Protocol):
 class ThreadedHttp:
     """A connection for each request; no redirection is followed, and no proxy asked: the token is for who was named.
 
-    :param most: requests at the same time.
+    :param most: requests at the same time. :param trust: by what certificates are judged; called in threads.
     """
 
-    def __init__(self, most: int = 2) -> None:
+    def __init__(self, most: int = 2, trust: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
+        self._trust = trust
         self._pool = ThreadPoolExecutor(most + _LEAVING, thread_name_prefix="fetch")
         self._open: set[_Exchange] = set()
         self._closed = False
@@ -94,7 +95,7 @@ class ThreadedHttp:
         """:raises LostError: nobody answers. :raises InvalidInput: that is no address."""
         if self._closed:
             raise LostError("nothing is fetched any more")
-        exchange = _Exchange(self._pool, _parse(url))
+        exchange = _Exchange(self._pool, _parse(url), self._trust)
         self._open.add(exchange)
         try:
             await exchange.begin(headers)
@@ -119,11 +120,10 @@ class _Address:
     port: int
     target: str
 
-    def connection(self) -> HTTPConnection:
+    def connection(self, trust: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> HTTPConnection:
         """One that is not made yet. Blocking: it reads whom the host trusts."""
         if self.secure:
-            context = ssl.create_default_context()
-            return HTTPSConnection(self.host, self.port, timeout=_CONNECT_S, context=context)
+            return HTTPSConnection(self.host, self.port, timeout=_CONNECT_S, context=trust())
         return HTTPConnection(self.host, self.port, timeout=_CONNECT_S)
 
 
@@ -150,8 +150,9 @@ def _no_address(url: str) -> InvalidInput:
 class _Exchange:
     """A request and its answer. One thread at a time works on it."""
 
-    def __init__(self, pool: ThreadPoolExecutor, address: _Address) -> None:
+    def __init__(self, pool: ThreadPoolExecutor, address: _Address, trust: Callable[[], ssl.SSLContext]) -> None:
         self._pool = pool
+        self._trust = trust
         self._address = address
         self._connection: HTTPConnection | None = None
         self._wire: socket.socket | None = None  # the connection forgets it when it is the last request on it
@@ -203,7 +204,7 @@ class _Exchange:
     def _ask(self, headers: Mapping[str, str]) -> HTTPResponse:
         try:
             self._check_open()
-            connection = self._connection = self._address.connection()
+            connection = self._connection = self._address.connection(self._trust)
             connection.connect()
             wire = self._wire = connection.sock
             self._check_open()  # from here on `end` reaches the thread through the wire

@@ -17,6 +17,7 @@ from wireloom.agent.library.fetcher import Fetcher
 from wireloom.agent.library.http import ThreadedHttp
 from wireloom.agent.library.ledger import Ledger
 from wireloom.agent.library.questions import LibraryQuestions
+from wireloom.agent.library.remains import Remains
 from wireloom.agent.library.server import BlobServer
 from wireloom.agent.library.shelf import Shelf, nothing_served
 from wireloom.agent.library.sources import Sources
@@ -24,6 +25,7 @@ from wireloom.agent.library.stock import Stock
 from wireloom.agent.library.upkeep import Upkeep
 from wireloom.agent.library.usage import Usage
 from wireloom.agent.library.waiting import in_thread
+from wireloom.agent.library.way import ControllerWay
 from wireloom.agent.reporter import Tell
 from wireloom.fabric.connection import Fabric
 from wireloom.library.blobs import BlobStore
@@ -43,7 +45,7 @@ class ImageKeeper:
     """One per agent.
 
     :param slices: intents by lab id, as they are now. :param runtimes: by node id.
-    :param holding: keeps verbs from a node while its image is made.
+    :param holding: keeps verbs from a node while its image is made. :param way: to the controllers' files.
     :ivar stock: brings images.
     """
 
@@ -59,14 +61,16 @@ class ImageKeeper:
         runtimes: Mapping[str, RuntimeStatus],
         holding: Holding,
         tell: Tell,
+        way: ControllerWay | None = None,
     ) -> None:
         self._host = host
         self._fabric = fabric
+        self._way = way or ControllerWay()
         cache = data_dir / _CACHE
         blobs = self._blobs = BlobStore(cache / "blobs")
         sources = Sources(host)
         self._ledger = Ledger(cache / "ledger.json")
-        self._fetching = ThreadedHttp(rules.fetches)
+        self._fetching = ThreadedHttp(rules.fetches, self._way.trust)
         fetcher = Fetcher(blobs, sources, self._fetching, near=data_dir / _NEAR, most=rules.fetches)
         self._usage = Usage(slices, runtimes)
         self.stock = Stock(
@@ -94,14 +98,23 @@ class ImageKeeper:
             library=lambda: self._shelf.library,
         )
         self._exports = Exports(
-            cache / "exports", providers=providers, runtimes=runtimes, holding=holding, http=self._client
+            cache / "exports",
+            providers=providers,
+            runtimes=runtimes,
+            holding=holding,
+            http=self._client,
+            reach=self._way.reach,
+        )
+        #: Images and files of the library that nothing on this host uses.
+        self.remains = Remains(
+            providers, self.stock, fetcher, self._ledger, self._usage, library=lambda: self._shelf.library
         )
         self._questions = LibraryQuestions(providers, self.stock)
 
     @cached_property
     def _sending(self) -> httpx.AsyncClient:
         # A proxy in the environment must never see the tokens of an installation.
-        return httpx.AsyncClient(trust_env=False)
+        return httpx.AsyncClient(trust_env=False, verify=self._way.trust())
 
     def _client(self) -> httpx.AsyncClient:
         return self._sending
@@ -156,7 +169,7 @@ class ImageKeeper:
 
     async def _follow(self) -> None:
         async for change in self._fabric.watch_library(self._host):
-            self._shelf.set_library(change.value)
+            self._shelf.set_library(self._way.library(change.value))
 
     def _serve_token(self) -> str:
         library = self._shelf.library

@@ -249,8 +249,8 @@ def rotate(ctx: typer.Context, host: HostArgument, json: JsonFlag = False) -> No
     state = state_of(ctx)
 
     def told(state: CliState, details: "HostDetails") -> None:
-        good = [key for key in details.keys if key.revoked_at is None]
-        state.output.line(f"{host} has a new key: {', '.join(key.public_key for key in good)}")
+        newest = max(details.keys, key=lambda key: key.issued_at)  # the one before it goes within seconds
+        state.output.line(f"{host} has a new key: {newest.public_key}")
 
     state.show(state.ask(lambda client: client.host.rotate(host)), told)
 
