@@ -83,6 +83,7 @@ def test_an_agent_may_touch_only_what_names_its_host() -> None:
         "$JS.API.DIRECT.GET.KV_ends.$KV.ends.h1.*",
         "$KV.ends.*.h1",
         "events.h1",
+        "ctl.h1.*",
         "stream.h1.*.down",
     )
     assert permissions.subscribe == (

@@ -109,7 +109,10 @@ def user_claims(
         body |= {"pub": {}, "sub": {}}
     else:
         body |= {
-            "pub": {"allow": list(permissions.publish)},
+            "pub": {
+                "allow": list(permissions.publish),
+                **({"deny": list(permissions.withheld)} if permissions.withheld else {}),
+            },
             "sub": {"allow": list(permissions.subscribe)},
             "resp": {"max": 1, "ttl": RESPONSE_S * _SECOND_NS},
         }
@@ -139,7 +142,8 @@ def permissions_of(text: str) -> Permissions | None:
     """What the user of claims may do; ``None``: everything. :raises InvalidInput: these are none."""
     body = read_claims(text).body
     publish, subscribe = (tuple((body.get(side) or {}).get("allow") or ()) for side in ("pub", "sub"))
-    return Permissions(publish=publish, subscribe=subscribe) if publish or subscribe else None
+    withheld = tuple((body.get("pub") or {}).get("deny") or ())
+    return Permissions(publish, subscribe, withheld) if publish or subscribe else None
 
 
 def _storage(limits: Limits) -> dict[str, int]:

@@ -35,10 +35,12 @@ from wireloom.fabric.subjects import (
     PEERS,
     SHELVES,
     Bucket,
+    agent_user,
     control_subject,
     decode_token,
     encode_token,
     event_subject,
+    inbox_prefix,
     join_key,
     lease_subject,
     rpc_subject,
@@ -323,10 +325,17 @@ class Fabric:
         """Answer ``method`` of every host, named first to ``handler``; of several controllers one answers each."""
 
         async def answer(message: Msg) -> bytes:
-            host = decode_token(message.subject.split(".")[1])  # what the server has permitted, not what is claimed
-            return encode_answer(await handler(host, parse_question(message.data, method.question)))
+            return encode_answer(await handler(asking(message), parse_question(message.data, method.question)))
 
-        await self._answerer.serve(control_subject("*", method.name), answer, queue=_CONTROLLERS)
+        def asking(message: Msg) -> str:
+            return decode_token(message.subject.split(".")[1])  # what the server has permitted, not what is claimed
+
+        def goes_back(message: Msg) -> bool:
+            # We may publish anything: an answer must not go where the asking host itself may not.
+            return message.reply.startswith(f"{inbox_prefix(agent_user(asking(message)))}.")
+
+        subject = control_subject("*", method.name)
+        await self._answerer.serve(subject, answer, queue=_CONTROLLERS, taken=goes_back)
 
     async def open_stream(self, host: str, method: StreamMethod[Q], question: Q) -> ByteStream:
         """Open a byte stream to ``host``. :raises WireloomError: what its handler raised."""

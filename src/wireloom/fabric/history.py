@@ -63,7 +63,10 @@ class EventFollower:
             await subscription.cancel()
 
     async def _on_live(self, message: Msg) -> None:
-        sequence = int((message.headers or {})["Nats-Sequence"])
+        headers = message.headers or {}
+        if headers.get("Nats-Stream") != EVENTS_STREAM:
+            return  # a copy of something else that somebody sent here
+        sequence = int(headers["Nats-Sequence"])
         if len(self._live) < 10_000:  # more than that is read from the stream
             self._live[sequence] = message.data
         self._wake.set()

@@ -37,6 +37,8 @@ _OPERATION = "KV-Operation"
 _SEQUENCE = "Nats-Sequence"
 _TIME = "Nats-Time-Stamp"
 _EXPECTED = "Nats-Expected-Last-Subject-Sequence"
+_STREAM = "Nats-Stream"
+_SUBJECT = "Nats-Subject"
 _KEY = "Wireloom-Key"
 _WRONG_SEQUENCE = frozenset({10071, 10164})  # JSStreamWrongLastSequence… in the server's errors.json
 
@@ -154,9 +156,14 @@ def _acknowledged(message: Msg) -> int:
 
 
 def entry_of(bucket: Bucket, key: str, message: Msg) -> Entry | None:
-    """The entry in a stored message; ``None`` if it was not written for ``key`` (somebody redirected a copy)."""
+    """The entry in a stored message; ``None`` if it was not stored as ``key`` of ``bucket``.
+
+    Whoever may read a key can have the server send a copy to any subject. Where a copy comes from says the server, in
+    headers that it adds behind those of the writer, and the last of a name counts.
+    """
     headers = message.headers or {}
-    if headers.get(_KEY) != key:
+    place = (headers.get(_KEY), headers.get(_STREAM), headers.get(_SUBJECT))
+    if place != (key, bucket.stream, bucket.subject(key)):
         log.warning("fabric.foreign-value", bucket=bucket.name, key=key)
         return None
     deleted = _OPERATION in headers

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 #: that is revoked stays so whatever the clocks say; after that time its claims have expired anyway.
 REVOKED_S: Final = 400 * 86400
 _KEEP_S: Final = 2 * 86400
-_LOOK_EVERY_S: Final = 30.0
+_LOOK_EVERY_S: Final = 5.0
 _RETRY_S: Final = 1.0
 _ANSWER_S: Final = 3.0
 _ENFORCE_S: Final = 5.0

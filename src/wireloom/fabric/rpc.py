@@ -112,13 +112,23 @@ class Answerer:
         self._link = link
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(self, subject: str, answer: Callable[[Msg], Awaitable[bytes]], *, queue: str = "") -> None:
+    async def serve(
+        self,
+        subject: str,
+        answer: Callable[[Msg], Awaitable[bytes]],
+        *,
+        queue: str = "",
+        taken: Callable[[Msg], bool] = lambda message: True,
+    ) -> None:
         """Answer questions on ``subject`` with what ``answer`` returns or raises, for as long as the link lives.
 
         :param queue: of all who serve with this name one answers each question.
+        :param taken: whether a question is answered at all.
         """
 
         async def accept(message: Msg) -> None:
+            if not message.reply or not taken(message):
+                return  # nobody asks so: somebody had an answer to something else sent here
             if len(self._tasks) >= _AT_ONCE:
                 await self._reply(message, encode_error(Unavailable("the agent is busy with too many questions")))
                 return

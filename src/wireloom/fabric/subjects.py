@@ -47,9 +47,12 @@ HOST_TTL_S: Final = 15.0
 #: Key in ``desired`` whose value names this life of the store; no host can be called so (not a DNS label).
 EPOCH_KEY: Final = "_epoch"
 
+#: Below which the server repeats what it has stored.
+LIVE: Final = "live."
+
 EVENTS_STREAM: Final = "events"
 #: Where the server repeats each event once it is stored, with its sequence number.
-EVENTS_LIVE: Final = "live.events"
+EVENTS_LIVE: Final = f"{LIVE}events"
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ class Bucket:
 
     def live(self, key: str) -> str:
         """Where the server repeats a stored change of ``key``."""
-        return f"live.{self.name}.{key}"
+        return f"{LIVE}{self.name}.{key}"
 
     def key_of(self, subject: str) -> str:
         """The key that a :meth:`subject` or :meth:`live` subject names."""
@@ -164,10 +167,11 @@ def inbox_prefix(user: str) -> str:
 
 @dataclass(frozen=True)
 class Permissions:
-    """Subjects that a user may publish to and subscribe to."""
+    """Subjects that a user may publish to and subscribe to; ``withheld``: publish to all the same not."""
 
     publish: tuple[str, ...]
     subscribe: tuple[str, ...]
+    withheld: tuple[str, ...] = ()
 
 
 def agent_permissions(host: str) -> Permissions:
@@ -194,8 +198,12 @@ def agent_permissions(host: str) -> Permissions:
             DESIRED.live(EPOCH_KEY),
             DESIRED.live(f"{token}.*"),
             LIBRARY.live(token),
+            PEERS.live(token),
+            ENDS.live(f"{token}.*"),
             lease_subject(host),
             f"rpc.{token}.>",
             stream_subject(host, "any", "up").replace(".any.", ".*."),
         ),
+        # What a host could both write and read, it could have the server send anywhere in its own words.
+        withheld=(ENDS.subject(f"{token}.{token}"),),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 import nats.errors
 import structlog
@@ -13,9 +13,13 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
+from wireloom.fabric.subjects import LIVE
+
 __all__ = ["Handler", "Subscription"]
 
 log = structlog.get_logger(__name__)
+
+_STREAM: Final = "Nats-Stream"  # in everything that the server sends out of a store, and in nothing else
 
 Handler = Callable[[Msg], Awaitable[None]]
 
@@ -106,6 +110,10 @@ class Subscription:
             self._held.append(message)
 
     async def _handle(self, message: Msg) -> None:
+        if _STREAM in (message.headers or {}) and not self.subject.startswith(LIVE):
+            # A copy of a stored value: whoever may read it can have it sent to anybody, say as a question to a host.
+            log.warning("fabric.copy-refused", subject=message.subject)
+            return
         try:
             await self._handler(message)
         except Exception:
