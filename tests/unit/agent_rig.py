@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from wireloom.agent.reflexes import Reflexes
 from wireloom.agent.reporter import Reporter
 from wireloom.agent.runner import Runner
 from wireloom.agent.surroundings import Surroundings
+from wireloom.agent.underlay import NO_UNDERLAY, Underlay
 from wireloom.agent.world import World
 from wireloom.dataplane.contract import DataPlane
 from wireloom.dataplane.simulated import SimulatedDataPlane, SimulatedNetwork
@@ -90,6 +91,7 @@ class Host:
     """What outlives an agent: engines, kernel, folders."""
 
     installation = INSTALLATION
+    name = "h1"
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -108,6 +110,9 @@ class Host:
     def providers(self) -> dict[str, SimulatedProvider]:
         """The providers of an agent's life, by name."""
         return {name: SimulatedProvider(self.installation, world, name=name) for name, world in self.worlds.items()}
+
+    def underlay(self, heard: Callable[[Collection[str]], None], moved: Callable[[], None]) -> Underlay | None:
+        """What an agent's life knows of other hosts; ``None``: there are none."""
 
 
 class Agent:
@@ -134,14 +139,17 @@ class Agent:
         self.configs = NodeConfigs(
             channels=channels, folders=self.folders, runtime=self.world.runtimes.get, tell=self._tell
         )
-        self.surroundings = Surroundings(self.world, self.network)
+        self.underlay = host.underlay(self._on_far_ends, self._wake)
+        view = self.underlay or NO_UNDERLAY
+        self.surroundings = Surroundings(self.world, self.network, view)
         book = LeaseBook(host.folder / "leases.json", host.boot, lambda: host.seconds)
         self.fence = Fence(book, self.actions, self.world, wake=self._wake, tell=self._tell)
         self.runner = self._make_runner()
         self.actions.bind(self.runner, self.world)
-        self.reporter = Reporter("h1", self.reports)
+        self.reporter = Reporter(host.name, self.reports)
         self.reconciler = Reconciler(
-            host="h1",
+            host=host.name,
+            underlay=view,
             host_boot=host.boot,
             world=self.world,
             network=self.network,
@@ -199,6 +207,13 @@ class Agent:
     def _on_runtime(self, node_id: str, before: RuntimeStatus | None, after: RuntimeStatus | None) -> None:
         self.reconciler.runtime_changed(node_id, before, after)
 
+    def _on_far_ends(self, wires: Collection[str]) -> None:
+        for lab in self.reconciler.slices.values():
+            for wire in lab.wires:
+                if wire.id in wires:
+                    self._on_node(lab.lab_id, wire.local_ends[0].node_id)
+        self._wake()
+
     def _on_node(self, lab_id: str, node_id: str) -> None:
         self.reflexes.node_changed(lab_id, node_id)
 
@@ -223,6 +238,10 @@ class Agent:
             asyncio.create_task(self._follow_kernel()),
             asyncio.create_task(self.reflexes.run()),
             *(asyncio.create_task(self.world.watch(name)) for name in self.providers),
+            *(
+                asyncio.create_task(_forever(loop))
+                for loop in (self.underlay.loops() if self.underlay else {}).values()
+            ),
         ]
         try:
             yield self
@@ -233,6 +252,9 @@ class Agent:
             await self.reflexes.close()
             await self.actions.close()
             await self.readiness.close()
+
+    def _far_loops(self) -> Iterable[Callable[[], Awaitable[None]]]:
+        return self.underlay.loops().values() if self.underlay is not None else ()
 
     async def _follow_kernel(self) -> None:
         async for event in self.network.dataplane.watch():
@@ -255,6 +277,10 @@ class Agent:
 
     def node(self, name: str, lab: str = "lab-1") -> NodeStatus:
         return next(node for node in self.reports.statuses[lab].nodes if node.name == name)
+
+
+async def _forever(loop: Callable[[], Awaitable[None]]) -> None:
+    await loop()
 
 
 def make_node(name: str, provider: str = "alpha", **changes: object) -> NodeIntent:
