@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -77,7 +78,7 @@ class Authority:
             certificate = _read_certificate(files.chain.read_bytes())
             certificate.verify_directly_issued_by(self._certificate)
             key = _read_key(files.key)
-        except (InvalidInput, ValueError, TypeError, x509.InvalidVersion):
+        except (InvalidInput, InvalidSignature, ValueError, TypeError):
             return False
         left = certificate.not_valid_after_utc - _now()
         belongs = _public(certificate.public_key()) == _public(key.public_key())
