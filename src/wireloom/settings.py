@@ -177,6 +177,12 @@ class Settings(BaseModel):
     config_keep_days: float = Field(
         default=0, ge=0, description="Days after which revisions beyond `config_keep` go; 0 lets them go at once."
     )
+    orphan_grace_s: float = Field(
+        default=0,
+        ge=0,
+        description="Seconds after which what hosts have of labs that do not exist is removed by itself; 0: only by "
+        "`wireloom prune`.",
+    )
     captures_at_once: int = Field(
         default=64, ge=0, description="Captures of frames that may run on this host at the same time."
     )

@@ -9,12 +9,13 @@ from typing import Any
 from typer.testing import CliRunner, Result
 
 from wireloom.cli.main import app
-from wireloom.fabric.documents import Event, Orphan
+from wireloom.fabric.documents import Event
 from wireloom.fabric.link_documents import MtuAnswer, MtuDirection
 from wireloom.model.counters import CountersSample
 from wireloom.model.device_views import DeviceView, NodeProfile
 from wireloom.model.diagnostic import Diagnostic
 from wireloom.model.link_views import Parts, SegmentRequest
+from wireloom.model.orphans import AdoptRequest, AdoptView, DiscoverView, Orphan
 from wireloom.model.post_boot import BootRecord
 from wireloom.model.runtime import Boot
 from wireloom.model.views import (
@@ -117,6 +118,25 @@ class FakeLinks:
         return self._client.outcome
 
 
+class FakeOrphans:
+    """Of a :class:`FakeClient`."""
+
+    def __init__(self, client: FakeClient) -> None:
+        self._client = client
+
+    async def discover(self) -> DiscoverView:
+        self._client._take("discover")
+        return self._client.finds
+
+    async def prune(self, *, dry_run: bool = True, images: bool = False, hosts: Any = ()) -> list[Orphan]:
+        self._client._take("prune", dry_run, images, tuple(hosts))
+        return [orphan.model_copy(update={"removed": not dry_run}) for orphan in self._client.lost]
+
+    async def adopt(self, request: AdoptRequest) -> AdoptView:
+        self._client._take("adopt", request.topology, request.lab_id, request.dry_run)
+        return self._client.adopted
+
+
 class FakeClient:
     """Remembers what it was asked, and answers with what the test put in."""
 
@@ -128,7 +148,9 @@ class FakeClient:
         self.boot_records: list[BootRecord] = []
         self.pending: tuple[str, ...] = ()
         self.outcome = operation("deploy", "running")
-        self.orphans: list[Orphan] = []
+        self.lost: list[Orphan] = []
+        self.finds = DiscoverView()
+        self.adopted = AdoptView(lab="demo", lab_id="l")
         self.samples: list[CountersSample] = []
         self.mtu = MtuAnswer(forward=MTU, backward=MTU)
         self.error: Exception | None = None
@@ -137,6 +159,10 @@ class FakeClient:
     @property
     def links(self) -> FakeLinks:
         return FakeLinks(self)
+
+    @property
+    def orphans(self) -> FakeOrphans:
+        return FakeOrphans(self)
 
     async def __aenter__(self) -> FakeClient:
         return self
@@ -220,10 +246,6 @@ class FakeClient:
     async def exec(self, lab: str, node: str, command: Any, *, timeout_s: float = 60) -> ExecView:
         self._take("exec", lab, node, tuple(command), timeout_s)
         return self.exec_view
-
-    async def prune(self, *, dry_run: bool = True) -> list[Orphan]:
-        self._take("prune", dry_run)
-        return [orphan.model_copy(update={"removed": not dry_run}) for orphan in self.orphans]
 
     async def events(self, lab: str | None = None) -> list[Event]:
         self._take("events", lab)

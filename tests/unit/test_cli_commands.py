@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from cli_rig import LAB, NODE, ORPHAN, TOPOLOGY, FakeClient, operation, wireloom
+from cli_rig import LAB, NODE, TOPOLOGY, FakeClient, operation, wireloom
 from typer.testing import CliRunner
 
 from wireloom import __version__
@@ -285,25 +285,6 @@ def test_events_show_history(client: FakeClient) -> None:
 def test_following_events_tells_each_once_and_one_a_line(client: FakeClient) -> None:
     lines = wireloom("events", "--follow", "--json").stdout.splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["node.ready", "node.exited"]
-
-
-def test_prune_only_shows_with_dry_run(client: FakeClient) -> None:
-    client.orphans = [ORPHAN]
-    result = wireloom("prune", "--dry-run")
-    assert result.exit_code == 0
-    assert "wl-old-r1" in result.stdout
-    assert client.asked == [("prune", True)]
-
-
-def test_prune_removes_after_showing(client: FakeClient) -> None:
-    client.orphans = [ORPHAN]
-    assert "removed" in wireloom("prune", "--yes").stdout
-    assert client.asked == [("prune", True), ("prune", False)]
-
-
-def test_prune_with_nothing_to_do_asks_nothing(client: FakeClient) -> None:
-    assert wireloom("prune").exit_code == 0
-    assert client.asked == [("prune", True)]
 
 
 def test_hosts_show_providers_stale_loops_and_problems(client: FakeClient) -> None:

@@ -100,7 +100,7 @@ class Questions:
         return StatsAnswer(cpu_seconds=stats.cpu_seconds, memory_bytes=stats.memory_bytes)
 
     async def prune(self, question: PruneQuestion) -> PruneAnswer:
-        answer = await self._pruner.prune(question.labs, dry_run=question.dry_run)
+        answer = await self._pruner.answer(question)
         for orphan in answer.orphans:
             if orphan.removed:
                 self._reconciler.tell(orphan.lab, orphan.node, "orphan.removed", f"removed {orphan.kind} {orphan.name}")

@@ -27,9 +27,10 @@ from wireloom.agent.hooks.image import ImageHook
 from wireloom.agent.hooks.ports import PortsHook
 from wireloom.agent.hooks.secrets import SecretsHook
 from wireloom.agent.hooks.wiring import WiringHook
+from wireloom.agent.housekeeping import HostHousekeeping
 from wireloom.agent.images import ImageQuestions
 from wireloom.agent.inventory import ImageCount
-from wireloom.agent.library import ImageKeeper, Rules
+from wireloom.agent.library import ControllerWay, ImageKeeper, Rules
 from wireloom.agent.link_questions import LinkQuestions
 from wireloom.agent.network import HandOver, HostNetwork, nobody_hands_over
 from wireloom.agent.prune import Pruner
@@ -72,7 +73,7 @@ class AgentParts:
     :ivar health: of the data plane, where others want to know what it can do, too.
     :ivar hand_over: has other data planes of this host give up what they hold, before this one begins.
     :ivar authorized_keys: lines that let the agent log in to guests.
-    :ivar images: what the host wants of the image library by itself.
+    :ivar images: what the host wants of the image library by itself; ``way``: to the controllers' files.
     """
 
     host: str
@@ -92,6 +93,7 @@ class AgentParts:
     segments: SegmentServices = field(default_factory=SegmentServices)
     captures_at_once: int = 64
     images: Rules = field(default_factory=Rules)
+    way: ControllerWay = field(default_factory=ControllerWay)
     underlay: UnderlayRules = field(default_factory=UnderlayRules)
     heartbeat_s: float = 2.0
     resync_s: float = 30.0
@@ -194,6 +196,7 @@ class AgentService:
             runtimes=self.world.runtimes,
             holding=self._holding,
             tell=self._tell,
+            way=parts.way,
         )
 
     def _holding(self, node_id: str) -> AbstractAsyncContextManager[None]:
@@ -208,6 +211,7 @@ class AgentService:
             runner=runner,
             intended=self.reconciler.slices.keys,
             is_busy=self._actions.is_busy,
+            housekeeping=HostHousekeeping(self._parts.providers, (self._images.remains,)),
         )
         questions = Questions(
             reconciler=self.reconciler,

@@ -20,6 +20,7 @@ from wireloom.api.guard import ErrorBoundary, Guard, Narrow
 from wireloom.api.hosts import PUBLIC, host_router, is_joining
 from wireloom.api.images import image_router
 from wireloom.api.links import link_router, spoken_in_lines
+from wireloom.api.orphans import orphan_router
 from wireloom.api.routes import API_PREFIX, router
 from wireloom.api.tickets import Tickets
 from wireloom.api.uploads import upload_id_of, upload_router
@@ -42,6 +43,7 @@ _ROUTERS = (
     upload_router,
     blob_router,
     host_router,
+    orphan_router,
 )
 _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.

@@ -17,7 +17,7 @@ from wireloom.api.tickets import Tickets
 from wireloom.controller.controller import Controller
 from wireloom.controller.hub import Mailbox
 from wireloom.errors import WireloomError
-from wireloom.fabric.documents import Event, Orphan
+from wireloom.fabric.documents import Event
 from wireloom.model.console import ConsoleLine
 from wireloom.model.post_boot import BootRecord
 from wireloom.model.runtime import Boot
@@ -31,7 +31,6 @@ from wireloom.model.views import (
     LabView,
     OperationView,
     PlanView,
-    PruneRequest,
     StatusView,
     StreamMessage,
     TicketView,
@@ -136,12 +135,6 @@ async def destroy(lab: str, controller: TheController) -> OperationView:
 async def act(lab: str, body: ActionRequest, controller: TheController) -> OperationView:
     """Start, stop, restart or wipe nodes."""
     return await controller.labs.act(lab, body)
-
-
-@router.post("/prune", operation_id="prune", tags=["installation"])
-async def prune(body: PruneRequest, controller: TheController) -> list[Orphan]:
-    """Find, and unless it is a dry run remove, what is in no lab."""
-    return await controller.questions.prune(dry_run=body.dry_run)
 
 
 # -------------------------------------------------------------------- nodes

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from wireloom.client.hosts import Hosts
     from wireloom.client.images import Images
     from wireloom.client.links import Links
+    from wireloom.client.orphans import Orphans
     from wireloom.client.transport import Transport
-    from wireloom.fabric.documents import Event, Orphan
+    from wireloom.fabric.documents import Event
     from wireloom.model.base import Value
     from wireloom.model.console import ConsoleLine
     from wireloom.model.device_views import (
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         NodeProfile,
     )
     from wireloom.model.diagnostic import Diagnostic
+    from wireloom.model.orphans import Orphan
     from wireloom.model.post_boot import BootRecord
     from wireloom.model.runtime import Boot
     from wireloom.model.views import (
@@ -202,10 +204,7 @@ class Client:
 
     async def prune(self, *, dry_run: bool = True) -> list[Orphan]:
         """Find (and unless ``dry_run`` remove) what carries our labels on a host and is in no lab."""
-        from wireloom.fabric.documents import Orphan
-        from wireloom.model.views import PruneRequest
-
-        return await self._many(Orphan, "POST", "/prune", PruneRequest(dry_run=dry_run), timeout_s=DEPLOY_TIMEOUT_S)
+        return await self.orphans.prune(dry_run=dry_run)
 
     # ---------------------------------------------------------------- operations
 
@@ -377,6 +376,13 @@ class Client:
         from wireloom.client.images import Images
 
         return Images(lambda: self._transport)
+
+    @property
+    def orphans(self) -> Orphans:
+        """What lies on hosts and is in no lab: discover, prune, adopt."""
+        from wireloom.client.orphans import Orphans
+
+        return Orphans(lambda: self._transport)
 
     @property
     def host(self) -> Hosts:

@@ -30,6 +30,7 @@ from wireloom.controller.link_timer import LinkTimer
 from wireloom.controller.links import LinkService
 from wireloom.controller.live import LiveState
 from wireloom.controller.observer import Observer
+from wireloom.controller.orphans import Adoption, Orphans
 from wireloom.controller.peers import PeerKeeper
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.publisher import Publisher
@@ -76,6 +77,7 @@ class Controller:
         config_keep_days: float = 0,
         logins: FabricLogins | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        orphan_grace_s: float = 0,
     ) -> None:
         locks = self._locks = KeyedLocks()
         self.installation = installation
@@ -121,6 +123,25 @@ class Controller:
         self._make_links_and_questions(store, fabric, edits, topologies, clock)
         self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
         self._make_recovery(store, fabric, edits, topologies, monotonic)
+        self.orphans = Orphans(
+            fabric=fabric,
+            board=self.board,
+            live=self.live,
+            registry=self.registry,
+            journal=self.journal,
+            grace_s=orphan_grace_s,
+            clock=monotonic,
+        )
+        self.adoption = Adoption(
+            orphans=self.orphans,
+            labs=self.labs,
+            store=store,
+            edits=edits,
+            topologies=topologies,
+            board=self.board,
+            journal=self.journal,
+            clock=clock,
+        )
         self._make_observer(store, fabric)
         self.host_parts = HostParts(
             installation=installation,
@@ -299,6 +320,7 @@ class Controller:
         config_keep_days: float = 0,
         logins: FabricLogins | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        orphan_grace_s: float = 0,
     ) -> Controller:
         """A controller on an open store and a connected fabric, neither of which it closes.
 
@@ -309,6 +331,7 @@ class Controller:
         :param config_keep: revisions of a node's configuration that stay whatever their age (0: all);
             ``config_keep_days``: days after which further ones go.
         :param monotonic: seconds by a clock that never jumps.
+        :param orphan_grace_s: after so many seconds what no lab wants is removed by itself; 0: never.
         :param logins: signs the logins of hosts; ``None``: none can join.
         """
         installation = await store.installation()
@@ -332,6 +355,7 @@ class Controller:
             config_keep_days=config_keep_days,
             logins=logins,
             monotonic=monotonic,
+            orphan_grace_s=orphan_grace_s,
         )
 
     async def start(self) -> None:
@@ -364,6 +388,7 @@ class Controller:
         self._config_keeper.start(self._supervisor)
         self._link_timer.start(self._supervisor)
         self.recovery.start(self._supervisor)
+        self.orphans.start(self._supervisor)
         self._supervisor.start("save operations", self._save_operations)
 
     async def stop(self) -> None:

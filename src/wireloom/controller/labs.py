@@ -234,6 +234,21 @@ class LabService:
             ]
         return placed, findings
 
+    async def parse(self, request: DeployRequest) -> Topology:
+        """What ``request`` describes. :raises TopologyInvalid: :raises NotPermitted:"""
+        return await self._parse(request)
+
+    async def inspect(
+        self, nodes: list[NodeRecord], topology: Topology, lab_id: str, names: frozenset[str], consent: bool
+    ) -> tuple[list[NodeRecord], Findings]:
+        """``nodes``, those of ``names`` placed and checked; those that are somewhere stay there. Nothing is changed."""
+        return await self._inspected(nodes, topology, lab_id, names, consent)
+
+    @property
+    def subnets(self) -> Mapping[str, str]:
+        """Management subnet by host."""
+        return self._live.subnets
+
     async def place_anew(self, lab: LabSnapshot, names: frozenset[str]) -> dict[str, NodeRecord]:
         """Where these nodes could be, were they new, as placed records; those that no host can take are left out.
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from wireloom.controller.board import Board
 from wireloom.controller.live import LiveState
 from wireloom.controller.picture import NodePicture
 from wireloom.controller.ports import ControllerFabric
-from wireloom.errors import InvalidInput, NotFound, Unavailable, WireloomError
+from wireloom.errors import InvalidInput, NotFound, Unavailable
 from wireloom.fabric.consoles import SharedConsole
 from wireloom.fabric.documents import (
     BootsQuestion,
@@ -17,11 +16,9 @@ from wireloom.fabric.documents import (
     ExecQuestion,
     LinesQuestion,
     LogOpen,
-    Orphan,
     PostBootQuestion,
-    PruneQuestion,
 )
-from wireloom.fabric.methods import BOOTS, CONSOLE, EXEC, LINES, LOG, POST_BOOT, PRUNE
+from wireloom.fabric.methods import BOOTS, CONSOLE, EXEC, LINES, LOG, POST_BOOT
 from wireloom.model.console import ConsoleLine
 from wireloom.model.post_boot import BootRecord
 from wireloom.model.runtime import Boot
@@ -112,24 +109,6 @@ class Questions:
         lab_id, place = self._find(lab, node)
         question = LinesQuestion(lab_id=lab_id, node_id=place.intent.id)
         return (await self._fabric.call(place.host, LINES, question)).lines
-
-    async def prune(self, *, dry_run: bool) -> list[Orphan]:
-        """Orphans of all hosts that live. A host that could not answer is listed with its error, as kind ``host``.
-
-        :raises Unavailable: no host is there to be asked.
-        """
-        hosts = sorted(self._live.alive)
-        if not hosts:
-            raise Unavailable("no host is connected", hint="look at `wireloom status`")
-        question = PruneQuestion(labs=self._board.lab_ids, dry_run=dry_run)
-        found = await asyncio.gather(*(self._prune_host(host, question) for host in hosts))
-        return [orphan for orphans in found for orphan in orphans]
-
-    async def _prune_host(self, host: str, question: PruneQuestion) -> tuple[Orphan, ...]:
-        try:
-            return (await self._fabric.call(host, PRUNE, question)).orphans
-        except WireloomError as error:
-            return (Orphan(kind="host", id=host, name=host, error=error.to_wire()),)
 
     def _find(self, lab: str, name: str) -> tuple[str, NodePicture]:
         picture = self._board.named(lab)

@@ -92,6 +92,7 @@ class ControllerService:
                 privileged_permitted=self._settings.allow_privileged,
                 config_keep=self._settings.config_keep,
                 config_keep_days=self._settings.config_keep_days,
+                orphan_grace_s=self._settings.orphan_grace_s,
                 logins=self._logins,
             )
             if self._logins is not None:

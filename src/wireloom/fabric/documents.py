@@ -25,6 +25,7 @@ from typing import Any
 from wireloom.model.base import Value
 from wireloom.model.console import ConsoleLine
 from wireloom.model.network import DataPlaneAbilities
+from wireloom.model.orphans import Orphan, Trouble
 from wireloom.model.post_boot import BootRecord
 from wireloom.model.runtime import Boot, Capabilities
 from wireloom.model.underlay import Path, WireGuardPeer
@@ -256,28 +257,26 @@ class StatsAnswer(Value):
     memory_bytes: int
 
 
-class Orphan(Value):
-    """Something on a host with our labels that no lab wants. ``kind``: runtime, port, segment, folder."""
-
-    kind: str
-    provider: str = ""
-    id: str
-    name: str
-    lab: str = ""
-    node: str = ""
-    removed: bool = False
-    error: dict[str, Any] | None = None
-
-
 class PruneQuestion(Value):
-    """``labs``: ids of the labs that exist; anything of this installation outside them is an orphan."""
+    """``labs``: ids of the labs that exist; anything of this installation outside them is an orphan.
+
+    :ivar all: also what no lab ever had: images, files, and (to be looked at only) what other installations have.
+    :ivar images: remove also what nothing uses and can be had again.
+    :ivar only: ids; nothing else is removed. Empty: everything that was found.
+    """
 
     labs: tuple[str, ...]
     dry_run: bool = True
+    all: bool = False
+    images: bool = False
+    only: tuple[str, ...] = ()
 
 
 class PruneAnswer(Value):
+    """``troubles``: what could not be looked at; it hides nothing else."""
+
     orphans: tuple[Orphan, ...] = ()
+    troubles: tuple[Trouble, ...] = ()
 
 
 class ConsoleOpen(Value):

@@ -58,7 +58,6 @@ __all__ = [
     "OperationState",
     "OperationView",
     "PlanView",
-    "PruneRequest",
     "SegmentView",
     "StatusView",
     "StreamMessage",
@@ -102,10 +101,6 @@ class ExecView(Value):
     channel: str
     tried: dict[str, str] = {}
     skipped: dict[str, str] = {}
-
-
-class PruneRequest(Value):
-    dry_run: bool = True
 
 
 class TicketView(Value):

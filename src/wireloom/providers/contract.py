@@ -26,6 +26,7 @@ from typing import Any, Final, Literal, Protocol
 
 from wireloom.model.attachment import Attachment
 from wireloom.model.images import ImageFormat
+from wireloom.model.orphans import Leftover, OtherRuntime
 from wireloom.model.runtime import (
     Boot,
     Capabilities,
@@ -57,6 +58,7 @@ __all__ = [
     "GuestFile",
     "Health",
     "HealthCheck",
+    "Housekeeping",
     "ImageInfo",
     "ImageSaver",
     "ImageStore",
@@ -201,6 +203,22 @@ class HealthCheck(Protocol):
         ...
 
 
+class Housekeeping(Protocol):
+    """Ability to say what an engine holds beside the runtimes of this installation."""
+
+    async def others(self) -> Sequence[OtherRuntime]:
+        """Runtimes of other installations; they are never touched."""
+        ...
+
+    async def leftovers(self) -> Sequence[Leftover]:
+        """What interrupted steps of this installation left. What a step that goes on has made is not among it."""
+        ...
+
+    async def discard(self, leftover: Leftover) -> None:
+        """Remove it; idempotent. :raises Conflict: a runtime, or a step that goes on, uses it by now."""
+        ...
+
+
 @dataclass(frozen=True)
 class Abilities:
     """Optional abilities; ``None`` means that the provider lacks it. Read as data, never probed."""
@@ -210,6 +228,7 @@ class Abilities:
     health: HealthCheck | None = None
     recent: RecentOutput | None = None
     saver: ImageSaver | None = None
+    housekeeping: Housekeeping | None = None
 
 
 class Provider(Protocol):

@@ -1,8 +1,8 @@
-"""Labs: list, look, start, stop, restart, wipe, destroy, prune."""
+"""Labs: list, look, start, stop, restart, wipe, destroy."""
 
 import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wireloom.client import Client
     from wireloom.model.views import LabSummary, LabView, NodeView, OperationView
 
-__all__ = ["LabArgument", "NodesArgument", "finish_operation", "register"]
+__all__ = ["LabArgument", "NoWaitFlag", "NodesArgument", "TimeoutOption", "finish_operation", "register"]
 
 LabArgument = Annotated[str, typer.Argument(metavar="LAB", help="Name of the lab.", autocompletion=complete_lab)]
 NodesArgument = Annotated[
@@ -38,7 +38,6 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Nodes")(restart)
     app.command(rich_help_panel="Nodes")(wipe)
     app.command(rich_help_panel="Labs")(destroy)
-    app.command(rich_help_panel="Installation")(prune)
 
 
 def labs(ctx: typer.Context, json: JsonFlag = False) -> None:
@@ -191,46 +190,6 @@ def destroy(
     if not confirmed(f"Destroy lab {lab} with all its disks?", yes=yes):
         raise typer.Exit(FAILED)
     _act(ctx, lambda client: client.destroy(lab), wait=not no_wait, timeout_s=timeout)
-
-
-def prune(
-    ctx: typer.Context,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be removed.")] = False,
-    yes: YesFlag = False,
-    json: JsonFlag = False,
-) -> None:
-    """Find and remove what no lab owns any more.
-
-    Only objects with this installation's labels count: runtimes, ports, segments and folders.
-    """
-    state = state_of(ctx)
-    found = state.ask(lambda client: client.prune(dry_run=True))
-    if found and not dry_run:
-        if not json:
-            _show_orphans(state, as_data(found))
-        if not confirmed(f"Remove these {len(found)} objects?", yes=yes):
-            raise typer.Exit(FAILED)
-        found = state.ask(lambda client: client.prune(dry_run=False))
-    documents = as_data(found)
-    if json:
-        state.output.data(documents)
-    else:
-        _show_orphans(state, documents)
-    if any(document["error"] for document in documents):
-        raise typer.Exit(FAILED)
-
-
-def _show_orphans(state: CliState, documents: list[dict[str, Any]]) -> None:
-    def outcome(document: dict[str, Any]) -> str:
-        if document["error"]:
-            return str(document["error"].get("message", "failed"))
-        return "removed" if document["removed"] else "orphan"
-
-    state.output.table(
-        ("kind", "provider", "name", "lab", "node", "outcome"),
-        [(d["kind"], d["provider"], d["name"], d["lab"], d["node"], outcome(d)) for d in documents],
-        empty="no orphans",
-    )
 
 
 def _act(

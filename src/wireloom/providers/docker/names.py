@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 from wireloom.errors import Conflict, NotFound
 from wireloom.model.identity import short_hash
 from wireloom.model.images import engine_name
+from wireloom.model.orphans import Leftover
 from wireloom.providers.docker.engine import Engine
 from wireloom.providers.docker.inspection import query
 
@@ -124,6 +125,24 @@ class ImageNames:
         for name in [tag for item in found for tag in item.get("RepoTags") or ()]:
             if split(name)[1].startswith(f"{self._mark}-") and name not in self._busy:
                 await self._give_up(name)
+
+    async def abandoned(self) -> list[Leftover]:
+        """Images under names of ours that nobody is at work with."""
+        filters = {"reference": [f"{WORK}/*"]}
+        async with self._engine.request(
+            "list images", "GET", "/images/json", timeout_s=CALL_S, params=query(filters=filters)
+        ) as response:
+            found = await response.json()
+        return [
+            Leftover(id=tag, kind="image", name=tag, size=item["Size"], detail="left by an interrupted step")
+            for item in found
+            for tag in item.get("RepoTags") or ()
+            if split(tag)[1].startswith(f"{self._mark}-") and not self.is_busy(tag)
+        ]
+
+    def is_busy(self, name: str) -> bool:
+        """Whether a step that goes on has lent the name."""
+        return name in self._busy
 
     async def users(self, image_id: str, name: str = "") -> list[str]:
         """Names of containers, running or not, made of that image; with ``name``: made of it by that name."""

@@ -36,6 +36,7 @@ from wireloom.providers.docker.engine import Engine, check_version
 from wireloom.providers.docker.files import ContainerFiles
 from wireloom.providers.docker.gate import GATE_SHELL, find_busybox, open_gate, prepare_gate
 from wireloom.providers.docker.health import ContainerHealth
+from wireloom.providers.docker.housekeeping import DockerHousekeeping
 from wireloom.providers.docker.images import DockerImageStore
 from wireloom.providers.docker.inspection import Run, boot_marks, note_boot, query, status_of, summary_status
 from wireloom.providers.docker.process import has_all_capabilities
@@ -78,6 +79,7 @@ class DockerProvider:
             health=ContainerHealth(self._engine),
             recent=RecentLog(self._engine),
             saver=ContainerSaver(self._engine, installation, self._images),
+            housekeeping=DockerHousekeeping(self._engine, installation, self._images.names),
         )
         self.images: ImageStore = self._images
         self._busybox = busybox

@@ -121,6 +121,15 @@ def describe(domain: libvirt.virDomain) -> Domain | None:
 
 def of_installation(connection: libvirt.virConnect, installation: str) -> list[Domain]:
     """Every domain that carries the installation's label."""
+    return [domain for domain in _labelled(connection) if domain.labels.identity.installation == installation]
+
+
+def of_others(connection: libvirt.virConnect, installation: str) -> list[Domain]:
+    """Every domain that carries the label of another installation."""
+    return [domain for domain in _labelled(connection) if domain.labels.identity.installation != installation]
+
+
+def _labelled(connection: libvirt.virConnect) -> list[Domain]:
     found = []
     for handle in connection.listAllDomains():
         try:
@@ -129,7 +138,7 @@ def of_installation(connection: libvirt.virConnect, installation: str) -> list[D
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # undefined meanwhile
                 raise
             continue
-        if domain is not None and domain.labels.identity.installation == installation:
+        if domain is not None:
             found.append(domain)
     return found
 

@@ -18,6 +18,7 @@ from wireloom.commands import run
 from wireloom.errors import Conflict, ImageMissing, InvalidInput, RuntimeFailed
 from wireloom.model.identity import short_hash
 from wireloom.model.images import ImageFormat
+from wireloom.model.orphans import Leftover
 from wireloom.model.runtime import ImageInfo
 from wireloom.providers.contract import Credentials
 from wireloom.providers.libvirt import qemu_img
@@ -232,6 +233,31 @@ class FolderImages:
                     found.append(await self._info(path.name, path))
         return found
 
+    async def leftovers(self) -> Sequence[Leftover]:
+        """Files of ours in the folder that an interrupted step left, or that no name leads to any more."""
+        used = await self._in_use()
+        return await asyncio.to_thread(lambda: list(self._left(used)))
+
+    def _left(self, used: frozenset[Path]) -> Iterator[Leftover]:
+        if not self._folder.is_dir():
+            return
+        for path in self._folder.glob(f".*.{self._mark}-*.new"):
+            if path not in self._parts:
+                yield _leftover(path, "left by an interrupted step")
+        for path in self._folder.glob("kept-*"):
+            if path.resolve() not in used and not self._claims[path.resolve()]:
+                yield _leftover(path, "kept under this name", unused=True)
+
+    async def discard(self, leftover: Leftover) -> None:
+        """:raises Conflict: it is of use by now."""
+        path = self._folder / leftover.id
+        if path in self._parts:
+            raise Conflict(f"{leftover.name} is being written")
+        if not path.name.startswith("."):
+            await self.remove(path.name)
+            return
+        await asyncio.to_thread(path.unlink, missing_ok=True)
+
     # ------------------------------------------------------------------ inside
 
     def _check_own(self, image: str) -> None:
@@ -260,6 +286,11 @@ class FolderImages:
         except OSError:
             raise _missing(image, path) from None
         return ImageInfo(name=image, digest=digest, size=stamp[2])
+
+
+def _leftover(path: Path, detail: str, *, unused: bool = False) -> Leftover:
+    size = path.stat().st_blocks * 512 if path.exists() else 0
+    return Leftover(id=path.name, kind="file", name=str(path), size=size, unused=unused, detail=detail)
 
 
 _CONVERT: Final = "convert it with: qemu-img convert -O qcow2"

@@ -44,6 +44,7 @@ from wireloom.providers.libvirt.console import SerialTails, open_serial
 from wireloom.providers.libvirt.domains import Domain
 from wireloom.providers.libvirt.events import EventHub
 from wireloom.providers.libvirt.guest_agent import GuestAgentHealth
+from wireloom.providers.libvirt.housekeeping import LibvirtHousekeeping
 from wireloom.providers.libvirt.images import FolderImages
 from wireloom.providers.libvirt.metadata import Run
 from wireloom.providers.libvirt.qemu_img import BaseImage
@@ -114,6 +115,7 @@ class LibvirtProvider:
             health=GuestAgentHealth(self._connections),
             recent=SerialTails(self._get),
             saver=DiskSaver(self._get),
+            housekeeping=LibvirtHousekeeping(self._connections, installation, self._images),
         )
 
     @staticmethod
