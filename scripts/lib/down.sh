@@ -58,7 +58,9 @@ down() {
 	--purge) purge=yes ;;
 	*) die 2 "unknown option '$1' (there is --purge)" ;;
 	esac
+	[ ! -s "$STATE/units" ] || step "systemd units" remove_units
 	step "labs" destroy_labs
+	[ ! -e "$DATA/agent/join.json" ] || step "installation" leave_installation
 	step "container images" remove_container_images
 	step "engines" stop_engines
 	step "command" unlink_command

@@ -16,6 +16,8 @@ PACKAGES=(
 	binutils cpio dosfstools e2fsprogs fdisk kmod mtools syslinux syslinux-common syslinux-efi
 	# to test: readers of the media that we build, and what cloud-init's check of its files needs
 	genisoimage iputils-ping shellcheck xorriso
+	# … and the database of several controllers
+	postgresql
 	python3-configobj python3-jinja2 python3-jsonpatch python3-jsonschema python3-oauthlib python3-requests
 	python3-serial python3-yaml
 	ca-certificates procps
@@ -48,6 +50,14 @@ installed_packages() { dpkg-query -W -f '${db:Status-Status} ${Package}\n' | sed
 
 update_package_lists() { apt-get -q update; }
 
+# no_database_of_its_own - Debian's PostgreSQL makes and starts a database when it is installed; tests make their own.
+no_database_of_its_own() {
+	local file=/etc/postgresql-common/createcluster.conf
+	[ -z "$(dpkg-query -W -f '${db:Status-Status}' postgresql-common 2>/dev/null)" ] || return 0
+	mkdir -p "${file%/*}"
+	[ -e "$file" ] || echo 'create_main_cluster = false' >"$file"
+}
+
 install_packages() {
 	local -a missing
 	[ -e /etc/debian_version ] || die 1 "needs Debian 12 or 13, or Ubuntu 22.04 or later"
@@ -58,6 +68,7 @@ install_packages() {
 		return 0
 	fi
 	update_package_lists
+	no_database_of_its_own
 	installed_packages >"$BUILD/packages.before"
 	local code=0
 	apt-get -q -y --no-install-recommends -o Dpkg::Options::=--force-confold install "${missing[@]}" || code=$?

@@ -183,6 +183,7 @@ async def _agent(settings: Settings) -> None:
     from wireloom.agent.dataplane_health import DataPlaneHealth
     from wireloom.agent.facts import host_facts
     from wireloom.agent.gateway.forwarding import Forwarding
+    from wireloom.agent.library import ControllerWay
     from wireloom.agent.machine import Machine
     from wireloom.agent.management import ManagementNetwork, segment_name
     from wireloom.agent.renewal import LoginKeeper
@@ -229,6 +230,7 @@ async def _agent(settings: Settings) -> None:
         heartbeat_s=settings.heartbeat_s,
         captures_at_once=settings.captures_at_once,
         images=_image_rules(settings),
+        way=ControllerWay(login.api_url, login.api_ca),
         underlay=_underlay_rules(settings, login.installation, login.urls),
         resync_s=settings.resync_s,
     )
