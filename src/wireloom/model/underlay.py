@@ -105,6 +105,6 @@ class Path(Value):
             return ""
         if self.heard and self.reaches is False:
             return f"what is sent to host {self.host} ({self.address}) does not arrive there"
-        if self.heard is False and self.reaches is not False:
-            return f"nothing of what host {self.host} ({self.address}) sends arrives"
-        return f"host {self.host} cannot be reached at {self.address}"
+        if self.heard is False:
+            return f"nothing arrives from host {self.host} ({self.address})"
+        return f"host {self.host} ({self.address}) does not answer"

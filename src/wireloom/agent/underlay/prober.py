@@ -29,10 +29,10 @@ __all__ = ["PathProber"]
 log = structlog.get_logger(__name__)
 
 _EVERY_S: Final = 1.0
-_PATIENCE_S: Final = 0.5
-#: So many questions without an answer, or so long without a word, and a way counts as cut.
+#: How long an answer may take, in turns; so many questions without one, or turns without a word: a way counts as cut.
+_PATIENCE: Final = 0.5
 _LOST: Final = 4
-_SILENCE_S: Final = 5.0
+_SILENCE: Final = 5
 #: A size counts as too large after so many tries.
 _TRIES: Final = 3
 _VERIFY_S: Final = 60.0
@@ -48,6 +48,7 @@ class _Way:
     """The way to one peer, and what is known of it."""
 
     peer: Peer
+    silence_s: float
     since: float = field(default_factory=time.monotonic)
     heard_at: float | None = None
     reaches: bool | None = None
@@ -70,9 +71,9 @@ class _Way:
     def hears(self) -> bool | None:
         """Whether the peer is heard; ``None``: it is too early to say."""
         now = time.monotonic()
-        if self.heard_at is not None and now - self.heard_at < _SILENCE_S:
+        if self.heard_at is not None and now - self.heard_at < self.silence_s:
             return True
-        return False if now - self.since >= _SILENCE_S else None
+        return False if now - self.since >= self.silence_s else None
 
     @property
     def flags(self) -> int:
@@ -93,11 +94,16 @@ class _Way:
 class PathProber:
     """One per host. :meth:`run` makes its sockets in the calling thread's network namespace.
 
+    :param every_s: how often each peer is asked.
     :param changed: called when what is known of a way is another than before.
     :ivar problem: why nothing can be measured; empty: it can.
     """
 
-    def __init__(self, host: str, port: int, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, host: str, port: int, changed: Callable[[], None] = lambda: None, *, every_s: float = _EVERY_S
+    ) -> None:
+        self._every_s = every_s
+        self._patience_s = every_s * _PATIENCE
         self._host = host
         self._port = port
         self._changed = changed
@@ -120,7 +126,7 @@ class PathProber:
                 task.cancel()
         for host, peer in peers.items():
             if host not in self._ways and peer.probe_port and peer.secret and peer.address:
-                self._ways[host] = _Way(peer)
+                self._ways[host] = _Way(peer, self._every_s * _SILENCE)
                 if self._sockets:
                     self._begin(host)
 
@@ -181,7 +187,7 @@ class PathProber:
                 await self._look(way)
             except Exception:  # the edge of the task of one way: a defect must not end it
                 log.exception("defect in a measurement", host=way.peer.host)
-            await asyncio.sleep(_EVERY_S)
+            await asyncio.sleep(self._every_s)
 
     async def _look(self, way: _Way) -> None:
         if await self._ask(way, 0):
@@ -222,9 +228,9 @@ class PathProber:
             data = encode(message, way.secret, max(size - _HEADERS[way.family], 0))
             if not self._send(way.family, data, (way.peer.address, way.peer.probe_port)):
                 if not size:
-                    await asyncio.sleep(_PATIENCE_S)
+                    await asyncio.sleep(self._patience_s)
                 return False
-            async with asyncio.timeout(_PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 await answer
             return True
         except TimeoutError:
