@@ -425,7 +425,7 @@ async def test_prune_reports_by_host_and_knows_the_labs(api: Api) -> None:
     await api.fabric.serve("h1", PRUNE, serve)
     assert [orphan.name for orphan in await api.client.prune()] == ["wl-old"]
     lab = await api.client.lab("pair")
-    assert asked == [PruneQuestion(labs=(lab.id,), dry_run=True)]
+    assert asked == [PruneQuestion(labs=(lab.id,), dry_run=True, all=True)]
 
 
 # -------------------------------------------------------------------- live

@@ -203,7 +203,7 @@ class Pruner:
 
 
 def _is_asked_for(orphan: Orphan, question: PruneQuestion) -> bool:
-    if question.only and orphan.id not in question.only:
+    if question.only and orphan.key not in question.only:
         return False
     return orphan.why != _OTHERS and (question.images or orphan.why != "unused")
 

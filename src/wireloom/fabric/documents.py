@@ -262,7 +262,7 @@ class PruneQuestion(Value):
 
     :ivar all: also what no lab ever had: images, files, and (to be looked at only) what other installations have.
     :ivar images: remove also what nothing uses and can be had again.
-    :ivar only: ids; nothing else is removed. Empty: everything that was found.
+    :ivar only: keys of orphans; nothing else is removed. Empty: everything that was found.
     """
 
     labs: tuple[str, ...]

@@ -82,6 +82,11 @@ class Orphan(Value):
     incarnation: int = 0
     spec_hash: str = ""
 
+    @property
+    def key(self) -> str:
+        """Names it on its host."""
+        return f"{self.kind} {self.provider} {self.id}"
+
 
 class Trouble(Value):
     """A part of a host that could not be looked at: ``source`` is an engine, ``network`` or ``files``."""

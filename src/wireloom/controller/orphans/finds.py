@@ -54,7 +54,7 @@ class Orphans:
         self._journal = journal
         self._grace_s = grace_s
         self._clock = clock
-        self._seen: dict[tuple[str, str, str], float] = {}  # (host, kind, id) → since when
+        self._seen: dict[tuple[str, str], float] = {}  # (host, key) → since when
 
     def start(self, supervisor: Supervisor) -> None:
         """Remove what is over its grace time, for ever, where there is such a time."""
@@ -112,15 +112,15 @@ class Orphans:
         self._seen = {key: since for key, since in before.items() if key[0] in away}
         due: dict[str, list[str]] = {}
         for host, orphan in lost:
-            key = (host, orphan.kind, orphan.id)
+            key = (host, orphan.key)
             self._seen[key] = before.get(key, now)
             if key not in before:
                 message = f"{orphan.kind} {orphan.name} on {host} is in no lab; it is removed in {self._grace_s:g} s"
                 self._journal.tell("orphan.found", message, lab=orphan.lab, host=host, level=EventLevel.WARNING)
             elif now - before[key] >= self._grace_s:
-                due.setdefault(host, []).append(orphan.id)
-        for host, ids in due.items():
-            question = PruneQuestion(labs=self._board.lab_ids, dry_run=False, only=tuple(ids))
+                due.setdefault(host, []).append(orphan.key)
+        for host, keys in due.items():
+            question = PruneQuestion(labs=self._board.lab_ids, dry_run=False, only=tuple(keys))
             find = await self._ask(host, question)
             log.info("orphans over their time", host=host, removed=sum(item.removed for item in find.found))
 

@@ -24,6 +24,7 @@ from wireloom.model.state import RuntimePhase
 from wireloom.providers.boots import check_boot
 from wireloom.providers.contract import Abilities, ByteStream, Health, ImageStore
 from wireloom.providers.simulated.guest import run_in_guest
+from wireloom.providers.simulated.housekeeping import SimulatedHousekeeping
 from wireloom.providers.simulated.images import SimulatedImageStore, SimulatedSaver
 from wireloom.providers.simulated.lines import EchoStream, SimulatedLine
 from wireloom.providers.simulated.settings import SimulatedSettings
@@ -53,6 +54,7 @@ class SimulatedProvider:
             health=_Health(self),
             recent=self,
             saver=SimulatedSaver(world),
+            housekeeping=SimulatedHousekeeping(installation, world),
         )
 
     @staticmethod

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from wireloom.errors import CapacityExceeded, NotFound, Unavailable, WireloomError
+from wireloom.model.orphans import Leftover
 from wireloom.model.runtime import Capabilities, EventKind, ExecResult, ImageInfo, RuntimeEvent, RuntimeSpec
 from wireloom.model.state import RuntimePhase
 from wireloom.providers.boots import KEPT_BOOTS
@@ -154,6 +155,8 @@ class SimulatedWorld:
         self.line_answer: LineAnswer = lambda _runtime, _line, typed: typed
         self.answers: dict[tuple[str, ...], ExecResult] = {}
         self.health: dict[str, Health] = {}
+        #: By id: what interrupted steps have left.
+        self.leftovers: dict[str, Leftover] = {}
         self.namespace_gone: list[Callable[[str], None]] = []
         self._delays: dict[tuple[str, str | None], float] = {}
         self._faults: list[_Fault] = []
