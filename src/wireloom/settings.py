@@ -19,6 +19,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -100,6 +101,10 @@ class Settings(BaseModel):
     )
     database_url: str = Field(
         default="", description="SQLAlchemy URL of the database; a SQLite file in `data_dir` when empty."
+    )
+    database_password_file: Path | None = Field(
+        default=None,
+        description="File with the password for `database_url`, which then has a user and no password in it.",
     )
     fabric_url: str = Field(
         default="",
@@ -237,7 +242,16 @@ class Settings(BaseModel):
     def _underlay_is_an_address(cls, value: str) -> str:
         return str(ipaddress.ip_address(value)) if value else ""
 
-    @field_validator("data_dir", "run_dir", "log_dir", "fabric_keys", "fabric_ca", "tls_certificate", "tls_key")
+    @field_validator(
+        "data_dir",
+        "run_dir",
+        "log_dir",
+        "fabric_keys",
+        "fabric_ca",
+        "tls_certificate",
+        "tls_key",
+        "database_password_file",
+    )
     @classmethod
     def _folders_are_absolute(cls, value: Path | None) -> Path | None:
         # Daemons change their working directory, so a relative folder would move.
@@ -250,8 +264,12 @@ class Settings(BaseModel):
 
     @property
     def database(self) -> str:
-        """The SQLAlchemy URL in use."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.paths.database_file}"
+        """The SQLAlchemy URL in use, with the password. :raises InvalidInput: its file cannot be read."""
+        if not self.database_url:
+            return f"sqlite+aiosqlite:///{self.paths.database_file}"
+        if self.database_password_file is None:
+            return self.database_url
+        return _with_password(self.database_url, self.database_password_file)
 
     @property
     def fabric_key_file(self) -> Path:
@@ -284,6 +302,21 @@ class Settings(BaseModel):
         plain["fabric_password"] = self.fabric_password.get_secret_value()
         texts = {f"{ENVIRONMENT_PREFIX}{name.upper()}": _as_text(value) for name, value in plain.items()}
         return {name: text for name, text in texts.items() if text}
+
+
+def _with_password(url: str, file: Path) -> str:
+    try:
+        password = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidInput(f"{file} cannot be read: {error}", hint="see database_password_file") from error
+    scheme, _, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    if not at or not user or ":" in user:
+        raise InvalidInput(
+            "database_url names no user, or a password beside database_password_file",
+            hint="for example postgresql+asyncpg://wireloom@db.example.net/wireloom",
+        )
+    return f"{scheme}://{user}:{quote(password, safe='')}@{place}"
 
 
 def _is_loopback(address: str) -> bool:
