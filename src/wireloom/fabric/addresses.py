@@ -6,12 +6,22 @@ import contextlib
 import ipaddress
 import json
 import platform
+import re
 import subprocess
 from typing import Any, Final
 
-__all__ = ["own_names", "split_address"]
+__all__ = ["is_name", "own_names", "split_address"]
 
 _MOST: Final = 64
+_NAME: Final = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?")
+
+
+def is_name(text: str) -> bool:
+    """Whether ``text`` is an address or may be a DNS name."""
+    with contextlib.suppress(ValueError):
+        ipaddress.ip_address(text)
+        return True
+    return bool(_NAME.fullmatch(text))
 
 
 def own_names() -> set[str]:
@@ -24,7 +34,7 @@ def own_names() -> set[str]:
             ["ip", "-json", "address", "show", "scope", "global"], check=True, capture_output=True, timeout=5
         ).stdout
         names |= set(_addresses(json.loads(shown))[:_MOST])
-    return names
+    return {name for name in names if is_name(name)}
 
 
 def _addresses(links: list[dict[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from wireloom.errors import InvalidInput
-from wireloom.fabric.addresses import split_address
+from wireloom.fabric.addresses import is_name, split_address
 from wireloom.fabric.authority import Authority
 from wireloom.fabric.keys import FabricKeys
 from wireloom.fabric.server_config import Cluster, ServerSettings, Tls, Trust, render
@@ -65,8 +65,11 @@ def write_deployment(folder: Path, deployment: Deployment) -> Written:
     :raises InvalidInput: no server, one twice, a port that is none; or keys that are there and cannot be read.
     """
     places = [split_address(text) for text in deployment.servers]
-    if not places or any(not name for name, _ in places):
+    if not places:
         raise InvalidInput("name the servers", hint="e.g. --server nats.example.net")
+    for name in (*(name for name, _ in places), *deployment.names):
+        if not is_name(name):
+            raise InvalidInput(f"{name!r} is neither a name nor an address")
     if len(set(places)) != len(places):
         raise InvalidInput("a server is named twice")
     keys = FabricKeys.ensure(folder / "keys.json")

@@ -25,7 +25,7 @@ import structlog
 
 from wireloom.errors import Conflict, InvalidInput, Unavailable
 from wireloom.fabric import nkeys
-from wireloom.fabric.addresses import own_names
+from wireloom.fabric.addresses import is_name, own_names
 from wireloom.fabric.authority import Authority
 from wireloom.fabric.claims import read_claims
 from wireloom.fabric.keys import FabricKeys, new_seed
@@ -133,7 +133,7 @@ class NatsServer:
     async def reached_as(self, name: str) -> None:
         """Hosts reach this machine as ``name``: its certificate is to say so. At most some dozens are remembered."""
         known = self._stored_names()
-        if self._authority is None or name in known or len(known) >= _MAX_NAMES or not name:
+        if self._authority is None or name in known or len(known) >= _MAX_NAMES or not is_name(name):
             return
         _write_private(self._names_path, json.dumps(sorted({*known, name})))
         if await asyncio.to_thread(self._certify) and self.pid is not None:

@@ -106,6 +106,7 @@ class Session:
         self.login = endpoint.login
         self.client = Client()
         self.busy: set[asyncio.Future[Any]] = set()
+        self._begun = False
         self.refusals = 0
         self.refused: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -120,7 +121,7 @@ class Session:
 
     async def connect(self) -> None:
         """Connect, for as long as it takes; whoever waits gives up by a deadline of its own."""
-        endpoint = self._endpoint
+        endpoint, self._begun = self._endpoint, True
         await self.client.connect(
             servers=list(endpoint.urls),
             name=endpoint.name,
@@ -140,6 +141,8 @@ class Session:
 
     async def dispose(self) -> None:
         """Let go; idempotent."""
+        if not self._begun:
+            return  # the client knows no end before a beginning
         with contextlib.suppress(nats.errors.Error, OSError, TimeoutError, asyncio.InvalidStateError):
             async with asyncio.timeout(2):
                 await self.client.close()
