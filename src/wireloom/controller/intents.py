@@ -107,7 +107,11 @@ def keeping_definitions(
         kept = {node.cli: deployed.clis[node.cli] for node in nodes if node.id in known and node.cli in deployed.clis}
         used = {node.cli for node in nodes}
         merged = {name: cli for name, cli in (document.clis | kept).items() if name in used}
-        result[host] = document.model_copy(update={"nodes": nodes, "clis": merged})
+        arrivals = tuple(
+            item.model_copy(update={"node": _kept(known[item.node_id], item.node)}) if item.node_id in known else item
+            for item in document.arrivals
+        )
+        result[host] = document.model_copy(update={"nodes": nodes, "clis": merged, "arrivals": arrivals})
     return result
 
 

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from typing import Any
 
 from wireloom.controller.picture import LabPicture, LinkPicture, NodePicture, SegmentPicture
-from wireloom.controller.store.records import OperationRecord
+from wireloom.controller.store.records import LabSnapshot, OperationRecord
 from wireloom.errors import RuntimeFailed
 from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.state import LinkState, NodeState
@@ -70,11 +70,7 @@ def _verdicts(operation: OperationRecord, picture: LabPicture) -> Iterator[_Verd
     if operation.goal == "absent":
         yield from _absent(operation, picture)
         return
-    power = "off" if operation.goal == "stopped" else "on"
-    for node_id in operation.targets.nodes:
-        node = picture.nodes.get(node_id)
-        if node is not None and node.intent.power == power:
-            yield _stopped(node) if power == "off" else _running(operation, node)
+    yield from _nodes(operation, picture)
     for link_id in operation.targets.wires:
         link = picture.links.get(link_id)
         if link is not None:
@@ -87,6 +83,31 @@ def _verdicts(operation: OperationRecord, picture: LabPicture) -> Iterator[_Verd
             yield _made(segment)
         elif operation.goal == "linked":
             yield _unlinked(segment_id, picture)
+
+
+def _nodes(operation: OperationRecord, picture: LabPicture) -> Iterator[_Verdict]:
+    power = "off" if operation.goal == "stopped" else "on"
+    for node_id in operation.targets.nodes:
+        node = picture.nodes.get(node_id)
+        standing = _moved(operation, node, picture.snapshot)
+        if standing is not None:
+            yield standing
+        elif node is not None and node.intent.power == power:
+            yield _stopped(node) if power == "off" else _running(operation, node)
+
+
+def _moved(operation: OperationRecord, node: NodePicture | None, lab: LabSnapshot) -> _Verdict | None:
+    """Of a node that moves, or was to; ``None``: it does not, or has arrived."""
+    if node is None:
+        return None
+    target = operation.targets.hosts.get(node.record.id, "")
+    if node.record.id in lab.moving:
+        return _GOING if target or (operation.goal == "running" and node.record.power == "on") else None
+    if not target or node.record.host == target:
+        return None
+    undone = next((move for move in lab.moves if move.node_id == node.record.id and move.error), None)
+    error = undone.error if undone is not None and undone.error else RuntimeFailed("it was not moved").to_wire()
+    return _Standing.FAILED, {**error, "node": node.record.name}
 
 
 def _absent(operation: OperationRecord, picture: LabPicture) -> Iterator[_Verdict]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from wireloom.controller.addresses import management
+from wireloom.controller.moves.slices import without_leaving_power
 from wireloom.controller.store.records import LabSnapshot, RevisionRecord, revision_digest
 from wireloom.devices import DeviceCatalogue
 from wireloom.errors import TopologyInvalid
@@ -120,14 +121,15 @@ class Topologies:
     def render(self, snapshot: LabSnapshot, subnets: Mapping[str, str]) -> dict[str, Slice]:
         """The slices of a lab by host, those of refused nodes included.
 
-        A host that may hold something of the lab and shall not any more gets one that asks for its removal.
+        A host that may hold something of the lab and shall not any more gets one that asks for its removal. Nodes that
+        move are off until they have arrived.
         """
         slices: dict[str, Slice] = {}
         if not snapshot.lab.removing:
             slices = expand(self.parse_revision(snapshot.revision), self._expansion(snapshot, subnets))
         for host in snapshot.hosts:
             slices.setdefault(host, self._removal(snapshot))
-        return slices
+        return without_leaving_power(snapshot, slices)
 
     def describe(
         self,

@@ -19,14 +19,17 @@ from wireloom.model.dialogue import Cli
 from wireloom.model.identity import Identity, short_hash
 from wireloom.model.images import ImagePin
 from wireloom.model.impairment import LinkImpairment
+from wireloom.model.moves import MoveBase
 from wireloom.model.network import Uplink
 from wireloom.model.underlay import Encryption
 from wireloom.model.vlans import Tagging, Vlans
 
 __all__ = [
     "SPEC_FIELDS",
+    "Arrival",
     "Bind",
     "Condition",
+    "Departure",
     "Management",
     "NatIntent",
     "NodeIntent",
@@ -296,10 +299,28 @@ class PlugIntent(Value):
         return (self.port,)
 
 
+class Departure(MoveBase):
+    """A node that leaves for ``host``: it is not started here, and what this host has of it stays until the end."""
+
+
+class Arrival(MoveBase):
+    """A node that comes from ``host``: what is carried of it is fetched ahead, and becomes the node's own as soon as
+    the slice has the node.
+
+    :ivar node: as it shall be; its image is made present ahead, too.
+    :ivar url: where the other host itself serves it; empty: nowhere. :ivar total: bytes to be carried.
+    """
+
+    node: NodeIntent
+    url: str = ""
+    total: int = 0
+
+
 class Slice(Value):
     """The intent document of one lab on one host. ``removed`` asks for everything of the lab to go.
 
     :ivar images: those of its nodes that are of the library, exactly; others are whatever the host has of their name.
+    :ivar departures: of nodes that move away; :ivar arrivals: of nodes that move here; see :mod:`wireloom.model.moves`.
     :ivar lease_s: its nodes run only while the host's last lease for this lab is younger than so many seconds by the
         host's own clock that never jumps (see :mod:`wireloom.planning.leases`); ``None``: they need none.
     :ivar secrets: contents by name, of those that its nodes want and the controller has. Filled in for the host alone:
@@ -319,6 +340,8 @@ class Slice(Value):
     plugs: tuple[PlugIntent, ...] = ()
     clis: dict[str, Cli] = {}
     images: tuple[ImagePin, ...] = ()
+    departures: tuple[Departure, ...] = ()
+    arrivals: tuple[Arrival, ...] = ()
     lease_s: float | None = None
     secrets: dict[str, bytes] = Field(default_factory=dict, repr=False)
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from wireloom.model.base import Value
 from wireloom.model.impairment import LinkImpairment
+from wireloom.model.moves import ArrivalStatus, DepartureStatus
 
 __all__ = [
     "LinkState",
@@ -166,3 +167,5 @@ class SliceStatus(Value):
     wires: tuple[WireStatus, ...] = ()
     plugs: tuple[PlugStatus, ...] = ()
     segments: tuple[SegmentStatus, ...] = ()
+    departures: tuple[DepartureStatus, ...] = ()
+    arrivals: tuple[ArrivalStatus, ...] = ()

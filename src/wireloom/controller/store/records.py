@@ -6,10 +6,13 @@ import hashlib
 import json
 from typing import Any, Literal
 
+from pydantic import Field
+
 from wireloom.controller.store.config_records import ActiveConfig
 from wireloom.model.base import Value
 from wireloom.model.dialogue import Cli
 from wireloom.model.impairment import LinkImpairment
+from wireloom.model.moves import MovePhase, MoveReason
 from wireloom.model.slice import NodeIntent
 from wireloom.model.views import OperationState, OperationView
 
@@ -19,6 +22,7 @@ __all__ = [
     "LabEdit",
     "LabRecord",
     "LabSnapshot",
+    "MoveRecord",
     "NodeRecord",
     "OperationRecord",
     "OperationTargets",
@@ -82,7 +86,8 @@ class OperationTargets(Value):
 
     ``named`` are the names of the nodes that the user gave the verb for, in that order; empty: no single ones.
     ``started`` holds, for nodes that must start anew, when their runtime had started at the time of the verb: the
-    node counts only when it runs with another start time or the whole slice has converged.
+    node counts only when it runs with another start time or the whole slice has converged. ``hosts`` holds, for nodes
+    that move, where to.
     """
 
     nodes: tuple[str, ...] = ()
@@ -90,6 +95,7 @@ class OperationTargets(Value):
     segments: tuple[str, ...] = ()
     started: dict[str, float | None] = {}
     named: tuple[str, ...] = ()
+    hosts: dict[str, str] = {}
 
 
 class OperationRecord(Value):
@@ -114,6 +120,25 @@ class OperationRecord(Value):
         return OperationView(**self.model_dump(exclude={"lab_id", "targets"}), nodes=self.targets.named)
 
 
+class MoveRecord(Value):
+    """A node on its way from ``source`` to ``target``; several of one node follow each other.
+
+    :ivar token: shown by both hosts to each other. :ivar error: why it was undone, as the wire form of an error.
+    """
+
+    id: str
+    lab_id: str
+    node_id: str
+    source: str
+    target: str
+    reason: MoveReason
+    phase: MovePhase = MovePhase.QUEUED
+    token: str = Field(default="", repr=False)
+    error: dict[str, Any] | None = None
+    created_at: float = 0
+    changed_at: float = 0
+
+
 class LabSnapshot(Value):
     """Everything stored of one lab, read in one transaction; ``hosts`` may still hold something of it.
 
@@ -121,6 +146,7 @@ class LabSnapshot(Value):
     :ivar impairments: what users set by verbs, by id of the link; :ivar nat_subnets: subnet by id of the segment.
     :ivar vnis: number of the tunnel by id of the link between hosts; :ivar released: links that had one and need none
         any more, with the generation from which on that is so.
+    :ivar moves: of its nodes, the oldest first.
     """
 
     lab: LabRecord
@@ -132,6 +158,12 @@ class LabSnapshot(Value):
     nat_subnets: dict[str, str] = {}
     vnis: dict[str, int] = {}
     released: dict[str, int] = {}
+    moves: tuple[MoveRecord, ...] = ()
+
+    @property
+    def moving(self) -> frozenset[str]:
+        """Ids of the nodes that move, or wait for their turn to."""
+        return frozenset(move.node_id for move in self.moves if move.phase is not MovePhase.UNDONE)
 
     def node(self, name: str) -> NodeRecord | None:
         """The node called ``name``."""
@@ -162,6 +194,8 @@ class LabEdit(Value):
     :ivar tunnelled: all links between hosts, by id: each has a number of its own. Those of others are given up, and are
         free again once every host has come as far as this generation. ``None`` leaves what is stored.
     :ivar definitions: what all nodes of the lab are deployed with; ``None`` leaves what is stored.
+    :ivar moves: all moves of its nodes; ``None`` leaves what is stored. Those of nodes that are gone go.
+    :ivar operation: what follows the change; ``None``: nothing does.
     """
 
     lab: LabRecord
@@ -174,7 +208,8 @@ class LabEdit(Value):
     nat_segments: dict[str, str] = {}
     tunnelled: frozenset[str] | None = None
     definitions: Definitions | None = None
-    operation: OperationRecord
+    moves: tuple[MoveRecord, ...] | None = None
+    operation: OperationRecord | None = None
 
 
 def revision_digest(topology: str, files: dict[str, str]) -> str:

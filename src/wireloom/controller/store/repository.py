@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wireloom.controller.addresses import free_addresses, holds
-from wireloom.controller.store import configs, definitions, links, tables, tunnels
+from wireloom.controller.store import configs, definitions, links, moves, tables, tunnels
 from wireloom.controller.store.configs import ConfigStore
 from wireloom.controller.store.database import Database
 from wireloom.controller.store.hosts import HostStore
@@ -129,7 +129,9 @@ class Store:
                 await tunnels.write(connection, edit)
                 if deployed is not None:
                     await definitions.write(connection, edit.lab.id, deployed)
-                await connection.execute(insert(tables.operations).values(edit.operation.model_dump(mode="json")))
+                await moves.write(connection, edit)
+                if edit.operation is not None:
+                    await connection.execute(insert(tables.operations).values(edit.operation.model_dump(mode="json")))
                 row = await connection.execute(select(tables.labs).where(tables.labs.c.id == edit.lab.id))
                 return await _snapshot(connection, row.mappings().one())
         except IntegrityError as error:
@@ -240,6 +242,7 @@ async def _snapshot(connection: AsyncConnection, lab_row: RowMapping) -> LabSnap
         nat_subnets=await links.nat_subnets(connection, lab.id),
         vnis=vnis,
         released=released,
+        moves=await moves.read(connection, lab.id),
     )
 
 

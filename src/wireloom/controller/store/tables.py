@@ -39,6 +39,7 @@ __all__ = [
     "labs",
     "link_impairments",
     "metadata",
+    "moves",
     "nat_leases",
     "node_definitions",
     "nodes",
@@ -158,6 +159,23 @@ join_tokens = Table(
     Column("uses_left", Integer, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("expires_at", Float, nullable=False, index=True),
+)
+
+#: Nodes that move; see :mod:`wireloom.model.moves`. ``node_id`` has no foreign key: rows of nodes are written anew.
+moves = Table(
+    "moves",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    _lab_key(),
+    Column("node_id", String(12), nullable=False, index=True),
+    Column("source", String(63), nullable=False),
+    Column("target", String(63), nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("phase", String(16), nullable=False),
+    Column("token", String(64), nullable=False),
+    Column("error", JSON(none_as_null=True), nullable=True),
+    Column("created_at", Float, nullable=False),
+    Column("changed_at", Float, nullable=False),
 )
 
 #: No foreign key: the record of a destroyed lab's last operation outlives the lab.

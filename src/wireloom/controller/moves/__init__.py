@@ -1,0 +1,1 @@
+"""Nodes that move from host to host: see :mod:`wireloom.model.moves`."""
