@@ -132,6 +132,8 @@ class Joining:
         if not _HOST.fullmatch(request.host):
             raise InvalidInput(f"{request.host!r} is no name of a host", hint="a DNS label; set `host` there")
         parts = read_token(token)
+        # Where we are told we were reached goes into a certificate: not by the word of just anybody.
+        await self._store.check_token(token_id=parts.id, sha256=_digest(parts.secret))
         # Before the token is used up: a wrong key or an unreachable fabric must cost nobody a token.
         claims = logins.sign(request.host, request.public_key)
         place = await logins.place(seen_as=seen_as)

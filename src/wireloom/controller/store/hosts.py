@@ -129,6 +129,11 @@ class HostStore:
             if gone.rowcount != 1:
                 raise NotFound(f"there is no token {token_id}")
 
+    async def check_token(self, *, token_id: str, sha256: str) -> None:
+        """:raises NotPermitted: the token is unknown, its secret is another, or it has run out."""
+        async with self._database.read() as connection:
+            await _token(connection, token_id, sha256, self._clock())
+
     async def join(self, *, token_id: str, sha256: str, host: str, public_key: str) -> list[str]:
         """Use up one use of a token: ``host`` is of the installation, and its agent has ``public_key``.
 
