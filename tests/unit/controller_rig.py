@@ -48,6 +48,7 @@ class Host:
 
     :ivar failing: node name → error with which it ends. :ivar slow: nodes that stay ``creating``.
     :ivar refused: name of a segment → why it cannot be made.
+    :ivar far: id of a link to another host → what its status says instead.
     """
 
     def __init__(self, fabric: MemoryFabric, name: str = "h1", **facts: Any) -> None:
@@ -56,6 +57,7 @@ class Host:
         self.failing: dict[str, dict[str, Any]] = {}
         self.slow: set[str] = set()
         self.refused: dict[str, str] = {}
+        self.far: dict[str, dict[str, Any]] = {}
         self.obeys = True
         self.slices: dict[str, Slice] = {}
         self.starts = 0
@@ -129,7 +131,8 @@ class Host:
         )
 
     def _wire(self, lab: Slice, wire: WireIntent) -> WireStatus:
-        return WireStatus(id=wire.id, state=self._state(lab, wire), mtu=wire.mtu, impairment=self._impairment(wire))
+        found = WireStatus(id=wire.id, state=self._state(lab, wire), mtu=wire.mtu, impairment=self._impairment(wire))
+        return found if wire.remote is None else found.model_copy(update={"far": "up", **self.far.get(wire.id, {})})
 
     def _plug(self, lab: Slice, plug: PlugIntent) -> PlugStatus:
         segment = lab.segment(plug.segment)
@@ -141,7 +144,8 @@ class Host:
         return SegmentStatus(id=segment.id, state=LinkState.FAILED if problem else LinkState.UP, message=problem)
 
     def _state(self, lab: Slice, link: WireIntent | PlugIntent) -> LinkState:
-        ends = [lab.node(end.node_id) for end in link.ends]
+        refs = link.local_ends if isinstance(link, WireIntent) else link.ends
+        ends = [lab.node(end.node_id) for end in refs]
         running = all(end is not None and self._status(end).state is NodeState.RUNNING for end in ends)
         return LinkState.DOWN if not link.up else LinkState.UP if running else LinkState.PENDING
 

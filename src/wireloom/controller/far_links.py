@@ -21,7 +21,7 @@ def joined_status(first: tuple[str, WireStatus | None], second: tuple[str, WireS
     if not told:
         return None
     silent = next((host for host, status in ends if status is None), None)
-    host, chief = min(told, key=lambda item: (item[1].follows, _WEIGHT[item[1].state]))
+    host, chief = min(told, key=lambda item: _rank(item[1]))
     state, message = chief.state, chief.message
     if silent is not None and state is LinkState.UP:
         state, message = LinkState.PENDING, f"host {silent} has not made its end yet"
@@ -35,6 +35,11 @@ def joined_status(first: tuple[str, WireStatus | None], second: tuple[str, WireS
             "impairment": _both_ways(first[1], second[1]),
         }
     )
+
+
+def _rank(status: WireStatus) -> tuple[bool, bool, int]:
+    """The lower the more it says of why the link is not up."""
+    return status.state is LinkState.UP, status.follows, _WEIGHT[status.state]
 
 
 def is_settled(first: WireStatus | None, second: WireStatus | None) -> bool:
