@@ -21,6 +21,7 @@ from wireloom.errors import DeadlineExceeded, Unavailable
 from wireloom.settings import Settings
 
 if TYPE_CHECKING:
+    from wireloom.agent.fencing.guard import GuardStarter
     from wireloom.agent.library import Rules
     from wireloom.agent.underlay import UnderlayRules
     from wireloom.dataplane.contract import DataPlane
@@ -47,6 +48,14 @@ def run_agent(settings: Settings) -> None:
 
     configure(settings)
     asyncio.run(_until_told_to_stop(_agent(settings)))
+
+
+def run_fence_guard(settings: Settings) -> None:
+    """Stops nodes of this host whose lease ran out while its agent is not there; ends when there are none."""
+    from wireloom.logs import configure
+
+    configure(settings)
+    asyncio.run(_until_told_to_stop(_fence_guard(settings)))
 
 
 async def _until_told_to_stop(program: Coroutine[Any, Any, None]) -> None:
@@ -116,6 +125,29 @@ def make_providers(
             whole_frames=whole_frames,
         ),
     }
+
+
+async def _fence_guard(settings: Settings) -> None:
+    from wireloom.agent.fencing.guard import FenceGuard
+    from wireloom.agent.folder import FolderStore
+    from wireloom.agent.login import AgentLogin
+
+    login = await AgentLogin.wait(settings.data_dir, _LOGIN_WAIT_S)
+    guard = FenceGuard(
+        settings.paths.lease_file,
+        settings.paths.guard_lock,
+        host_boot=_BOOT_ID.read_text().strip(),
+        providers=lambda: make_providers(settings, login.installation),
+        folders=FolderStore(settings.data_dir / "nodes", login.installation),
+    )
+    await guard.run()
+
+
+def _guard_starter(settings: Settings) -> GuardStarter:
+    from wireloom.agent.fencing.guard import GuardStarter
+    from wireloom.supervisor import program_command
+
+    return GuardStarter(settings.paths.guard_lock, program_command("fence-guard"), settings.to_environment())
 
 
 def data_planes() -> dict[str, Callable[[str], DataPlane]]:
@@ -233,6 +265,7 @@ async def _agent(settings: Settings) -> None:
         way=ControllerWay(login.api_url, login.api_ca),
         underlay=_underlay_rules(settings, login.installation, login.urls),
         resync_s=settings.resync_s,
+        guard_starter=_guard_starter(settings),
     )
     keeper = LoginKeeper(host=settings.host, data_dir=settings.data_dir, login=login, fabric=fabric)
     gc.freeze()  # what is imported by now stays for good: no need to look through it again and again

@@ -107,6 +107,16 @@ class Paths:
         return self.run_dir / "controller.json"
 
     @property
+    def lease_file(self) -> Path:
+        """What this host's agent holds of leases; of one life of the host."""
+        return self.data_dir / "agent" / "leases.json"
+
+    @property
+    def guard_lock(self) -> Path:
+        """Held by the process that stops nodes whose lease ran out while no agent is there."""
+        return self.run_dir / "fence-guard.lock"
+
+    @property
     def supervisor_file(self) -> Path:
         """The locked record of a running ``wireloom up`` and its children."""
         return self.run_dir / "up.json"

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from agent_rig import Agent, Host, make_lab, make_node, settled
 
+from wireloom.agent.fencing.guard import FenceGuard, take_lock
+from wireloom.agent.folder import FolderStore
 from wireloom.fabric.documents import Lease
 from wireloom.model.slice import RestartPolicy, Slice
 from wireloom.model.state import LinkState, NodeState
@@ -195,3 +197,64 @@ async def test_nodes_that_went_elsewhere_are_removed_and_never_started_when_the_
         assert host.worlds["alpha"].calls["start"] == starts
         assert not any(world.runtimes for world in host.worlds.values())
         assert not agent.folders.all()
+
+
+# ---------------------------------------------------------------------- the guard beside the agent
+
+
+def guard_of(host: Host, lock: Path, sleeps: list[float]) -> FenceGuard:
+    async def sleep(seconds: float) -> None:
+        sleeps.append(seconds)
+        host.seconds += 20.0
+        await asyncio.sleep(0)
+
+    return FenceGuard(
+        host.folder / "leases.json",
+        lock,
+        host_boot=host.boot,
+        providers=host.providers,
+        folders=FolderStore(host.folder / "nodes", host.installation),
+        clock=lambda: host.seconds,
+        sleep=sleep,
+    )
+
+
+async def test_the_guard_stops_nodes_of_an_agent_that_is_not_there_and_ends(host: Host, tmp_path: Path) -> None:
+    async with Agent(host).alive() as agent:
+        given(agent, LAB)
+        given(agent, OTHER, "lab-2")
+        await agent.until(settled())
+        await agent.until(settled(), lab="lab-2")
+    sleeps: list[float] = []
+    await guard_of(host, tmp_path / "lock", sleeps).run()
+    assert len(sleeps) >= LEASE_S / 20  # it waited for the lease to run out
+    assert live(host) == {"c"}
+    async with Agent(host).alive() as again:
+        given(again, LAB)
+        answered(again, again.fence.book.beat())
+        await again.until(settled())
+
+
+async def test_the_guard_leaves_alone_what_has_a_lease_and_ends_when_none_is_needed(host: Host, tmp_path: Path) -> None:
+    async with Agent(host).alive() as agent:
+        given(agent, LAB)
+        await agent.until(settled())
+        answered(agent, agent.fence.book.beat())
+        guarding = asyncio.create_task(guard_of(host, tmp_path / "lock", []).run())
+        for _ in range(20):
+            answered(agent, agent.fence.book.beat())
+            await asyncio.sleep(0)
+        given(agent, LAB.model_copy(update={"lease_s": None, "generation": 2}))
+        await asyncio.wait_for(guarding, 10)
+        assert live(host) == {"a", "b"}
+
+
+async def test_there_is_one_guard(host: Host, tmp_path: Path) -> None:
+    held = take_lock(tmp_path / "lock")
+    assert held is not None
+    async with Agent(host).alive() as agent:
+        given(agent, LAB)
+        await agent.until(settled())
+    await guard_of(host, tmp_path / "lock", []).run()
+    assert live(host) == {"a", "b"}
+    held.close()

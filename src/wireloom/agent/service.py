@@ -19,6 +19,7 @@ from wireloom.agent.configs import PARSERS, NodeConfigs
 from wireloom.agent.consoles import Consoles
 from wireloom.agent.dataplane_health import DataPlaneHealth
 from wireloom.agent.fencing import Fence, LeaseBook
+from wireloom.agent.fencing.guard import GuardStarter
 from wireloom.agent.folder import FolderStore
 from wireloom.agent.guard import GUARD_S, Guard
 from wireloom.agent.hooks.base import Hook
@@ -98,6 +99,7 @@ class AgentParts:
     heartbeat_s: float = 2.0
     resync_s: float = 30.0
     guard_s: float = GUARD_S
+    guard_starter: GuardStarter | None = None
 
 
 class _Answers(Protocol):
@@ -291,6 +293,9 @@ class AgentService:
             **self._images.loops(),
             **self._underlay.loops(),
         }
+        starter = self._parts.guard_starter
+        if starter is not None:
+            loops["fence-guard"] = lambda: starter.run(lambda: self._fence.book.holds_any)
         for name in self._parts.providers:
             loops[f"events-{name}"] = lambda name=name: self.world.watch(name)  # type: ignore[misc]
         return loops

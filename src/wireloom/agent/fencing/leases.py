@@ -129,6 +129,11 @@ class LeaseBook:
             self._write()
         return renewed
 
+    @property
+    def holds_any(self) -> bool:
+        """Whether there is a lease that can still run out."""
+        return self.next_lapse_s() is not None
+
     def lapsed(self) -> dict[str, HeldLease]:
         """Labs, by id, whose nodes may not run now."""
         now = self._clock()

@@ -36,6 +36,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Installation")(version)
     app.command(rich_help_panel="Programs")(controller)
     app.command(rich_help_panel="Programs")(agent)
+    app.command("fence-guard", hidden=True)(fence_guard)
 
 
 def up(
@@ -112,6 +113,13 @@ def version(ctx: typer.Context, json: JsonFlag = False) -> None:
         output.data({"version": __version__})
     else:
         output.line(f"wireloom {__version__}")
+
+
+def fence_guard(ctx: typer.Context) -> None:
+    """Stop nodes whose lease ran out while no agent is there; started by the agent."""
+    from wireloom.app import run_fence_guard
+
+    run_fence_guard(state_of(ctx).settings())
 
 
 def controller(ctx: typer.Context) -> None:
