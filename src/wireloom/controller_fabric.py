@@ -33,6 +33,7 @@ __all__ = ["ControllerSide", "controller_fabric"]
 log = structlog.get_logger(__name__)
 
 _CONNECT_S: Final = 10.0
+_REPLICAS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,11 @@ async def _existing(settings: Settings) -> AsyncIterator[ControllerSide]:
 async def _connected(
     settings: Settings, near: AgentLogin, login: Login, logins: SignedLogins | None, keys: FabricKeys | None
 ) -> AsyncIterator[ControllerSide]:
-    fabric = await Fabric.connect(near.urls, name="controller", login=login, ca=near.ca, timeout_s=_CONNECT_S)
+    # A cluster of three goes on without one of them, and so do the stores.
+    replicas = _REPLICAS if len(near.urls) >= _REPLICAS else 1
+    fabric = await Fabric.connect(
+        near.urls, name="controller", login=login, ca=near.ca, replicas=replicas, timeout_s=_CONNECT_S
+    )
     try:
         yield ControllerSide(settings, fabric, logins, keys, near)
     finally:

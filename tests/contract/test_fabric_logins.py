@@ -463,12 +463,22 @@ class TestSeveralServers:
             for fabric in opened[:3]:
                 await eventually(lambda fabric=fabric: cut_off(fabric))
             del opened[:3]
-            for server in servers[:2]:
-                server.kill()
-                await server.wait()
+            controller = await Fabric.connect(
+                written.urls, name="c", login=keys.controller_login, ca=ca, replicas=3, timeout_s=20
+            )
+            opened.append(controller)
+            await stored(controller, a_slice(1))
+            watch = Collector(anywhere.watch_intents("h1"))
+            await watch.until(bool)
+            for index in range(2):
+                servers[index].kill()
+                await servers[index].wait()
                 await eventually(all_connected, timeout_s=15)
-                servers[servers.index(server)] = await started(written.configurations[servers.index(server)])
-            assert anywhere.connected
+                await stored(controller, a_slice(2 + index))
+                await watch.until(lambda seen, index=index: seen[-1].value.generation == 2 + index, timeout_s=30)
+                servers[index] = await started(written.configurations[index])
+                await asyncio.sleep(2)  # the others take it in again before the next one goes
+            await watch.close()
         finally:
             for fabric in opened:
                 await fabric.close()
@@ -477,6 +487,16 @@ class TestSeveralServers:
                 if server.returncode is None:
                     server.kill()
                     await server.wait()
+
+
+async def stored(controller: Fabric, document: Slice) -> None:
+    """Put the intent as soon as the cluster has found who leads it."""
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                return await controller.put_intent("h1", document)
+            except WireloomError:
+                await asyncio.sleep(0.2)
 
 
 def free_ports(count: int) -> list[int]:

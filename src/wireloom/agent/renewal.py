@@ -67,6 +67,10 @@ def renewal_due(claims: str) -> float:
     return content.issued + (content.expires - content.issued) / 3 if content.expires else float("inf")
 
 
+def _way_in(login: AgentLogin) -> tuple[Login, tuple[str, ...], str]:
+    return login.login, login.urls, login.ca
+
+
 class LoginKeeper:
     """Keeps the login of ``host`` good, on the connection that uses it. A login by password stays as it is."""
 
@@ -145,8 +149,7 @@ class LoginKeeper:
         if not self._login.claims:
             return
         if not self._fabric.connected:
-            if self._fabric.refused:
-                await self._read_anew()
+            await self._read_anew()
             return
         key = self._login.login.public_key
         if self._settled != key and not self._tasks:
@@ -176,10 +179,10 @@ class LoginKeeper:
         self._settled = public_key
 
     async def _read_anew(self) -> None:
-        """The login is refused: somebody may have let this host join again, and left a new one in the file."""
+        """Somebody may have let this host join again, or servers are elsewhere: then the file says so."""
         try:
             stored = await asyncio.to_thread(AgentLogin.load, self._data_dir)
-            if stored is None or stored == self._login or stored.login == self._login.login:
+            if stored is None or _way_in(stored) == _way_in(self._login):
                 return
         except InvalidInput as error:
             log.warning("the stored login is none", error=str(error))

@@ -90,10 +90,10 @@ class KeyChange(Generic[V]):
 class Fabric:
     """One process's connection to the fabric. Make it with :meth:`connect`; all methods are for its event loop."""
 
-    def __init__(self, link: Link, *, creates_stores: bool) -> None:
+    def __init__(self, link: Link, *, creates_stores: bool, replicas: int = 1) -> None:
         self._link = link
         self._values = KeyValues(link)
-        self._keeper = StoreKeeper(link, self._values, creates=creates_stores)
+        self._keeper = StoreKeeper(link, self._values, creates=creates_stores, replicas=replicas)
         self._answerer = Answerer(link)
         self._streams = StreamServer(link, self._answerer)
         self._watchers: set[Watcher] = set()
@@ -111,6 +111,7 @@ class Fabric:
         password: str = "",
         ca: str = "",
         creates_stores: bool = True,
+        replicas: int = 1,
         timeout_s: float = _CONNECT_S,
     ) -> Fabric:
         """Connect, and from then on stay connected for ever.
@@ -119,13 +120,14 @@ class Fabric:
         :param login: instead of ``user`` and ``password``.
         :param ca: certificates (PEM) by which the servers are known; empty: those that the machine trusts.
         :param creates_stores: make the stores when they are missing; only controllers are permitted to.
+        :param replicas: on how many servers of a cluster the stores are then kept.
         :raises Unavailable: nobody answers there within ``timeout_s``.
         :raises Unauthenticated: the login is refused.
         """
         urls = (url,) if isinstance(url, str) else tuple(url)
         link = Link(Endpoint(urls=urls, name=name, login=login or Login(user=user, password=password), ca=ca))
         await link.open(timeout_s)
-        fabric = cls(link, creates_stores=creates_stores)
+        fabric = cls(link, creates_stores=creates_stores, replicas=replicas)
         fabric._keeping = asyncio.get_running_loop().create_task(fabric._keeper.run())
         return fabric
 

@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 _TRY_S = 1.0
 _DEADLINE_S = 10.0
 _RESYNC_S = 300.0
+_SECOND_LOOK_S = 2.0
 _RETRY_S = 0.25
 _PARALLEL_READS = 32
 
@@ -195,11 +196,11 @@ class Watcher:
         self._wake = asyncio.Event()
         self._epoch = ""
         self._resync_at = 0.0
-        self._grace_due = True
+        self._grace_due = self._again = True
 
     def resync(self) -> None:
         """Read everything again soon."""
-        self._grace_due = True
+        self._grace_due = self._again = True
         self._resync_at = 0.0
         self._wake.set()
 
@@ -278,7 +279,9 @@ class Watcher:
         except WireloomError as error:
             log.debug("fabric.resync-later", bucket=self._bucket.name, error=str(error))
         else:
-            self._resync_at = time.monotonic() + _RESYNC_S
+            # A server of a cluster may have been behind with what it was asked: look once more, soon.
+            again, self._again = self._again, False
+            self._resync_at = time.monotonic() + (_SECOND_LOOK_S if again and self._link.clustered else _RESYNC_S)
 
     async def _resync(self) -> None:
         await self._link.flush()  # the subscription is in place before the first value is read

@@ -77,6 +77,11 @@ class Link:
         return time.monotonic() - self._since < _SETTLE_S
 
     @property
+    def clustered(self) -> bool:
+        """Whether the server is one of several, of which another may answer what it was told a moment later."""
+        return bool(self._client._server_info.get("cluster"))  # noqa: SLF001
+
+    @property
     def max_payload(self) -> int:
         return int(self._client.max_payload)
 

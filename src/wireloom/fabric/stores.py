@@ -44,7 +44,7 @@ _STREAM_NOT_FOUND: Final = 10059  # JSStreamNotFoundErr in the server's errors.j
 _STREAM_IN_USE: Final = 10058  # JSStreamNameExistErr: there with another configuration
 
 
-def bucket_config(bucket: Bucket) -> dict[str, Any]:
+def bucket_config(bucket: Bucket, replicas: int = 1) -> dict[str, Any]:
     """The stream behind a key-value bucket, as the JetStream API takes it (times in nanoseconds)."""
     return {
         "name": bucket.stream,
@@ -55,7 +55,7 @@ def bucket_config(bucket: Bucket) -> dict[str, Any]:
         "storage": "file",
         "retention": "limits",
         "discard": "new",
-        "num_replicas": 1,
+        "num_replicas": replicas,
         "allow_direct": True,
         "allow_rollup_hdrs": True,
         "deny_delete": True,
@@ -63,7 +63,7 @@ def bucket_config(bucket: Bucket) -> dict[str, Any]:
     }
 
 
-def events_config() -> dict[str, Any]:
+def events_config(replicas: int = 1) -> dict[str, Any]:
     """The stream of history: bounded by age and size, the oldest goes first."""
     return {
         "name": EVENTS_STREAM,
@@ -73,7 +73,7 @@ def events_config() -> dict[str, Any]:
         "storage": "file",
         "retention": "limits",
         "discard": "old",
-        "num_replicas": 1,
+        "num_replicas": replicas,
         "allow_direct": True,
         "republish": {"src": "events.>", "dest": f"{EVENTS_LIVE}.>"},
     }
@@ -125,10 +125,11 @@ class StoreKeeper:
     has to write its documents again.
     """
 
-    def __init__(self, link: Link, values: KeyValues, *, creates: bool) -> None:
+    def __init__(self, link: Link, values: KeyValues, *, creates: bool, replicas: int = 1) -> None:
         self._link = link
         self._values = values
         self._creates = creates
+        self._replicas = replicas
         self._wake = asyncio.Event()
         self._sweep_at = time.monotonic() + _FIRST_SWEEP_S
         self.epoch = ""
@@ -194,7 +195,7 @@ class StoreKeeper:
 
     async def _create_missing(self) -> bool:
         buckets = (DESIRED, OBSERVED, HOSTS, LIBRARY, SHELVES, PEERS, ENDS)
-        configs = [bucket_config(bucket) for bucket in buckets] + [events_config()]
+        configs = [bucket_config(bucket, self._replicas) for bucket in buckets] + [events_config(self._replicas)]
         created = [await self._ensure(config) for config in configs]
         return any(created)
 
