@@ -18,6 +18,7 @@ from wireloom.model.impairment import Impairment, LinkImpairment
 from wireloom.model.link_views import ImpairRequest, LinkRequest, LinkView, Parts
 from wireloom.model.slice import Slice, WireIntent
 from wireloom.model.state import LinkState, WireStatus
+from wireloom.model.underlay import Path as Way
 from wireloom.model.underlay import WireGuardPeer
 from wireloom.model.views import DeployRequest, OperationState
 
@@ -175,6 +176,19 @@ async def test_hidden_links_take_hosts_that_can_hide_them(tmp_path: Path, able: 
             return
         with pytest.raises(Unsupported, match="wants WireGuard, which host h2 cannot do: its kernel has none"):
             await rig.controller.labs.deploy(DeployRequest(topology=APART))
+
+
+async def test_a_way_that_is_too_narrow_or_cut_is_a_warning(tmp_path: Path) -> None:
+    async with make_rig(tmp_path) as rig:
+        narrow = Way(host="h2", address="192.0.2.2", heard=True, answered=True, mtu=1400)
+        cut = Way(host="h1", address="192.0.2.1", heard=True, answered=False, reaches=False)
+        await rig.add_host("h1", underlay="192.0.2.1", paths=(narrow,))
+        await rig.add_host("h2", underlay="192.0.2.2", paths=(cut,), management_subnet="172.30.1.0/24")
+        plan = await rig.controller.labs.plan(DeployRequest(topology=APART))
+        assert plan.warnings == (
+            "links from h1 to h2 have an MTU of up to 1500: frames of more than 1350 bytes travel in fragments",
+            "host h2: what is sent to host h1 (192.0.2.1) does not arrive there",
+        )
 
 
 # --- two statuses as one --------------------------------------------------------------------------------

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from wireloom.model.impairment import LinkImpairment
-from wireloom.model.state import LinkState, WireStatus
+from collections.abc import Iterator, Mapping
 
-__all__ = ["is_settled", "joined_status"]
+from wireloom.fabric.documents import HostFacts
+from wireloom.model.impairment import LinkImpairment
+from wireloom.model.slice import Slice
+from wireloom.model.state import LinkState, WireStatus
+from wireloom.model.underlay import Path, Way
+
+__all__ = ["is_settled", "joined_status", "way_warnings"]
 
 #: Which of two states says more of a link that is not up.
 _WEIGHT = {LinkState.FAILED: 0, LinkState.DOWN: 1, LinkState.PENDING: 2, LinkState.UP: 3}
@@ -64,3 +69,24 @@ def _both_ways(first: WireStatus | None, second: WireStatus | None) -> LinkImpai
         forward_until=to_second.forward_until,
         backward_until=to_first.backward_until,
     )
+
+
+def way_warnings(slices: Mapping[str, Slice], facts: Mapping[str, HostFacts]) -> Iterator[str]:
+    """What is known to be wrong with ways that links between hosts take."""
+    ways = {(host, path.host): path for host, told in facts.items() for path in told.paths}
+    largest: dict[tuple[str, str], int] = {}
+    for host, document in slices.items():
+        for wire in document.wires:
+            if wire.remote is not None:
+                pair = (host, wire.remote.host)
+                largest[pair] = max(largest.get(pair, 0), wire.mtu)
+    for (host, other), mtu in largest.items():
+        path = ways.get((host, other), Path(host=other))
+        whole = Way(remote=path.address, mtu=path.mtu).whole_frames
+        if path.problem:
+            yield f"host {host}: {path.problem}"
+        elif path.mtu and mtu > whole:
+            yield (
+                f"links from {host} to {other} have an MTU of up to {mtu}: frames of more than {whole} bytes travel in"
+                " fragments"
+            )

@@ -13,6 +13,7 @@ from wireloom.controller.board import Board
 from wireloom.controller.configs.choices import kept_configs, superseded_configs, superseded_messages
 from wireloom.controller.drafts import acted_on, after_verb, drafted_nodes, images_wanted, inspected
 from wireloom.controller.edits import Edits, no_lab
+from wireloom.controller.far_links import way_warnings
 from wireloom.controller.images import ImageCheck
 from wireloom.controller.intents import links_at
 from wireloom.controller.journal import Journal
@@ -194,6 +195,7 @@ class LabService:
             findings.warnings += overrides.warnings
             after = after.model_copy(update={"impairments": dict(overrides.kept)})
             slices = await self._edits.render(after)
+        findings.warnings += way_warnings(slices, self._facts())
         return _Draft(before=before, after=after, slices=slices, findings=findings, superseded=superseded)
 
     async def _kept_overrides(self, before: LabSnapshot, after: Mapping[str, Slice]) -> KeptOverrides:

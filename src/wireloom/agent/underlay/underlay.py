@@ -92,6 +92,7 @@ class Underlay:
         return facts.model_copy(
             update={
                 "underlay": self.address,
+                "underlay_mtu": _mtu_at(self.address, facts),
                 "underlay_told": True,
                 "probe_port": self._rules.probe_port,
                 "paths": tuple(path for _, path in sorted(self._prober.paths.items())),
@@ -169,6 +170,12 @@ class Underlay:
                     await self._peers_changed.wait()
             except TimeoutError:
                 continue
+
+
+def _mtu_at(address: str, facts: HostFacts) -> int:
+    """MTU of the NIC that has ``address``; 0: none has."""
+    found = (nic.mtu for nic in facts.nics if address in {item.partition("/")[0] for item in nic.addresses})
+    return next(found, 0) if address else 0
 
 
 def _same_kind(own: str, other: str) -> bool:

@@ -205,9 +205,22 @@ def _network(facts: Facts) -> "Iterator[tuple[str, str]]":
     if facts.get("underlay"):
         mtu = f", MTU {facts['underlay_mtu']}" if facts.get("underlay_mtu") else ""
         yield "underlay", f"{facts['underlay']}{mtu}"
+    for way in facts.get("paths") or ():
+        yield f"way to {way['host']}", _way(way)
     for nic in facts.get("nics") or ():
         parts = [", ".join(nic["addresses"]), f"MTU {nic['mtu']}", "up" if nic["up"] else "down"]
         yield f"NIC {nic['name']}", ", ".join(filter(None, parts))
+
+
+def _way(facts: Facts) -> str:
+    from wireloom.model.underlay import Path
+
+    path = Path.model_validate(facts)
+    if path.problem:
+        return path.problem
+    if not path.mtu:
+        return f"{path.address}, not measured yet"
+    return f"{path.address}, packets of up to {path.mtu} bytes arrive in one piece"
 
 
 def _used(use: "HostUse | None") -> "Iterator[tuple[str, str]]":
