@@ -65,6 +65,7 @@ class Board:
             slices=self._slices.get(lab_id, {}),
             statuses=self._live.statuses(lab_id),
             alive=self._live.alive,
+            clocks={name: host.ahead_s for name, host in self._live.hosts.items() if host.ahead_s},
         )
 
     def view(self, lab_id: str) -> LabView:

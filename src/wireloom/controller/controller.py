@@ -85,7 +85,7 @@ class Controller:
         self.live = LiveState(clock)
         self.registry = HostRegistry(store.hosts, self.live)
         self.board = Board(live=self.live, hub=self.hub, clock=clock)
-        self.journal = Journal(fabric=fabric, hub=self.hub, clock=clock)
+        self.journal = Journal(fabric=fabric, hub=self.hub, clock=clock, ahead_s=self.live.ahead_s)
         self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
         self._make_library(library, store, fabric, topologies, clock)
         self.peers = PeerKeeper(fabric=fabric, store=store, board=self.board, live=self.live)
@@ -156,7 +156,6 @@ class Controller:
             logins=logins,
             own_host=library.options.own_host,
             forget_images=self.library.distribution.forget_host,
-            clock=clock,
         )
         self._store = store
         self._fabric = fabric

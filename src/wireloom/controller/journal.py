@@ -24,12 +24,25 @@ log = structlog.get_logger(__name__)
 REMEMBERED_EVENTS: Final = 10_000
 REMEMBERED_S: Final = 24 * 3600.0
 OUTBOX_LIMIT: Final = 1000
+#: What a controller tells of hosts, by its own clock.
+OWN_KINDS: Final = frozenset({"host.lost", "host.back", "host.given-up", "orphan.found"})
 
 
 class Journal:
-    """Events of all hosts and of the controller itself. Times are UNIX seconds."""
+    """Events of all hosts and of the controller itself. Times are UNIX seconds by the controller's clock.
 
-    def __init__(self, *, fabric: ControllerFabric, hub: Hub, clock: Callable[[], float]) -> None:
+    :param ahead_s: seconds that the clock of a host is ahead of it.
+    """
+
+    def __init__(
+        self,
+        *,
+        fabric: ControllerFabric,
+        hub: Hub,
+        clock: Callable[[], float],
+        ahead_s: Callable[[str], float] = lambda _: 0.0,
+    ) -> None:
+        self._ahead_s = ahead_s
         self._fabric = fabric
         self._hub = hub
         self._clock = clock
@@ -60,10 +73,17 @@ class Journal:
         since = self._read_until if self._read_until is not None else self._clock() - REMEMBERED_S
         reader = cast(AsyncGenerator[Event, None], self._fabric.events(since=since))
         async with aclosing(reader) as events:
-            async for event in events:
+            async for told in events:
                 self._read_until = self._clock()
+                event = self._by_own_clock(told)
                 self._recent.append(event)
                 self._hub.publish(StreamMessage(type="event", data=event.model_dump(mode="json")))
+
+    def _by_own_clock(self, event: Event) -> Event:
+        ahead = self._ahead_s(event.host) if event.host else 0.0
+        if not ahead or event.kind in OWN_KINDS:
+            return event
+        return event.model_copy(update={"time": event.time - ahead})
 
     async def _write(self) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from wireloom.controller.clocks import HostClock
 from wireloom.fabric.documents import HostFacts
 from wireloom.fabric.image_documents import HostShelf
 from wireloom.model.images import PresenceState
@@ -19,12 +20,14 @@ class SeenHost:
     """A host as last heard; ``last_seen`` in UNIX seconds by the controller's clock.
 
     :ivar shelf: what it has of the image library; ``None``: not told yet.
+    :ivar ahead_s: seconds that its clock is ahead of the controller's, where that is notable.
     """
 
     facts: HostFacts
     alive: bool
     last_seen: float
     shelf: HostShelf | None = None
+    ahead_s: float = 0.0
 
     def view(self) -> HostView:
         entries = None if self.shelf is None else self.shelf.entries
@@ -33,6 +36,7 @@ class SeenHost:
             alive=self.alive,
             facts=self.facts.model_dump(mode="json"),
             last_seen=self.last_seen,
+            clock_ahead_s=self.ahead_s,
             images=None if entries is None else sum(entry.state is PresenceState.PRESENT for entry in entries),
             image_room=None if self.shelf is None else self.shelf.free,
         )
@@ -46,6 +50,7 @@ class LiveState:
         self._hosts: dict[str, SeenHost] = {}
         self._shelves: dict[str, HostShelf] = {}
         self._statuses: dict[str, dict[str, SliceStatus]] = {}  # lab id → host → status
+        self._clocks: dict[str, HostClock] = {}
         #: Management subnet by host, also of hosts that are away; as stored in the database.
         self.subnets: dict[str, str] = {}
         #: Adds to a host's view what users say of it; set by the registry of hosts.
@@ -87,8 +92,18 @@ class LiveState:
                 return False
             self._hosts[host] = replace(before, alive=False)
             return True
-        self._hosts[host] = SeenHost(facts, alive=True, last_seen=self._clock(), shelf=self._shelves.get(host))
-        return before is None or not before.alive or _calm(before.facts) != _calm(facts)
+        now = self._clock()
+        clock = self._clocks.setdefault(host, HostClock())
+        set_anew = clock.heard(facts.time, now)
+        self._hosts[host] = SeenHost(
+            facts, alive=True, last_seen=now, shelf=self._shelves.get(host), ahead_s=clock.ahead_s
+        )
+        return set_anew or before is None or not before.alive or _calm(before.facts) != _calm(facts)
+
+    def ahead_s(self, host: str) -> float:
+        """Seconds that the clock of ``host`` is ahead of this controller's; 0 where that is not notable."""
+        clock = self._clocks.get(host)
+        return 0.0 if clock is None else clock.ahead_s
 
     def set_shelf(self, host: str, shelf: HostShelf | None) -> None:
         """What a host has of the image library, or ``None``: its word was deleted."""
@@ -101,6 +116,7 @@ class LiveState:
     def forget_host(self, host: str) -> None:
         """``host`` is of the installation no more."""
         self._hosts.pop(host, None)
+        self._clocks.pop(host, None)
         self._shelves.pop(host, None)
         self.subnets.pop(host, None)
 

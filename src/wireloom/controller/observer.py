@@ -102,7 +102,8 @@ class Observer:
         if not self._live.set_host(host, facts):
             return
         self._hub.publish(StreamMessage(type="host", data=self._live.view(host).model_dump(mode="json")))
-        self._board.refresh_host(host)
+        for lab_id in self._board.refresh_host(host):
+            self._publisher.wake(lab_id)
         self._on_host(host)
         if came:
             log.info("host is here", host=host)

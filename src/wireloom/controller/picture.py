@@ -99,13 +99,14 @@ class LabPicture:
 
     :ivar slices: intent by host, of all nodes, also of those that preflight refused.
     :ivar statuses: the latest observation by host.
-    :ivar alive: hosts with a heartbeat.
+    :ivar alive: hosts with a heartbeat. :ivar clocks: seconds that clocks of hosts are ahead, where that is notable.
     """
 
     snapshot: LabSnapshot
     slices: Mapping[str, Slice] = field(default_factory=dict)
     statuses: Mapping[str, SliceStatus] = field(default_factory=dict)
     alive: frozenset[str] = frozenset()
+    clocks: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def generation(self) -> int:

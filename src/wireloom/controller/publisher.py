@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from wireloom.controller.board import Board
+from wireloom.controller.clocks import slice_moved
 from wireloom.controller.live import LiveState
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store import Store
@@ -114,7 +115,7 @@ class Publisher:
         if intents is None:
             return
         for host, intent in intents.items():
-            document = self._complete(intent)
+            document = slice_moved(self._complete(intent), self._live.ahead_s(host))
             if self._put.get((host, lab_id)) != document:
                 await self._give(host, document)
         await self._clear_empty_hosts(lab_id)

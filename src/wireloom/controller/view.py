@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from wireloom.controller.clocks import impairment_moved
 from wireloom.controller.picture import LabPicture, LinkPicture, NodePicture, SegmentPicture
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.link_views import ImpairmentView, LinkView, SegmentView
@@ -25,7 +26,7 @@ def lab_view(picture: LabPicture) -> LabView:
         generation=lab.generation,
         removing=lab.removing,
         converged=picture.converged,
-        nodes=tuple(_node_view(node) for node in picture.nodes.values()),
+        nodes=tuple(_node_view(node, picture.clocks.get(node.host, 0.0)) for node in picture.nodes.values()),
         links=tuple(_link_view(link, picture) for link in picture.links.values()),
         segments=tuple(_segment_view(segment) for segment in picture.segments.values()),
     )
@@ -59,8 +60,12 @@ def _one_word(view: LabView) -> str:
     return "partial" if running or NodeState.CREATING in states else "stopped"
 
 
-def _node_view(node: NodePicture) -> NodeView:
+def _node_view(node: NodePicture, ahead_s: float) -> NodeView:
+    """``ahead_s``: of its host's clock before the controller's, by which users are told times."""
     intent = node.intent
+    observed = _observed_fields(node)
+    if ahead_s and observed.get("started_at") is not None:
+        observed["started_at"] -= ahead_s
     return NodeView(
         id=intent.id,
         name=intent.name,
@@ -70,7 +75,7 @@ def _node_view(node: NodePicture) -> NodeView:
         image=intent.image,
         power=intent.power,
         mgmt_ipv4=intent.mgmt_ipv4,
-        **_observed_fields(node),
+        **observed,
     )
 
 
@@ -116,11 +121,17 @@ def _link_view(link: LinkPicture, picture: LabPicture) -> LinkView:
         message=message,
         impairment=ImpairmentView(
             configured=link.intent.impairment,
-            operational=link.status.impairment if link.status and link.alive else None,
+            operational=_operational(link, picture),
             forward_origin="topology" if by_user.forward is None else "user",
             backward_origin="topology" if by_user.backward is None else "user",
         ),
     )
+
+
+def _operational(link: LinkPicture, picture: LabPicture) -> LinkImpairment | None:
+    if link.status is None or not link.alive:
+        return None
+    return impairment_moved(link.status.impairment, -picture.clocks.get(link.host, 0.0))
 
 
 def _link_state(link: LinkPicture) -> tuple[LinkState, str]:

@@ -196,6 +196,8 @@ class HostView(Value):
     :ivar images: how many images of the library are there, whole. :ivar image_room: bytes left where images are kept.
         ``None``: not told yet.
     :ivar closed: why it takes no new nodes, in words; empty: it takes them.
+    :ivar clock_ahead_s: seconds that its clock is ahead of the controller's; 0 where that is not notable. Times in
+        ``facts`` are by that clock.
     :ivar draining: its nodes are to move away. :ivar joined_at: by a token; UNIX seconds.
     :ivar use: what labs take of it; told in answers, not on the stream, where labs say it themselves.
     """
@@ -212,6 +214,7 @@ class HostView(Value):
     draining: bool = False
     joined_at: float | None = None
     closed: str = ""
+    clock_ahead_s: float = 0.0
     use: HostUse | None = None
 
 

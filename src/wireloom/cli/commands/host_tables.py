@@ -106,6 +106,9 @@ def host_problems(host: "HostView", now: float) -> "Iterator[str]":
     facts = host.facts or {}
     yield from facts.get("problems") or ()
     yield from _lacks(facts.get("dataplane") or {})
+    if host.clock_ahead_s:
+        way = "ahead of" if host.clock_ahead_s > 0 else "behind"
+        yield f"its clock is {duration(abs(host.clock_ahead_s))} {way} the controller's"
     stale = _stale_loops(facts, now)
     if host.alive and stale:
         yield f"loops: {stale}"
@@ -127,7 +130,8 @@ def _lacks(dataplane: Facts) -> list[str]:
 
 
 def _stale_loops(facts: Facts, now: float) -> str:
-    """Names and ages of the loops that have not succeeded for too long."""
+    """Names and ages of the loops that have not succeeded for too long, all by the host's own clock."""
+    now = facts.get("time") or now
     return ", ".join(
         f"{loop['name']} stale {duration(now - loop['last_success'])}"
         if loop["last_success"]
