@@ -49,7 +49,7 @@ class Link:
         self.on_up: list[Callable[[], None]] = []
         self.on_down: list[Callable[[], None]] = []
         self._session = Session(endpoint, self)
-        self._retiring: list[Session] = []
+        self._others: list[Session] = []
         self._subscriptions: list[Subscription] = []
         self._up = asyncio.Event()
         self._loss: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -119,7 +119,7 @@ class Link:
         for task in list(self._background):
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
-        for session in (self._session, *self._retiring):
+        for session in (self._session, *self._others):
             await session.dispose()
 
     async def exchange(
@@ -141,8 +141,13 @@ class Link:
             session = Session(endpoint, self)
             await self._first_connect(session, timeout_s)
             earlier = self._session
-            await self._hand_over(session)
-            self.endpoint, self._session = endpoint, session
+            self._others.append(session)  # it brings questions already, which are answered over it
+            try:
+                await self._hand_over(session)
+                self.endpoint, self._session = endpoint, session
+                self._others.append(earlier)
+            finally:
+                self._others.remove(session)
             if not self._up.is_set():  # the earlier connection was lost meanwhile
                 self._went_up()
             log.info("fabric.login-exchanged", endpoint=endpoint.name)
@@ -340,13 +345,12 @@ class Link:
 
     async def _retire(self, session: Session) -> None:
         """Let go of ``session`` when nothing needs it any more, or after a while."""
-        self._retiring.append(session)
         try:
             if session.busy:
                 await asyncio.wait(set(session.busy), timeout=_RETIRE_S)
         finally:
             await session.dispose()
-            self._retiring.remove(session)
+            self._others.remove(session)
 
     async def _publish(
         self, session: Session, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
@@ -362,7 +366,7 @@ class Link:
 
     def _session_of(self, message: Msg) -> Session | None:
         """Which connection brought a message; ``None``: one that is gone."""
-        sessions = (self._session, *self._retiring)
+        sessions = (self._session, *self._others)
         return next((session for session in sessions if session.client is message._client), None)  # noqa: SLF001
 
     async def _unless_lost(self, doing: Coroutine[Any, Any, T]) -> T:
