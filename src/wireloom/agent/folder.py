@@ -25,7 +25,7 @@ from wireloom.errors import NotFound
 from wireloom.model.identity import Identity
 from wireloom.planning.plan import NodeRecord
 
-__all__ = ["FolderStore", "NodeFolder"]
+__all__ = ["FolderStore", "NodeFolder", "write_record"]
 
 #: Folders that a runtime leaves between its lives; ``storage`` is not among them.
 _SUBFOLDERS = ("storage", "media", "console", "logs")
@@ -107,6 +107,13 @@ class FolderStore:
         self._write(updated)
         return updated
 
+    def take(self, node_id: str) -> None:
+        """A folder was put in its place beside the store: read it, and complete it. :raises OSError:"""
+        folder = self._read(self.root / node_id)
+        if folder is not None:
+            folder.prepare()
+            self._folders[node_id] = folder
+
     def numbered(self, node_id: str) -> NodeFolder:
         """The node's folder, its record with the lowest number that no other node has; it is kept until removal.
 
@@ -169,19 +176,26 @@ class FolderStore:
 
     def _write(self, folder: NodeFolder) -> None:
         self._hold(folder)
-        document = {"identity": folder.identity.model_dump(), "record": vars(folder.record)}
-        target = folder.path / _RECORD
-        temporary = target.with_suffix(".new")
-        temporary.unlink(missing_ok=True)
-        temporary.touch(_RECORD_MODE)
-        temporary.write_text(json.dumps(document))
-        os.replace(temporary, target)
+        write_record(folder.path, folder.identity, folder.record)
         self._unwritten.discard(folder.identity.node_id)
+
+
+def write_record(folder: Path, identity: Identity, record: NodeRecord) -> None:
+    """Write the record of the node's ``folder``; whoever reads finds the old one or the new one. Blocking.
+
+    :raises OSError: the host's file system refuses.
+    """
+    target = folder / _RECORD
+    temporary = target.with_suffix(".new")
+    temporary.unlink(missing_ok=True)
+    temporary.touch(_RECORD_MODE)
+    temporary.write_text(json.dumps({"identity": identity.model_dump(), "record": vars(record)}))
+    os.replace(temporary, target)
 
 
 def _fresh(record: NodeRecord) -> NodeRecord:
     """What outlives a wipe."""
-    return NodeRecord(attention=record.attention, number=record.number)
+    return NodeRecord(attention=record.attention, number=record.number, arrived=record.arrived)
 
 
 def _remove_tree(path: Path) -> None:

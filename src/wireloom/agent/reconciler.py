@@ -16,6 +16,7 @@ import structlog
 
 from wireloom.agent.actions import Actions
 from wireloom.agent.folder import FolderStore
+from wireloom.agent.moving.view import NO_MOVERS, MovesView
 from wireloom.agent.network import HostNetwork
 from wireloom.agent.pace import Pace
 from wireloom.agent.readiness import ReadinessWatch
@@ -101,6 +102,8 @@ class Reconciler:
         underlay: UnderlayView = NO_UNDERLAY,
         fenced: Callable[[str], str] = lambda _: "",
     ) -> None:
+        #: What is told of nodes that move; set by whoever moves them.
+        self.moves: MovesView = NO_MOVERS
         self._fenced = fenced
         self._host = host
         self._host_boot = host_boot
@@ -268,6 +271,7 @@ class Reconciler:
         wake_times = []
         for lab in list(self.slices.values()):
             wake_times += await self._reconcile(lab)
+        self.moves.look()
         again = self.network.retry_at(now())
         if again is not None:
             wake_times.append(again)
@@ -418,6 +422,7 @@ class Reconciler:
     def _status(self, lab: Slice, observed: Observed, decided: Plan) -> SliceStatus:
         nodes = () if lab.removed else lab.nodes
         leaving = (observed.runtimes.keys() | observed.records.keys()) - {node.id for node in nodes}
+        leaving -= {item.node_id for item in lab.departures}  # their folders stay until they have come elsewhere
         refused = {**self._segments.problems, **self.network.problems}
         converged = decided.empty and not observed.busy and not leaving and self.network.settled
         links = link_statuses(lab, observed, refused)
@@ -444,6 +449,8 @@ class Reconciler:
             wires=links.wires,
             plugs=links.plugs,
             segments=links.segments,
+            departures=() if lab.removed else self.moves.departure_statuses(lab.lab_id),
+            arrivals=() if lab.removed else self.moves.arrival_statuses(lab.lab_id),
         )
 
     def _find(self, node_id: str) -> tuple[Slice, NodeIntent] | None:

@@ -33,6 +33,7 @@ from wireloom.agent.images import ImageQuestions
 from wireloom.agent.inventory import ImageCount
 from wireloom.agent.library import ControllerWay, ImageKeeper, Rules
 from wireloom.agent.link_questions import LinkQuestions
+from wireloom.agent.moving import ArrivingImages, Movers
 from wireloom.agent.network import HandOver, HostNetwork, nobody_hands_over
 from wireloom.agent.prune import Pruner
 from wireloom.agent.questions import Questions
@@ -184,6 +185,8 @@ class AgentService:
             most=parts.captures_at_once,
             state=lambda: self._network.state,
         )
+        self._movers = self._make_movers()
+        self.reconciler.moves = self._movers
         self._answering = self._make_answers(runner)
 
     def _make_image_keeper(self) -> ImageKeeper:
@@ -200,6 +203,26 @@ class AgentService:
             tell=self._tell,
             way=parts.way,
         )
+
+    def _make_movers(self) -> Movers:
+        parts = self._parts
+        movers = Movers(
+            parts.data_dir,
+            providers=parts.providers,
+            world=self.world,
+            folders=self._folders,
+            slices=self.reconciler.slices,
+            is_busy=self._actions.is_busy,
+            holding=self._holding,
+            bring=ArrivingImages(parts.providers, self._images.stock).bring,
+            wake=self._wake,
+            adopted=lambda _: self._configs.load(),
+            reach=parts.way.reach,
+            trust=parts.way.trust,
+            url=lambda: self._images.served_at,
+        )
+        self._images.others = movers.answer
+        return movers
 
     def _holding(self, node_id: str) -> AbstractAsyncContextManager[None]:
         return self._actions.runner.holding(node_id)
@@ -292,6 +315,7 @@ class AgentService:
             "image-count": self._image_count.run,
             **self._images.loops(),
             **self._underlay.loops(),
+            **self._movers.loops(),
         }
         starter = self._parts.guard_starter
         if starter is not None:
@@ -303,6 +327,7 @@ class AgentService:
     async def _close(self) -> None:
         await self._guard.close()
         await self._captures.close()
+        await self._movers.close()
         await self._reflexes.close()
         await self._actions.close()
         await self._images.close()

@@ -48,6 +48,7 @@ class Capabilities(Value):
     :ivar disk: the size of the system disk can be set.
     :ivar pulls: the engine fetches an image that it has not.
     :ivar privileged: privileged runtimes can run on this host.
+    :ivar moves: what runtimes keep can be carried to another host.
     :ivar parallel_starts: how many runtimes may start at once with profit.
     """
 
@@ -68,6 +69,7 @@ class Capabilities(Value):
     disk: bool = False
     pulls: bool = False
     privileged: bool = False
+    moves: bool = False
     parallel_starts: int = 4
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from wireloom.model.network import DataPlaneState
 from wireloom.model.runtime import Capabilities, RuntimeStatus
@@ -21,7 +21,20 @@ from wireloom.model.state import Readiness, RuntimePhase
 from wireloom.model.underlay import Encryption, FarEnd, Way
 from wireloom.planning.wires import WirePlans, plan_wires
 
-__all__ = ["LIVE_PHASES", "WIRED_VERBS", "NodeAction", "NodeRecord", "Observed", "Plan", "Verb", "Waiting", "plan"]
+__all__ = [
+    "LIVE_PHASES",
+    "NO_MOVES",
+    "WIRED_VERBS",
+    "Moves",
+    "NodeAction",
+    "NodeRecord",
+    "Observed",
+    "Plan",
+    "Verb",
+    "Waiting",
+    "moves_of",
+    "plan",
+]
 
 LIVE_PHASES = frozenset({RuntimePhase.GATED, RuntimePhase.RUNNING, RuntimePhase.SUSPENDED})
 
@@ -56,6 +69,7 @@ class NodeRecord:
     :ivar config_choice: the user's choice of a configuration that the node was last made with.
     :ivar restart_for: why the agent itself asks for a restart; empty: it does not. Held until the node is up again.
     :ivar stuck: the first cause of such restarts in a row, as the wire form of an error.
+    :ivar arrived: the move by which the folder came from another host; empty: by none.
     :ivar number: from 1, that no other node of the host has, where the node's device asks for one; else 0.
     """
 
@@ -75,6 +89,7 @@ class NodeRecord:
     restart_for: str = ""
     stuck: dict[str, Any] | None = None
     number: int = 0
+    arrived: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,13 +156,39 @@ class Plan:
         return min((time for time in times if time is not None), default=None)
 
 
+@dataclass(frozen=True)
+class Moves:
+    """Ids of nodes of a slice that leave the host, and of those that are not here yet."""
+
+    leaving: frozenset[str] = frozenset()
+    coming: frozenset[str] = frozenset()
+
+
+NO_MOVES: Final = Moves()
+
+
+def moves_of(wanted: Slice, records: Mapping[str, NodeRecord]) -> Moves:
+    """Which nodes move; ``records``: what the host remembers of nodes."""
+    if not (wanted.departures or wanted.arrivals):
+        return NO_MOVES
+    coming = {
+        item.node_id
+        for item in wanted.arrivals
+        if records.get(item.node_id, NodeRecord()).arrived != item.move and wanted.node(item.node_id) is not None
+    }
+    return Moves(frozenset(item.node_id for item in wanted.departures) - coming, frozenset(coming))
+
+
 def plan(wanted: Slice, observed: Observed, now: float) -> Plan:
     """What to do to make ``observed`` what ``wanted`` says. ``now`` in UNIX seconds."""
     actions: list[NodeAction] = []
     waiting: list[Waiting] = []
     nodes = {} if wanted.removed else {node.id: node for node in wanted.nodes}
+    moving = NO_MOVES if wanted.removed else moves_of(wanted, observed.records)
     decisions = [
-        _without_network(decision, observed) for decision in _decisions(nodes, observed, now) if decision is not None
+        _without_network(decision, observed)
+        for decision in _decisions(nodes, moving, observed, now)
+        if decision is not None
     ]
     going_down = {item.node_id for item in decisions if isinstance(item, NodeAction) and item.verb is not Verb.UP}
     for decision in decisions:
@@ -163,13 +204,19 @@ def plan(wanted: Slice, observed: Observed, now: float) -> Plan:
 
 
 def _decisions(
-    nodes: Mapping[str, NodeIntent], observed: Observed, now: float
+    nodes: Mapping[str, NodeIntent], moving: Moves, observed: Observed, now: float
 ) -> Iterator[NodeAction | Waiting | None]:
     known = observed.runtimes.keys() | observed.records.keys()
-    for node_id in sorted(known - nodes.keys() - observed.busy):
+    for node_id in sorted(known - nodes.keys() - moving.leaving - observed.busy):
         yield _decide_removal(node_id, observed, now)
     for node in nodes.values():
-        if node.id not in observed.busy:
+        if node.id in observed.busy:
+            continue
+        if node.id in moving.leaving:
+            yield _decide_leaving(node, observed, now)
+        elif node.id in moving.coming:
+            yield _decide_coming(node.id, observed, now)
+        else:
             yield _decide(node, nodes, observed, now)
 
 
@@ -188,6 +235,28 @@ def _held_back(
             if other in nodes and other in going_down:
                 return Waiting(decision.node_id, f"waits for {nodes[other].name}, which goes down first")
     return decision
+
+
+def _decide_leaving(node: NodeIntent, observed: Observed, now: float) -> NodeAction | Waiting | None:
+    """What a node has is carried as it is: it is stopped, and nothing else."""
+    missing = _missing_provider(node.provider, observed)
+    if missing is not None:
+        return Waiting(node.id, missing)
+    runtime = observed.runtimes.get(node.id)
+    phase = runtime.phase if runtime else RuntimePhase.ABSENT
+    if phase is RuntimePhase.UNKNOWN:
+        return Waiting(node.id, "its state is not known yet")
+    if phase not in LIVE_PHASES:
+        return None
+    record = observed.records.get(node.id, NodeRecord())
+    return _paused(Verb.STOP, node.id, record, now) or NodeAction(Verb.STOP, node.id, "it moves to another host")
+
+
+def _decide_coming(node_id: str, observed: Observed, now: float) -> NodeAction | Waiting:
+    """What it had here before it moved away once is older than what comes."""
+    if node_id in observed.records or node_id in observed.runtimes:
+        return _decide_removal(node_id, observed, now)
+    return Waiting(node_id, "what is carried of it has not come yet")
 
 
 def _decide_removal(node_id: str, observed: Observed, now: float) -> NodeAction | Waiting:

@@ -69,6 +69,7 @@ __all__ = [
     "RuntimeSpec",
     "RuntimeStats",
     "RuntimeStatus",
+    "StoragePorter",
 ]
 
 #: The largest file that :class:`FileAccess` gives, in bytes: what an answer over the fabric can hold.
@@ -162,6 +163,33 @@ class ImageSaver(Protocol):
         ...
 
 
+class StoragePorter(Protocol):
+    """Ability to carry what a runtime keeps to another host. The runtime is down; its folder's files are carried by the
+    agent, so this is about what else there is, and about what in these files is true of one host only.
+    """
+
+    async def pack(self, runtime_id: str | None, folder: Path) -> Mapping[str, str]:
+        """Put what the engine itself keeps of the runtime into files below ``folder/storage``; may be done again.
+
+        :param runtime_id: ``None``: there is no runtime, only its folder.
+        :returns: what :meth:`settle` has to know.
+        :raises Conflict: it is not down. :raises CapacityExceeded: no room for it.
+        """
+        ...
+
+    async def settle(self, folder: Path, image: str, facts: Mapping[str, str]) -> None:
+        """Make files that came from another host right for this one; may be done again. ``image`` is here by now.
+
+        :raises ImageMissing: what the files stand on is not what they stood on.
+        """
+        ...
+
+    async def unpack(self, runtime_id: str, folder: Path) -> None:
+        """Give a runtime that was made, and never started, what :meth:`pack` put aside; without effect when there is
+        nothing, or it was done before."""
+        ...
+
+
 class CarrierControl(Protocol):
     """Ability of a provider whose host devices cannot drop the guest's carrier themselves."""
 
@@ -228,6 +256,7 @@ class Abilities:
     health: HealthCheck | None = None
     recent: RecentOutput | None = None
     saver: ImageSaver | None = None
+    porter: StoragePorter | None = None
     housekeeping: Housekeeping | None = None
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+from aiohttp import web
 
 from wireloom.agent.context import NodeContext
 from wireloom.agent.library.decide import Rules
@@ -18,7 +19,7 @@ from wireloom.agent.library.http import ThreadedHttp
 from wireloom.agent.library.ledger import Ledger
 from wireloom.agent.library.questions import LibraryQuestions
 from wireloom.agent.library.remains import Remains
-from wireloom.agent.library.server import BlobServer
+from wireloom.agent.library.server import BlobServer, Others
 from wireloom.agent.library.shelf import Shelf, nothing_served
 from wireloom.agent.library.sources import Sources
 from wireloom.agent.library.stock import Stock
@@ -39,6 +40,10 @@ __all__ = ["ImageKeeper"]
 _CACHE: Final = "cache"
 #: Where a controller on the same host keeps its own.
 _NEAR: Final = Path("library") / "blobs"
+
+
+async def _nothing_else(_: web.BaseRequest) -> web.StreamResponse | None:
+    return None
 
 
 class ImageKeeper:
@@ -76,7 +81,9 @@ class ImageKeeper:
         self.stock = Stock(
             providers, fetcher, self._ledger, keeps_files=bool(rules.serve), tell=tell, changed=self._changed
         )
-        self._server = BlobServer(rules.serve, blobs, self._serve_token) if rules.serve else None
+        #: Answers what other hosts ask the server for beside images; set by whoever has it.
+        self.others: Others = _nothing_else
+        self._server = BlobServer(rules.serve, blobs, self._serve_token, self._other) if rules.serve else None
         self._shelf = Shelf(
             host,
             fabric,
@@ -118,6 +125,14 @@ class ImageKeeper:
 
     def _client(self) -> httpx.AsyncClient:
         return self._sending
+
+    async def _other(self, request: web.BaseRequest) -> web.StreamResponse | None:
+        return await self.others(request)
+
+    @property
+    def served_at(self) -> str:
+        """Where other hosts reach this one; empty: nowhere."""
+        return self._server.url if self._server is not None else ""
 
     @property
     def problems(self) -> tuple[str, ...]:

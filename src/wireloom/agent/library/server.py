@@ -8,7 +8,7 @@ import hmac
 import ipaddress
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Final
@@ -51,14 +51,24 @@ def parse_address(text: str) -> tuple[str, int]:
     return host, int(port)
 
 
+#: Answers requests about something else than images; ``None``: it is about nothing that it knows.
+Others = Callable[[web.BaseRequest], Awaitable[web.StreamResponse | None]]
+
+
+async def _nobody_else(_: web.BaseRequest) -> web.StreamResponse | None:
+    return None
+
+
 class BlobServer:
     """GET ``/blobs/{digest}``, for whoever shows the token.
 
     :param address: see :func:`parse_address`. :param token: what others have to show; empty: nobody may.
+    :param others: answers what is about something else, and knows itself who may ask for it.
     :ivar problem: why nothing is served; empty: it is.
     """
 
-    def __init__(self, address: str, blobs: BlobStore, token: Callable[[], str]) -> None:
+    def __init__(self, address: str, blobs: BlobStore, token: Callable[[], str], others: Others = _nobody_else) -> None:
+        self._others = others
         self._address = address
         self._blobs = blobs
         self._token = token
@@ -110,7 +120,15 @@ class BlobServer:
             listener.close()
             await web_server.shutdown(1.0)
 
+    @property
+    def url(self) -> str:
+        """Where it serves; empty: nowhere now."""
+        return self._url
+
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        other = await self._others(request)
+        if other is not None:
+            return other
         if not self._may(request.headers.get("Authorization", "")):
             return web.Response(status=401, headers={"WWW-Authenticate": "Bearer", **_REFUSED})
         found = _PATH.fullmatch(request.path)

@@ -143,8 +143,9 @@ class Catalogue:
         return None if image is None else image.pin.model_copy(update={"name": name})
 
     def pinned(self, document: Slice) -> Slice:
-        """``document`` with the pins of those of its nodes whose image is of the library."""
-        wanted = sorted({(node.provider, node.image) for node in document.nodes})
+        """``document`` with the pins of those of its nodes, also coming ones, whose image is of the library."""
+        nodes = (*document.nodes, *(item.node for item in document.arrivals))
+        wanted = sorted({(node.provider, node.image) for node in nodes})
         pins = tuple(pin for key in wanted if (pin := self.pin(*key)) is not None)
         return document if pins == document.images else document.model_copy(update={"images": pins})
 

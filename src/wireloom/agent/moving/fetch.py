@@ -1,0 +1,186 @@
+"""Fetching of what is carried: blocking, in threads of its own, hashing and writing while more comes."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from wireloom.agent.moving.cargo import FRAME, FRAME_HEAD, Cargo, CargoFile, parse_head
+from wireloom.errors import DeadlineExceeded, NotFound, RuntimeFailed, Unavailable
+
+__all__ = ["Fetch", "Line", "Source"]
+
+_CONNECT_S: Final = 5.0
+#: Silence for so long is a lost connection.
+_SILENCE_S: Final = 60.0
+_MANIFEST_MOST: Final = 64 << 20
+#: Frames that are hashed and written while the next ones come.
+_AHEAD: Final = 3
+#: So much may have to be fetched again after the host lost its power.
+_FLUSH_EVERY: Final = 256 << 20
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way to the other host: below ``url``, with the token; ``trust`` makes what certificates are judged by."""
+
+    url: str
+    token: str = field(repr=False)
+    trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
+
+    @contextlib.contextmanager
+    def get(self, path: str) -> Iterator[HTTPResponse]:
+        """:raises Unavailable: nobody answers, or not now. :raises NotFound: the other side knows nothing of it."""
+        connection = self._connection()
+        try:
+            connection.connect()
+            connection.sock.settimeout(_SILENCE_S)
+            parts = urlsplit(self.url)
+            connection.request("GET", f"{parts.path}{path}", headers={"Authorization": f"Bearer {self.token}"})
+            response = connection.getresponse()
+            if response.status == 404:
+                raise NotFound("the other host has nothing to be fetched for this move (yet)")
+            if response.status != 200:
+                raise Unavailable(f"{self.url} answered {response.status}")
+            yield response
+        except (OSError, HTTPException) as error:
+            raise Unavailable(f"{self.url}: {error or type(error).__name__}") from error
+        finally:
+            connection.close()
+
+    def _connection(self) -> HTTPConnection:
+        parts = urlsplit(self.url)
+        if not parts.hostname:
+            raise Unavailable(f"{self.url!r} is no address")
+        if parts.scheme == "https":
+            return HTTPSConnection(parts.hostname, parts.port, timeout=_CONNECT_S, context=self.trust())
+        return HTTPConnection(parts.hostname, parts.port, timeout=_CONNECT_S)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Ways to the other host, the best one first; one that cannot be gone is left out from then on."""
+
+    lines: list[Line]
+
+    @contextlib.contextmanager
+    def get(self, path: str) -> Iterator[HTTPResponse]:
+        """:raises Unavailable: by no way."""
+        if not self.lines:
+            raise Unavailable("there is no way to the other host yet")
+        while True:
+            line = self.lines[0]
+            opened = False
+            try:
+                with line.get(path) as response:
+                    opened = True
+                    yield response
+                    return
+            except (Unavailable, NotFound):
+                if opened or len(self.lines) == 1:
+                    raise
+                self.lines.pop(0)
+
+    def cargo(self) -> Cargo:
+        """What is to be carried. :raises Unavailable: :raises NotFound:"""
+        with self.get("/manifest") as response:
+            return Cargo.model_validate_json(response.read(_MANIFEST_MOST))
+
+
+class Fetch:
+    """One transfer. :meth:`stop` ends it from another thread.
+
+    :param progress: told of bytes that are there and verified, now and then, in the thread.
+    :param offsets: by number of the file: from where on it is still to come; kept by who calls.
+    """
+
+    def __init__(self, source: Source, progress: Callable[[int], None], offsets: dict[int, int]) -> None:
+        self._source = source
+        self._progress = progress
+        self.offsets = offsets
+        self._stopped = threading.Event()
+        self._wire: socket.socket | None = None
+
+    def stop(self) -> None:
+        """Have it end soon, with an error."""
+        self._stopped.set()
+
+    def file(self, number: int, entry: CargoFile, target: Path, noted: Callable[[], None]) -> None:
+        """Fetch what is missing of one file.
+
+        :param noted: called when ``offsets`` changed, and what is before them is on the disk to stay.
+        :raises Unavailable: the connection broke. :raises RuntimeFailed: what came is damaged. :raises OSError:
+        """
+        start = self.offsets.get(number, 0) if target.exists() else 0
+        if start >= entry.size and target.exists() and number in self.offsets:
+            return
+        descriptor = os.open(target, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        try:
+            with self._source.get(f"/files/{number}?from={start}") as response:
+                self._take(response, descriptor, number, noted)
+            os.ftruncate(descriptor, entry.size)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self.offsets[number] = max(entry.size, 1)
+        noted()
+
+    def _take(self, response: HTTPResponse, descriptor: int, number: int, noted: Callable[[], None]) -> None:
+        buffers = [bytearray(FRAME) for _ in range(_AHEAD)]
+        with ThreadPoolExecutor(1, thread_name_prefix="carry") as pool:
+            waiting: list[Future[None]] = []
+            turn, unflushed = 0, 0
+            while True:
+                head = _exactly(response, memoryview(bytearray(FRAME_HEAD.size)))
+                frame, digest = parse_head(bytes(head))
+                if not frame.length:
+                    break
+                while len(waiting) >= _AHEAD:
+                    waiting.pop(0).result()
+                data = _exactly(response, memoryview(buffers[turn % _AHEAD])[: frame.length])
+                turn += 1
+                waiting.append(pool.submit(_put, descriptor, frame.offset, data, digest))
+                self._progress(frame.length)
+                unflushed += frame.length
+                if unflushed >= _FLUSH_EVERY:
+                    _settle(waiting)
+                    os.fdatasync(descriptor)
+                    self.offsets[number], unflushed = frame.offset + frame.length, 0
+                    noted()
+                if self._stopped.is_set():
+                    raise DeadlineExceeded("the transfer was ended")
+            _settle(waiting)
+
+
+def _settle(waiting: list[Future[None]]) -> None:
+    while waiting:
+        waiting.pop(0).result()
+
+
+def _put(descriptor: int, offset: int, data: memoryview, digest: bytes) -> None:
+    if hashlib.sha256(data).digest() != digest:
+        raise RuntimeFailed("what was carried arrived damaged", hint="it is fetched again")
+    written = 0
+    while written < len(data):
+        written += os.pwrite(descriptor, data[written:], offset + written)
+
+
+def _exactly(response: HTTPResponse, buffer: memoryview) -> memoryview:
+    got = 0
+    while got < len(buffer):
+        count = response.readinto(buffer[got:])
+        if not count:
+            raise Unavailable("the connection ended too early")
+        got += count
+    return buffer
