@@ -207,8 +207,15 @@ def _image_rules(settings: Settings) -> Rules:
 
 def _underlay_rules(settings: Settings, installation: str, urls: Sequence[str]) -> UnderlayRules:
     from wireloom.agent.underlay import UnderlayRules
+    from wireloom.agent.underlay.wireguard import WireGuardLinks
 
-    return UnderlayRules(address=settings.underlay_address, fabric=tuple(urls), probe_port=settings.underlay_probe_port)
+    key = settings.data_dir / "agent" / "wireguard.key"
+    return UnderlayRules(
+        address=settings.underlay_address,
+        fabric=tuple(urls),
+        probe_port=settings.underlay_probe_port,
+        secure=WireGuardLinks(installation, key, settings.wireguard_port),
+    )
 
 
 async def _agent(settings: Settings) -> None:

@@ -299,7 +299,7 @@ class AgentService:
             await answers.serve(self._parts.fabric, self._parts.host)
         self._parts.fabric.on_rebuilt(self._reporter.resend)
         self._parts.fabric.on_rebuilt(self._underlay.resend)
-        await self._underlay.look()
+        await self._underlay.begin()
 
     def _loops(self) -> dict[str, Callable[[], Awaitable[None]]]:
         loops: dict[str, Callable[[], Awaitable[None]]] = {

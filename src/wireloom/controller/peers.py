@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import hmac
+import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -18,9 +20,9 @@ from wireloom.errors import WireloomError
 from wireloom.fabric.documents import HostFacts
 from wireloom.fabric.underlay_documents import HostPeers
 from wireloom.model.slice import Slice
-from wireloom.model.underlay import Peer
+from wireloom.model.underlay import INSIDE, INSIDE_PREFIX, Peer
 
-__all__ = ["PeerKeeper", "pairs_of", "peer_secret"]
+__all__ = ["PeerKeeper", "inside_addresses", "pairs_of", "peer_secret"]
 
 log = structlog.get_logger(__name__)
 
@@ -44,6 +46,18 @@ def pairs_of(slices: Iterable[Mapping[str, Slice]]) -> dict[str, frozenset[str]]
 def peer_secret(installation_secret: bytes, one: str, other: str) -> str:
     """The secret of a pair of hosts, hexadecimal: whoever of the two is named first."""
     return hmac.digest(installation_secret, "\0".join(sorted((one, other))).encode(), "sha256").hex()
+
+
+def inside_addresses(hosts: Iterable[str]) -> dict[str, str]:
+    """An address inside WireGuard for each host: by its name alone, unless one that comes before has the same."""
+    size = 1 << (32 - INSIDE_PREFIX)
+    taken: dict[int, str] = {}
+    for host in sorted(hosts):
+        place = int.from_bytes(hashlib.sha256(host.encode()).digest()[:8]) % size
+        while place in taken or place in (0, size - 1):
+            place = (place + 1) % size
+        taken[place] = host
+    return {host: str(ipaddress.IPv4Address(INSIDE) + place) for place, host in taken.items()}
 
 
 class PeerKeeper:
@@ -94,19 +108,23 @@ class PeerKeeper:
         # What was heard of a host holds while it is away: its address is still where its tunnels end.
         self._known |= {host: seen.facts for host, seen in self._live.hosts.items()}
         pairs = pairs_of(self._board.intents(lab_id) or {} for lab_id in self._board.lab_ids)
+        inside = inside_addresses(host for host, facts in self._known.items() if facts.wireguard is not None)
         for host in sorted(pairs.keys() | self._put.keys()):
             others = sorted(pairs.get(host, ()))
-            peers = tuple(self._peer(host, facts) for other in others if (facts := self._known.get(other)))
-            document = HostPeers(host=host, peers=tuple(peer for peer in peers if peer.address))
+            peers = tuple(self._peer(host, facts, inside) for other in others if (facts := self._known.get(other)))
+            document = HostPeers(
+                host=host, inside=inside.get(host, ""), peers=tuple(peer for peer in peers if peer.address)
+            )
             if self._put.get(host) != document:
                 await self._fabric.put_peers(document)
                 self._put[host] = document
 
-    def _peer(self, host: str, facts: HostFacts) -> Peer:
+    def _peer(self, host: str, facts: HostFacts, inside: Mapping[str, str]) -> Peer:
+        guard = facts.wireguard
         return Peer(
             host=facts.host,
             address=facts.underlay,
             secret=peer_secret(self._secret, host, facts.host),
             probe_port=facts.probe_port,
-            wireguard=facts.wireguard,
+            wireguard=guard and guard.model_copy(update={"address": inside[facts.host]}),
         )

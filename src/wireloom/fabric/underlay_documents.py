@@ -20,10 +20,14 @@ __all__ = ["HostEnds", "HostPeers"]
 
 
 class HostPeers(Value):
-    """The other hosts that ``host`` has wires to. One that is not named is not known (yet), and nothing is undone."""
+    """The other hosts that ``host`` has wires to. One that is not named is not known (yet), and nothing is undone.
+
+    :ivar inside: the host's own address inside WireGuard; empty: it has none.
+    """
 
     schema_version: int = 1
     host: str
+    inside: str = ""
     peers: tuple[Peer, ...] = ()
 
 

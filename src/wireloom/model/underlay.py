@@ -6,11 +6,14 @@ from typing import Final, Literal
 
 from wireloom.model.base import Value
 
-__all__ = ["Encryption", "FarEnd", "Path", "Peer", "Way", "WireGuardPeer"]
+__all__ = ["INSIDE", "INSIDE_PREFIX", "Encryption", "FarEnd", "Path", "Peer", "Way", "WireGuardPeer"]
 
 #: What hides the frames of wires between hosts.
 Encryption = Literal["none", "wireguard"]
 
+#: Where hosts have their addresses inside WireGuard (of RFC 2544, for tests of networks): nobody routes to these.
+INSIDE: Final = "198.18.0.0"
+INSIDE_PREFIX: Final = 15
 #: What a tunnel puts before a frame, without its Ethernet header of the underlay: IP, UDP, VXLAN, the frame's own head.
 _VXLAN_IPV4: Final = 20 + 8 + 8 + 14
 _VXLAN_IPV6: Final = 40 + 8 + 8 + 14
@@ -40,12 +43,13 @@ class FarEnd(Value):
 class WireGuardPeer(Value):
     """How another host is reached through WireGuard.
 
-    :ivar key: its public key, base64. :ivar port: UDP port at its underlay address. :ivar address: its own, inside.
+    :ivar key: its public key, base64. :ivar port: UDP port at its underlay address.
+    :ivar address: its own, inside; empty where the host itself says this: the controller gives them.
     """
 
     key: str
     port: int
-    address: str
+    address: str = ""
 
 
 class Peer(Value):

@@ -26,6 +26,13 @@ class SecureLinks(Protocol):
         """How tunnels to ``peer`` are made; ``None``: it is not known through WireGuard."""
         ...
 
-    async def ensure(self, peers: Collection[Peer]) -> bool:
-        """Have the device know exactly ``peers``; whether anything is other than before."""
+    async def probe(self) -> None:
+        """Find out whether the host has it."""
+        ...
+
+    async def ensure(self, inside: str, peers: Collection[Peer], path_mtu: int) -> bool:
+        """Have the device know exactly ``peers``; whether anything is other than before.
+
+        :param inside: this host's own address within. :param path_mtu: of the narrowest way to them; 0: not known.
+        """
         ...

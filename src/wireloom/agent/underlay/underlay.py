@@ -61,6 +61,7 @@ class Underlay:
         self._prober = PathProber(host, rules.probe_port, moved)
         self._secure = rules.secure
         self._peers: Mapping[str, Peer] = {}
+        self._inside = ""
         self._peers_changed = asyncio.Event()
         self.address = rules.address
 
@@ -123,6 +124,12 @@ class Underlay:
 
     # -- work ----------------------------------------------------------------------------------------------
 
+    async def begin(self) -> None:
+        """Find out what others are told first."""
+        await self.look()
+        if self._secure is not None:
+            await self._secure.probe()
+
     async def look(self) -> None:
         """Find the host's own address anew."""
         if self._rules.address:
@@ -154,6 +161,7 @@ class Underlay:
             if change.value is None:  # lost with the store; it comes again
                 continue
             self._peers = {peer.host: peer for peer in change.value.peers}
+            self._inside = change.value.inside
             self._prober.set_peers(self._peers)
             self._peers_changed.set()
             self._moved()
@@ -163,7 +171,8 @@ class Underlay:
         assert self._secure is not None  # noqa: S101 - the loop is begun only then
         while True:
             self._peers_changed.clear()
-            if await self._secure.ensure(tuple(self._peers.values())):
+            widths = [path.mtu for path in self._prober.paths.values() if path.mtu]
+            if await self._secure.ensure(self._inside, tuple(self._peers.values()), min(widths, default=0)):
                 self._moved()
             try:
                 async with asyncio.timeout(_LOOK_S):

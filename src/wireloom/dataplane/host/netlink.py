@@ -53,9 +53,11 @@ class Transport(Protocol):
     def close(self) -> None: ...
 
 
-def open_transport(*, groups: int = 0, timeout_s: float | None = 10.0) -> socket.socket:
-    """A route netlink socket in the calling thread's network namespace, subscribed to ``groups``."""
-    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+def open_transport(
+    *, groups: int = 0, timeout_s: float | None = 10.0, protocol: int = socket.NETLINK_ROUTE
+) -> socket.socket:
+    """A netlink socket in the calling thread's network namespace, subscribed to ``groups``."""
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
     try:
         opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
     except PermissionError:
