@@ -206,7 +206,7 @@ async def test_the_token_is_made_once_and_for_its_owner_only(api: Api) -> None:
 
 async def test_the_address_is_announced_while_it_answers(api: Api) -> None:
     file = api.settings.paths.controller_file
-    assert json.loads(file.read_text()) == {"url": api.client.endpoint.url, "pid": os.getpid()}
+    assert json.loads(file.read_text()) == {"url": api.client.endpoint.url, "ca": "", "pid": os.getpid()}
     await api.service.stop()
     assert not file.exists()
     with pytest.raises(Unavailable):

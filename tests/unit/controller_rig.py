@@ -13,6 +13,7 @@ from wireloom.controller.library.library import LibraryOptions
 from wireloom.controller.store import Store
 from wireloom.devices import DeviceFolder
 from wireloom.fabric.documents import HostFacts
+from wireloom.fabric.logins import FabricLogins
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.runtime import Capabilities
 from wireloom.model.slice import NodeIntent, PlugIntent, SegmentIntent, Slice, WireIntent
@@ -162,6 +163,7 @@ class Rig:
         self.folder = folder
         self.fabric = MemoryFabric()
         self.hosts: dict[str, Host] = {}
+        self.logins: FabricLogins | None = None
         self.privileged = False
         self.seconds = 0.0  #: of the controller's clock that never jumps
         self._tasks: list[asyncio.Task[None]] = []
@@ -186,6 +188,7 @@ class Rig:
             privileged_permitted=self.privileged,
             clock=lambda: asyncio.get_running_loop().time(),
             monotonic=lambda: self.seconds,
+            logins=self.logins,
         )
         await self.controller.start()
         return self.controller

@@ -156,6 +156,7 @@ class Controller:
             logins=logins,
             own_host=library.options.own_host,
             forget_images=self.library.distribution.forget_host,
+            reload=self._reload,
         )
         self._store = store
         self._fabric = fabric

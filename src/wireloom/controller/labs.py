@@ -139,7 +139,7 @@ class LabService:
         self._edits.check_alive(before)
         same_text = before.revision.sha256 == revision_digest(request.topology, request.files)
         same_rights = before.lab.allow_privileged == request.allow_privileged
-        if not (same_text and same_rights) or any(node.problem for node in before.nodes):
+        if not (same_text and same_rights) or any(node.problem or not node.host for node in before.nodes):
             return False
         return await self._edits.render(before) == self._edits.slices_of(
             before

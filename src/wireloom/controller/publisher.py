@@ -129,7 +129,10 @@ class Publisher:
     async def _clear_empty_hosts(self, lab_id: str) -> None:
         """Take back the keys of hosts that hold nothing of the lab any more."""
         snapshot = self._board.snapshot(lab_id)
-        if snapshot is None or not self._leavable(lab_id):
+        if snapshot is None:
+            return
+        hostless = snapshot.lab.removing and not snapshot.hosts  # all of its hosts were removed themselves
+        if not (hostless or self._leavable(lab_id)):
             return
         async with self._locks.hold(snapshot.lab.name):
             for host in self._leavable(lab_id):  # again: a verb may have come first

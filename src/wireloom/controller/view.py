@@ -85,6 +85,8 @@ _OBSERVED = {"state", "ready", "error", "step", "message", "started_at", "timing
 def _observed_fields(node: NodePicture) -> dict[str, Any]:
     if node.record.problem is not None:
         return {"state": NodeState.FAILED, "ready": Readiness.NO, "error": node.record.problem}
+    if not node.host:
+        return _unknown("its host was removed: deploy the lab again", None)
     if not node.alive:
         return _unknown(f"host {node.host} does not answer", node.status)
     if node.status is not None:

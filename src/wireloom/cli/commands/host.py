@@ -1,6 +1,5 @@
 """``wireloom host``: one host: how it joins, whether it takes nodes, how it leaves."""
 
-import asyncio
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -184,6 +183,8 @@ def drain(
 
 async def _emptied(state: CliState, client: "Client", host: str, timeout_s: float) -> "HostView":
     """:raises DeadlineExceeded: nodes are still there."""
+    import asyncio
+
     from wireloom.errors import DeadlineExceeded
 
     left = -1

@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -70,14 +69,12 @@ class Joining:
         registry: HostRegistry,
         journal: Journal,
         logins: FabricLogins | None,
-        clock: Callable[[], float],
     ) -> None:
         self._installation = installation
         self._store = store
         self._registry = registry
         self._journal = journal
         self._logins = logins
-        self._clock = clock
         #: Set when the API is served.
         self.address = ApiAddress()
 
@@ -90,7 +87,7 @@ class Joining:
         """
         self._signer()
         _check(request)
-        secret, now = secrets.token_urlsafe(32), self._clock()
+        secret = secrets.token_urlsafe(32)
         token = JoinToken(
             id=secrets.token_hex(6),
             sha256=_digest(secret),
@@ -98,10 +95,8 @@ class Joining:
             labels=request.labels,
             note=request.note,
             uses_left=request.uses,
-            created_at=now,
-            expires_at=now + request.life_s,
         )
-        await self._store.add_token(token)
+        token = await self._store.add_token(token, request.life_s)
         self._journal.tell("host.token", f"a token to join was made{f' for {token.host}' if token.host else ''}")
         text = token_text(token.id, secret, self.address.fingerprint)
         return MadeJoinToken(token=text, url=self.address.url, details=_view(token))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from wireloom.controller.board import Board
 from wireloom.controller.hosts.joining import Joining
 from wireloom.controller.hosts.registry import HostRegistry
-from wireloom.controller.hosts.removal import ForgetHost, HostRemoval
+from wireloom.controller.hosts.removal import ForgetHost, HostRemoval, Reload
 from wireloom.controller.hosts.rotation import HostRotation
 from wireloom.controller.hosts.usage import LabOnHosts, use_by_host
 from wireloom.controller.hub import Hub
@@ -40,7 +40,7 @@ class HostParts:
         logins: FabricLogins | None,
         own_host: str,
         forget_images: ForgetHost,
-        clock: Callable[[], float],
+        reload: Reload,
     ) -> None:
         self.joining = Joining(
             installation=installation,
@@ -48,7 +48,6 @@ class HostParts:
             registry=registry,
             journal=journal,
             logins=logins,
-            clock=clock,
         )
         self.removal = HostRemoval(
             store=store,
@@ -61,6 +60,7 @@ class HostParts:
             logins=logins,
             own_host=own_host,
             forget_images=forget_images,
+            reload=reload,
         )
         self.rotation = HostRotation(
             fabric=fabric, registry=registry, journal=journal, logins=logins, details=self.removal.details

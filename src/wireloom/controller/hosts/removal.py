@@ -33,6 +33,8 @@ __all__ = ["HostRemoval", "HostTraces"]
 log = structlog.get_logger(__name__)
 
 ForgetHost = Callable[[str], Awaitable[None]]
+#: Has a lab, by its id, rendered and published as it is stored now.
+Reload = Callable[[str], Awaitable[None]]
 
 
 class HostTraces(Protocol):
@@ -49,7 +51,8 @@ class HostRemoval:
     """Details of hosts, previews, removals.
 
     :param own_host: the host that this controller stands on; it cannot be removed while its agent is there.
-    :param forget_images: has the image library wait for nothing more of a host.
+    :param forget_images: has the image library wait for nothing more of a host. :param reload: renders and publishes
+        a lab anew.
     """
 
     def __init__(
@@ -65,6 +68,7 @@ class HostRemoval:
         logins: FabricLogins | None,
         own_host: str,
         forget_images: ForgetHost,
+        reload: Reload,
     ) -> None:
         self._store: Final = store
         self._registry = registry
@@ -76,6 +80,7 @@ class HostRemoval:
         self._logins = logins
         self._own_host = own_host
         self._forget_images = forget_images
+        self._reload = reload
 
     async def start(self) -> None:
         """Finish removals that were interrupted."""
@@ -154,14 +159,15 @@ class HostRemoval:
                 else f"move its nodes away with `wireloom host drain {host}`, or give them up with --force",
                 details={"preview": preview.model_dump(mode="json")},
             )
+        concerned = [picture.snapshot.lab.id for picture in self._labs_on(host)]
         await self._store.hosts.remove(host)
         self._live.forget_host(host)
         await self._registry.load()
         self._registry.written(host)
         await self._cut_off(host)
         await self._forget(host)
-        for picture in self._labs_on(host):
-            await self._reload(picture)
+        for lab_id in concerned:
+            await self._show_without(host, lab_id)
         self._journal.tell("host.removed", f"host {host} was removed", level=EventLevel.WARNING)
         return preview
 
@@ -188,14 +194,17 @@ class HostRemoval:
         except WireloomError as error:  # nobody may read it any more, and the next start tries again
             log.warning("the fabric still holds something of a removed host", host=host, error=str(error))
 
-    async def _reload(self, picture: LabPicture) -> None:
-        """A lab as it is without the host, which the database does not name among its hosts any more."""
-        lab = picture.snapshot.lab
-        async with self._locks.hold(lab.name):
-            snapshot = await self._store.snapshot_by_id(lab.id)
+    async def _show_without(self, host: str, lab_id: str) -> None:
+        """A lab as it is now that the host is none of its hosts."""
+        known = self._board.snapshot(lab_id)
+        if known is None:
+            return
+        async with self._locks.hold(known.lab.name):
+            snapshot = await self._store.snapshot_by_id(lab_id)
             if snapshot is not None:
-                slices = self._board.picture(lab.id).slices
-                self._board.put(snapshot, {name: slices[name] for name in slices if name in snapshot.hosts})
+                slices = self._board.picture(lab_id).slices
+                self._board.put(snapshot, {name: slices[name] for name in slices if name != host})
+        await self._reload(lab_id)
 
 
 def _needed(host: str, pictures: list[LabPicture]) -> Iterator[str]:

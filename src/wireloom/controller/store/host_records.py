@@ -49,6 +49,7 @@ class JoinToken(Value):
 
     :ivar host: the only name that may join by it, also when a host of that name is there; empty: any free name.
     :ivar labels: what the host gets when it joins.
+    :ivar created_at: and ``expires_at``: UNIX seconds by the database's clock.
     """
 
     id: str
@@ -57,5 +58,5 @@ class JoinToken(Value):
     labels: dict[str, str] = {}
     note: str = ""
     uses_left: int = 1
-    created_at: float
-    expires_at: float
+    created_at: float = 0
+    expires_at: float = 0

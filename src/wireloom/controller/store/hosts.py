@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wireloom.controller.store import tables
+from wireloom.controller.store.clock import database_time
 from wireloom.controller.store.database import Database
 from wireloom.controller.store.host_records import HostKey, HostRecord, JoinToken
 from wireloom.errors import Conflict, NotFound, NotPermitted
@@ -50,9 +51,13 @@ class HostStore:
             return await _record(connection, host)
 
     async def remove(self, host: str) -> list[str]:
-        """Forget ``host``: its keys, which are returned, are revoked, its tokens go, and no lab waits for it."""
+        """Forget ``host``: its keys, which are returned, are revoked, its tokens go, and no lab waits for it.
+
+        Nodes there are nowhere then; their labs have a new generation, so no edit under way puts them back.
+        """
         async with self._database.write() as connection:
             keys = await _revoke(connection, host, self._clock())
+            await _give_up_nodes(connection, host)
             await connection.execute(delete(tables.lab_hosts).where(tables.lab_hosts.c.host == host))
             await connection.execute(delete(tables.hosts).where(tables.hosts.c.name == host))
             await connection.execute(delete(tables.join_tokens).where(tables.join_tokens.c.host == host))
@@ -105,20 +110,25 @@ class HostStore:
 
     # ---------------------------------------------------------------- tokens
 
-    async def add_token(self, token: JoinToken) -> None:
-        """Keep a new token, and forget those that ran out."""
+    async def add_token(self, token: JoinToken, life_s: float) -> JoinToken:
+        """Keep a new token for ``life_s`` seconds of the database's clock, and forget those that ran out.
+
+        :returns: the token with the times that are stored.
+        """
         table = tables.join_tokens
         async with self._database.write() as connection:
-            await connection.execute(delete(table).where(table.c.expires_at < self._clock()))
-            await connection.execute(insert(table).values(token.model_dump()))
+            now = await database_time(connection)
+            stored = token.model_copy(update={"created_at": now, "expires_at": now + life_s})
+            await connection.execute(delete(table).where(table.c.expires_at < now))
+            await connection.execute(insert(table).values(stored.model_dump()))
+            return stored
 
     async def tokens(self) -> list[JoinToken]:
         """Tokens that have not run out, the oldest first, also used ones."""
         table = tables.join_tokens
         async with self._database.read() as connection:
-            rows = await connection.execute(
-                select(table).where(table.c.expires_at >= self._clock()).order_by(table.c.created_at)
-            )
+            now = await database_time(connection)
+            rows = await connection.execute(select(table).where(table.c.expires_at >= now).order_by(table.c.created_at))
             return [JoinToken.model_validate(dict(row)) for row in rows.mappings()]
 
     async def revoke_token(self, token_id: str) -> None:
@@ -144,7 +154,7 @@ class HostStore:
         :raises Conflict: the name or the key is taken.
         """
         async with self._database.write() as connection:
-            token = await _token(connection, token_id, sha256, self._clock())
+            token = await _token(connection, token_id, sha256, await database_time(connection))
             if token.host not in ("", host):
                 raise NotPermitted(
                     f"this token is made for host {token.host}, not for {host}",
@@ -180,6 +190,13 @@ class HostStore:
 
 def _same(row: RowMapping, host: str, token_id: str) -> bool:
     return row["host"] == host and row["token_id"] == token_id and row["revoked_at"] is None
+
+
+async def _give_up_nodes(connection: AsyncConnection, host: str) -> None:
+    labs, nodes = tables.labs, tables.nodes
+    concerned = select(nodes.c.lab_id).where(nodes.c.host == host)
+    await connection.execute(update(labs).where(labs.c.id.in_(concerned)).values(generation=labs.c.generation + 1))
+    await connection.execute(update(nodes).where(nodes.c.host == host).values(host="", mgmt_ipv4=None))
 
 
 async def _record(connection: AsyncConnection, host: str) -> HostRecord:
