@@ -145,6 +145,23 @@ async def test_a_store_that_cannot_be_read_is_set_aside(tmp_path: Path) -> None:
         await server.stop()
 
 
+async def test_a_folder_of_an_earlier_version_is_taken_over_without_its_passwords(tmp_path: Path) -> None:
+    folder = tmp_path / "nats"
+    (folder / "credentials").mkdir(parents=True)
+    (folder / "credentials/controller.json").write_text('{"user": "controller", "password": "p"}')
+    (folder / "store/jetstream/$G/streams/KV_desired").mkdir(parents=True)
+    (folder / "hosts.json").write_text('["h1"]')
+    server = NatsServer(folder)
+    await server.start()
+    try:
+        fabric = await Fabric.connect(server.url, name="c", login=server.controller)
+        await fabric.close()
+        assert not (folder / "credentials").exists()
+        assert not (folder / "store/jetstream/$G").exists()
+    finally:
+        await server.stop()
+
+
 async def test_two_parents_cannot_share_a_folder(tmp_path: Path) -> None:
     server = NatsServer(tmp_path / "nats")
     await server.start()

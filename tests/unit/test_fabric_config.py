@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from pathlib import Path
 
 import pytest
 from cryptography import x509
+from typer.testing import CliRunner
 
+from wireloom.cli.main import app
 from wireloom.errors import InvalidInput
 from wireloom.fabric.addresses import own_names, split_address
 from wireloom.fabric.authority import Authority, fingerprint, names_of
@@ -222,3 +225,14 @@ def test_a_bucket_repeats_its_changes_with_their_sequence() -> None:
     assert config["republish"] == {"src": "$KV.hosts.>", "dest": "live.hosts.>"}
     assert config["max_msgs_per_subject"] == 1
     assert config["allow_direct"] is True
+
+
+def test_the_command_prints_the_settings_of_controllers(tmp_path: Path) -> None:
+    arguments = ["fabric", "config", str(tmp_path), "--server", "n1", "--server", "n2:5222", "--name", "nats.example"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert 'fabric_url = "tls://n1:4222,tls://n2:5222"' in done.stdout
+    assert f'fabric_keys = "{tmp_path}/keys.json"' in done.stdout
+    shown = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert shown["configurations"] == [f"{tmp_path}/{name}/nats-server.conf" for name in ("n1", "n2")]
+    assert CliRunner().invoke(app, ["fabric", "config", str(tmp_path), "--server", "not a name"]).exit_code == 1

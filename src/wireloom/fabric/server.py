@@ -312,9 +312,15 @@ class NatsServer:
         return self.keys.account_claims()
 
     def _prepare(self) -> None:
-        """Keys and certificate; what earlier versions kept (passwords) goes. Blocking, some milliseconds."""
-        shutil.rmtree(self._folder / "credentials", ignore_errors=True)
-        (self._folder / "hosts.json").unlink(missing_ok=True)
+        """Keys and certificate. Blocking, some milliseconds.
+
+        What an earlier version kept goes: passwords, and a store of an account that there is no more; all that was in it
+        is written anew.
+        """
+        if (self._folder / "credentials").exists():
+            shutil.rmtree(self._folder / "store", ignore_errors=True)
+            (self._folder / "hosts.json").unlink(missing_ok=True)
+            shutil.rmtree(self._folder / "credentials", ignore_errors=True)
         self.keys.operator_claims  # noqa: B018 - read here, where it may block
         if not self._loopback:
             self._authority = Authority(self._folder / "tls")
