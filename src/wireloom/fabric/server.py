@@ -314,8 +314,8 @@ class NatsServer:
     def _prepare(self) -> None:
         """Keys and certificate. Blocking, some milliseconds.
 
-        What an earlier version kept goes: passwords, and a store of an account that there is no more; all that was in it
-        is written anew.
+        What an earlier version kept goes: passwords, and the store of an account that there is no more, all of which is
+        written anew.
         """
         if (self._folder / "credentials").exists():
             shutil.rmtree(self._folder / "store", ignore_errors=True)
