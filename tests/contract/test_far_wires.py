@@ -84,7 +84,7 @@ async def test_a_wire_between_hosts_from_its_first_frame_to_its_last(
 
         # The way carries less than the wire: it says so.
         agent = hosts.agents[0]
-        message = "frames of more than 1350 bytes travel to host h2 in fragments"
+        message = "frames of more than 1350 bytes to host h2 travel in fragments"
         await agent.until(lambda status: status.wires[0].message == message)
 
         # Taken off by the user, and put on again.

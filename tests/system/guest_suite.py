@@ -17,6 +17,7 @@ from wireloom.dataplane.contract import DataPlane
 from wireloom.dataplane.kernel import KernelDataPlane
 from wireloom.dataplane.ovs import OvsDataPlane
 from wireloom.testing.conformance.dataplane import CHECKS, Rig
+from wireloom.testing.conformance.dataplane_hidden import check_tunnels_through_wireguard
 from wireloom.testing.conformance.dataplane_hosts import cable, hosts
 from wireloom.testing.conformance.dataplane_tunnels import TUNNEL_CHECKS
 
@@ -148,3 +149,10 @@ async def test_wires_to_other_hosts(spaces: tuple[str, str], daemons: PrivateOvs
     """Between a host whose Open vSwitch carries them itself and one whose kernel has a device for each."""
     async with hosts(spaces, (daemons.plane, KernelDataPlane)) as two:
         await _TUNNELS[name](two)
+
+
+@pytest.mark.parametrize("plane", PLANES, ids=lambda plane: f"tunnels-{plane}")
+async def test_hidden_wires_to_other_hosts(spaces: tuple[str, str], daemons: PrivateOvs, plane: str) -> None:
+    """Through WireGuard, which the kernel has; likewise."""
+    async with hosts(spaces, (daemons.plane if plane == "ovs" else KernelDataPlane, KernelDataPlane)) as two:
+        await check_tunnels_through_wireguard(two)

@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.timeout(550)]
 TESTS = [
     *(f"test_data_plane[{plane}-{check}]" for plane, check in guest_suite.CASES),
     *(f"test_nothing_is_refused[{plane}]" for plane in guest_suite.PLANES),
+    *(f"test_hidden_wires_to_other_hosts[tunnels-{plane}]" for plane in guest_suite.PLANES),
     *(f"test_wires_to_other_hosts[tunnels-{check}]" for check in sorted(guest_suite.OF_ITS_TUNNELS)),
 ]
 

@@ -82,11 +82,9 @@ def way_warnings(slices: Mapping[str, Slice], facts: Mapping[str, HostFacts]) ->
                 largest[pair] = max(largest.get(pair, 0), wire.mtu)
     for (host, other), mtu in largest.items():
         path = ways.get((host, other), Path(host=other))
-        whole = Way(remote=path.address, mtu=path.mtu).whole_frames
+        way = Way(remote=path.address, mtu=path.mtu)
         if path.problem:
             yield f"host {host}: {path.problem}"
-        elif path.mtu and mtu > whole:
-            yield (
-                f"links from {host} to {other} have an MTU of up to {mtu}: frames of more than {whole} bytes travel in"
-                " fragments"
-            )
+        elif path.mtu and mtu > way.whole_frames:
+            frames = f"frames of more than {way.whole_frames} bytes {way.beyond}"
+            yield f"links from {host} to {other} have an MTU of up to {mtu}: {frames}"

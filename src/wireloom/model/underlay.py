@@ -80,6 +80,11 @@ class Way(Value):
     mtu: int = 0
 
     @property
+    def beyond(self) -> str:
+        """What becomes of frames of more than :attr:`whole_frames` bytes: kernels cut no tunnel's packets of IPv6."""
+        return "are lost" if ":" in self.remote else "travel in fragments"
+
+    @property
     def whole_frames(self) -> int:
         """The largest MTU of a wire whose frames get there in one piece; 0: not known."""
         return max(self.mtu - (_VXLAN_IPV6 if ":" in self.remote else _VXLAN_IPV4), 0)

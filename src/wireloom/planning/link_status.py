@@ -184,7 +184,7 @@ def _remote_state(
         return LinkState.PENDING, f"{end.name} is not joined to host {remote.host} yet"
     state, message = _carrier((end,))
     if state is LinkState.UP and way.mtu and wire.mtu > way.whole_frames:
-        return state, f"frames of more than {way.whole_frames} bytes travel to host {remote.host} in fragments"
+        return state, f"frames of more than {way.whole_frames} bytes to host {remote.host} {way.beyond}"
     waits = state is LinkState.PENDING and _far_signal(wire, cabling) != "up" and not is_let_go(end.found)
     return (state, "") if waits else (state, message)
 
