@@ -14,6 +14,7 @@ from wireloom.errors import TopologyInvalid
 from wireloom.model.identity import DEVICE_NAME_LIMIT
 from wireloom.model.slice import Condition, Management, NodeIntent, PortRef, Slice
 from wireloom.model.topology import LinkEnd, LinkSpec, Topology
+from wireloom.model.underlay import Encryption
 from wireloom.planning.expand import Expansion, NodeCounters, data_ports, expand, link_id, ports_made
 from wireloom.planning.topology import parse_topology
 
@@ -175,6 +176,21 @@ def test_a_link_between_hosts_is_on_both_with_the_same_id_and_number() -> None:
     assert first.remote.encryption == "wireguard"
     assert first.remote.name.startswith("v:")
     assert [ref.node_id for ref in (*first.local_ends, *second.local_ends)] == ["id-c", "id-v"]
+
+
+@pytest.mark.parametrize(
+    ("lab", "installation", "found"),
+    [("", "wireguard", "wireguard"), ("none", "wireguard", "none"), ("wireguard", "none", "wireguard")],
+)
+def test_a_lab_says_for_itself_what_hides_its_links(lab: str, installation: Encryption, found: str) -> None:
+    option = f"link-encryption: {lab}\n" if lab else ""
+    topology = parse(
+        f"name: l\n{option}nodes: {{a: {{device: linux}}, b: {{device: linux}}}}\nlinks: [[a:eth1, b:eth1]]\n"
+    )
+    known = replace(knowledge(topology), host_of={"a": "one", "b": "two"}, encryption=installation)
+    (wire,) = expand(topology, known)["one"].wires
+    assert wire.remote is not None
+    assert wire.remote.encryption == found
 
 
 def test_a_link_between_hosts_without_a_lease_has_no_number() -> None:

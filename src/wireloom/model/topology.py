@@ -9,6 +9,7 @@ from wireloom.model.device import Need, Secret
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.provenance import Origin
 from wireloom.model.slice import Bind, Condition, RestartPolicy
+from wireloom.model.underlay import Encryption
 from wireloom.model.vlans import Vlans
 
 __all__ = ["HostLoss", "LinkEnd", "LinkSpec", "NodeSpec", "PlugSpec", "Position", "SegmentSpec", "Topology"]
@@ -160,7 +161,10 @@ class HostLoss(Value):
 
 
 class Topology(Value):
-    """A lab as its file describes it. Nodes, links, segments and plugs keep the file's order."""
+    """A lab as its file describes it. Nodes, links, segments and plugs keep the file's order.
+
+    :ivar link_encryption: of links between hosts; ``None``: as the installation does it.
+    """
 
     name: str
     description: str = ""
@@ -169,6 +173,7 @@ class Topology(Value):
     segments: tuple[SegmentSpec, ...] = ()
     plugs: tuple[PlugSpec, ...] = ()
     on_host_loss: HostLoss = HostLoss()
+    link_encryption: Encryption | None = None
 
     def segment(self, name: str) -> SegmentSpec | None:
         return next((segment for segment in self.segments if segment.name == name), None)

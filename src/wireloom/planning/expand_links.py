@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from wireloom.errors import Unsupported
@@ -11,7 +11,7 @@ from wireloom.model.identity import device_name, short_hash
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.network import Uplink
 from wireloom.model.slice import NatIntent, PlugIntent, PortRef, RemoteEnd, SegmentIntent, WireIntent
-from wireloom.model.topology import LinkEnd, LinkSpec, PlugSpec, SegmentSpec, Topology
+from wireloom.model.topology import LinkEnd, LinkSpec, NodeSpec, PlugSpec, SegmentSpec, Topology
 from wireloom.model.vlans import Tagging
 from wireloom.planning.nat import choose_subnet, nat_intent
 
@@ -58,9 +58,12 @@ def expand_links(topology: Topology, known: Expansion) -> dict[str, HostLinks]:
 
     :raises Unsupported: a segment between two hosts.
     """
-    found = {host: HostLinks() for name, host in known.host_of.items() if topology.node(name) is not None}
+    specs = {spec.name: spec for spec in topology.nodes}
+    if topology.link_encryption is not None:
+        known = replace(known, encryption=topology.link_encryption)
+    found = {host: HostLinks() for name, host in known.host_of.items() if name in specs}
     for link in topology.links:
-        for where, wire in _wires(link, topology, known):
+        for where, wire in _wires(link, specs, known):
             found[where].wires.append(wire)
     subnets = _subnets(topology, known)
     for segment in topology.segments:
@@ -73,7 +76,7 @@ def expand_links(topology: Topology, known: Expansion) -> dict[str, HostLinks]:
     return found
 
 
-def _wires(link: LinkSpec, topology: Topology, known: Expansion) -> Iterator[tuple[str, WireIntent]]:
+def _wires(link: LinkSpec, specs: Mapping[str, NodeSpec], known: Expansion) -> Iterator[tuple[str, WireIntent]]:
     """The link as each host of its ends has it; as none, while an end's node has no host yet."""
     first, second = (known.host_of.get(end.node) for end in (link.a, link.b))
     if not first or not second:
@@ -82,19 +85,20 @@ def _wires(link: LinkSpec, topology: Topology, known: Expansion) -> Iterator[tup
     if first == second:
         yield first, wire
         return
-    yield first, wire.model_copy(update={"remote": _remote("b", link.b, wire.id, topology, known)})
-    yield second, wire.model_copy(update={"remote": _remote("a", link.a, wire.id, topology, known)})
+    yield first, wire.model_copy(update={"remote": _remote("b", link.b, wire.id, specs, known)})
+    yield second, wire.model_copy(update={"remote": _remote("a", link.a, wire.id, specs, known)})
 
 
-def _remote(which: Literal["a", "b"], end: LinkEnd, wire_id: str, topology: Topology, known: Expansion) -> RemoteEnd:
-    spec = topology.node(end.node)
-    device = known.devices.get(spec.device) if spec is not None else None
+def _remote(
+    which: Literal["a", "b"], end: LinkEnd, wire_id: str, specs: Mapping[str, NodeSpec], known: Expansion
+) -> RemoteEnd:
+    device = known.devices.get(specs[end.node].device)
     return RemoteEnd(
         end=which,
         host=known.host_of[end.node],
         vni=known.vnis.get(wire_id, 0),
-        name=f"{end.node}:{device.ports.display(end.index) if device is not None else end.index}",
-        link_down=device.link_down if device is not None else "carrier",
+        name=f"{end.node}:{device.ports.display(end.index)}",
+        link_down=device.link_down,
         encryption=known.encryption,
     )
 

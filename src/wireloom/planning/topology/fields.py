@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
+from wireloom.model.underlay import Encryption
 from wireloom.planning.topology.link_fields import LinkField, LinkFields, Mtu, PositionField, SegmentFields
 from wireloom.yamlfile import FileModel
 from wireloom.yamlfile.durations import Duration
@@ -184,6 +185,11 @@ class TopologyFields(FileModel):
     defaults: DefaultsFields | None = Field(None, description="values for all nodes and links")
     on_host_loss: HostLossFields | None = Field(
         None, description="what becomes of its nodes when their host is lost; they are waited for when it is not given"
+    )
+    link_encryption: Encryption | None = Field(
+        None,
+        description="what hides the frames of links between hosts: `none`, or `wireguard`, which their kernels must "
+        "have; as the installation does it when it is not given",
     )
     nodes: dict[str, NodeFields | None] | None = Field(None, description="the nodes by name")
     segments: dict[str, SegmentFields | None] | None = Field(

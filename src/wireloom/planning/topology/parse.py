@@ -112,6 +112,7 @@ def _read(
         segments=tuple(segment for segment in segments.values() if segment is not None),
         plugs=plugs,
         on_host_loss=_host_loss(bound, fields),
+        link_encryption=fields.link_encryption,
     )
 
 
