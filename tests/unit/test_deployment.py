@@ -6,6 +6,7 @@ import configparser
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,9 +175,7 @@ def test_no_secret_is_in_the_compose_file_or_the_image() -> None:
 def test_what_the_compose_file_needs_is_prepared_once(tmp_path: Path) -> None:
     folder = tmp_path / "compose"
     shutil.copytree(COMPOSE, folder, ignore=shutil.ignore_patterns("state", ".env"))
-    environment = {
-        "PATH": f"{Path(shutil.which('wireloom') or REPOSITORY / '.venv/bin/wireloom').parent}:/usr/bin:/bin"
-    }
+    environment = {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"}
     for _ in range(2):
         subprocess.run(["./prepare", "c.example.net"], cwd=folder, env=environment, check=True, capture_output=True)
     assert (folder / ".env").read_text() == "WIRELOOM_NAME=c.example.net\n"
