@@ -251,6 +251,38 @@ class TestRotation:
             assert await site.refused(first)
             assert agent.connected
 
+    async def test_an_agent_that_is_killed_while_it_changes_its_key_comes_back(
+        self, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        first = await site.login("h1")
+
+        def killed(login: AgentLogin, folder: Path) -> None:
+            raise OSError("killed before the file was written")
+
+        with monkeypatch.context() as patch:
+            async with kept(site, tmp_path, first):
+                patch.setattr(AgentLogin, "save", killed)
+                with pytest.raises(WireloomError):
+                    await site.rig.controller.call("h1", ROTATE, RotateQuestion())
+        assert AgentLogin.load(tmp_path) is not None
+        assert not await site.refused(first)
+        assert not site.ring.gone
+
+        async with kept(site, tmp_path, first):
+            async with asyncio.timeout(10):
+                answer = await site.rig.controller.call("h1", ROTATE, RotateQuestion())
+        # Killed before it could say so, perhaps: it says so again, and the half-made key of the first try goes too.
+        stored = AgentLogin.load(tmp_path)
+        assert stored is not None
+        async with kept(site, tmp_path, stored.login):
+
+            async def settled() -> bool:
+                return len(site.ring.gone) == 2 and answer.public_key not in site.ring.gone
+
+            await eventually(settled)
+            assert await site.refused(first)
+            assert not await site.refused(stored.login)
+
     async def test_a_login_is_renewed_before_it_runs_out(self, site: Site, tmp_path: Path) -> None:
         first = await site.login("h1")
         soon = time.time() + 31 * 86400  # of 90 days
