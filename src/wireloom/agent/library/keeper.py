@@ -104,19 +104,28 @@ class ImageKeeper:
             rules=rules,
             library=lambda: self._shelf.library,
         )
-        self._exports = Exports(
-            cache / "exports",
+        self._exports = self._make_exports(cache / "exports", providers, runtimes, holding)
+        #: Images and files of the library that nothing on this host uses.
+        self.remains = Remains(
+            providers, self.stock, fetcher, self._ledger, self._usage, library=lambda: self._shelf.library
+        )
+        self._questions = LibraryQuestions(providers, self.stock)
+
+    def _make_exports(
+        self,
+        folder: Path,
+        providers: Mapping[str, Provider],
+        runtimes: Mapping[str, RuntimeStatus],
+        holding: Holding,
+    ) -> Exports:
+        return Exports(
+            folder,
             providers=providers,
             runtimes=runtimes,
             holding=holding,
             http=self._client,
             reach=self._way.reach,
         )
-        #: Images and files of the library that nothing on this host uses.
-        self.remains = Remains(
-            providers, self.stock, fetcher, self._ledger, self._usage, library=lambda: self._shelf.library
-        )
-        self._questions = LibraryQuestions(providers, self.stock)
 
     @cached_property
     def _sending(self) -> httpx.AsyncClient:
