@@ -54,7 +54,7 @@ class _Count:
 class LeaseKeeper:
     """One per controller.
 
-    :param leads: whether this controller is the one that leads a lab. :param clock: seconds; never jumps.
+    :ivar leads: whether this controller is the one that leads a lab. :param clock: seconds; never jumps.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class LeaseKeeper:
         self._fabric = fabric
         self._board = board
         self._live = live
-        self._leads = leads
+        self.leads = leads
         self._clock = clock
         self._counts: dict[tuple[str, str], _Count] = {}  # (host, lab id)
         self._leased: dict[str, float] = {}  # lab id → the longest lease that its hosts are to go by
@@ -99,7 +99,7 @@ class LeaseKeeper:
             snapshot = self._board.snapshot(lab_id)
             if snapshot is None or host not in snapshot.hosts or (host, lab_id) in self._shut:
                 continue
-            if self._leads(lab_id):
+            if self.leads(lab_id):
                 found[lab_id] = snapshot.lab.generation
         return found
 
@@ -134,7 +134,7 @@ class LeaseKeeper:
     def _bound(self) -> Iterator[tuple[tuple[str, str], float]]:
         """Labs of ours on hosts that have reported that they go by leases, with the longest that these may hold."""
         for lab_id, wanted_s in self._leased.items():
-            if not self._leads(lab_id):
+            if not self.leads(lab_id):
                 continue
             intents = self._board.intents(lab_id) or {}
             for host, status in self._live.statuses(lab_id).items():
