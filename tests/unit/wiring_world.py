@@ -12,6 +12,7 @@ from wireloom.model.network import HostPort, PortAlias, PortPlan
 from wireloom.model.runtime import Capabilities, RuntimeStatus
 from wireloom.model.slice import NodeIntent, PlugIntent, PortIntent, PortRef, SegmentIntent, Slice, WireIntent
 from wireloom.model.state import RuntimePhase
+from wireloom.model.underlay import Encryption, FarEnd, Way
 from wireloom.planning.plan import Observed
 from wireloom.planning.wires import WirePlans, plan_wires
 
@@ -81,6 +82,7 @@ class World:
 
     :ivar let_go: taps that their hypervisor has let go of.
     :ivar carriers: by node id and port index, of providers that make them.
+    :ivar ways: to other hosts; ``far_ends``: what these told of their ends; see :class:`Observed`.
     """
 
     lab: Slice
@@ -90,6 +92,8 @@ class World:
     carriers: dict[str, dict[int, bool]] = field(default_factory=dict)
     bridges: frozenset[str] = frozenset()
     now: float = 1_000.0
+    ways: dict[tuple[str, Encryption], Way] = field(default_factory=dict)
+    far_ends: dict[tuple[str, str], FarEnd] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.network = SimulatedNetwork()
@@ -118,7 +122,13 @@ class World:
             node.id: self._runtime(node) for node in self.lab.nodes if self.phases[node.id] is not RuntimePhase.ABSENT
         }
         network = seen.model_copy(update={"bridges": self.bridges})
-        return Observed(runtimes=runtimes, network=network, capabilities=CAPABILITIES)
+        return Observed(
+            runtimes=runtimes,
+            network=network,
+            capabilities=CAPABILITIES,
+            ways=self.ways,
+            far_ends=self.far_ends,
+        )
 
     async def plan(self) -> WirePlans:
         return plan_wires(self.lab, await self.observed(), frozenset(), self.now)
@@ -139,8 +149,10 @@ class World:
         await self.plane.remove_ports(plans.unplug)
         await self._attach(plans)
         await self.plane.ensure_wires(plans.join)
+        await self.plane.ensure_tunnels(plans.tunnels)
         await self.plane.remove_plugs(plans.detach)
         await self.plane.remove_wires(plans.cut)
+        await self.plane.remove_tunnels(plans.untunnel)
         await self.plane.impair(plans.impair)
         await self.plane.set_carrier(dict(plans.device_carriers))
         for name in plans.drop_segments:

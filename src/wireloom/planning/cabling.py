@@ -66,6 +66,11 @@ class Cabling:
         return () if self.lab.removed else self.lab.wires
 
     @cached_property
+    def near_wires(self) -> tuple[WireIntent, ...]:
+        """Those with both ends on this host."""
+        return tuple(wire for wire in self.wires if wire.remote is None)
+
+    @cached_property
     def remote_wires(self) -> tuple[WireIntent, ...]:
         """Those with an end on another host."""
         return tuple(wire for wire in self.wires if wire.remote is not None)

@@ -39,8 +39,8 @@ def _wanted(cabling: Cabling, now: float) -> dict[str | None, tuple[Impairment |
         forward, backward = _directions(wire.impairment, now)
         if forward or backward:
             # Each direction is made where its frames leave the host: at the end that they go to, on its host.
-            wanted[cabling.device(wire.a)] = (backward, None)
-            wanted[cabling.device(wire.b)] = (forward, None)
+            for ref in wire.local_ends:
+                wanted[cabling.device(ref)] = (backward if ref == wire.a else forward, None)
     for plug in cabling.plugs:
         forward, backward = _directions(plug.impairment, now)
         if forward or backward:

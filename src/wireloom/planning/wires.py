@@ -122,7 +122,7 @@ def _undeclared_ports(cabling: Cabling) -> Iterator[str]:
 
 
 def _joins(cabling: Cabling) -> Iterator[WirePlan]:
-    for wire in cabling.wires:
+    for wire in cabling.near_wires:
         a, b = (cabling.ports.get(cabling.device(ref) or "") for ref in (wire.a, wire.b))
         if a is None or b is None or not may_join(wire, cabling):
             continue
@@ -148,7 +148,7 @@ def _cuts(cabling: Cabling, moved: set[str]) -> Iterator[WirePlan]:
 
 def _partners(cabling: Cabling) -> dict[str, str]:
     partner: dict[str, str] = {}
-    for wire in cabling.wires:
+    for wire in cabling.near_wires:
         a, b = cabling.device(wire.a), cabling.device(wire.b)
         if a is not None and b is not None and may_join(wire, cabling) is not False:
             partner[a], partner[b] = b, a
