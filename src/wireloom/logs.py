@@ -14,10 +14,12 @@ from wireloom.settings import Settings
 
 __all__ = ["configure", "hide_secrets"]
 
-_SECRET_KEY: Final = re.compile(r"token|password|secret|authorization|credential|private_key", re.IGNORECASE)
+_SECRET_KEY: Final = re.compile(r"token|password|secret|authorization|credential|private_key|seed", re.IGNORECASE)
 #: A password inside a URL, e.g. of the fabric or the database.
 _URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*:)[^/\s@]+@")
 HIDDEN: Final = "[hidden]"
+#: What asyncio says each time that the far end closes a TLS connection made by `start_tls` on streams; it means nothing.
+_TLS_CLOSED: Final = "returning true from eof_received() has no effect when using ssl"
 
 
 def configure(settings: Settings) -> None:
@@ -60,6 +62,11 @@ def configure(settings: Settings) -> None:
     root.setLevel(settings.log_level.upper())
     for noisy in ("httpx", "httpcore", "nats", "websockets", "asyncssh", "uvicorn.access", "aiosqlite", "alembic"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+    logging.getLogger("asyncio").addFilter(_says_something)
+
+
+def _says_something(record: logging.LogRecord) -> bool:
+    return record.msg != _TLS_CLOSED
 
 
 def hide_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
