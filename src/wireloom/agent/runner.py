@@ -179,13 +179,13 @@ class Runner:
             context.progress(NodeStep.CREATE)
             context.runtime_id = await context.provider.create(self._spec(context))
             undo.commit()
-        if context.folder.record.arrived and context.provider.abilities.porter is not None:
-            await context.provider.abilities.porter.unpack(context.runtime_id, context.folder.path)
 
     async def _start(self, context: NodeContext) -> None:
         context.progress(NodeStep.CREATE)
         for hook in self._hooks:
             await hook.before_start(context)
+        if context.folder.record.arrived and context.provider.abilities.porter is not None:
+            await context.provider.abilities.porter.unpack(context.live_runtime_id, context.folder.path)
         await context.provider.start(context.live_runtime_id)
 
     async def _open_gate(self, context: NodeContext) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import warnings
 from typing import Any
 
@@ -20,6 +21,7 @@ from wireloom.api.guard import ErrorBoundary, Guard, Narrow
 from wireloom.api.hosts import PUBLIC, host_router, is_joining
 from wireloom.api.images import image_router
 from wireloom.api.links import link_router, spoken_in_lines
+from wireloom.api.moves import move_of, move_router
 from wireloom.api.orphans import orphan_router
 from wireloom.api.routes import API_PREFIX, router
 from wireloom.api.tickets import Tickets
@@ -44,6 +46,7 @@ _ROUTERS = (
     blob_router,
     host_router,
     orphan_router,
+    move_router,
 )
 _TITLE = "Wireloom"
 _DESCRIPTION = """Virtual network labs in which containers and virtual machines are equals.
@@ -96,6 +99,9 @@ def _tokens_of_hosts(controller: Controller) -> Narrow:
             return controller.host_parts.joining.is_token(token)  # whether it is good, joining says itself
         if is_blob_path(path):
             return method in {"GET", "HEAD"} and controller.library.distribution.may_read_blobs(token)
+        move_id = move_of(path)
+        if move_id is not None:
+            return hmac.compare_digest(controller.moves.token_of(move_id).encode() or b"-", token.encode())
         upload_id = upload_id_of(path)
         if upload_id is None or method not in {"HEAD", "PATCH"}:
             return False

@@ -29,6 +29,9 @@ from wireloom.controller.link_questions import LinkQuestions
 from wireloom.controller.link_timer import LinkTimer
 from wireloom.controller.links import LinkService
 from wireloom.controller.live import LiveState
+from wireloom.controller.moves.choose import Chooser
+from wireloom.controller.moves.service import MoveService
+from wireloom.controller.moves.slices import with_transfers
 from wireloom.controller.observer import Observer
 from wireloom.controller.orphans import Adoption, Orphans
 from wireloom.controller.peers import PeerKeeper
@@ -44,6 +47,7 @@ from wireloom.errors import NotFound, WireloomError
 from wireloom.fabric.logins import FabricLogins
 from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.images import ImageView
+from wireloom.model.slice import Slice
 from wireloom.model.state import NodeState
 from wireloom.model.underlay import Encryption
 from wireloom.model.views import HostView, LabView, OperationView, StatusView, StreamMessage
@@ -96,7 +100,7 @@ class Controller:
             board=self.board,
             live=self.live,
             locks=locks,
-            complete=self.library.complete,
+            complete=self._complete,
             given=self.peers.wake,
         )
         edits = Edits(
@@ -123,6 +127,19 @@ class Controller:
         self._make_links_and_questions(store, fabric, edits, topologies, clock)
         self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
         self._make_recovery(store, fabric, edits, topologies, monotonic)
+        self.moves = MoveService(
+            store=store,
+            edits=edits,
+            board=self.board,
+            live=self.live,
+            journal=self.journal,
+            chooser=Chooser(
+                inspect=self.labs.inspect, topologies=topologies, live=self.live, closed=self.registry.closed
+            ),
+            draining=lambda: self.registry.draining,
+            clock=clock,
+            monotonic=monotonic,
+        )
         self.orphans = Orphans(
             fabric=fabric,
             board=self.board,
@@ -143,26 +160,29 @@ class Controller:
             clock=clock,
         )
         self._make_observer(store, fabric)
-        self.host_parts = HostParts(
-            installation=installation,
-            store=store,
-            registry=self.registry,
-            live=self.live,
-            board=self.board,
-            hub=self.hub,
-            locks=locks,
-            journal=self.journal,
-            fabric=fabric,
-            logins=logins,
-            own_host=library.options.own_host,
-            forget_images=self.library.distribution.forget_host,
-            reload=self._reload,
-        )
+        self._make_hosts(store, fabric, library.options.own_host, logins)
         self._store = store
         self._fabric = fabric
         self._topologies = topologies
         self._supervisor = Supervisor()
         self._clock = clock
+
+    def _make_hosts(self, store: Store, fabric: ControllerFabric, own_host: str, logins: FabricLogins | None) -> None:
+        self.host_parts = HostParts(
+            installation=self.installation,
+            store=store,
+            registry=self.registry,
+            live=self.live,
+            board=self.board,
+            hub=self.hub,
+            locks=self._locks,
+            journal=self.journal,
+            fabric=fabric,
+            logins=logins,
+            own_host=own_host,
+            forget_images=self.library.distribution.forget_host,
+            reload=self._reload,
+        )
 
     def _make_library(
         self,
@@ -187,6 +207,14 @@ class Controller:
             secret_changed=self._publish_secret,
         )
         self.library.catalogue.on_change(self._publish_image)
+
+    def _complete(self, document: Slice) -> Slice:
+        """What a host is told with a slice: images, secrets, and where what is carried is to be had."""
+        url = self.library.distribution.url
+        statuses = self.live.statuses(document.lab_id)
+        return with_transfers(
+            self.library.complete(document), statuses, lambda move: f"{url}/moves/{move}" if url else ""
+        )
 
     async def _add_device(self, text: str, source: str) -> str:
         """Store a device that came with an image. :raises InvalidInput: :raises Conflict: a lab would break."""
@@ -291,14 +319,19 @@ class Controller:
             publisher=self.publisher,
             hub=self.hub,
             labs=self.labs,
-            on_observed=self._config_keeper.observed,
+            on_observed=self._observed,
             on_beat=self.leases.heard,
             journal=self.journal,
             on_host=self._on_host,
             is_removed=lambda host: host in self.registry.removed,
         )
 
+    def _observed(self, lab_id: str) -> None:
+        self._config_keeper.observed(lab_id)
+        self.moves.wake(lab_id)
+
     def _on_host(self, host: str) -> None:
+        self.moves.wake()
         self.library.distribution.host_changed(host)
         self.peers.wake()
 
@@ -388,6 +421,7 @@ class Controller:
         self._config_keeper.start(self._supervisor)
         self._link_timer.start(self._supervisor)
         self.recovery.start(self._supervisor)
+        self.moves.start(self._supervisor)
         self.orphans.start(self._supervisor)
         self._supervisor.start("save operations", self._save_operations)
 

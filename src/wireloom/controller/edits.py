@@ -32,11 +32,12 @@ from wireloom.controller.store import (
     OperationTargets,
     Store,
 )
-from wireloom.controller.store.records import Goal, revision_digest
+from wireloom.controller.store.records import Goal, MoveRecord, revision_digest
 from wireloom.controller.tasks import KeyedLocks
 from wireloom.controller.topologies import Topologies
 from wireloom.errors import Conflict, NotFound
 from wireloom.model.impairment import LinkImpairment
+from wireloom.model.moves import MoveReason
 from wireloom.model.slice import Slice
 from wireloom.model.views import OperationView
 
@@ -130,6 +131,21 @@ class Edits:
         """What hosts are to have of a lab now."""
         return self._board.picture(snapshot.lab.id).slices if snapshot else {}
 
+    def new_move(self, node: NodeRecord, target: str, reason: MoveReason) -> MoveRecord:
+        """A move of ``node`` from where it is that waits for its turn."""
+        now = self._clock()
+        return MoveRecord(
+            id=self.new_id(),
+            lab_id=node.lab_id,
+            node_id=node.id,
+            source=node.host,
+            target=target,
+            reason=reason,
+            token=token_hex(24),
+            created_at=now,
+            changed_at=now,
+        )
+
     # ---------------------------------------------------------------- operations
 
     def operation(self, snapshot: LabSnapshot, verb: str, goal: Goal, targets: OperationTargets) -> OperationRecord:
@@ -194,6 +210,18 @@ class Edits:
 
         :raises Conflict: another change came first, or a subnet overlaps another one. :raises CapacityExceeded:
         """
+        await self.write(before, after, operation, slices, superseded)
+        return self.current(operation)
+
+    async def write(
+        self,
+        before: LabSnapshot | None,
+        after: LabSnapshot,
+        operation: OperationRecord | None = None,
+        slices: Mapping[str, Slice] | None = None,
+        superseded: frozenset[str] = frozenset(),
+    ) -> None:
+        """As :meth:`apply`, also for a change that no operation follows."""
         if slices is None:
             slices = await self.render_kept(before, after)
         edit = self._edit(before, after, operation, slices, superseded)
@@ -202,13 +230,12 @@ class Edits:
             slices = keeping_definitions(definitions_of(slices), await self.render(stored))
         self._board.put(stored, slices, operation)
         self._publisher.wake(after.lab.id)
-        return self.current(operation)
 
     def _edit(
         self,
         before: LabSnapshot | None,
         after: LabSnapshot,
-        operation: OperationRecord,
+        operation: OperationRecord | None,
         slices: Mapping[str, Slice],
         superseded: frozenset[str],
     ) -> LabEdit:
@@ -227,6 +254,7 @@ class Edits:
             nat_segments=after.nat_subnets if removing else self._topologies.nat_segments(after.revision, slices),
             tunnelled=None if removing else tunnelled_links(slices),
             definitions=None if removing else definitions_of(slices),
+            moves=after.moves,
             operation=operation,
         )
 

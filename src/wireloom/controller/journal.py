@@ -56,10 +56,17 @@ class Journal:
         supervisor.start("write history", self._write)
 
     def tell(
-        self, kind: str, message: str, *, lab: str = "", host: str = "", level: EventLevel = EventLevel.INFO
+        self,
+        kind: str,
+        message: str,
+        *,
+        lab: str = "",
+        host: str = "",
+        node: str = "",
+        level: EventLevel = EventLevel.INFO,
     ) -> None:
         """Add an event of the controller's own; returns at once, and never fails the verb that it tells of."""
-        event = Event(time=self._clock(), host=host, lab=lab, kind=kind, level=level, message=message)
+        event = Event(time=self._clock(), host=host, lab=lab, node=node, kind=kind, level=level, message=message)
         try:
             self._outbox.put_nowait(event)
         except asyncio.QueueFull:

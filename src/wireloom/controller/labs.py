@@ -20,6 +20,7 @@ from wireloom.controller.journal import Journal
 from wireloom.controller.link_overrides import KeptOverrides, keep_overrides
 from wireloom.controller.link_preflight import link_problems, refuse_new_problems
 from wireloom.controller.live import LiveState
+from wireloom.controller.moves.begin import moved_instead
 from wireloom.controller.preflight import Findings
 from wireloom.controller.store import (
     LabRecord,
@@ -34,6 +35,7 @@ from wireloom.controller.topologies import Topologies
 from wireloom.devices.describe import node_values
 from wireloom.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable
 from wireloom.fabric.documents import EventLevel, HostFacts
+from wireloom.model.moves import MovePhase
 from wireloom.model.slice import Slice
 from wireloom.model.state import NodeState
 from wireloom.model.topology import Topology
@@ -120,6 +122,8 @@ class LabService:
             has = self._edits.slices_of(before)
             refuse_new_problems(has, draft.slices, self._facts())
             targets = self._edits.running_targets(draft.after.nodes, draft.slices, has)
+            hosts = {move.node_id: move.target for move in draft.after.moves if move.phase is MovePhase.QUEUED}
+            targets = targets.model_copy(update={"hosts": hosts})
             operation = self._edits.operation(draft.after, "deploy", "running", targets)
             view = await self._edits.apply(draft.before, draft.after, operation, draft.slices, draft.superseded)
             self._tell_of_deploy(draft)
@@ -168,6 +172,7 @@ class LabService:
         nodes = drafted_nodes(topology, before, lab_id, self._edits.new_id)
         everyone = frozenset(node.name for node in nodes)
         placed, findings = await self._inspected(nodes, topology, lab_id, everyone, request.allow_privileged)
+        placed, moves = moved_instead(before, placed, topology, self._edits.new_move)
         lab = LabRecord(
             id=lab_id,
             name=topology.name,
@@ -188,6 +193,7 @@ class LabService:
             configs=kept_configs(before, superseded),
             nat_subnets=before.nat_subnets if before else {},
             vnis=before.vnis if before else {},
+            moves=moves,
         )
         slices = await self._edits.render(after)
         if before is not None and before.impairments:

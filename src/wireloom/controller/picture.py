@@ -143,7 +143,8 @@ class LabPicture:
         status = self.statuses.get(host)
         if status is None or not self.host_converged(host):
             return False
-        return not (status.nodes or status.wires or status.plugs or status.segments)
+        held = (status.nodes, status.wires, status.plugs, status.segments, status.departures, status.arrivals)
+        return not any(held)
 
     def _is_fresh(self, host: str) -> bool:
         status = self.statuses.get(host)

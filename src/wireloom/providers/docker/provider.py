@@ -39,6 +39,7 @@ from wireloom.providers.docker.health import ContainerHealth
 from wireloom.providers.docker.housekeeping import DockerHousekeeping
 from wireloom.providers.docker.images import DockerImageStore
 from wireloom.providers.docker.inspection import Run, boot_marks, note_boot, query, status_of, summary_status
+from wireloom.providers.docker.porter import ContainerPorter
 from wireloom.providers.docker.process import has_all_capabilities
 from wireloom.providers.docker.render import render_create
 from wireloom.providers.docker.saver import ContainerSaver
@@ -78,6 +79,7 @@ class DockerProvider:
             files=ContainerFiles(self._engine),
             health=ContainerHealth(self._engine),
             recent=RecentLog(self._engine),
+            porter=ContainerPorter(self._engine, installation),
             saver=ContainerSaver(self._engine, installation, self._images),
             housekeeping=DockerHousekeeping(self._engine, installation, self._images.names),
         )
@@ -102,6 +104,7 @@ class DockerProvider:
             fractional_cpu=True,
             pulls=True,
             privileged=has_all_capabilities(),
+            moves=True,
         )
         try:
             async with self._engine.calling("ask the Docker engine", _CAPABILITIES_S) as docker:

@@ -77,6 +77,13 @@ class FolderImages:
         path = self.path(image)
         return await self._info(image, path) if path.is_file() else None
 
+    async def content_of(self, path: Path) -> str:
+        """Digest of the image's file at ``path``. :raises ImageMissing: it is gone."""
+        try:
+            return await self._digests.of(path.resolve())
+        except OSError:
+            raise _missing(path.name, path) from None
+
     async def base(self, image: str) -> BaseImage:
         """The verified file of ``image``. :raises ImageMissing: :raises InvalidInput: it does not stand alone."""
         path = self.path(image)

@@ -47,6 +47,7 @@ from wireloom.providers.libvirt.guest_agent import GuestAgentHealth
 from wireloom.providers.libvirt.housekeeping import LibvirtHousekeeping
 from wireloom.providers.libvirt.images import FolderImages
 from wireloom.providers.libvirt.metadata import Run
+from wireloom.providers.libvirt.porter import DiskPorter
 from wireloom.providers.libvirt.qemu_img import BaseImage
 from wireloom.providers.libvirt.reboots import Reboots
 from wireloom.providers.libvirt.render import HostFeatures, render_domain
@@ -115,6 +116,7 @@ class LibvirtProvider:
             health=GuestAgentHealth(self._connections),
             recent=SerialTails(self._get),
             saver=DiskSaver(self._get),
+            porter=DiskPorter(self._get, self._images),
             housekeeping=LibvirtHousekeeping(self._connections, installation, self._images),
         )
 
@@ -141,6 +143,7 @@ class LibvirtProvider:
             consoles=frozenset({"serial"}),
             fractional_cpu=cgroups.cpu_quota_works(),
             disk=True,
+            moves=True,
             parallel_starts=2,
             **facts,
         )
@@ -221,7 +224,7 @@ class LibvirtProvider:
         return domain
 
     async def _features(self, spec: RuntimeSpec, base: BaseImage) -> HostFeatures:
-        version = await self._connections.quick(_library_version)
+        version = await self._connections.quick(lambda connection: int(connection.getLibVersion()))
         direct = qemu_img.direct_io_works(spec.storage) and qemu_img.direct_io_reads(base.path)
         return HostFeatures(
             acceleration=self._acceleration,
@@ -484,10 +487,6 @@ def _undo_define(connection: libvirt.virConnect, result: tuple[Domain, bool]) ->
     domain, new = result
     if new:
         domains.undefine(connection, domain.uuid)
-
-
-def _library_version(connection: libvirt.virConnect) -> int:
-    return int(connection.getLibVersion())
 
 
 def _hypervisor_version(connection: libvirt.virConnect) -> str:

@@ -28,6 +28,7 @@ __all__ = [
     "grow",
     "inspect",
     "remove_quietly",
+    "stand_on",
     "virtual_size",
 ]
 
@@ -115,6 +116,16 @@ async def flatten(disk: Path, image_format: str, target: Path, *below: Path) -> 
 async def create_overlay(path: Path, base: BaseImage, *, size_bytes: int) -> None:
     """Make the overlay ``path`` on ``base``, of the base's size or larger; all or nothing."""
     await _create(path, "-b", str(base.path), "-F", base.format, size=str(size_bytes))
+
+
+async def stand_on(disk: Path, base: BaseImage) -> None:
+    """Have ``disk``, which nothing has open, name ``base`` as what it stands on; its data stays as it is.
+
+    :raises RuntimeFailed: it is no overlay, or in use.
+    """
+    await _run(
+        "rebase", "-u", "-f", "qcow2", "-b", str(base.path), "-F", base.format, str(disk), timeout_s=_CREATE_TIMEOUT_S
+    )
 
 
 async def virtual_size(disk: Path) -> int:

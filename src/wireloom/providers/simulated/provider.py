@@ -27,6 +27,7 @@ from wireloom.providers.simulated.guest import run_in_guest
 from wireloom.providers.simulated.housekeeping import SimulatedHousekeeping
 from wireloom.providers.simulated.images import SimulatedImageStore, SimulatedSaver
 from wireloom.providers.simulated.lines import EchoStream, SimulatedLine
+from wireloom.providers.simulated.porter import SimulatedPorter
 from wireloom.providers.simulated.settings import SimulatedSettings
 from wireloom.providers.simulated.world import SimulatedRuntime, SimulatedWorld
 
@@ -54,6 +55,7 @@ class SimulatedProvider:
             health=_Health(self),
             recent=self,
             saver=SimulatedSaver(world),
+            porter=SimulatedPorter(world),
             housekeeping=SimulatedHousekeeping(installation, world),
         )
 

@@ -37,6 +37,7 @@ CONTAINER_LIKE = Capabilities(
     binds=True,
     fractional_cpu=True,
     disk=True,
+    moves=True,
 )
 
 #: Ports before start, carriers by the provider, media and serial lines: as virtual machines do.
@@ -50,6 +51,7 @@ MACHINE_LIKE = Capabilities(
     media=frozenset({"iso", "fat"}),
     consoles=frozenset({"serial"}),
     disk=True,
+    moves=True,
 )
 
 Answer = Callable[["SimulatedRuntime", Sequence[str], bytes], Awaitable[ExecResult]]
