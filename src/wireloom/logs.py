@@ -18,7 +18,7 @@ _SECRET_KEY: Final = re.compile(r"token|password|secret|authorization|credential
 #: A password inside a URL, e.g. of the fabric or the database.
 _URL_PASSWORD: Final = re.compile(r"(\w+://[^/\s:@]*:)[^/\s@]+@")
 HIDDEN: Final = "[hidden]"
-#: What asyncio says each time that the far end closes a TLS connection made by `start_tls` on streams; it means nothing.
+#: What asyncio says each time that the far end closes a connection that became TLS by `start_tls`; it means nothing.
 _TLS_CLOSED: Final = "returning true from eof_received() has no effect when using ssl"
 
 

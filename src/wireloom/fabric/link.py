@@ -31,6 +31,7 @@ _WAIT_S = 3.0
 _REPLACE_S = 60.0
 _REPLACE_PAUSE_S = 1.0
 _RETIRE_S = 30.0
+_REFUSED_HINT = "was this host removed? let it join again with a new token"
 #: Between attempts with a login that is refused; the first one is soon, because claims may just be on their way.
 _REFUSED_PAUSE_S = (0.5, 15.0)
 
@@ -313,7 +314,9 @@ class Link:
         try:
             await asyncio.wait(waiting, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             if session.refused.done():
-                raise Unauthenticated(f"no login on the fabric at {self.endpoint.address}: {session.refused.result()}")
+                raise Unauthenticated(
+                    f"no login on the fabric at {session.address}: {session.refused.result()}", hint=_REFUSED_HINT
+                )
             if not connecting.done():
                 raise Unavailable(
                     f"the fabric at {self.endpoint.address} does not answer",
@@ -386,7 +389,7 @@ class Link:
         if self._why_refused:
             return LoginRefused(
                 f"no login on the fabric at {self.endpoint.address}: {self._why_refused}",
-                hint="was this host removed? let it join again with a new token",
+                hint=_REFUSED_HINT,
             )
         return Unavailable(f"the fabric at {self.endpoint.address} is not connected", hint="it is tried again for ever")
 

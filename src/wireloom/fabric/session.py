@@ -115,6 +115,11 @@ class Session:
         return bool(self.client.is_connected)
 
     @property
+    def address(self) -> str:
+        """Where it connects to, for messages."""
+        return self._endpoint.address
+
+    @property
     def end(self) -> Exception | None:
         """Why the client gave up, when it did."""
         return self.client.last_error
