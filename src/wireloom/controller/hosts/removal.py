@@ -7,7 +7,7 @@ to follow (cutting off its login, forgetting what it told) is done again at ever
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sized
 from typing import Final, Protocol
 
 import structlog
@@ -210,7 +210,8 @@ class HostRemoval:
 def _needed(host: str, pictures: list[LabPicture]) -> Iterator[str]:
     for picture in pictures:
         lab, count = picture.snapshot.lab.name, sum(node.host == host for node in picture.snapshot.nodes)
-        yield f"lab {lab} has {count} nodes there" if count else f"lab {lab} may still have something there"
+        nodes = f"{count} node{'' if count == 1 else 's'}"
+        yield f"lab {lab} has {nodes} there" if count else f"lab {lab} may still have something there"
 
 
 def _there(picture: LabPicture, host: str) -> list[NodePicture]:
@@ -262,11 +263,15 @@ def _wires(picture: LabPicture, host: str) -> Iterator[str]:
 def _consequences(preview: RemovalPreview) -> Iterator[str]:
     yield "its agent is cut off at once, and refused when it comes back"
     if preview.nodes:
-        yield f"{len(preview.nodes)} nodes of {', '.join(preview.labs)} are given up with their disks and files"
+        yield f"given up with disks and files: {_count(preview.nodes, 'node')} of {', '.join(preview.labs)}"
         yield "deploying these labs again places their nodes on other hosts, as new ones"
     if preview.wires:
-        yield f"{len(preview.wires)} links lose an end"
+        yield f"without an end: {_count(preview.wires, 'link')}"
     if preview.images:
-        yield f"{len(preview.images)} images are on no other host; the library still has their files"
+        yield f"on no other host: {_count(preview.images, 'image')}; the library still has the files"
     if preview.alive:
         yield "what runs there goes on until somebody stops it: `wireloom down --destroy-labs` or a reboot"
+
+
+def _count(things: Sized, what: str) -> str:
+    return f"{len(things)} {what}{'' if len(things) == 1 else 's'}"
