@@ -152,7 +152,9 @@ def agent(
     from wireloom.app import run_agent
 
     state = state_of(ctx)
-    if url or join_only:
+    source = ctx.get_parameter_source("join")
+    # A token in the environment alone is no wish to join again at every start.
+    if url or join_only or (source is not None and source.name == "COMMANDLINE"):
         _join(state, join, url, plain=plain_http)
         if join_only:
             return
