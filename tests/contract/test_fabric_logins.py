@@ -334,6 +334,7 @@ async def kept(site: Site, folder: Path, login: Login, *, now: float | None = No
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await fabric.close()
 
 
 class TestPermissions:
