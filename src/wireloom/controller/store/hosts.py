@@ -153,20 +153,28 @@ class HostStore:
         :raises NotPermitted: the token is unknown, used up, has run out, or is made for another host.
         :raises Conflict: the name or the key is taken.
         """
-        async with self._database.write() as connection:
-            token = await _token(connection, token_id, sha256, await database_time(connection))
-            if token.host not in ("", host):
-                raise NotPermitted(
-                    f"this token is made for host {token.host}, not for {host}",
-                    hint=f'set `host = "{token.host}"` there, or make another token',
-                )
-            keys = tables.host_keys
-            mine = (await connection.execute(select(keys).where(keys.c.public_key == public_key))).mappings()
-            known = mine.one_or_none()
-            if known is not None and _same(known, host, token_id):
-                return []
-            await _use_up(connection, token)
-            return await self._admit(connection, token, host, public_key)
+        try:
+            async with self._database.write() as connection:
+                return await self._join(connection, token_id, sha256, host, public_key)
+        except IntegrityError as error:
+            raise Conflict(f"another host joined as {host} at the same moment", hint="try again") from error
+
+    async def _join(
+        self, connection: AsyncConnection, token_id: str, sha256: str, host: str, public_key: str
+    ) -> list[str]:
+        token = await _token(connection, token_id, sha256, await database_time(connection))
+        if token.host not in ("", host):
+            raise NotPermitted(
+                f"this token is made for host {token.host}, not for {host}",
+                hint=f'set `host = "{token.host}"` there, or make another token',
+            )
+        keys = tables.host_keys
+        mine = (await connection.execute(select(keys).where(keys.c.public_key == public_key))).mappings()
+        known = mine.one_or_none()
+        if known is not None and _same(known, host, token_id):
+            return []
+        await _use_up(connection, token)
+        return await self._admit(connection, token, host, public_key)
 
     async def _admit(self, connection: AsyncConnection, token: JoinToken, host: str, public_key: str) -> list[str]:
         table, now = tables.hosts, self._clock()
