@@ -30,7 +30,7 @@ def joined_status(first: tuple[str, WireStatus | None], second: tuple[str, WireS
     state, message = chief.state, chief.message
     if silent is not None and state is LinkState.UP:
         state, message = LinkState.PENDING, f"host {silent} has not made its end yet"
-    elif message and state is not LinkState.UP and not chief.follows:
+    elif message and state is not LinkState.UP and not chief.follows and len({item.message for _, item in told}) > 1:
         message = f"{message} (host {host})"
     return chief.model_copy(
         update={

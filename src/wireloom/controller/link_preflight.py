@@ -23,10 +23,7 @@ _OTHER_PLANE: Final = "use another host, or another data plane on {host}; `wirel
 _MODULE: Final = "load the module %s on {host}, or use another host; `wireloom hosts` says what each can do"
 _FROM_GUEST: Final = "it takes the data plane kernel and the module ifb on {host}, or another host that has both"
 _ADDRESS: Final = "set `underlay_address` on {host}"
-_WIREGUARD: Final = (
-    "load the module wireguard on {host} and restart its agent, put both nodes on one host, or set"
-    " `tunnel_encryption` to none"
-)
+_WIREGUARD: Final = "load the module wireguard on {host}, put both nodes on one host, or set `link-encryption: none`"
 _QUEUES: Final = {"rate": "sch_tbf", "limit": "sch_tbf"}
 
 #: Whom a problem concerns (id of a link or segment) and what of it.

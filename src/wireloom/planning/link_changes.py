@@ -52,9 +52,11 @@ def _wire_change(had: LinkSpec | None, link: LinkSpec | None, host_of: Mapping[s
         assert had is not None  # noqa: S101 - one of a pair is there
         yield ChangeView(kind="link", name=had.name, action="remove", reasons=_GONE)
         return
-    host = host_of.get(link.a.node, "")
+    host, other = host_of.get(link.a.node, ""), host_of.get(link.b.node, "")
     if had is None:
-        reasons = (f"MTU {link.mtu}" + ("" if link.up else ", down"), *_impairments(LinkImpairment(), link.impairment))
+        there = f", to host {other}" if host and other and other != host else ""
+        made = f"MTU {link.mtu}{there}" + ("" if link.up else ", down")
+        reasons = (made, *_impairments(LinkImpairment(), link.impairment))
     else:
         # Which end is called the first may have changed.
         previous = had.impairment if had.a == link.a else had.impairment.turned()
