@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -228,3 +229,20 @@ async def test_no_heartbeat_is_answered_while_nodes_are_given_away(rig: Rig, mon
     await passed(rig, AFTER_S)
     assert leases == []
     assert places(rig) == {"a": "h2", "b": "h2"}
+
+
+async def test_a_controller_that_is_busy_with_one_host_answers_the_heartbeats_of_all(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = await deployed(rig)
+    leases, going = await listening(rig, first), asyncio.Event()
+
+    async def readdress(_host: str) -> None:
+        going.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(rig.controller.labs, "readdress", readdress)
+    await rig.fabric.put_host(second.facts.model_copy(update={"management_subnet": "172.30.2.0/24"}))
+    await going.wait()
+    await rig.fabric.put_host(first.facts.model_copy(update={"beat": "b1"}))
+    await until(lambda: leases)

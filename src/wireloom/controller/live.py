@@ -84,15 +84,19 @@ class LiveState:
         """Ids of the labs that ``host`` has reported on."""
         return [lab_id for lab_id, by_host in self._statuses.items() if host in by_host]
 
-    def set_host(self, host: str, facts: HostFacts | None) -> bool:
-        """A heartbeat, or ``None``: it ran out."""
+    def now(self) -> float:
+        """The controller's clock, UNIX seconds."""
+        return self._clock()
+
+    def set_host(self, host: str, facts: HostFacts | None, heard_at: float | None = None) -> bool:
+        """A heartbeat that came at ``heard_at`` (by default now), or ``None``: it ran out."""
         before = self._hosts.get(host)
         if facts is None:
             if before is None or not before.alive:
                 return False
             self._hosts[host] = replace(before, alive=False)
             return True
-        now = self._clock()
+        now = self._clock() if heard_at is None else heard_at
         clock = self._clocks.setdefault(host, HostClock())
         set_anew = clock.heard(facts.time, now)
         self._hosts[host] = SeenHost(

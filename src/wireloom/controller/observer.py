@@ -70,12 +70,14 @@ class Observer:
         self._is_removed = is_removed
         self._on_beat = on_beat
         self._journal = journal
+        self._heard: asyncio.Queue[tuple[str, HostFacts | None, float]] = asyncio.Queue()
         self._touched: set[str] = set()
         self._awake = asyncio.Event()
 
     def start(self, supervisor: Supervisor) -> None:
         """Listen for ever."""
         supervisor.start("watch hosts", self._watch_hosts)
+        supervisor.start("settle hosts", self._settle_hosts)
         supervisor.start("watch observations", self._watch_observations)
         supervisor.start("refresh labs", self._refresh)
 
@@ -85,13 +87,18 @@ class Observer:
         async with aclosing(watcher) as changes:
             async for change in changes:
                 (host,) = split_key(change.key)
-                await self._host_changed(host, change.value)
+                if change.value is not None and not self._is_removed(host):
+                    await self._on_beat(host, change.value)
+                self._heard.put_nowait((host, change.value, self._live.now()))
 
-    async def _host_changed(self, host: str, facts: HostFacts | None) -> None:
+    async def _settle_hosts(self) -> None:
+        """What follows from heartbeats may take its time; they are answered meanwhile."""
+        while True:
+            await self._host_changed(*await self._heard.get())
+
+    async def _host_changed(self, host: str, facts: HostFacts | None, heard_at: float) -> None:
         if facts is not None and self._is_removed(host):
             return
-        if facts is not None:
-            await self._on_beat(host, facts)
         came = facts is not None and host not in self._live.alive
         back = came and host in self._live.hosts
         if facts is not None and facts.management_subnet not in {"", self._live.subnets.get(host)}:
@@ -99,7 +106,7 @@ class Observer:
             self._live.subnets[host] = facts.management_subnet
             await self._labs.readdress(host)
         known = self._offered(host)
-        if not self._live.set_host(host, facts):
+        if not self._live.set_host(host, facts, heard_at):
             return
         self._hub.publish(StreamMessage(type="host", data=self._live.view(host).model_dump(mode="json")))
         for lab_id in self._board.refresh_host(host):
