@@ -7,8 +7,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Nothing yet."""
+    """Nothing is stored of them: they follow from topologies, and from what a controller itself has heard."""
 
 
 def downgrade() -> None:
-    """Nothing yet."""
+    """Nothing was stored."""
