@@ -25,6 +25,8 @@ V = TypeVar("V", bound=Value)
 FarHeard = Callable[[Collection[str]], None]
 
 _RETRY_S: Final = 1.0
+#: What changes within this time after something was told is told together.
+_PAUSE_S: Final = 0.02
 
 
 class UnderlayFabric(Protocol):
@@ -98,6 +100,7 @@ class Mailbox:
                     log.warning("ends not delivered", error=str(error))
                     self._wake.set()
                     await asyncio.sleep(_RETRY_S)
+                await asyncio.sleep(_PAUSE_S)
         finally:
             await self._stop(list(self._following))
 

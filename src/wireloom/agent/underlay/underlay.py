@@ -56,9 +56,10 @@ class Underlay:
         self._host = host
         self._fabric = fabric
         self._rules = rules
-        self._moved = moved
+        self._tell_moved = moved
+        self._ways: Mapping[tuple[str, Encryption], Way] | None = None
         self._mailbox = Mailbox(host, fabric, heard)
-        self._prober = PathProber(host, rules.probe_port, moved)
+        self._prober = PathProber(host, rules.probe_port, self._moved)
         self._secure = rules.secure
         self._peers: Mapping[str, Peer] = {}
         self._inside = ""
@@ -75,6 +76,15 @@ class Underlay:
     @property
     def ways(self) -> Mapping[tuple[str, Encryption], Way]:
         """How tunnels to other hosts are made."""
+        if self._ways is None:  # asked for with every plan, and seldom another one
+            self._ways = self._make_ways()
+        return self._ways
+
+    def _moved(self) -> None:
+        self._ways = None
+        self._tell_moved()
+
+    def _make_ways(self) -> Mapping[tuple[str, Encryption], Way]:
         paths = self._prober.paths
         found: dict[tuple[str, Encryption], Way] = {}
         for host, peer in self._peers.items():
