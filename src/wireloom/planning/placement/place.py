@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from heapq import heappop, heappush
 
 from wireloom.errors import CapacityExceeded, NotPermitted, Unavailable, Unsupported, WireloomError
 from wireloom.planning.placement.rooms import Room, Rooms
@@ -18,6 +19,9 @@ __all__ = ["place"]
 
 _PASSES = 3  # over all nodes, to save wires
 _ANYWHERE: Suits = lambda _node, _host: None  # noqa: E731
+
+#: Links to the host that is being filled, negative; when it was touched first; position of the unit.
+_Pulled = tuple[int, int, int]
 
 
 def place(
@@ -55,8 +59,7 @@ class _Search:
     def run(self) -> Placement:
         free = self._fix()
         self._rest_mb = sum(self._units[position].memory_mb for position in free)
-        for position in list(self._along_links(free)):
-            self._place(position)
+        self._place_all(free)
         placed = [position for position in free if position in self._where]
         for _ in range(_PASSES):
             if not self._refine(placed):
@@ -135,23 +138,29 @@ class _Search:
 
     # ---------------------------------------------------------------- what is free
 
-    def _along_links(self, free: list[int]) -> Iterator[int]:
-        """``free``, neighbours after one another; those that touch what is placed come first."""
+    def _place_all(self, free: list[int]) -> None:
+        """Grow what is on the host that is being filled by what most of its links lead to; then begin another."""
         left = dict.fromkeys(free)
-        touching = [item for item in free if any(other in self._where for other in self._units[item].wires)]
-        queue: deque[int] = deque()
-        for start in (*touching, *free):
-            if start not in left:
-                continue
-            del left[start]
-            queue.append(start)
-            while queue:
-                position = queue.popleft()
-                yield position
-                for other in self._units[position].wires:
-                    if other in left:
-                        del left[other]
-                        queue.append(other)
+        seeds = deque(item for item in free if any(other in self._where for other in self._units[item].wires))
+        pull: Counter[int] = Counter()  # links to the host that is being filled
+        heap: list[_Pulled] = []
+        order: dict[int, int] = {}  # what was touched first comes first, so that a host gets a compact part
+        while left:
+            position = _next(left, heap, pull, seeds)
+            del left[position]
+            before = self._fill
+            self._place(position)
+            if self._fill != before:
+                pull.clear()
+                heap.clear()
+                order.clear()
+            here = self._where.get(position) == self._fill is not None
+            for other, count in self._units[position].wires.items() if here else ():
+                if other in left:
+                    pull[other] += count
+                    heappush(heap, (-pull[other], order.setdefault(other, len(order)), other))
+                    if pull[other] == count:
+                        seeds.append(other)
 
     def _place(self, position: int) -> None:
         unit = self._units[position]
@@ -159,7 +168,9 @@ class _Search:
         if host is None:
             self._refuse(unit)
             return
-        self._where[position] = self._fill = host
+        if self._fill is None or not self._fits(unit, self._fill, self._rooms.factors[0]):
+            self._fill = host
+        self._where[position] = host
         self._rooms.put_unit(unit, host)
         self._rest_mb -= unit.memory_mb
 
@@ -275,6 +286,19 @@ class _Search:
                 return error if member is node else _of_other(error, node, member)
         full = self._rooms.full(unit, node, host)
         return full or CapacityExceeded(f"host {host} has no room", node=node.name)
+
+
+def _next(left: Mapping[int, None], heap: list[_Pulled], pull: Mapping[int, int], seeds: deque[int]) -> int:
+    """What is pulled most by the host that is being filled; else the next that touches anything; else any."""
+    while heap:
+        strength, _, position = heappop(heap)
+        if position in left and pull[position] == -strength:
+            return position
+    while seeds:
+        position = seeds.popleft()
+        if position in left:
+            return position
+    return next(iter(left))
 
 
 def _held(unit: Unit) -> str | None:
