@@ -222,7 +222,7 @@ class Arrivals:
             await asyncio.shield(work)
         except asyncio.CancelledError:
             item.fetch.stop()
-            await asyncio.wait({work})
+            await asyncio.gather(work, return_exceptions=True)
             raise
         if provider.abilities.porter is not None and cargo.record:
             async with deadline("settling what the node keeps", _SETTLE_S):

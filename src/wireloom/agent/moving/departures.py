@@ -7,7 +7,7 @@ import hmac
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -141,7 +141,9 @@ class Departures:
 
     def packed(self) -> list[Parcel]:
         """All that can be fetched now."""
-        return [item.parcel for item in self._leaving.values() if item.parcel is not None]
+        return [
+            replace(item.parcel, departure=item.departure) for item in self._leaving.values() if item.parcel is not None
+        ]
 
     async def close(self) -> None:
         """Let go; what is packed is packed again by the next agent."""

@@ -79,7 +79,7 @@ class Movers:
             trust=trust,
         )
         self._server = DepartureServer(self.departures)
-        self._senders: dict[str, asyncio.Task[None]] = {}
+        self._senders: dict[tuple[str, str], asyncio.Task[None]] = {}  # by move and controller
         self._due = asyncio.Event()
 
     def look(self) -> None:
@@ -127,13 +127,17 @@ class Movers:
         return [(self.departures.status(lab_id), self.arrivals.status(lab_id)) for lab_id in slices]
 
     def _look_at_senders(self) -> None:
-        packed = {parcel.departure.move: parcel for parcel in self.departures.packed() if parcel.departure.relay}
-        for move in self._senders.keys() - packed.keys():
-            self._senders.pop(move).cancel()
-        for move, parcel in packed.items():
-            if move not in self._senders or self._senders[move].done():
+        packed = {
+            (parcel.departure.move, parcel.departure.relay): parcel
+            for parcel in self.departures.packed()
+            if parcel.departure.relay
+        }
+        for key in self._senders.keys() - packed.keys():
+            self._senders.pop(key).cancel()
+        for key, parcel in packed.items():
+            if key not in self._senders or self._senders[key].done():
                 sender = Sender(parcel, self._reach, self._trust)
-                self._senders[move] = asyncio.get_running_loop().create_task(sender.run(), name=f"relay-{move}")
+                self._senders[key] = asyncio.get_running_loop().create_task(sender.run(), name=f"relay-{key[0]}")
 
     async def close(self) -> None:
         """Let go; the next agent goes on."""

@@ -58,7 +58,7 @@ class Sender:
                 await asyncio.shield(work)
             except asyncio.CancelledError:
                 self._close()
-                await asyncio.wait({work})
+                await asyncio.gather(work, return_exceptions=True)
                 raise
             except (OSError, HTTPException, ValueError, NotFound) as error:
                 log.debug("nothing relayed", move=self._parcel.departure.move, error=str(error))

@@ -11,7 +11,7 @@ from wireloom.controller.store.records import LabSnapshot, MoveRecord, NodeRecor
 from wireloom.model.moves import MovePhase, MoveReason
 from wireloom.model.topology import Topology
 
-__all__ = ["NewMove", "moved_instead", "with_move", "without_moves"]
+__all__ = ["NewMove", "moved_instead", "started_again", "with_move", "without_moves"]
 
 #: Makes a move of a node to a host, that waits for its turn.
 NewMove = Callable[[NodeRecord, str, MoveReason], MoveRecord]
@@ -43,6 +43,11 @@ def moved_instead(
             moves = without_moves(moves, node.id)
         result.append(node.model_copy(update={"host": was.host, "mgmt_ipv4": was.mgmt_ipv4}))
     return result, moves
+
+
+def started_again(node: NodeRecord) -> NodeRecord:
+    """A node that was stopped to move and stays: its agent starts it again, as if the user had asked for it."""
+    return node.model_copy(update={"attention": node.attention + 1})
 
 
 def with_move(moves: Iterable[MoveRecord], new: MoveRecord) -> tuple[MoveRecord, ...]:

@@ -21,7 +21,7 @@ __all__ = ["Relay", "RelayWish"]
 
 #: A question for wishes is answered, be it with none, within so long; and a wish is fulfilled, or refused.
 WISHES_S: Final = 20.0
-FULFILLED_S: Final = 15.0
+FULFILLED_S: Final = 5.0
 _STALLED_S: Final = 60.0
 #: Pieces on their way through us.
 _AHEAD: Final = 8

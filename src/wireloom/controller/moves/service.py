@@ -20,7 +20,7 @@ from wireloom.controller.edits import Edits
 from wireloom.controller.intents import links_at
 from wireloom.controller.journal import Journal
 from wireloom.controller.live import LiveState
-from wireloom.controller.moves.begin import with_move, without_moves
+from wireloom.controller.moves.begin import started_again, with_move, without_moves
 from wireloom.controller.moves.choose import Choice, Chooser
 from wireloom.controller.moves.phases import Step, next_step, seen_of, startable
 from wireloom.controller.moves.relay import Relay
@@ -127,7 +127,8 @@ class MoveService:
                 raise Conflict(
                     f"{node} has arrived on {moves[0].target} already", hint="move it back with `wireloom move`"
                 )
-            await self._edits.write(before, self._edits.next(before, before.nodes).model_copy(update={"moves": kept}))
+            nodes = [started_again(node) if node.name == name else node for node in before.nodes]
+            await self._edits.write(before, self._edits.next(before, nodes).model_copy(update={"moves": kept}))
             self._journal.tell("node.move-aborted", "it stays where it was", lab=lab, node=node)
 
     def views(self, lab: str) -> list[MoveView]:
@@ -254,6 +255,7 @@ class MoveService:
                 nodes = [_placed(node, move.target) if node.id == move.node_id else node for node in nodes]
         elif step.kind == "undo":
             changed = changed.model_copy(update={"phase": MovePhase.UNDONE, "error": step.error})
+            nodes = [started_again(node) if node.id == move.node_id else node for node in before.nodes]
         moves = tuple(changed if item.id == move.id else item for item in before.moves)
         if step.kind == "end":
             moves = tuple(item for item in moves if item.id != move.id)
