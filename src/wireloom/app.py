@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from wireloom.agent.library import Rules
     from wireloom.agent.underlay import UnderlayRules
     from wireloom.dataplane.contract import DataPlane
+    from wireloom.fabric.documents import HostFacts
 
 __all__ = ["data_planes", "make_providers", "run_agent", "run_controller", "settings_schemas", "withdraw_others"]
 
@@ -218,18 +219,32 @@ def _underlay_rules(settings: Settings, installation: str, urls: Sequence[str]) 
     )
 
 
+def _facts(settings: Settings, installation: str) -> Callable[[], HostFacts]:
+    """What reads this host before each heartbeat."""
+    from wireloom.agent.facts import host_facts
+    from wireloom.agent.machine import Machine
+    from wireloom.providers.libvirt import acceleration
+
+    decision = acceleration.probe(settings.acceleration)
+    return partial(
+        host_facts,
+        settings,
+        installation=installation,
+        kvm=decision.kind == "kvm",
+        kvm_reason=decision.reason,
+        machine=Machine({"data": settings.data_dir, "docker": Path("/var/lib/docker")}),
+    )
+
+
 async def _agent(settings: Settings) -> None:
     from wireloom.agent.dataplane_health import DataPlaneHealth
-    from wireloom.agent.facts import host_facts
     from wireloom.agent.gateway.forwarding import Forwarding
     from wireloom.agent.library import ControllerWay
-    from wireloom.agent.machine import Machine
     from wireloom.agent.management import ManagementNetwork, segment_name
     from wireloom.agent.renewal import LoginKeeper
     from wireloom.agent.segments import NatSegments
     from wireloom.agent.service import AgentParts, AgentService
     from wireloom.agent.ssh import InstallationKey, SshShell
-    from wireloom.providers.libvirt import acceleration
 
     structlog.contextvars.bind_contextvars(host=settings.host)
     login, fabric = await _agent_fabric(settings)
@@ -238,7 +253,6 @@ async def _agent(settings: Settings) -> None:
     forwarding = Forwarding(settings.run_dir / "forwarding.json")
     bridge = segment_name(login.installation)
     key = await asyncio.to_thread(InstallationKey.ensure, settings.data_dir / "keys")
-    decision = acceleration.probe(settings.acceleration)
     parts = AgentParts(
         host=settings.host,
         installation=login.installation,
@@ -258,14 +272,7 @@ async def _agent(settings: Settings) -> None:
         segment=bridge,
         shell=SshShell(key, settings.data_dir / "nodes"),
         authorized_keys=key.public_line,
-        facts=partial(
-            host_facts,
-            settings,
-            installation=login.installation,
-            kvm=decision.kind == "kvm",
-            kvm_reason=decision.reason,
-            machine=Machine({"data": settings.data_dir, "docker": Path("/var/lib/docker")}),
-        ),
+        facts=_facts(settings, login.installation),
         heartbeat_s=settings.heartbeat_s,
         captures_at_once=settings.captures_at_once,
         images=_image_rules(settings),

@@ -83,7 +83,10 @@ class Controller:
         monotonic: Callable[[], float] = time.monotonic,
         orphan_grace_s: float = 0,
     ) -> None:
-        locks = self._locks = KeyedLocks()
+        self._store, self._fabric, self._topologies = store, fabric, topologies
+        self._clock, self._monotonic = clock, monotonic
+        self._locks = KeyedLocks()
+        self._supervisor = Supervisor()
         self.installation = installation
         self.hub = Hub()
         self.live = LiveState(clock)
@@ -91,118 +94,125 @@ class Controller:
         self.board = Board(live=self.live, hub=self.hub, clock=clock)
         self.journal = Journal(fabric=fabric, hub=self.hub, clock=clock, ahead_s=self.live.ahead_s)
         self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
-        self._make_library(library, store, fabric, topologies, clock)
-        self.peers = PeerKeeper(fabric=fabric, store=store, board=self.board, live=self.live)
+        self._make_library(library)
+        self._make_labs(privileged_permitted)
+        self._make_links_and_questions()
+        self._make_configs(keep=config_keep, keep_days=config_keep_days)
+        self._make_recovery_and_moves()
+        self._make_orphans(orphan_grace_s)
+        self._make_hosts(library.options.own_host, logins)
+        self._make_observer()
+
+    def _make_labs(self, privileged_permitted: bool) -> None:
+        self.peers = PeerKeeper(fabric=self._fabric, store=self._store, board=self.board, live=self.live)
         self.publisher = Publisher(
-            installation=installation,
-            fabric=fabric,
-            store=store,
+            installation=self.installation,
+            fabric=self._fabric,
+            store=self._store,
             board=self.board,
             live=self.live,
-            locks=locks,
+            locks=self._locks,
             complete=self._complete,
             given=self.peers.wake,
         )
-        edits = Edits(
-            store=store,
-            topologies=topologies,
+        self._edits = Edits(
+            store=self._store,
+            topologies=self._topologies,
             board=self.board,
             live=self.live,
             publisher=self.publisher,
-            locks=locks,
-            clock=clock,
+            locks=self._locks,
+            clock=self._clock,
         )
         self.labs = LabService(
-            store=store,
-            edits=edits,
-            topologies=topologies,
+            store=self._store,
+            edits=self._edits,
+            topologies=self._topologies,
             board=self.board,
             live=self.live,
             journal=self.journal,
-            images=ImageCheck(fabric, self.library.check),
+            images=ImageCheck(self._fabric, self.library.check),
             secrets=self.library.secrets.names,
-            clock=clock,
+            clock=self._clock,
             privileged_permitted=privileged_permitted,
         )
-        self._make_links_and_questions(store, fabric, edits, topologies, clock)
-        self._make_configs(store, fabric, clock, keep=config_keep, keep_days=config_keep_days)
-        self._make_recovery(store, fabric, edits, topologies, monotonic)
+
+    def _make_recovery_and_moves(self) -> None:
+        self.leases = LeaseKeeper(fabric=self._fabric, board=self.board, live=self.live, clock=self._monotonic)
+        lost = LostNodes(
+            store=self._store, edits=self._edits, topologies=self._topologies, place_anew=self.labs.place_anew
+        )
+        self.recovery = Recovery(
+            keeper=self.leases,
+            board=self.board,
+            journal=self.journal,
+            give_away=lost.give_away,
+            clock=self._monotonic,
+        )
         self.moves = MoveService(
-            store=store,
-            edits=edits,
+            store=self._store,
+            edits=self._edits,
             board=self.board,
             live=self.live,
             journal=self.journal,
             chooser=Chooser(
-                inspect=self.labs.inspect, topologies=topologies, live=self.live, closed=self.registry.closed
+                inspect=self.labs.inspect, topologies=self._topologies, live=self.live, closed=self.registry.closed
             ),
             draining=lambda: self.registry.draining,
-            clock=clock,
-            monotonic=monotonic,
+            clock=self._clock,
+            monotonic=self._monotonic,
         )
+
+    def _make_orphans(self, grace_s: float) -> None:
         self.orphans = Orphans(
-            fabric=fabric,
+            fabric=self._fabric,
             board=self.board,
             live=self.live,
             registry=self.registry,
             journal=self.journal,
-            grace_s=orphan_grace_s,
-            clock=monotonic,
+            grace_s=grace_s,
+            clock=self._monotonic,
         )
         self.adoption = Adoption(
             orphans=self.orphans,
             labs=self.labs,
-            store=store,
-            edits=edits,
-            topologies=topologies,
+            store=self._store,
+            edits=self._edits,
+            topologies=self._topologies,
             board=self.board,
             journal=self.journal,
-            clock=clock,
+            clock=self._clock,
         )
-        self._make_observer(store, fabric)
-        self._make_hosts(store, fabric, library.options.own_host, logins)
-        self._store = store
-        self._fabric = fabric
-        self._topologies = topologies
-        self._supervisor = Supervisor()
-        self._clock = clock
 
-    def _make_hosts(self, store: Store, fabric: ControllerFabric, own_host: str, logins: FabricLogins | None) -> None:
+    def _make_hosts(self, own_host: str, logins: FabricLogins | None) -> None:
         self.host_parts = HostParts(
             installation=self.installation,
-            store=store,
+            store=self._store,
             registry=self.registry,
             live=self.live,
             board=self.board,
             hub=self.hub,
             locks=self._locks,
             journal=self.journal,
-            fabric=fabric,
+            fabric=self._fabric,
             logins=logins,
             own_host=own_host,
             forget_images=self.library.distribution.forget_host,
             reload=self._reload,
         )
 
-    def _make_library(
-        self,
-        folder: LibraryFolder,
-        store: Store,
-        fabric: ControllerFabric,
-        topologies: Topologies,
-        clock: Callable[[], float],
-    ) -> None:
+    def _make_library(self, folder: LibraryFolder) -> None:
         self.library = ImageLibrary(
             folder,
-            store=store,
-            fabric=fabric,
+            store=self._store,
+            fabric=self._fabric,
             hub=self.hub,
             live=self.live,
             board=self.board,
             journal=self.journal,
-            topologies=topologies,
+            topologies=self._topologies,
             locks=self._locks,
-            clock=clock,
+            clock=self._clock,
             add_device=self._add_device,
             secret_changed=self._publish_secret,
         )
@@ -232,88 +242,60 @@ class Controller:
             if any(secret.name == name for node in nodes for secret in node.secrets):
                 self.publisher.wake(lab_id)
 
-    def _make_links_and_questions(
-        self,
-        store: Store,
-        fabric: ControllerFabric,
-        edits: Edits,
-        topologies: Topologies,
-        clock: Callable[[], float],
-    ) -> None:
-        self._link_timer = LinkTimer(store=store, reload=self._reload, clock=clock)
+    def _make_links_and_questions(self) -> None:
+        self._link_timer = LinkTimer(store=self._store, reload=self._reload, clock=self._clock)
         self.links = LinkService(
-            edits=edits,
-            topologies=topologies,
+            edits=self._edits,
+            topologies=self._topologies,
             board=self.board,
             live=self.live,
             journal=self.journal,
             timer=self._link_timer,
-            clock=clock,
+            clock=self._clock,
         )
+        fabric, topologies = self._fabric, self._topologies
         self.questions = Questions(fabric=fabric, board=self.board, live=self.live)
         self.captures = CaptureQuestions(fabric=fabric, board=self.board, live=self.live, topologies=topologies)
         self.link_questions = LinkQuestions(fabric=fabric, board=self.board, live=self.live, topologies=topologies)
 
-    def _make_configs(
-        self,
-        store: Store,
-        fabric: ControllerFabric,
-        clock: Callable[[], float],
-        *,
-        keep: int,
-        keep_days: float,
-    ) -> None:
-        lookup = Lookup(self.board, store.configs)
+    def _make_configs(self, *, keep: int, keep_days: float) -> None:
+        lookup = Lookup(self.board, self._store.configs)
         self.config_workers = ConfigWorkers(
-            store=store,
-            fabric=fabric,
+            store=self._store,
+            fabric=self._fabric,
             board=self.board,
             live=self.live,
             lookup=lookup,
             journal=self.journal,
             act=self.labs.act,
             reload=self._reload,
-            clock=clock,
+            clock=self._clock,
         )
         self.configs = ConfigLibrary(
-            store=store.configs,
+            store=self._store.configs,
             board=self.board,
             lookup=lookup,
             journal=self.journal,
             read_now=self.config_workers.read_now,
             reload=self._reload,
-            clock=clock,
+            clock=self._clock,
         )
         self._config_keeper = ConfigKeeper(
-            store=store.configs,
-            fabric=fabric,
+            store=self._store.configs,
+            fabric=self._fabric,
             board=self.board,
             workers=self.config_workers,
             journal=self.journal,
             reload=self._reload,
-            clock=clock,
+            clock=self._clock,
             keep=keep,
             keep_days=keep_days,
         )
 
-    def _make_recovery(
-        self,
-        store: Store,
-        fabric: ControllerFabric,
-        edits: Edits,
-        topologies: Topologies,
-        monotonic: Callable[[], float],
-    ) -> None:
-        self.leases = LeaseKeeper(fabric=fabric, board=self.board, live=self.live, clock=monotonic)
-        lost = LostNodes(store=store, edits=edits, topologies=topologies, place_anew=self.labs.place_anew)
-        self.recovery = Recovery(
-            keeper=self.leases, board=self.board, journal=self.journal, give_away=lost.give_away, clock=monotonic
-        )
-
-    def _make_observer(self, store: Store, fabric: ControllerFabric) -> None:
+    def _make_observer(self) -> None:
         self._observer = Observer(
-            fabric=fabric,
-            store=store,
+            fabric=self._fabric,
+            store=self._store,
             live=self.live,
             board=self.board,
             publisher=self.publisher,
