@@ -140,8 +140,7 @@ class Agent:
             channels=channels, folders=self.folders, runtime=self.world.runtimes.get, tell=self._tell
         )
         self.underlay = host.underlay(self._on_far_ends, self._wake)
-        view = self.underlay or NO_UNDERLAY
-        self.surroundings = Surroundings(self.world, self.network, view)
+        self.surroundings = Surroundings(self.world, self.network, self.underlay or NO_UNDERLAY)
         book = LeaseBook(host.folder / "leases.json", host.boot, lambda: host.seconds)
         self.fence = Fence(book, self.actions, self.world, wake=self._wake, tell=self._tell)
         self.runner = self._make_runner()
@@ -149,7 +148,7 @@ class Agent:
         self.reporter = Reporter(host.name, self.reports)
         self.reconciler = Reconciler(
             host=host.name,
-            underlay=view,
+            underlay=self.underlay or NO_UNDERLAY,
             host_boot=host.boot,
             world=self.world,
             network=self.network,

@@ -142,34 +142,12 @@ class AgentService:
         )
         self._surroundings = Surroundings(self.world, self._network, self._underlay)
         self._beat_due = asyncio.Event()
-        self._fence = Fence(
-            LeaseBook(parts.data_dir / "agent" / "leases.json", parts.host_boot),
-            self._actions,
-            self.world,
-            wake=self._wake,
-            tell=self._tell,
-            beat_soon=self._beat_due.set,
-        )
+        self._fence = self._make_fence()
         self._images = self._make_image_keeper()
         self._image_count = ImageCount(parts.providers)
         runner = self._make_runner()
         self._actions.bind(runner, self.world)
-        self.reconciler = Reconciler(
-            host=parts.host,
-            host_boot=parts.host_boot,
-            world=self.world,
-            network=self._network,
-            folders=self._folders,
-            actions=self._actions,
-            readiness=self._readiness,
-            management=parts.management,
-            segments=parts.segments,
-            reporter=self._reporter,
-            held_config=self._configs.held,
-            on_node=self._on_node,
-            underlay=self._underlay,
-            fenced=self._fence.reason,
-        )
+        self.reconciler = self._make_reconciler()
         self._reflexes = Reflexes(
             network=self._network,
             world=self.world,
@@ -188,6 +166,34 @@ class AgentService:
         self._movers = self._make_movers()
         self.reconciler.moves = self._movers
         self._answering = self._make_answers(runner)
+
+    def _make_fence(self) -> Fence:
+        return Fence(
+            LeaseBook(self._parts.data_dir / "agent" / "leases.json", self._parts.host_boot),
+            self._actions,
+            self.world,
+            wake=self._wake,
+            tell=self._tell,
+            beat_soon=self._beat_due.set,
+        )
+
+    def _make_reconciler(self) -> Reconciler:
+        return Reconciler(
+            host=self._parts.host,
+            host_boot=self._parts.host_boot,
+            world=self.world,
+            network=self._network,
+            folders=self._folders,
+            actions=self._actions,
+            readiness=self._readiness,
+            management=self._parts.management,
+            segments=self._parts.segments,
+            reporter=self._reporter,
+            held_config=self._configs.held,
+            on_node=self._on_node,
+            underlay=self._underlay,
+            fenced=self._fence.reason,
+        )
 
     def _make_image_keeper(self) -> ImageKeeper:
         parts = self._parts
