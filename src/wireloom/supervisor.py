@@ -67,12 +67,13 @@ def start(
 ) -> None:
     """Run the supervisor: in the foreground until it is stopped, or with ``detach`` until all is healthy.
 
-    :raises Conflict: it runs already.
+    :raises Conflict: it runs already, or this machine has joined another installation.
     :raises NotPermitted: not root.
     :raises RuntimeFailed: not healthy in time; with ``detach`` everything is stopped again.
     """
     if os.geteuid() != 0:
         raise NotPermitted("the agent needs root for networking and engines", hint="run `sudo wireloom up`")
+    _refuse_host_of_another(settings)
     for folder in (settings.run_dir, settings.data_dir):
         folder.mkdir(parents=True, exist_ok=True)
     if detach:
@@ -83,6 +84,18 @@ def start(
     with hold_lock(settings.paths):
         end_left_overs(settings.paths)
         asyncio.run(Supervisor(settings, log_to_files=log_to_files).run())
+
+
+def _refuse_host_of_another(settings: Settings) -> None:
+    """A machine that has joined by a token would leave its installation by being given a controller of its own."""
+    folder = settings.data_dir / "agent"
+    joined, login = read_record(folder / "join.json"), read_record(folder / "login.json")
+    if joined and joined.get("done") and login:
+        where = login.get("api_url") or "another machine"
+        raise Conflict(
+            f"this machine is a host of another installation, whose controller is at {where}",
+            hint=f"run its agent with `sudo wireloom agent`; to leave that installation, remove {folder}",
+        )
 
 
 def stop(paths: Paths, *, timeout_s: float) -> bool:

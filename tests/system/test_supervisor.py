@@ -17,7 +17,7 @@ from wireloom.errors import Conflict
 from wireloom.processes import ProcessId, end_process, wait_gone
 from wireloom.records import read_record, write_record
 from wireloom.settings import Settings
-from wireloom.supervisor import Supervisor, end_left_overs, hold_lock, running_record, stop
+from wireloom.supervisor import Supervisor, end_left_overs, hold_lock, running_record, start, stop
 
 #: A program that says when it starts and ends, in a file; its name is its last argument, as with the real ones.
 PROGRAM = """
@@ -176,3 +176,14 @@ async def test_logs_go_to_files_that_children_hold_themselves(tmp_path: Path) ->
     supervisor.stop()
     await running
     assert read_record(settings.paths.supervisor_file) is None
+
+
+def test_a_machine_that_has_joined_another_installation_gets_no_controller_of_its_own(tmp_path: Path) -> None:
+    settings = Settings(run_dir=tmp_path / "run", data_dir=tmp_path / "data", log_dir=tmp_path / "log")
+    agent = settings.data_dir / "agent"
+    agent.mkdir(parents=True)
+    write_record(agent / "join.json", {"token": "0" * 12, "seed": "", "done": True})
+    write_record(agent / "login.json", {"installation": "i", "urls": [], "api_url": "https://c:7430"})
+    with pytest.raises(Conflict, match="https://c:7430"):
+        start(settings, detach=False, log_to_files=False, healthy_within_s=1, tell=print)
+    assert not settings.paths.supervisor_file.exists()

@@ -57,6 +57,7 @@ class FakeHosts:
         self.view = VIEW
         self.preview = PREVIEW
         self.nodes = [3, 0]
+        self.url = "https://c:7430"
 
     async def get(self, host: str) -> HostDetails:
         self.asked.append(("get", host))
@@ -66,7 +67,7 @@ class FakeHosts:
 
     async def make_token(self, request: JoinTokenRequest) -> MadeJoinToken:
         self.asked.append(("token", request))
-        return MadeJoinToken(token="wl1.x", url="https://c:7430", details=TOKEN)  # noqa: S106
+        return MadeJoinToken(token="wl1.x", url=self.url, details=TOKEN)  # noqa: S106
 
     async def tokens(self) -> list[JoinTokenView]:
         return [TOKEN]
@@ -123,6 +124,12 @@ def test_a_token_is_printed_as_the_command_that_the_host_needs(hosts: FakeHosts)
     wanted = JoinTokenRequest(host="h2", labels={"zone": "a", "ssd": ""}, note="rack 3", life_s=1800)
     assert hosts.asked == [("token", wanted)]
     assert json.loads(wireloom("host", "token", "--json").stdout)["token"] == "wl1.x"  # noqa: S105
+
+
+def test_a_token_of_a_controller_that_nobody_else_reaches_says_so(hosts: FakeHosts) -> None:
+    assert "do not reach" not in wireloom("host", "token").stderr
+    hosts.url = "http://127.0.0.1:7430"
+    assert "listen_host" in wireloom("host", "token").stderr
 
 
 def test_tokens_are_listed_without_secrets_and_taken_back(hosts: FakeHosts) -> None:

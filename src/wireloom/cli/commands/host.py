@@ -69,6 +69,18 @@ def _show_token(state: CliState, made: "MadeJoinToken") -> None:
     left = duration(made.details.expires_at - time.time())
     state.output.remark(f"On the host, which joins{name} (good for {left}):\n")
     state.output.line(f"sudo ./bootstrap agent --join {made.token} {made.url}")
+    if _is_here_only(made.url):
+        state.output.remark("\nOther machines do not reach that address: see `listen_host` and `fabric_listen`.")
+
+
+def _is_here_only(url: str) -> bool:
+    import ipaddress
+    from urllib.parse import urlsplit
+
+    try:
+        return ipaddress.ip_address(urlsplit(url).hostname or "").is_loopback
+    except ValueError:
+        return False
 
 
 def tokens(ctx: typer.Context, json: JsonFlag = False) -> None:
