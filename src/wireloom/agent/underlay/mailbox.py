@@ -65,6 +65,8 @@ class Mailbox:
 
     def tell(self, lab_id: str, ends: Mapping[str, Iterable[FarEnd]], *, whole: bool) -> None:
         """Our ends of a lab's wires, by the host that they lead to: all of them, or some that are news."""
+        if not whole and lab_id not in self._own:  # of a lab that has gone meanwhile, or of which all comes next
+            return
         before = self._own.get(lab_id, {})
         told = {host: {end.id: end for end in items} for host, items in ends.items()}
         after: dict[str, Mapping[str, FarEnd]] = dict(told)
