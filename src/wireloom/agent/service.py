@@ -256,7 +256,7 @@ class AgentService:
         )
         configs = self._configs.questions(self.reconciler, self._actions)
         images = ImageQuestions(self._parts.providers, self._images.obtainable)
-        return (questions, links, self._captures, configs, images, self._images)
+        return (questions, links, self._captures, configs, images, self._images, self._movers)
 
     def _make_runner(self) -> Runner:
         """The runner with its hooks in their order."""

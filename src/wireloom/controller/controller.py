@@ -151,6 +151,7 @@ class Controller:
         )
         self.moves = MoveService(
             store=self._store,
+            fabric=self._fabric,
             edits=self._edits,
             board=self.board,
             live=self.live,

@@ -20,7 +20,8 @@ from wireloom.controller.journal import Journal
 from wireloom.controller.link_overrides import KeptOverrides, keep_overrides
 from wireloom.controller.link_preflight import link_problems, refuse_new_problems
 from wireloom.controller.live import LiveState
-from wireloom.controller.moves.begin import moved_instead
+from wireloom.controller.moves.begin import moved_instead, with_moves_described
+from wireloom.controller.placing import Grounds
 from wireloom.controller.preflight import Findings
 from wireloom.controller.store import (
     LabRecord,
@@ -34,7 +35,7 @@ from wireloom.controller.store.records import Goal, revision_digest
 from wireloom.controller.topologies import Topologies
 from wireloom.devices.describe import node_values
 from wireloom.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable
-from wireloom.fabric.documents import EventLevel, HostFacts
+from wireloom.fabric.documents import EventLevel
 from wireloom.model.moves import MovePhase
 from wireloom.model.slice import Slice
 from wireloom.model.state import NodeState
@@ -72,6 +73,7 @@ class LabService:
         images: ImageCheck,
         secrets: Callable[[], Collection[str]],
         clock: Callable[[], float],
+        grounds: Grounds,
         privileged_permitted: bool = False,
     ) -> None:
         self._store = store
@@ -83,6 +85,7 @@ class LabService:
         self._images = images
         self._secrets = secrets
         self._clock = clock
+        self._grounds = grounds
         self._privileged_permitted = privileged_permitted
 
     # ---------------------------------------------------------------- deploy and plan
@@ -92,11 +95,12 @@ class LabService:
         topology = await self._parse(request)
         draft = await self._draft(topology, request, await self._store.snapshot(topology.name))
         has = self._edits.slices_of(draft.before)
-        found = (*draft.findings.problems.values(), *link_problems(has, draft.slices, self._facts()))
+        found = (*draft.findings.problems.values(), *link_problems(has, draft.slices, self._grounds.facts()))
         problems = tuple(problem.to_wire() for problem in found)
         changes = await asyncio.to_thread(
             self._topologies.describe, draft.before, draft.after, self._live.subnets, tuple(has.values())
         )
+        changes = with_moves_described(changes, draft.before, draft.after)
         warnings = tuple(draft.findings.warnings)
         changed = {change.name for change in changes if change.kind == "node" and change.action != "remove"}
         profiles = {spec.name: node_values(spec) for spec in topology.nodes if spec.name in changed}
@@ -120,7 +124,7 @@ class LabService:
             draft = await self._draft(topology, request, before)
             self._refuse_hopeless(draft)
             has = self._edits.slices_of(before)
-            refuse_new_problems(has, draft.slices, self._facts())
+            refuse_new_problems(has, draft.slices, self._grounds.facts())
             targets = self._edits.running_targets(draft.after.nodes, draft.slices, has)
             hosts = {move.node_id: move.target for move in draft.after.moves if move.phase is MovePhase.QUEUED}
             targets = targets.model_copy(update={"hosts": hosts})
@@ -172,7 +176,7 @@ class LabService:
         nodes = drafted_nodes(topology, before, lab_id, self._edits.new_id)
         everyone = frozenset(node.name for node in nodes)
         placed, findings = await self._inspected(nodes, topology, lab_id, everyone, request.allow_privileged)
-        placed, moves = moved_instead(before, placed, topology, self._edits.new_move)
+        placed, moves = moved_instead(before, placed, topology, self._edits.new_move, self._live.alive)
         lab = LabRecord(
             id=lab_id,
             name=topology.name,
@@ -201,7 +205,7 @@ class LabService:
             findings.warnings += overrides.warnings
             after = after.model_copy(update={"impairments": dict(overrides.kept)})
             slices = await self._edits.render(after)
-        findings.warnings += way_warnings(slices, self._facts())
+        findings.warnings += way_warnings(slices, self._grounds.facts())
         return _Draft(before=before, after=after, slices=slices, findings=findings, superseded=superseded)
 
     async def _kept_overrides(self, before: LabSnapshot, after: Mapping[str, Slice]) -> KeptOverrides:
@@ -225,8 +229,7 @@ class LabService:
             inspected,
             nodes,
             topology,
-            self._facts(),
-            self._reserved_mb(lab_id),
+            self._grounds.now(lab_id),
             concerned,
             allow_privileged=consent,
             secrets=self._secrets(),
@@ -389,20 +392,6 @@ class LabService:
                 await self.act(known.lab.name, ActionRequest(verb="start", nodes=waiting))
             except (Conflict, NotFound):  # the lab or its nodes are going or have gone
                 log.info("refused nodes not tried again", lab=known.lab.name)
-
-    # ---------------------------------------------------------------- inside
-
-    def _facts(self) -> dict[str, HostFacts]:
-        return {name: facts for name in self._live.alive if (facts := self._live.facts(name)) is not None}
-
-    def _reserved_mb(self, but_lab: str) -> dict[str, int]:
-        """Memory of powered-on nodes of all other labs, by host."""
-        reserved: dict[str, int] = {}
-        for lab_id in self._board.lab_ids:
-            for host, document in (self._board.intents(lab_id) or {}).items() if lab_id != but_lab else ():
-                total = sum(node.memory_mb for node in document.nodes if node.power == "on")
-                reserved[host] = reserved.get(host, 0) + total
-        return reserved
 
 
 def _only_waits(node: NodeRecord) -> bool:

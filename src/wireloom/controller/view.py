@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from wireloom.controller.clocks import impairment_moved
+from wireloom.controller.moves.views import move_view
 from wireloom.controller.picture import LabPicture, LinkPicture, NodePicture, SegmentPicture
 from wireloom.model.impairment import LinkImpairment
 from wireloom.model.link_views import ImpairmentView, LinkView, SegmentView
+from wireloom.model.moves import MovePhase
 from wireloom.model.slice import SegmentIntent
 from wireloom.model.state import LinkState, NodeState, NodeStatus, NodeStep, Readiness
 from wireloom.model.views import LabSummary, LabView, NodeView
@@ -26,7 +28,9 @@ def lab_view(picture: LabPicture) -> LabView:
         generation=lab.generation,
         removing=lab.removing,
         converged=picture.converged,
-        nodes=tuple(_node_view(node, picture.clocks.get(node.host, 0.0)) for node in picture.nodes.values()),
+        nodes=tuple(
+            _moving(_node_view(node, picture.clocks.get(node.host, 0.0)), picture) for node in picture.nodes.values()
+        ),
         links=tuple(_link_view(link, picture) for link in picture.links.values()),
         segments=tuple(_segment_view(segment) for segment in picture.segments.values()),
     )
@@ -77,6 +81,19 @@ def _node_view(node: NodePicture, ahead_s: float) -> NodeView:
         mgmt_ipv4=intent.mgmt_ipv4,
         **observed,
     )
+
+
+def _moving(node: NodeView, picture: LabPicture) -> NodeView:
+    """``node`` with how far its move is, where it moves."""
+    moves = (move for move in picture.snapshot.moves if move.node_id == node.id)
+    move = next((move for move in moves if move.phase is not MovePhase.UNDONE), None)
+    if move is None:
+        return node
+    view = move_view(move, picture.snapshot, picture.statuses, picture.alive)
+    shown: dict[str, Any] = {"moving_to": move.target}
+    if move.phase in {MovePhase.LEAVING, MovePhase.CARRYING}:
+        shown |= {"message": view.message, "done": view.done, "total": view.total}
+    return node.model_copy(update=shown)
 
 
 _OBSERVED = {"state", "ready", "error", "step", "message", "started_at", "timings", "configuring", "done", "total"}

@@ -32,11 +32,13 @@ from wireloom.fabric.image_documents import (
     VerifyQuestion,
 )
 from wireloom.fabric.link_documents import CountersOpen, MtuAnswer, MtuQuestion, SelfTestAnswer, SelfTestQuestion
+from wireloom.fabric.move_documents import CargoAnswer, CargoQuestion
 from wireloom.model.base import Value
 
 __all__ = [
     "BOOTS",
     "CAPTURE",
+    "CARGO",
     "CHECK_MTU",
     "CONSOLE",
     "COUNTERS",
@@ -89,6 +91,7 @@ LOG = StreamMethod("log", LogOpen)
 COUNTERS = StreamMethod("counters", CountersOpen)
 CHECK_MTU = Method("check-mtu", MtuQuestion, MtuAnswer, deadline_s=30)
 SELF_TEST = Method("self-test", SelfTestQuestion, SelfTestAnswer, deadline_s=60)
+CARGO = Method("cargo", CargoQuestion, CargoAnswer)
 CAPTURE = StreamMethod("capture", CaptureOpen)
 HOST_IMAGES = Method("host-images", HostImagesQuestion, HostImagesAnswer, deadline_s=30)
 VERIFY_IMAGES = Method("verify-images", VerifyQuestion, VerifyAnswer, deadline_s=1800)

@@ -133,7 +133,8 @@ class PlanView(Value):
 
 class NodeView(Value):
     """``configuring``: it runs, and post-boot commands of this boot are still to run. ``done`` of ``total``: bytes of
-    its image, while that comes; 0 of 0: nothing comes.
+    its image, while that comes, or of what is carried while it moves; 0 of 0: nothing comes. ``moving_to``: the host
+    that it moves to, or waits for its turn to; empty: it stays.
     """
 
     name: str
@@ -154,6 +155,7 @@ class NodeView(Value):
     configuring: bool = False
     done: int = 0
     total: int = 0
+    moving_to: str = ""
 
 
 class LabView(Value):

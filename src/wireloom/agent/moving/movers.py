@@ -13,11 +13,16 @@ from typing import Final
 from aiohttp import web
 
 from wireloom.agent.folder import FolderStore
+from wireloom.agent.library.waiting import in_thread
 from wireloom.agent.moving.arrivals import Arrivals, BringImage
+from wireloom.agent.moving.cargo import cargo_of
 from wireloom.agent.moving.departures import Departures
 from wireloom.agent.moving.relay import Sender
 from wireloom.agent.moving.server import DepartureServer
 from wireloom.agent.world import World
+from wireloom.fabric.connection import Fabric
+from wireloom.fabric.methods import CARGO
+from wireloom.fabric.move_documents import CargoAnswer, CargoQuestion
 from wireloom.model.moves import ArrivalStatus, DepartureStatus
 from wireloom.model.slice import Slice
 from wireloom.providers.contract import Provider
@@ -53,6 +58,7 @@ class Movers:
         url: Callable[[], str] = lambda: "",
     ) -> None:
         self._slices = slices
+        self._folders = folders
         self._reach = reach
         self._trust = trust
         self._wake = wake
@@ -81,6 +87,19 @@ class Movers:
         self._server = DepartureServer(self.departures)
         self._senders: dict[tuple[str, str], asyncio.Task[None]] = {}  # by move and controller
         self._due = asyncio.Event()
+
+    async def serve(self, fabric: Fabric, host: str) -> None:
+        """Begin to answer for ``host``."""
+        await fabric.serve(host, CARGO, self._cargo)
+
+    async def _cargo(self, question: CargoQuestion) -> CargoAnswer:
+        sizes = {}
+        for node_id in question.nodes:
+            folder = self._folders.get(node_id)
+            if folder is not None:
+                cargo = await in_thread(cargo_of, folder.path, {}, {})
+                sizes[node_id] = cargo.total
+        return CargoAnswer(sizes=sizes)
 
     def look(self) -> None:
         """Something changed: look soon."""

@@ -25,11 +25,14 @@ from wireloom.controller.moves.choose import Choice, Chooser
 from wireloom.controller.moves.phases import Step, next_step, seen_of, startable
 from wireloom.controller.moves.relay import Relay
 from wireloom.controller.moves.views import move_view
+from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store import LabSnapshot, NodeRecord, OperationTargets, Store
 from wireloom.controller.store.records import MoveRecord
 from wireloom.controller.tasks import Supervisor
 from wireloom.errors import Conflict, NotFound, WireloomError
 from wireloom.fabric.documents import EventLevel
+from wireloom.fabric.methods import CARGO
+from wireloom.fabric.move_documents import CargoQuestion
 from wireloom.model.moves import MovePhase, MoveReason, MoveRequest, MovesView, MoveView
 
 __all__ = ["MoveService"]
@@ -54,6 +57,7 @@ class MoveService:
         self,
         *,
         store: Store,
+        fabric: ControllerFabric,
         edits: Edits,
         board: Board,
         live: LiveState,
@@ -65,6 +69,7 @@ class MoveService:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
+        self._fabric = fabric
         self._edits = edits
         self._board = board
         self._live = live
@@ -110,7 +115,9 @@ class MoveService:
                 raise refused[0]
             going = {name: choice for name, choice in choices.items() if choice.host and choice.error is None}
             if request.dry_run:
-                return MovesView(moves=tuple(self._preview(before, name, choices[name]) for name in sorted(choices)))
+                sizes = await self._sizes(before, choices)
+                shown = (self._preview(before, name, choices[name], sizes) for name in sorted(choices))
+                return MovesView(moves=tuple(shown))
             return await self._begin(before, going, "user")
 
     async def abort(self, lab: str, node: str) -> None:
@@ -164,15 +171,27 @@ class MoveService:
         shown = tuple(move_view(move, after, statuses, self._live.alive) for move in made)
         return MovesView(moves=shown, operation=view.id)
 
-    def _preview(self, before: LabSnapshot, name: str, choice: Choice) -> MoveView:
+    async def _sizes(self, lab: LabSnapshot, names: Iterable[str]) -> dict[str, int]:
+        """Bytes that would be carried, by node id, as far as hosts say it now."""
+        nodes = [node for node in lab.nodes if node.name in set(names)]
+        sizes: dict[str, int] = {}
+        for host in sorted({node.host for node in nodes} & self._live.alive):
+            question = CargoQuestion(nodes=tuple(node.id for node in nodes if node.host == host))
+            with contextlib.suppress(WireloomError):  # an older agent does not know, and moves nothing either
+                sizes |= (await self._fabric.call(host, CARGO, question)).sizes
+        return sizes
+
+    @staticmethod
+    def _preview(before: LabSnapshot, name: str, choice: Choice, sizes: Mapping[str, int]) -> MoveView:
         node = before.node(name)
+        size = sizes.get(node.id, 0) if node is not None else 0
         return MoveView(
             lab=before.lab.name,
             node=name,
             source=node.host if node is not None else "",
             target=choice.host,
-            total=0,
-            message=choice.reason,
+            total=size,
+            message=f"{choice.reason}, about {size / (1 << 20):.0f} MiB" if choice.reason else "",
             error=choice.error.to_wire() if choice.error is not None else None,
         )
 
