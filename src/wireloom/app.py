@@ -146,7 +146,7 @@ async def _fence_guard(settings: Settings) -> None:
 
 def _guard_starter(settings: Settings) -> GuardStarter:
     from wireloom.agent.fencing.guard import GuardStarter
-    from wireloom.supervisor import program_command
+    from wireloom.processes import program_command
 
     return GuardStarter(settings.paths.guard_lock, program_command("fence-guard"), settings.to_environment())
 

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 from wireloom.errors import Conflict, RuntimeFailed
 from wireloom.health import unhealthy_reason
 from wireloom.logfiles import log_file, tail
-from wireloom.supervisor import program_command, running_record, stop
+from wireloom.processes import program_command
+from wireloom.supervisor import running_record, stop
 
 if TYPE_CHECKING:
     from wireloom.paths import Paths

@@ -6,16 +6,22 @@ import contextlib
 import os
 import select
 import signal
+import sys
 from pathlib import Path
 from typing import Any, Final
 
 from wireloom.model.base import Value
 
-__all__ = ["ProcessId", "end_process", "wait_gone"]
+__all__ = ["ProcessId", "end_process", "program_command", "wait_gone"]
 
 #: /proc/<pid>/stat, counted after the command's closing parenthesis (proc(5): fields 3 and 22).
 _STATE: Final = 0
 _START_TICKS: Final = 19
+
+
+def program_command(name: str) -> list[str]:
+    """How a program of Wireloom is run with this very interpreter; its name is the last argument."""
+    return [sys.executable, "-m", "wireloom.cli", name]
 
 
 class ProcessId(Value):

@@ -29,11 +29,11 @@ from wireloom.errors import Conflict, NotPermitted, RuntimeFailed
 from wireloom.health import unhealthy_reason
 from wireloom.logfiles import log_file, rotate
 from wireloom.paths import Paths
-from wireloom.processes import ProcessId, end_process, wait_gone
+from wireloom.processes import ProcessId, end_process, program_command, wait_gone
 from wireloom.records import read_record, write_record
 from wireloom.settings import Settings
 
-__all__ = ["Supervisor", "end_left_overs", "hold_lock", "program_command", "running_record", "start", "stop"]
+__all__ = ["Supervisor", "end_left_overs", "hold_lock", "running_record", "start", "stop"]
 
 #: Order of start; they stop in the reverse one, so the agent's last words still reach the controller.
 PROGRAMS: Final = ("controller", "agent")
@@ -46,11 +46,6 @@ STEADY_AFTER_S: Final = 60.0
 CONTROLLER_HEAD_START_S: Final = 15.0
 LOG_CHECK_S: Final = 30.0
 HEALTH_POLL_S: Final = 0.5
-
-
-def program_command(name: str) -> list[str]:
-    """How a program of Wireloom is run with this very interpreter; its name is the last argument."""
-    return [sys.executable, "-m", "wireloom.cli", name]
 
 
 def running_record(paths: Paths) -> dict[str, Any] | None:
