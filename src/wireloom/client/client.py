@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from wireloom.client.hosts import Hosts
     from wireloom.client.images import Images
     from wireloom.client.links import Links
+    from wireloom.client.moves import Moves
     from wireloom.client.orphans import Orphans
     from wireloom.client.transport import Transport
     from wireloom.fabric.documents import Event
@@ -383,6 +384,13 @@ class Client:
         from wireloom.client.orphans import Orphans
 
         return Orphans(lambda: self._transport)
+
+    @property
+    def moves(self) -> Moves:
+        """Nodes that move from host to host."""
+        from wireloom.client.moves import Moves
+
+        return Moves(lambda: self._transport)
 
     @property
     def host(self) -> Hosts:
