@@ -78,7 +78,8 @@ async def _lease(connection: AsyncConnection, lab_id: str, links: Collection[str
         for vnis in _batches(numbers):
             taken = await connection.scalars(select(table.c.vni).where(table.c.vni.in_(vnis)))
             numbers -= set(taken)
-        rows = [{"vni": vni, "link_id": link, "lab_id": lab_id} for vni, link in zip(sorted(numbers), waiting, strict=False)]
+        pairs = zip(sorted(numbers), waiting, strict=False)  # in one order, or two controllers wait for each other
+        rows = [{"vni": vni, "link_id": link, "lab_id": lab_id} for vni, link in pairs]
         try:
             async with connection.begin_nested():
                 if rows:
