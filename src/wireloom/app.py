@@ -213,6 +213,7 @@ def _underlay_rules(settings: Settings, installation: str, urls: Sequence[str]) 
     key = settings.data_dir / "agent" / "wireguard.key"
     return UnderlayRules(
         address=settings.underlay_address,
+        interface=settings.underlay_interface,
         fabric=tuple(urls),
         probe_port=settings.underlay_probe_port,
         secure=WireGuardLinks(installation, key, settings.wireguard_port),

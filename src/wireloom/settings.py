@@ -154,6 +154,9 @@ class Settings(BaseModel):
         description="Address at which other hosts reach this one for links between hosts; empty: the one that its route"
         " to the fabric begins at.",
     )
+    underlay_interface: str = Field(
+        default="", description="Interface whose first IPv4 address that is, where `underlay_address` is empty."
+    )
     underlay_probe_port: int = Field(
         default=47890,
         ge=0,
@@ -173,6 +176,14 @@ class Settings(BaseModel):
     )
     allow_privileged: bool = Field(
         default=False, description="Whether a deployment may ask for privileged nodes at all."
+    )
+    overcommit_memory: float = Field(
+        default=2.0,
+        gt=0,
+        description="Nodes of a host may be promised its memory times this; what is there is promised first.",
+    )
+    overcommit_cpu: float = Field(
+        default=0, ge=0, description="Nodes of a host may be promised its cores times this; 0: without limit."
     )
     config_keep: int = Field(
         default=100,

@@ -95,7 +95,7 @@ class KernelHost(RealHost):
         return started
 
     def underlay(self, heard: Callable[[Collection[str]], None], moved: Callable[[], None]) -> Underlay:
-        rules = UnderlayRules(address=ADDRESSES[self.name], probe_port=47890)
+        rules = UnderlayRules(address=ADDRESSES[self.name], probe_port=47890, probe_every_s=0.2)
         return Underlay(self.name, self.fabric, rules, heard=heard, moved=moved)
 
     async def wake(self, agent: Agent) -> None:

@@ -93,6 +93,11 @@ def test_an_address_that_nobody_else_reaches_is_none(monkeypatch: pytest.MonkeyP
     assert address.find_address(["tls://127.0.0.1:4222", "nats://[::1]:4222", ""]) == ""
 
 
+def test_an_interface_may_say_the_address() -> None:
+    assert address.address_of("lo") == "127.0.0.1"
+    assert address.address_of("wl-no-such-nic") == ""
+
+
 def test_hosts_inside_have_addresses_of_their_own_that_do_not_depend_on_others() -> None:
     hosts = [f"h{number}" for number in range(2000)]
     found = inside_addresses(hosts)

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import socket
+import struct
 from collections.abc import Iterable
 from contextlib import closing
 from typing import Final
 from urllib.parse import urlsplit
 
-__all__ = ["find_address"]
+__all__ = ["address_of", "find_address"]
 
 #: Addresses for documentation: nothing is sent there, only the route is asked for.
 _ANYWHERE: Final = ("192.0.2.1", "2001:db8::1")
+#: The ioctl that reads the first IPv4 address of an interface.
+_SIOCGIFADDR: Final = 0x8915
+
+
+def address_of(interface: str) -> str:
+    """The first IPv4 address of an interface; empty: it has none, or is not there."""
+    request = struct.pack("=16s24x", interface.encode()[:15])
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asked:
+        try:
+            return socket.inet_ntoa(fcntl.ioctl(asked, _SIOCGIFADDR, request)[20:24])
+        except OSError:
+            return ""
 
 
 def find_address(fabric_urls: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 
-from wireloom.agent.underlay.address import find_address
+from wireloom.agent.underlay.address import address_of, find_address
 from wireloom.agent.underlay.mailbox import Mailbox, UnderlayFabric, each_change
 from wireloom.agent.underlay.prober import PathProber
 from wireloom.agent.underlay.secure import SecureLinks
@@ -27,14 +27,17 @@ _LOOK_S: Final = 10.0
 class UnderlayRules:
     """What the host's settings say.
 
-    :ivar address: its own; empty: found by its route to ``fabric``, the URLs of the fabric.
-    :ivar probe_port: UDP port for measuring; 0: nothing is measured.
+    :ivar address: its own; empty: that of ``interface``, and without one found by its route to ``fabric``, the URLs of
+        the fabric.
+    :ivar probe_port: UDP port for measuring, ``probe_every_s`` to each peer; 0: nothing is measured.
     :ivar secure: WireGuard of the host; ``None``: it is not offered.
     """
 
     address: str = ""
+    interface: str = ""
     fabric: tuple[str, ...] = ()
     probe_port: int = 0
+    probe_every_s: float = 1.0
     secure: SecureLinks | None = None
 
 
@@ -59,7 +62,7 @@ class Underlay:
         self._tell_moved = moved
         self._ways: Mapping[tuple[str, Encryption], Way] | None = None
         self._mailbox = Mailbox(host, fabric, heard)
-        self._prober = PathProber(host, rules.probe_port, self._moved)
+        self._prober = PathProber(host, rules.probe_port, self._moved, every_s=rules.probe_every_s)
         self._secure = rules.secure
         self._peers: Mapping[str, Peer] = {}
         self._inside = ""
@@ -144,7 +147,10 @@ class Underlay:
         """Find the host's own address anew."""
         if self._rules.address:
             return
-        found = await asyncio.to_thread(find_address, self._rules.fabric)
+        interface = self._rules.interface
+        found = await asyncio.to_thread(address_of, interface) if interface else ""
+        if not interface:
+            found = await asyncio.to_thread(find_address, self._rules.fabric)
         if found != self.address:
             log.info("underlay.address", address=found)
             self.address = found
