@@ -22,6 +22,7 @@ from wireloom.model.runtime import Capabilities, EventKind
 from wireloom.model.state import RuntimePhase
 from wireloom.testing.conformance import provider_guest as guest
 from wireloom.testing.conformance import provider_images as images
+from wireloom.testing.conformance import provider_moves as moves
 from wireloom.testing.conformance.provider_rig import (
     ConsoleTalk,
     GuestCommands,
@@ -385,6 +386,7 @@ CHECKS: tuple[Check, ...] = (
     Check(images.check_image_loads_at_once),
     Check(images.check_image_load_cancelled),
     Check(images.check_node_saved),
+    Check(moves.check_node_carried),
     Check(check_wrong_settings),
     Check(check_privileged_needs_consent),
     Check(check_unknown_runtime),
