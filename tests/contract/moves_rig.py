@@ -1,4 +1,4 @@
-"""A controller with its HTTP API, and agents of several hosts over simulated engines, in one process and with real files.
+"""A controller with its HTTP API, and agents of several hosts over simulated engines: one process, and real files.
 
 Whoever is killed comes back with what is on his disk, in his engine, or in the database; nothing else.
 """
@@ -32,6 +32,7 @@ from wireloom.providers.simulated import SimulatedProvider, SimulatedWorld
 from wireloom.providers.simulated.world import CONTAINER_LIKE
 from wireloom.testing.memory_fabric import MemoryFabric
 
+TOKEN = "t" * 40
 SUBNETS = {"h1": "172.30.0.0/24", "h2": "172.30.1.0/24", "h3": "172.30.2.0/24"}
 
 
@@ -152,10 +153,10 @@ class MovesRig:
             ),
         )
         await self.controller.start()
-        self._server = HttpServer(create_app(self.controller, token="t", listen_host="127.0.0.1"))
+        self._server = HttpServer(create_app(self.controller, token=TOKEN, listen_host="127.0.0.1"))
         url = await self._server.start("127.0.0.1", 0)
         self.controller.library.distribution.serve_at(f"{url}/api/v1")
-        take = self.controller.moves._take  # noqa: SLF001 - where phases change
+        take = self.controller.moves._take
 
         async def watched(before: Any, move: Any, step: Any) -> None:
             await take(before, move, step)
@@ -166,7 +167,7 @@ class MovesRig:
                 self._late.add(task)
                 task.add_done_callback(self._late.discard)
 
-        self.controller.moves._take = watched  # type: ignore[method-assign]  # noqa: SLF001
+        self.controller.moves._take = watched  # type: ignore[method-assign]
 
     async def down(self) -> None:
         if self._server is not None:
@@ -198,7 +199,9 @@ class MovesRig:
         for other in self.hosts.values():
             for runtime in other.world.runtimes.values() if other is not here else ():
                 if runtime.spec.identity.node_id == node_id and runtime.up:
-                    self.double.append(f"{runtime.spec.identity.node} is started on {here.name} and runs on {other.name}")
+                    self.double.append(
+                        f"{runtime.spec.identity.node} is started on {here.name} and runs on {other.name}"
+                    )
 
     async def until(self, check: Callable[[], object], what: str, within_s: float = 40) -> None:
         with contextlib.suppress(TimeoutError):
