@@ -69,7 +69,10 @@ class LiveState:
     def view(self, host: str) -> HostView:
         """``host`` as users see it, also one whose agent was never heard."""
         seen = self._hosts.get(host)
-        return self.complete(seen.view() if seen is not None else HostView(host=host, alive=False))
+        if seen is None:
+            return self.complete(HostView(host=host, alive=False))
+        silent = max(self._clock() - seen.last_seen, 0.0)
+        return self.complete(seen.view().model_copy(update={"silent_s": round(silent, 1)}))
 
     def facts(self, host: str) -> HostFacts | None:
         """Facts of a host that is alive."""

@@ -120,15 +120,25 @@ class ChangeView(Value):
     host: str = ""
 
 
+class PlacementView(Value):
+    """Where a node would be. ``host``: empty when no host can take it. ``rejected``: reason by host that cannot."""
+
+    host: str = ""
+    reasons: tuple[str, ...] = ()
+    rejected: dict[str, str] = {}
+
+
 class PlanView(Value):
     """What deploying would change. ``problems`` are preflight findings that would stop single nodes, ``warnings``
-    stop nothing. ``profiles``: by node that comes or changes, its values with where they come from."""
+    stop nothing. ``profiles``: by node that comes or changes, its values with where they come from.
+    ``placement``: by every node of the lab, its host and why."""
 
     lab: str
     changes: tuple[ChangeView, ...] = ()
     problems: tuple[dict[str, Any], ...] = ()
     warnings: tuple[str, ...] = ()
     profiles: dict[str, tuple[ValueView, ...]] = {}
+    placement: dict[str, PlacementView] = {}
 
 
 class NodeView(Value):
@@ -197,6 +207,7 @@ class HostView(Value):
 
     :ivar images: how many images of the library are there, whole. :ivar image_room: bytes left where images are kept.
         ``None``: not told yet.
+    :ivar silent_s: seconds since its agent was heard, when this was answered.
     :ivar closed: why it takes no new nodes, in words; empty: it takes them.
     :ivar clock_ahead_s: seconds that its clock is ahead of the controller's; 0 where that is not notable. Times in
         ``facts`` are by that clock.
@@ -218,6 +229,7 @@ class HostView(Value):
     closed: str = ""
     clock_ahead_s: float = 0.0
     use: HostUse | None = None
+    silent_s: float | None = None
 
 
 class StatusView(Value):

@@ -57,7 +57,7 @@ def _row(host: "HostView", now: float) -> tuple[object, ...]:
     return (
         host.host,
         host_state(host),
-        duration(now - host.last_seen) if host.last_seen else None,
+        _seen(host, now),
         _of(use.cpus if use else None, facts.get("cpus")),
         _of(use.memory_mb / 1024 if use else None, _gib(facts.get("memory_mb"))),
         _load(facts),
@@ -67,6 +67,13 @@ def _row(host: "HostView", now: float) -> tuple[object, ...]:
         ", ".join(_provider(item) for item in facts.get("providers") or ()),
         _labels(host.labels),
     )
+
+
+def _seen(host: "HostView", now: float) -> str | None:
+    """How long ago, by the controller's clock: that of whoever looks may be another one."""
+    if host.silent_s is not None:
+        return duration(host.silent_s)
+    return duration(now - host.last_seen) if host.last_seen else None
 
 
 def _of(taken: float | None, there: float | None) -> str | None:
@@ -109,7 +116,7 @@ def host_problems(host: "HostView", now: float) -> "Iterator[str]":
     if host.clock_ahead_s:
         way = "ahead of" if host.clock_ahead_s > 0 else "behind"
         yield f"its clock is {duration(abs(host.clock_ahead_s))} {way} the controller's"
-    stale = _stale_loops(facts, now)
+    stale = _stale_loops(facts, facts.get("time") or now)  # by the clock of the host itself
     if host.alive and stale:
         yield f"loops: {stale}"
     if not host.alive:
@@ -164,7 +171,7 @@ def _standing(host: "HostView", now: float) -> "Iterator[tuple[str, str]]":
     if host.closed:
         yield "takes no nodes", host.closed
     if host.last_seen is not None:
-        yield "seen", f"{duration(now - host.last_seen)} ago"
+        yield "seen", f"{_seen(host, now)} ago"
     if host.labels:
         yield "labels", _labels(host.labels)
 
