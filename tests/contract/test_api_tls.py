@@ -81,7 +81,20 @@ async def test_only_two_things_need_no_token(api: Api) -> None:
         for method, path in (("GET", "/health"), ("GET", "/ca"), ("POST", "/health"), ("GET", "/hosts"))
     }
     assert list(answers.values()) == [200, 200, 401, 401]
-    assert (await httpx_get(endpoint.url, endpoint.ca, "/hosts/join", "POST")).status_code == 401
+
+
+async def test_who_knocks_without_a_token_is_not_listened_to_for_long(api: Api) -> None:
+    endpoint = api.client.endpoint
+    url = f"{endpoint.url}/api/v1/hosts/join"
+    async with httpx.AsyncClient(verify=ControllerWay(ca=endpoint.ca).trust(), trust_env=False) as http:
+        assert (await http.post(url, content=b"{}")).status_code == 401
+        knocking = {"Authorization": "Bearer wl1.x"}
+        assert (await http.post(url, content=b"x" * 20_000, headers=knocking)).status_code == 422
+        assert (await http.post(url, content=_endless(), headers=knocking)).status_code == 422
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    yield b"{"
 
 
 async def test_an_agent_elsewhere_reads_files_by_the_address_and_the_authority_by_which_it_joined(api: Api) -> None:

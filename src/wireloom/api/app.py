@@ -18,7 +18,7 @@ from wireloom.api.captures import capture_router, spoken_on_capture_sockets
 from wireloom.api.configs import config_router
 from wireloom.api.devices import device_router
 from wireloom.api.guard import ErrorBoundary, Guard, Narrow
-from wireloom.api.hosts import PUBLIC, host_router, is_joining
+from wireloom.api.hosts import PUBLIC, SMALL, host_router, is_joining
 from wireloom.api.images import image_router
 from wireloom.api.links import link_router, spoken_in_lines
 from wireloom.api.moves import move_of, move_router
@@ -72,7 +72,9 @@ def create_app(controller: Controller, *, token: str, listen_host: str) -> FastA
     """
     tickets = Tickets(token)
     narrow = _tokens_of_hosts(controller)
-    guard = Middleware(Guard, token=token, listen_host=listen_host, tickets=tickets, narrow=narrow, public=PUBLIC)
+    guard = Middleware(
+        Guard, token=token, listen_host=listen_host, tickets=tickets, narrow=narrow, public=PUBLIC, small=SMALL
+    )
     app = FastAPI(
         title=_TITLE,
         version=__version__,

@@ -22,12 +22,13 @@ from starlette.websockets import WebSocket
 
 from wireloom.api.failures import error_response
 from wireloom.api.tickets import SUBPROTOCOL, TICKET_PREFIX, Tickets
-from wireloom.errors import InternalError, NotPermitted, Unauthenticated, WireloomError
+from wireloom.errors import InternalError, InvalidInput, NotPermitted, Unauthenticated, WireloomError
 
 __all__ = ["ErrorBoundary", "Guard", "Narrow", "refuse"]
 
 log = structlog.get_logger(__name__)
 
+_SMALL_BYTES = 16 * 1024
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -42,7 +43,8 @@ class Guard:
 
     :param listen_host: the address listened on; one that takes any (``0.0.0.0``) takes any ``Host`` too.
     :param narrow: asked about tokens that are not the installation's.
-    :param public: methods and paths that need no token.
+    :param public: methods and paths that need no token. :param small: those whose requests are small, and may come
+        from anybody: a large one is not read at all.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Guard:
         tickets: Tickets,
         narrow: Narrow,
         public: frozenset[tuple[str, str]] = frozenset(),
+        small: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
         if not token:
             raise ValueError("a token cannot be empty")
@@ -62,6 +65,7 @@ class Guard:
         self._tickets = tickets
         self._narrow = narrow
         self._public = public
+        self._small = small
         self._names = None if _is_any(listen_host) else _LOOPBACK_NAMES | {listen_host.lower()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,7 +73,11 @@ class Guard:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        problem = self._address_problem(headers) or await self._access_problem(scope, headers)
+        problem = (
+            self._address_problem(headers)
+            or self._size_problem(scope, headers)
+            or await self._access_problem(scope, headers)
+        )
         if problem is not None:
             await refuse(scope, receive, send, problem)
         elif SUBPROTOCOL in scope.get("subprotocols", ()):
@@ -85,6 +93,14 @@ class Guard:
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             return NotPermitted("requests from pages of other sites are refused")
         return None
+
+    def _size_problem(self, scope: Scope, headers: Headers) -> WireloomError | None:
+        if scope["type"] != "http" or (scope["method"], scope["path"]) not in self._small:
+            return None
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) <= _SMALL_BYTES:
+            return None
+        return InvalidInput(f"this request is larger than {_SMALL_BYTES} bytes, or does not say how large it is")
 
     async def _access_problem(self, scope: Scope, headers: Headers) -> WireloomError | None:
         ticket = next((item for item in scope.get("subprotocols", ()) if item.startswith(TICKET_PREFIX)), None)

@@ -25,13 +25,16 @@ from wireloom.model.host_views import (
 )
 from wireloom.model.views import HostView
 
-__all__ = ["PUBLIC", "host_router", "is_joining"]
+__all__ = ["PUBLIC", "SMALL", "host_router", "is_joining"]
 
 host_router = APIRouter(prefix=API_PREFIX, responses=ERROR_RESPONSES, tags=["hosts"])
 
 _JOIN: Final = f"{API_PREFIX}/hosts/join"
 #: What is told to everybody: whom to trust, which a token to join says too, and that somebody is here.
 PUBLIC: Final = frozenset({("GET", f"{API_PREFIX}/ca"), ("GET", f"{API_PREFIX}/health")})
+
+#: Where anybody may knock.
+SMALL: Final = frozenset({("POST", _JOIN)})
 
 
 def is_joining(method: str, path: str) -> bool:
