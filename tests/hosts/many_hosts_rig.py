@@ -221,6 +221,21 @@ class Host:
         found = {node for node, state in self.containers(installation).items() if state == "running"}
         return found | {name.split("-")[-2] for name, state in self.domains().items() if state == "running"}
 
+    def started(self, installation: str) -> dict[str, str]:
+        """Node → when its runtime was started, of both technologies."""
+        form = '{{.Label "wireloom.node"}}\t{{.ID}}'
+        label = f"label=wireloom.installation={installation}"
+        lines = self.output("docker", "ps", "--no-trunc", "--filter", label, "--format", form).splitlines()
+        found = {}
+        for node, container in (line.split("\t") for line in lines):
+            found[node] = self.output(
+                "docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", container
+            ).strip()
+        for name, state in self.domains().items():
+            if state == "running":
+                found[name.split("-")[-2]] = self.output("virsh", "domid", name).strip()
+        return found
+
     def devices(self, installation: str) -> list[dict[str, Any]]:
         """Our network devices."""
         links = json.loads(self.output("ip", "-json", "-details", "link"))
@@ -400,10 +415,22 @@ class ManyHosts:
         nodes = [node for node, _ in where]
         assert len(nodes) == len(set(nodes)), f"a node runs twice: {sorted(where)}"
 
+    def cut(self, name: str) -> None:
+        """Pull the host's cable: it reaches nobody, and nobody reaches it."""
+        run("ip", "-n", _HUB, "link", "set", self.hosts[name].cable, "down")
+
+    def mend(self, name: str) -> None:
+        """Plug the cable in again."""
+        run("ip", "-n", _HUB, "link", "set", self.hosts[name].cable, "up")
+
     async def destroy(self, lab: str = "lab", *, within_s: float = 90) -> None:
         """Remove the lab and see that nothing of it is left anywhere."""
         async with self.client() as client:
             await client.destroy(lab)
+        await self.gone(lab, within_s=within_s)
+
+    async def gone(self, lab: str = "lab", *, within_s: float = 90) -> None:
+        """The lab is being removed: wait until nothing of it is left anywhere."""
 
         async def absent() -> bool:
             async with self.client() as client:
