@@ -31,7 +31,8 @@ _LOOK_S: Final = 1.0
 _HEAD_START_S: Final = 3.0
 _AGAIN_S: Final = 3.0
 _CALL_S: Final = 20.0
-_START_LOOK_S: Final = 10.0
+#: A guard is to be there before the first node that needs one has come up.
+_START_LOOK_S: Final = 0.5
 
 
 class FenceGuard:
