@@ -170,6 +170,7 @@ class MovesRig:
         self.controller.moves._take = watched  # type: ignore[method-assign]
 
     async def down(self) -> None:
+        self.controller.moves.relay.close()
         if self._server is not None:
             await self._server.stop()
         await self.controller.stop()

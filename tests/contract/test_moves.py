@@ -23,16 +23,20 @@ nodes:
 links:
   - [a:eth1, b:eth1]
 """
+#: Hosts that dial out only; otherwise they fetch from each other.
+RELAYED = "relayed"
+ON_ITS_WAY = (MovePhase.LEAVING, MovePhase.CARRYING, MovePhase.ARRIVING)
+BOTH_WAYS = pytest.mark.parametrize("rig", ["direct", RELAYED], indirect=True)
 DISK = bytes(range(256)) * 40_000
 
 
-@pytest.fixture(params=["direct", "relayed"])
+@pytest.fixture
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[MovesRig]:
     made = MovesRig(tmp_path)
     await made.up()
     try:
         for name in ("h1", "h2"):
-            host = made.add(name, "127.0.0.1:0" if request.param == "direct" else "")
+            host = made.add(name, "" if getattr(request, "param", "") == RELAYED else "127.0.0.1:0")
             host.world.add_image("simulated")
         await made.until(lambda: made.controller.live.alive >= {"h1", "h2"}, "hosts")
         yield made
@@ -61,6 +65,7 @@ def check(rig: MovesRig, host: str, node: str) -> None:
     assert disk.stat().st_blocks * 512 < 32 << 20, "holes stay holes"
 
 
+@BOTH_WAYS
 async def test_a_node_moves_with_what_it_has(rig: MovesRig) -> None:
     await rig.deploy(PAIR)
     home = rig.node("b").host
@@ -107,8 +112,15 @@ async def test_a_changed_place_in_the_topology_moves_and_a_pinned_node_is_not_mo
     await rig.clean("a")
 
 
-@pytest.mark.parametrize("phase", [MovePhase.LEAVING, MovePhase.CARRYING, MovePhase.ARRIVING])
-@pytest.mark.parametrize("who", ["source", "target", "controller"])
+@pytest.mark.parametrize(
+    ("rig", "phase", "who"),
+    [
+        *(("direct", phase, who) for phase in ON_ITS_WAY for who in ("source", "target", "controller")),
+        (RELAYED, MovePhase.CARRYING, "source"),
+        (RELAYED, MovePhase.CARRYING, "controller"),
+    ],
+    indirect=["rig"],
+)
 async def test_whoever_dies_nothing_is_lost(rig: MovesRig, phase: MovePhase, who: str) -> None:
     await rig.deploy(PAIR)
     home = rig.node("b").host

@@ -23,6 +23,7 @@ from wireloom.controller.token import ensure_token
 from wireloom.devices import DeviceFolder
 from wireloom.fabric.logins import SignedLogins
 from wireloom.fabric.renewal import HostQuestions, serve_renewals
+from wireloom.planning.placement import PlacementOptions
 from wireloom.settings import Settings
 
 __all__ = ["ControllerService", "MakeApp"]
@@ -93,6 +94,7 @@ class ControllerService:
                 config_keep=self._settings.config_keep,
                 config_keep_days=self._settings.config_keep_days,
                 orphan_grace_s=self._settings.orphan_grace_s,
+                placement=PlacementOptions(self._settings.overcommit_memory, self._settings.overcommit_cpu),
                 logins=self._logins,
             )
             if self._logins is not None:
@@ -107,6 +109,7 @@ class ControllerService:
             server = self._server = HttpServer(self._make_app(controller, token=token, listen_host=host), certificate)
             self.url = await server.start(host, self._settings.listen_port)
             undo.push_async_callback(server.stop)
+            undo.callback(controller.moves.relay.close)
             address = api_address(self._settings, self.url, tls)
             controller.host_parts.joining.address = address
             controller.library.distribution.serve_at((self._settings.library_url or self.url).rstrip("/") + _API_PATH)

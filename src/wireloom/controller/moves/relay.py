@@ -52,13 +52,20 @@ class Relay:
         self._wishes: dict[str, deque[_Pipe]] = {}
         self._pipes: dict[str, _Pipe] = {}
         self._news: dict[str, asyncio.Event] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Who asks for wishes is told that there are none, so that the server can end; idempotent."""
+        self._closed = True
+        for news in self._news.values():
+            news.set()
 
     async def wanted(self, move: str) -> RelayWish | None:
         """The next wish, as soon as there is one; ``None``: none for a while."""
         news = self._news.setdefault(move, asyncio.Event())
         try:
             async with asyncio.timeout(WISHES_S):
-                while True:
+                while not self._closed:
                     waiting = self._wishes.get(move)
                     while waiting:
                         pipe = waiting.popleft()
@@ -67,7 +74,8 @@ class Relay:
                     news.clear()
                     await news.wait()
         except TimeoutError:
-            return None
+            pass
+        return None
 
     async def fetch(self, move: str, number: int, start: int) -> tuple[int, AsyncIterator[bytes]]:
         """What the other host sends: how many bytes, and these. :raises Unavailable: it does not, now."""
