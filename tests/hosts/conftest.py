@@ -13,3 +13,10 @@ async def rig() -> AsyncIterator[ManyHosts]:
     """Three hosts without labs."""
     async with many_hosts() as made:
         yield made
+
+
+@pytest_asyncio.fixture(autouse=True, loop_scope="module")
+async def nothing_before(rig: ManyHosts) -> AsyncIterator[None]:
+    """A test that failed has left its lab, cut cables and dead programs: the next one begins as the first did."""
+    yield
+    await rig.reset()

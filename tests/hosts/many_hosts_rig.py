@@ -443,6 +443,24 @@ class ManyHosts:
 
         await until(clean, "debris", within_s=20, show=self.debris)
 
+    async def reset(self) -> None:
+        """Plug in, start and remove whatever a test has left otherwise."""
+        for host in self.hosts.values():
+            self.mend(host.name)
+            for program in host.programs.values():
+                if not program.runs:
+                    program.start()
+        for controller in self.controllers.values():
+            if not controller.runs:
+                controller.start()
+        await self.alive(*self.hosts)
+        async with self.client() as client:
+            for host in await client.hosts():
+                if host.cordoned:
+                    await client.host.uncordon(host.host)
+            for summary in await client.labs():
+                await self.destroy(summary.lab)
+
     def debris(self) -> list[str]:
         return [item for host in self.hosts.values() for item in host.debris(self.id)]
 

@@ -61,15 +61,13 @@ async def test_a_wire_between_hosts_carries_large_frames_and_its_carrier(rig: Ma
     shown = await rig.execute("a", "ping", "-c", "2", "-W", "3", "-s", "8900", "10.9.0.2")
     assert " 0% packet loss" in shown
     async with rig.client() as client:
-        from wireloom.model.views import ActionRequest
-
-        await client.act("lab", ActionRequest(verb="stop", nodes=("b",)))
+        await client.stop("lab", ["b"])
 
     async def cable_fell() -> bool:
         return "NO-CARRIER" in await rig.execute("a", "ip", "link", "show", "eth1")
 
     await until(cable_fell, "the far node has stopped, and the cable here shows nothing of it")
     async with rig.client() as client:
-        await client.act("lab", ActionRequest(verb="start", nodes=("b",)))
+        await client.start("lab", ["b"])
     await rig.reach(is_wired, "the link did not come back")
     await rig.destroy()
