@@ -1,18 +1,23 @@
 """What is carried of a node, and how it travels. Blocking functions on files, and values.
 
-A file travels as frames: where its data goes, how much it is, its SHA-256, and the data. Holes do not travel. A reader
+A file travels as frames: where its data goes, how much it is, a seal, and the data. Holes do not travel. A reader
 takes frames from any offset on, so that a transfer that broke goes on where it was; each frame is checked by itself.
 
 ::
 
-    offset  u64   length  u32   SHA-256  32 bytes   data        (big-endian)
-    size    u64   0       u32   zeros    32 bytes               the last one: how long the file is
+    offset  u64   length  u32   nonce  12 bytes   tag  16 bytes   data        (big-endian)
+    size    u64   0       u32   nonce  12 bytes   tag  16 bytes               the last one: how long the file is
+
+The seal is AES-GMAC over offset, length and data, with a key that is made of the move's token. It finds any damage, and
+anybody between the two hosts who changes something; and it is ten times as fast as a hash, so that verifying costs a
+transfer nothing.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import hmac
 import os
 import stat
 import struct
@@ -20,14 +25,20 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from wireloom.errors import InvalidInput
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from wireloom.errors import InvalidInput, RuntimeFailed
 from wireloom.model.base import Value
 
-__all__ = ["FRAME", "FRAME_HEAD", "Cargo", "CargoFile", "Frame", "cargo_of", "frames_of", "head_of", "parse_head"]
+__all__ = ["FRAME", "FRAME_HEAD", "Cargo", "CargoFile", "Frame", "Seal", "cargo_of", "frames_of", "safe_path"]
 
 #: The most data in one frame: one system call's worth, and what is fetched again when a connection breaks.
 FRAME: Final = 4 << 20
-FRAME_HEAD: Final = struct.Struct(">QI32s")
+FRAME_HEAD: Final = struct.Struct(">QI12s16s")
+
+_PLACE: Final = struct.Struct(">QI")
+_NONCE: Final = 12
+_TAG: Final = 16
 
 #: What of a node's folder is carried. The rest is made anew where the node starts: sockets, media, logs, the record.
 _FOLDERS: Final = ("storage", "configs")
@@ -140,18 +151,32 @@ def _extents(descriptor: int, start: int, size: int) -> Iterator[tuple[int, int]
         position = end
 
 
-def head_of(frame: Frame, data: bytes | memoryview) -> bytes:
-    """What goes before the data of a frame."""
-    digest = hashlib.sha256(data).digest() if frame.length else bytes(32)
-    return FRAME_HEAD.pack(frame.offset, frame.length, digest)
+class Seal:
+    """Makes and checks what goes before the data of frames of one move. ``token``: the move's."""
 
+    def __init__(self, token: str) -> None:
+        self._key = AESGCM(hashlib.sha256(b"wireloom move " + token.encode()).digest())
 
-def parse_head(head: bytes) -> tuple[Frame, bytes]:
-    """A frame and its digest. :raises InvalidInput: it is none of ours."""
-    offset, length, digest = FRAME_HEAD.unpack(head)
-    if length > FRAME:
-        raise InvalidInput(f"a frame of {length} bytes is too large")
-    return Frame(offset=offset, length=length), digest
+    def head(self, frame: Frame, data: bytes | memoryview) -> bytes:
+        """What goes before ``data``."""
+        nonce = os.urandom(_NONCE)
+        return FRAME_HEAD.pack(frame.offset, frame.length, nonce, self._tag(nonce, frame, data))
+
+    def parse(self, head: bytes) -> Frame:
+        """Which frame begins; :meth:`check` says whether it is what was sent. :raises InvalidInput: it is too large."""
+        offset, length, _, _ = FRAME_HEAD.unpack(head)
+        if length > FRAME:
+            raise InvalidInput(f"a frame of {length} bytes is too large")
+        return Frame(offset=offset, length=length)
+
+    def check(self, head: bytes, data: bytes | memoryview) -> None:
+        """:raises RuntimeFailed: it is not what was sent."""
+        offset, length, nonce, tag = FRAME_HEAD.unpack(head)
+        if not hmac.compare_digest(tag, self._tag(nonce, Frame(offset=offset, length=length), data)):
+            raise RuntimeFailed("what was carried arrived damaged", hint="it is fetched again")
+
+    def _tag(self, nonce: bytes, frame: Frame, data: bytes | memoryview) -> bytes:
+        return self._key.encrypt(nonce, _PLACE.pack(frame.offset, frame.length), data)[-_TAG:]
 
 
 def safe_path(folder: Path, name: str) -> Path:

@@ -1,11 +1,9 @@
-"""Fetching of what is carried: blocking, in threads of its own, hashing and writing while more comes."""
+"""Fetching of what is carried: blocking, in threads of its own, checking and writing while more comes."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
-import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -16,8 +14,8 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from wireloom.agent.moving.cargo import FRAME, FRAME_HEAD, Cargo, CargoFile, parse_head
-from wireloom.errors import DeadlineExceeded, NotFound, RuntimeFailed, Unavailable
+from wireloom.agent.moving.cargo import FRAME, FRAME_HEAD, Cargo, CargoFile, Seal
+from wireloom.errors import DeadlineExceeded, NotFound, Unavailable
 
 __all__ = ["Fetch", "Line", "Source"]
 
@@ -25,7 +23,7 @@ _CONNECT_S: Final = 5.0
 #: Silence for so long is a lost connection.
 _SILENCE_S: Final = 60.0
 _MANIFEST_MOST: Final = 64 << 20
-#: Frames that are hashed and written while the next ones come.
+#: Frames that are checked and written while the next ones come.
 _AHEAD: Final = 3
 #: So much may have to be fetched again after the host lost its power.
 _FLUSH_EVERY: Final = 256 << 20
@@ -110,7 +108,7 @@ class Fetch:
         self._progress = progress
         self.offsets = offsets
         self._stopped = threading.Event()
-        self._wire: socket.socket | None = None
+        self._seal = Seal(source.lines[0].token if source.lines else "")
 
     def stop(self) -> None:
         """Have it end soon, with an error."""
@@ -142,15 +140,16 @@ class Fetch:
             waiting: list[Future[None]] = []
             turn, unflushed = 0, 0
             while True:
-                head = _exactly(response, memoryview(bytearray(FRAME_HEAD.size)))
-                frame, digest = parse_head(bytes(head))
+                head = bytes(_exactly(response, memoryview(bytearray(FRAME_HEAD.size))))
+                frame = self._seal.parse(head)
                 if not frame.length:
+                    self._seal.check(head, b"")
                     break
                 while len(waiting) >= _AHEAD:
                     waiting.pop(0).result()
                 data = _exactly(response, memoryview(buffers[turn % _AHEAD])[: frame.length])
                 turn += 1
-                waiting.append(pool.submit(_put, descriptor, frame.offset, data, digest))
+                waiting.append(pool.submit(self._put, descriptor, head, frame.offset, data))
                 self._progress(frame.length)
                 unflushed += frame.length
                 if unflushed >= _FLUSH_EVERY:
@@ -162,18 +161,16 @@ class Fetch:
                     raise DeadlineExceeded("the transfer was ended")
             _settle(waiting)
 
+    def _put(self, descriptor: int, head: bytes, offset: int, data: memoryview) -> None:
+        self._seal.check(head, data)
+        written = 0
+        while written < len(data):
+            written += os.pwrite(descriptor, data[written:], offset + written)
+
 
 def _settle(waiting: list[Future[None]]) -> None:
     while waiting:
         waiting.pop(0).result()
-
-
-def _put(descriptor: int, offset: int, data: memoryview, digest: bytes) -> None:
-    if hashlib.sha256(data).digest() != digest:
-        raise RuntimeFailed("what was carried arrived damaged", hint="it is fetched again")
-    written = 0
-    while written < len(data):
-        written += os.pwrite(descriptor, data[written:], offset + written)
 
 
 def _exactly(response: HTTPResponse, buffer: memoryview) -> memoryview:

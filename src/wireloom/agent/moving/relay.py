@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from wireloom.agent.moving.cargo import FRAME_HEAD, Frame, head_of
+from wireloom.agent.moving.cargo import FRAME_HEAD, Frame, Seal
 from wireloom.agent.moving.departures import Parcel
 from wireloom.errors import NotFound
 from wireloom.model.base import Value
@@ -89,7 +89,7 @@ class Sender:
         size = sum(FRAME_HEAD.size + frame.length for frame in frames)
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
-            self._put(connection, wish.ticket, size, _pieces(descriptor, frames))
+            self._put(connection, wish.ticket, size, _pieces(descriptor, frames, Seal(self._parcel.departure.token)))
         finally:
             os.close(descriptor)
 
@@ -127,11 +127,11 @@ class Sender:
                 connection.sock.shutdown(2)
 
 
-def _pieces(descriptor: int, frames: list[Frame]) -> Iterator[bytes]:
+def _pieces(descriptor: int, frames: list[Frame], seal: Seal) -> Iterator[bytes]:
     for frame in frames:
         data = os.pread(descriptor, frame.length, frame.offset) if frame.length else b""
         if len(data) < frame.length:
             raise OSError("the file became shorter while it was sent")
-        yield head_of(frame, data)
+        yield seal.head(frame, data)
         if data:
             yield data

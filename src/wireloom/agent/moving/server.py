@@ -10,7 +10,7 @@ from typing import Final
 
 from aiohttp import web
 
-from wireloom.agent.moving.cargo import FRAME_HEAD, Frame, head_of
+from wireloom.agent.moving.cargo import FRAME_HEAD, Frame, Seal
 from wireloom.agent.moving.departures import Departures
 from wireloom.errors import NotFound
 
@@ -40,11 +40,12 @@ class DepartureServer:
             return web.Response(status=404)
         except OSError as error:
             return web.Response(status=503, text=str(error))
-        return await _send(request, os.open(path, os.O_RDONLY | os.O_NOFOLLOW), frames)
+        seal = Seal(parcel.departure.token)
+        return await _send(request, os.open(path, os.O_RDONLY | os.O_NOFOLLOW), frames, seal)
 
 
-async def _send(request: web.BaseRequest, descriptor: int, frames: list[Frame]) -> web.StreamResponse:
-    """The kernel sends the data; the next frame is hashed meanwhile."""
+async def _send(request: web.BaseRequest, descriptor: int, frames: list[Frame], seal: Seal) -> web.StreamResponse:
+    """The kernel sends the data; the next frame is sealed meanwhile."""
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     response.content_length = sum(FRAME_HEAD.size + frame.length for frame in frames)
     loop = asyncio.get_running_loop()
@@ -53,12 +54,12 @@ async def _send(request: web.BaseRequest, descriptor: int, frames: list[Frame]) 
         with _mapped(file.fileno(), size) as view:
             await response.prepare(request)
             transport = request.transport
-            coming = loop.run_in_executor(None, _head, view, frames[0])
+            coming = loop.run_in_executor(None, _head, seal, view, frames[0])
             try:
                 for position, frame in enumerate(frames):
                     head = await asyncio.shield(coming)
                     if position + 1 < len(frames):
-                        coming = loop.run_in_executor(None, _head, view, frames[position + 1])
+                        coming = loop.run_in_executor(None, _head, seal, view, frames[position + 1])
                     await response.write(head)
                     if frame.length:
                         if transport is None or transport.is_closing():
@@ -84,11 +85,11 @@ class _mapped:
             self._map.close()
 
 
-def _head(view: mmap.mmap | None, frame: Frame) -> bytes:
+def _head(seal: Seal, view: mmap.mmap | None, frame: Frame) -> bytes:
     if view is None or not frame.length:
-        return head_of(frame, b"")
+        return seal.head(frame, b"")
     with memoryview(view) as whole, whole[frame.offset : frame.offset + frame.length] as data:
-        return head_of(frame, data)
+        return seal.head(frame, data)
 
 
 def _token(request: web.BaseRequest) -> str:
