@@ -15,259 +15,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+from host_rig import BRIDGE, HUB, NET, WIRELOOM, Host, Program, processes_in, run
 
 from wireloom.client import Client, Endpoint
 from wireloom.model.host_views import JoinTokenRequest
 from wireloom.model.views import DeployRequest, LabView
 from wireloom.testing.conformance.dataplane_hosts import living_in
-from wireloom.testing.installation import IMAGES, until
+from wireloom.testing.installation import until
 
-_HUB = "wlt-mh-hub"
-_NET = "10.213.0."
-_BRIDGE = "wltunder"
-_FOLDERS = ("/var/lib/libvirt", "/etc/libvirt/qemu")
-_LIBVIRT_STATE = ("boot", "dnsmasq", "images", "qemu", "sanlock", "swtpm")
-_WIRELOOM = Path(sys.executable).with_name("wireloom")
 _ENGINES_S = 60.0
-
-
-def run(*command: str, timeout_s: float = 60, check: bool = True) -> str:
-    """What a command prints. :raises AssertionError: it failed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
-    assert not check or done.returncode == 0, f"{' '.join(command)}: {done.stderr.strip() or done.stdout.strip()}"
-    return done.stdout
-
-
-@dataclass
-class Program:
-    """A program of the rig that may be killed and started again."""
-
-    name: str
-    command: tuple[str, ...]
-    log: Path
-    environment: dict[str, str]
-    process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                env={**os.environ, **self.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    @property
-    def runs(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    def end(self, number: signal.Signals = signal.SIGKILL, *, within_s: float = 20) -> None:
-        """Send a signal, and wait until it is gone."""
-        process, self.process = self.process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.send_signal(number)
-        try:
-            process.wait(within_s)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(within_s)
-
-
-@dataclass
-class Host:
-    """One host. ``number`` from 1."""
-
-    number: int
-    folder: Path
-    programs: dict[str, Program] = field(default_factory=dict)
-    holder: subprocess.Popen[bytes] | None = None
-
-    @property
-    def name(self) -> str:
-        return f"h{self.number}"
-
-    @property
-    def netns(self) -> str:
-        return f"wlt-mh-{self.name}"
-
-    @property
-    def cable(self) -> str:
-        """The underlay's device in the hub that leads here."""
-        return f"wltc{self.number}"
-
-    @property
-    def address(self) -> str:
-        return f"{_NET}{10 + self.number}"
-
-    @property
-    def inside(self) -> tuple[str, ...]:
-        """What a command line begins with to run on this host."""
-        assert self.holder is not None
-        pid = self.holder.pid
-        return ("nsenter", f"--net=/proc/{pid}/ns/net", f"--mount=/proc/{pid}/ns/mnt", "--")
-
-    def output(self, *command: str, timeout_s: float = 60, check: bool = True) -> str:
-        """What a command prints that runs on this host."""
-        return run(*self.inside, *command, timeout_s=timeout_s, check=check)
-
-    # -- making ------------------------------------------------------------------------------------------
-
-    def prepare(self) -> None:
-        """Its network, its view of the files, and no program yet."""
-        run("ip", "netns", "add", self.netns)
-        run("ip", "-n", _HUB, "link", "add", self.cable, "type", "veth", "peer", "name", "eth0", "netns", self.netns)
-        run("ip", "-n", _HUB, "link", "set", self.cable, "master", _BRIDGE, "up")
-        for command in (
-            ("address", "add", f"{self.address}/24", "dev", "eth0"),
-            ("link", "set", "lo", "up"),
-            ("link", "set", "eth0", "up"),
-            ("route", "add", "default", "via", f"{_NET}1"),
-        ):
-            run("ip", "-n", self.netns, *command)
-        mounts = ["mount -t tmpfs tmpfs /run", "mkdir -p /run/lock /run/libvirt"]
-        for path in _FOLDERS:
-            own = self.folder / "over" / path.strip("/").replace("/", "-")
-            own.mkdir(parents=True)
-            for name in _LIBVIRT_STATE if path == "/var/lib/libvirt" else ():
-                (own / name).mkdir()
-            mounts.append(f"mount --bind {own} {path}")
-        script = f"set -e; {'; '.join(mounts)}; echo ready; exec sleep infinity"
-        command = ["nsenter", f"--net=/run/netns/{self.netns}", "unshare", "--mount", "--propagation", "private"]
-        self.holder = subprocess.Popen([*command, "sh", "-c", script], stdout=subprocess.PIPE)
-        assert self.holder.stdout is not None
-        assert self.holder.stdout.readline() == b"ready\n"
-        self._describe()
-
-    def _describe(self) -> None:
-        docker = (
-            "dockerd",
-            f"--data-root={self.folder}/docker",
-            f"--exec-root={self.folder}/exec",
-            f"--pidfile={self.folder}/docker.pid",
-            f"--cgroup-parent=/{self.netns}",
-            "--log-level=warn",
-        )
-        self._add("dockerd", docker)
-        self._add("virtlogd", ("virtlogd", f"--pid-file={self.folder}/virtlogd.pid"))
-        self._add("libvirtd", ("libvirtd", f"--pid-file={self.folder}/libvirtd.pid"))
-        self._add("agent", (str(_WIRELOOM), "agent"))
-
-    def _add(self, name: str, command: tuple[str, ...]) -> None:
-        log = self.folder / f"{name}.log"
-        self.programs[name] = Program(name, (*self.inside, *command), log, self.environment)
-
-    @property
-    def data(self) -> Path:
-        return self.folder / "data"
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {
-            "WIRELOOM_DATA_DIR": str(self.data),
-            "WIRELOOM_RUN_DIR": "/run/wireloom",
-            "WIRELOOM_LOG_DIR": str(self.folder / "log"),
-            "WIRELOOM_HOST": self.name,
-            "WIRELOOM_MANAGEMENT_SUBNET": f"172.31.{self.number}.0/24",
-            "WIRELOOM_HEARTBEAT_S": "0.5",
-        }
-
-    def start_engines(self) -> None:
-        self.data.mkdir()
-        (self.data / "images").symlink_to(IMAGES)
-        for name in ("dockerd", "virtlogd", "libvirtd"):
-            self.programs[name].start()
-
-    def engines_answer(self) -> bool:
-        docker = subprocess.run([*self.inside, "docker", "version"], capture_output=True, timeout=20, check=False)
-        virsh = subprocess.run([*self.inside, "virsh", "version"], capture_output=True, timeout=20, check=False)
-        return docker.returncode == 0 and virsh.returncode == 0
-
-    def load_images(self, *names: str) -> None:
-        for name in names:
-            self.output("docker", "load", "--quiet", "--input", str(IMAGES / f"{name}.tar"), timeout_s=180)
-
-    # -- what is there -----------------------------------------------------------------------------------
-
-    def containers(self, installation: str) -> dict[str, str]:
-        """Node → container's state, of those that exist."""
-        form = '{{.Label "wireloom.node"}}\t{{.State}}'
-        label = f"label=wireloom.installation={installation}"
-        lines = self.output("docker", "ps", "-a", "--filter", label, "--format", form)
-        return dict(line.split("\t") for line in lines.splitlines())
-
-    def domains(self) -> dict[str, str]:
-        """Domain → state."""
-        names = self.output("virsh", "list", "--all", "--name").split()
-        return {name: self.output("virsh", "domstate", name).strip() for name in names}
-
-    def running(self, installation: str) -> set[str]:
-        """Nodes that run here, of both technologies."""
-        found = {node for node, state in self.containers(installation).items() if state == "running"}
-        return found | {name.split("-")[-2] for name, state in self.domains().items() if state == "running"}
-
-    def started(self, installation: str) -> dict[str, str]:
-        """Node → when its runtime was started, of both technologies."""
-        form = '{{.Label "wireloom.node"}}\t{{.ID}}'
-        label = f"label=wireloom.installation={installation}"
-        lines = self.output("docker", "ps", "--no-trunc", "--filter", label, "--format", form).splitlines()
-        found = {}
-        for node, container in (line.split("\t") for line in lines):
-            found[node] = self.output(
-                "docker", "inspect", "--format", "{{.Id}} {{.State.StartedAt}}", container
-            ).strip()
-        for name, state in self.domains().items():
-            if state == "running":
-                found[name.split("-")[-2]] = self.output("virsh", "domid", name).strip()
-        return found
-
-    def devices(self, installation: str) -> list[dict[str, Any]]:
-        """Our network devices."""
-        links = json.loads(self.output("ip", "-json", "-details", "link"))
-        return [link for link in links if installation in link.get("ifalias", "")]
-
-    def debris(self, installation: str) -> list[str]:
-        """What is left of an installation; empty after its labs have gone."""
-        nodes = self.data / "nodes"
-        return [
-            *(f"{self.name}: container of {node}" for node in self.containers(installation)),
-            *(f"{self.name}: machine {name}" for name in self.domains()),
-            *(f"{self.name}: device {link['ifname']} {link['ifalias']}" for link in self.devices(installation)),
-            *(f"{self.name}: folder {path.name}" for path in (nodes.iterdir() if nodes.exists() else ())),
-        ]
-
-    def close(self) -> None:
-        """End everything on it, also what a killed program had left running."""
-        for name in ("agent", "dockerd", "libvirtd", "virtlogd"):
-            if name in self.programs:
-                self.programs[name].end(signal.SIGTERM)
-        for pid in processes_in(self.netns):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in _naming(str(self.folder)):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if self.holder is not None:
-            self.holder.kill()
-            self.holder.wait()
-            if self.holder.stdout is not None:
-                self.holder.stdout.close()
-        run("ip", "netns", "del", self.netns, check=False)
 
 
 class ManyHosts:
@@ -285,12 +49,12 @@ class ManyHosts:
 
     async def up(self) -> None:
         for command in (
-            ("link", "add", _BRIDGE, "type", "bridge"),
-            ("address", "add", f"{_NET}1/24", "dev", _BRIDGE),
-            ("link", "set", _BRIDGE, "up"),
+            ("link", "add", BRIDGE, "type", "bridge"),
+            ("address", "add", f"{NET}1/24", "dev", BRIDGE),
+            ("link", "set", BRIDGE, "up"),
             ("link", "set", "lo", "up"),
         ):
-            run("ip", "-n", _HUB, *command)
+            run("ip", "-n", HUB, *command)
         for host in self.hosts.values():
             host.folder.mkdir()
             host.folder.chmod(0o755)
@@ -319,16 +83,16 @@ class ManyHosts:
             "WIRELOOM_RUN_DIR": str(folder / "run"),
             "WIRELOOM_LOG_DIR": str(folder / "log"),
             "WIRELOOM_HOST": "hub",
-            "WIRELOOM_LISTEN_HOST": f"{_NET}1",
+            "WIRELOOM_LISTEN_HOST": f"{NET}1",
             "WIRELOOM_LISTEN_PORT": "8650",
-            "WIRELOOM_FABRIC_LISTEN": f"{_NET}1",
+            "WIRELOOM_FABRIC_LISTEN": f"{NET}1",
         }
-        command = ("nsenter", f"--net=/run/netns/{_HUB}", "--", str(_WIRELOOM), "controller")
+        command = ("nsenter", f"--net=/run/netns/{HUB}", "--", str(WIRELOOM), "controller")
         self.controllers["controller"] = Program("controller", command, folder / "controller.log", environment)
 
     @property
     def url(self) -> str:
-        return f"https://{_NET}1:8650"
+        return f"https://{NET}1:8650"
 
     def client(self) -> Client:
         folder = self.folder / "controller" / "data"
@@ -352,7 +116,7 @@ class ManyHosts:
             made = await client.host.make_token(JoinTokenRequest(host=host.name))
         settings = (f"{key}={value}" for key, value in {**host.environment, "WIRELOOM_JOIN_TOKEN": made.token}.items())
         await asyncio.to_thread(
-            host.output, "env", *settings, str(_WIRELOOM), "agent", "--join-only", self.url, timeout_s=60
+            host.output, "env", *settings, str(WIRELOOM), "agent", "--join-only", self.url, timeout_s=60
         )
         agent = host.programs["agent"]
         agent.environment["WIRELOOM_DATAPLANE"] = self.dataplane
@@ -375,10 +139,10 @@ class ManyHosts:
             controller.end(signal.SIGTERM)
         for host in self.hosts.values():
             host.close()
-        for pid in processes_in(_HUB, but=os.getpid()):
+        for pid in processes_in(HUB, but=os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        run("ip", "netns", "del", _HUB, check=False)
+        run("ip", "netns", "del", HUB, check=False)
 
     # -- use ---------------------------------------------------------------------------------------------
 
@@ -417,11 +181,11 @@ class ManyHosts:
 
     def cut(self, name: str) -> None:
         """Pull the host's cable: it reaches nobody, and nobody reaches it."""
-        run("ip", "-n", _HUB, "link", "set", self.hosts[name].cable, "down")
+        run("ip", "-n", HUB, "link", "set", self.hosts[name].cable, "down")
 
     def mend(self, name: str) -> None:
         """Plug the cable in again."""
-        run("ip", "-n", _HUB, "link", "set", self.hosts[name].cable, "up")
+        run("ip", "-n", HUB, "link", "set", self.hosts[name].cable, "up")
 
     async def destroy(self, lab: str = "lab", *, within_s: float = 90) -> None:
         """Remove the lab and see that nothing of it is left anywhere."""
@@ -479,23 +243,6 @@ def is_wired(view: LabView) -> bool:
     )
 
 
-def processes_in(netns: str, *, but: int = 0) -> list[int]:
-    """Processes that live in a network namespace."""
-    shown = run("ip", "netns", "pids", netns, check=False)
-    return [int(pid) for pid in shown.split() if int(pid) != but]
-
-
-def _naming(text: str) -> list[int]:
-    """Processes whose command line holds ``text``."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and int(entry.name) != os.getpid():
-            with contextlib.suppress(OSError):
-                if os.fsencode(text) in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-    return found
-
-
 def remove_leftovers() -> None:
     """What an earlier run that was killed has left."""
     names = run("ip", "netns", "list", check=False).split("\n")
@@ -515,8 +262,8 @@ async def many_hosts(*, dataplane: str = "kernel") -> AsyncIterator[ManyHosts]:
     rig = ManyHosts(folder, dataplane=dataplane)
     try:
         # The hub's network must be there before anybody stands in it.
-        run("ip", "netns", "add", _HUB)
-        with living_in(f"/run/netns/{_HUB}"):
+        run("ip", "netns", "add", HUB)
+        with living_in(f"/run/netns/{HUB}"):
             await rig.up()
             yield rig
     finally:

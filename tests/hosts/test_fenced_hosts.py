@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from many_hosts_rig import Host, ManyHosts, run
+from host_rig import Host, run
+from many_hosts_rig import ManyHosts
 
 from wireloom.model.views import LabView
 from wireloom.testing.installation import until

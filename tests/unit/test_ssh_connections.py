@@ -130,7 +130,7 @@ class Deaf:
 
     async def serve(self, *_: Any) -> None: ...
 
-    serve_console = serve_stream = put_host = put_observation = publish_event = serve
+    serve_console = serve_stream = put_host = put_observation = publish_event = on_lease = put_ends = serve
 
     def on_rebuilt(self, _: Any) -> None: ...
 
@@ -161,6 +161,7 @@ async def test_an_agent_that_stops_closes_its_connections(tmp_path: Path, made: 
     running = asyncio.create_task(AgentService(parts).run())
     for _ in range(20):
         await asyncio.sleep(0)
+    assert not running.done(), running.exception()
     assert left(made) == ["address of a"]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)

@@ -35,6 +35,7 @@ from wireloom.controller.moves.slices import with_transfers
 from wireloom.controller.observer import Observer
 from wireloom.controller.orphans import Adoption, Orphans
 from wireloom.controller.peers import PeerKeeper
+from wireloom.controller.placing import Grounds
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.publisher import Publisher
 from wireloom.controller.questions import Questions
@@ -51,6 +52,7 @@ from wireloom.model.slice import Slice
 from wireloom.model.state import NodeState
 from wireloom.model.underlay import Encryption
 from wireloom.model.views import HostView, LabView, OperationView, StatusView, StreamMessage
+from wireloom.planning.placement import USUAL, PlacementOptions
 
 __all__ = ["Controller"]
 
@@ -82,6 +84,7 @@ class Controller:
         logins: FabricLogins | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         orphan_grace_s: float = 0,
+        placement: PlacementOptions = USUAL,
     ) -> None:
         self._store, self._fabric, self._topologies = store, fabric, topologies
         self._clock, self._monotonic = clock, monotonic
@@ -95,7 +98,7 @@ class Controller:
         self.journal = Journal(fabric=fabric, hub=self.hub, clock=clock, ahead_s=self.live.ahead_s)
         self.devices = DeviceService(topologies=topologies, board=self.board, folder=device_folder)
         self._make_library(library)
-        self._make_labs(privileged_permitted)
+        self._make_labs(privileged_permitted, placement)
         self._make_links_and_questions()
         self._make_configs(keep=config_keep, keep_days=config_keep_days)
         self._make_recovery_and_moves()
@@ -103,7 +106,7 @@ class Controller:
         self._make_hosts(library.options.own_host, logins)
         self._make_observer()
 
-    def _make_labs(self, privileged_permitted: bool) -> None:
+    def _make_labs(self, privileged_permitted: bool, placement: PlacementOptions) -> None:
         self.peers = PeerKeeper(fabric=self._fabric, store=self._store, board=self.board, live=self.live)
         self.publisher = Publisher(
             installation=self.installation,
@@ -134,6 +137,7 @@ class Controller:
             images=ImageCheck(self._fabric, self.library.check),
             secrets=self.library.secrets.names,
             clock=self._clock,
+            grounds=Grounds(live=self.live, board=self.board, registry=self.registry, options=placement),
             privileged_permitted=privileged_permitted,
         )
 
@@ -337,6 +341,7 @@ class Controller:
         logins: FabricLogins | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         orphan_grace_s: float = 0,
+        placement: PlacementOptions = USUAL,
     ) -> Controller:
         """A controller on an open store and a connected fabric, neither of which it closes.
 
@@ -348,6 +353,7 @@ class Controller:
             ``config_keep_days``: days after which further ones go.
         :param monotonic: seconds by a clock that never jumps.
         :param orphan_grace_s: after so many seconds what no lab wants is removed by itself; 0: never.
+        :param placement: how far hosts may be filled.
         :param logins: signs the logins of hosts; ``None``: none can join.
         """
         installation = await store.installation()
@@ -372,6 +378,7 @@ class Controller:
             logins=logins,
             monotonic=monotonic,
             orphan_grace_s=orphan_grace_s,
+            placement=placement,
         )
 
     async def start(self) -> None:

@@ -10,7 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Final
 
-from wireloom.controller.preflight import Candidate, Findings, ImageRef, check
+from wireloom.controller.placing import Ground, is_made, placed_nodes
+from wireloom.controller.preflight import Candidate, Findings, ImageRef, check, unsuited
 from wireloom.controller.store.records import LabSnapshot, NodeRecord
 from wireloom.errors import NotFound, WireloomError
 from wireloom.fabric.documents import HostFacts
@@ -18,7 +19,7 @@ from wireloom.model.slice import Slice
 from wireloom.model.topology import NodeSpec, Topology
 from wireloom.model.views import ActionRequest
 from wireloom.planning.expand import data_ports
-from wireloom.planning.place import HostRoom, Wish, place
+from wireloom.planning.placement import Choice, Placement
 
 __all__ = ["acted_on", "after_verb", "drafted_nodes", "images_wanted", "inspected", "with_ports"]
 
@@ -51,8 +52,7 @@ def _drafted(spec: NodeSpec, snapshot: LabSnapshot | None, lab_id: str, new_id: 
 def inspected(
     nodes: Iterable[NodeRecord],
     topology: Topology,
-    facts: Mapping[str, HostFacts],
-    reserved_mb: Mapping[str, int],
+    ground: Ground,
     concerned: frozenset[str],
     *,
     allow_privileged: bool,
@@ -61,54 +61,62 @@ def inspected(
 ) -> tuple[list[NodeRecord], Findings]:
     """``nodes`` placed and checked: those of ``concerned`` that were never made may be refused.
 
-    :param facts: of hosts that live.
-    :param reserved_mb: memory that other labs reserve, in MiB by host.
+    :param ground: the hosts that live, and what of them is taken by other labs.
     :param missing: images that a host has not and cannot fetch, as far as it was asked.
     :param secrets: names of those that users gave; ``None``: not known.
     """
     records = {node.name: node for node in nodes}
-    rooms = {name: HostRoom(name, host.memory_mb - reserved_mb.get(name, 0)) for name, host in facts.items()}
-    wishes = {
-        spec.name: Wish(pin=spec.host, current=_current(records[spec.name]))
-        for spec in topology.nodes
-        if spec.name in records
-    }
-    chosen = place(wishes, rooms)
+    specs = [spec for spec in topology.nodes if spec.name in records]
+    facts, absent = ground.facts, missing or {}
+    placement = placed_nodes(
+        records,
+        topology,
+        ground,
+        lambda spec, host: unsuited(Candidate(spec, host, records[spec.name].power, allow_privileged), facts, absent),
+    )
     candidates = [
-        Candidate(spec, chosen[spec.name], records[spec.name].power, allow_privileged)
-        for spec in topology.nodes
-        if spec.name in wishes
+        _candidate(spec, placement.choices[spec.name], records[spec.name], allow_privileged) for spec in specs
     ]
-    findings = check(candidates, facts, reserved_mb, missing, secrets)
+    findings = check(
+        candidates, facts, ground.reserved_mb, missing, secrets, overcommit=ground.options.overcommit_memory
+    )
+    findings.placement = placement.choices
+    findings.warnings += _against_pins(placement, concerned)
     # What exists on a host stays intended whatever is wrong there now: leaving it out would destroy it.
-    refusable = {name for name in concerned if not _is_made(records[name])}
+    refusable = {name for name in concerned if not is_made(records[name])}
     findings.problems = {name: error for name, error in findings.problems.items() if name in refusable}
-    home = Counter(host for host in chosen.values() if host).most_common(1)
+    home = Counter(choice.host for choice in placement.choices.values() if choice.host).most_common(1)
     fallback = home[0][0] if home else ""
-    for spec in topology.nodes:
+    for spec in specs:
         if spec.name in concerned:
-            host = chosen[spec.name] or spec.host or fallback
-            records[spec.name] = _placed(records[spec.name], host, findings, facts.get(host))
+            host = placement.host(spec.name) or spec.host or fallback
+            records[spec.name] = _placed(records[spec.name], host or "", findings, facts.get(host or ""))
     return list(records.values()), findings
+
+
+def _candidate(spec: NodeSpec, choice: Choice, record: NodeRecord, allow_privileged: bool) -> Candidate:
+    refusal = choice.error if choice.host is None else None
+    return Candidate(spec, choice.host, record.power, allow_privileged, refusal)
+
+
+def _against_pins(placement: Placement, concerned: frozenset[str]) -> list[str]:
+    """Nodes that exist and stay where they are, though the topology names another host."""
+    return [
+        f"{name} stays on {choice.host}: {choice.error.message}"
+        for name, choice in placement.choices.items()
+        if choice.error is not None and choice.host is not None and name in concerned
+    ]
 
 
 def images_wanted(before: Iterable[NodeRecord], placed: Iterable[NodeRecord], topology: Topology) -> list[ImageRef]:
     """Images of nodes that could still be refused for want of them: placed, wanted, and never made."""
-    made = {node.name for node in before if _is_made(node)}
+    made = {node.name for node in before if is_made(node)}
     specs = {spec.name: spec for spec in topology.nodes}
     return [
         ImageRef(node.host, node.provider, specs[node.name].image)
         for node in placed
         if node.host and node.problem is None and node.power == "on" and node.name in specs and node.name not in made
     ]
-
-
-def _is_made(record: NodeRecord) -> bool:
-    return bool(record.host) and record.problem is None
-
-
-def _current(record: NodeRecord) -> str | None:
-    return record.host if _is_made(record) else None
 
 
 def _placed(record: NodeRecord, host: str, findings: Findings, facts: HostFacts | None) -> NodeRecord:

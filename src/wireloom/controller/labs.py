@@ -21,7 +21,7 @@ from wireloom.controller.link_overrides import KeptOverrides, keep_overrides
 from wireloom.controller.link_preflight import link_problems, refuse_new_problems
 from wireloom.controller.live import LiveState
 from wireloom.controller.moves.begin import moved_instead, with_moves_described
-from wireloom.controller.placing import Grounds
+from wireloom.controller.placing import Grounds, placement_views
 from wireloom.controller.preflight import Findings
 from wireloom.controller.store import (
     LabRecord,
@@ -104,7 +104,14 @@ class LabService:
         warnings = tuple(draft.findings.warnings)
         changed = {change.name for change in changes if change.kind == "node" and change.action != "remove"}
         profiles = {spec.name: node_values(spec) for spec in topology.nodes if spec.name in changed}
-        return PlanView(lab=topology.name, changes=changes, problems=problems, warnings=warnings, profiles=profiles)
+        return PlanView(
+            lab=topology.name,
+            changes=changes,
+            problems=problems,
+            warnings=warnings,
+            profiles=profiles,
+            placement=placement_views(draft.findings.placement),
+        )
 
     async def deploy(self, request: DeployRequest) -> OperationView:
         """Create the lab or give it a new revision; what is deployed already changes nothing.

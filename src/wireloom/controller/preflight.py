@@ -12,8 +12,9 @@ from typing import Final, Literal, NamedTuple
 from wireloom.errors import CapacityExceeded, NotPermitted, Unavailable, Unsupported, WireloomError
 from wireloom.fabric.documents import HostFacts
 from wireloom.model.topology import NodeSpec
+from wireloom.planning.placement import Choice
 
-__all__ = ["Candidate", "Findings", "ImageRef", "check"]
+__all__ = ["OVERCOMMIT", "Candidate", "Findings", "ImageRef", "check", "unsuited"]
 
 #: Reserved memory may exceed the host's by this factor: a limit is rarely used up, and engines share pages.
 OVERCOMMIT: Final = 2.0
@@ -21,12 +22,16 @@ OVERCOMMIT: Final = 2.0
 
 @dataclass(frozen=True)
 class Candidate:
-    """A node and the host chosen for it; ``None``: none was found. ``allow_privileged``: the user's consent."""
+    """A node and the host chosen for it; ``None``: none was found. ``allow_privileged``: the user's consent.
+
+    :ivar refusal: why placement found none.
+    """
 
     spec: NodeSpec
     host: str | None
     power: Literal["on", "off"] = "on"
     allow_privileged: bool = False
+    refusal: WireloomError | None = None
 
 
 class ImageRef(NamedTuple):
@@ -39,10 +44,11 @@ class ImageRef(NamedTuple):
 
 @dataclass
 class Findings:
-    """Errors by node name, and warnings as sentences."""
+    """Errors by node name, and warnings as sentences. ``placement``: where each node goes, and why."""
 
     problems: dict[str, WireloomError] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    placement: Mapping[str, Choice] = field(default_factory=dict)
 
 
 def check(
@@ -51,6 +57,8 @@ def check(
     reserved_mb: Mapping[str, int],
     missing: Mapping[ImageRef, WireloomError] | None = None,
     secrets: Container[str] | None = None,
+    *,
+    overcommit: float = OVERCOMMIT,
 ) -> Findings:
     """Check ``candidates`` against hosts.
 
@@ -58,22 +66,34 @@ def check(
     :param reserved_mb: memory that nodes of other labs reserve, in MiB by host.
     :param missing: images that a host has not and cannot fetch, as far as it was asked.
     :param secrets: names of those that users gave; ``None``: not known.
+    :param overcommit: reserved memory may exceed a host's by this factor.
     """
     missing = missing or {}
     findings = Findings()
     used = dict(reserved_mb)
     for candidate in candidates:
-        problem = _host_problem(candidate, facts) or _provider_problem(candidate, facts)
-        problem = problem or _device_problem(candidate) or _privilege_problem(candidate, facts)
-        problem = problem or _need_problem(candidate, facts) or _secret_problem(candidate, secrets)
-        problem = problem or _image_problem(candidate, missing)
-        problem = problem or _memory_problem(candidate, facts, used)
+        problem = candidate.refusal or _host_problem(candidate, facts) or unsuited(candidate, facts, missing)
+        problem = problem or _secret_problem(candidate, secrets)
+        problem = problem or _memory_problem(candidate, facts, used, overcommit)
         if problem is not None:
             findings.problems[candidate.spec.name] = problem
     _block_dependents(candidates, findings)
     findings.warnings += _memory_warnings(facts, used)
     findings.warnings += _core_warnings(candidates, facts, findings.problems)
     return findings
+
+
+def unsuited(
+    candidate: Candidate, facts: Mapping[str, HostFacts], missing: Mapping[ImageRef, WireloomError]
+) -> WireloomError | None:
+    """What the node needs and its host, which has to be one of ``facts``, has not; room for it is not looked at."""
+    return (
+        _provider_problem(candidate, facts)
+        or _device_problem(candidate)
+        or _privilege_problem(candidate, facts)
+        or _need_problem(candidate, facts)
+        or _image_problem(candidate, missing)
+    )
 
 
 def _host_problem(candidate: Candidate, facts: Mapping[str, HostFacts]) -> WireloomError | None:
@@ -186,6 +206,10 @@ def _unmet(need: str, host: HostFacts) -> str:
     kind, _, flag = need.partition(":")
     if kind == "cpu" and host.cpu_flags is not None and flag not in host.cpu_flags:
         return f"a CPU with {flag}, and that of host {host.host} has not"
+    if kind == "arch" and host.architecture and flag != host.architecture:
+        return f"a machine of architecture {flag}, and host {host.host} is {host.architecture}"
+    if kind == "kernel" and host.ability(flag) is False:
+        return f"a kernel with {flag}, and that of host {host.host} has not"
     return ""
 
 
@@ -205,13 +229,15 @@ def _image_problem(candidate: Candidate, missing: Mapping[ImageRef, WireloomErro
     return type(problem)(problem.message, hint=problem.hint, node=node.name, details=problem.details)
 
 
-def _memory_problem(candidate: Candidate, facts: Mapping[str, HostFacts], used: dict[str, int]) -> WireloomError | None:
+def _memory_problem(
+    candidate: Candidate, facts: Mapping[str, HostFacts], used: dict[str, int], overcommit: float
+) -> WireloomError | None:
     """Reserve the node's memory on its host, or say why that is not possible."""
     node, host = candidate.spec, facts[candidate.host or ""]
     if candidate.power == "off" or not host.memory_mb:
         return None
     reserved = used.get(host.host, 0) + node.memory_mb
-    if node.memory_mb > host.memory_mb or reserved > host.memory_mb * OVERCOMMIT:
+    if node.memory_mb > host.memory_mb or reserved > host.memory_mb * overcommit:
         return CapacityExceeded(
             f"host {host.host} has no room for {node.memory_mb} MiB: {reserved - node.memory_mb} MiB of"
             f" {host.memory_mb} MiB are promised already",

@@ -177,7 +177,9 @@ class ProviderFields(GuestFields):
     settings: Annotated[dict[str, Any], AfterValidator(plain)] = Field({}, description="the provider's own settings")
     hardware: HardwareFields | None = Field(None, description="where it differs on this provider")
     needs: list[NeedWord] = Field(
-        [], description="what the host must have: `privileged`, `kvm`, `nested`, `cpu:<flag>` (e.g. `cpu:vnmi`)"
+        [],
+        description="what the host must have: `privileged`, `kvm`, `nested`, `cpu:<flag>`, "
+        "`kernel:<ability>`, `arch:<architecture>` (e.g. `cpu:vnmi`, `kernel:mpls`)",
     )
 
     def value(self, hardware: HardwareFields) -> ProviderSupport:

@@ -9,13 +9,20 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator
 
-from wireloom.model.device import CPU_FLAGS
+from wireloom.model.device import ARCHITECTURES, CPU_FLAGS, KERNEL_ABILITIES
 from wireloom.yamlfile import did_you_mean
 from wireloom.yamlfile.values import wrong
 
 __all__ = ["Argv", "Name", "NeedWord", "Regex", "exactly_one_of", "ranged"]
 
-_NEEDS = ("privileged", "kvm", "nested", *(f"cpu:{flag}" for flag in CPU_FLAGS))
+_NEEDS = (
+    "privileged",
+    "kvm",
+    "nested",
+    *(f"cpu:{flag}" for flag in CPU_FLAGS),
+    *(f"kernel:{name}" for name in KERNEL_ABILITIES),
+    *(f"arch:{name}" for name in ARCHITECTURES),
+)
 
 
 @lru_cache(maxsize=4096)  # of what is shipped, and of as many again that users try

@@ -12,7 +12,9 @@ from wireloom.model.dialogue import Cli
 from wireloom.model.ports import PortNaming
 
 __all__ = [
+    "ARCHITECTURES",
     "CPU_FLAGS",
+    "KERNEL_ABILITIES",
     "Access",
     "Channel",
     "Console",
@@ -45,7 +47,8 @@ OwnChannel = Literal["exec", "serial", "file", "health"]
 Day0Method = Literal["file", "bind", "iso", "fat", "nocloud", "configdrive", "smbios", "serial"]
 
 #: What a device may need of its host: ``privileged``, ``kvm`` (acceleration that works), ``nested`` (guests can have
-#: it as well) or ``cpu:<flag>`` with one of :data:`CPU_FLAGS`.
+#: it as well), ``cpu:<flag>`` with one of :data:`CPU_FLAGS`, ``kernel:<ability>`` with one of :data:`KERNEL_ABILITIES`
+#: or ``arch:<architecture>`` with one of :data:`ARCHITECTURES`.
 Need = str
 
 #: How a link that is down shows at a port.
@@ -57,6 +60,13 @@ CPU_FLAGS: Final = (
     "aes", "avx", "avx2", "avx512f", "bmi1", "bmi2", "f16c", "fma", "popcnt", "rdrand",
     "sse4_1", "sse4_2", "ssse3", "smep", "smap", "pdpe1gb",
 )  # fmt: skip
+
+
+#: What kernels of hosts are tried for and devices may need.
+KERNEL_ABILITIES: Final = ("netem", "8021q", "vrf", "mpls")
+
+#: Architectures of machines, as ``uname -m`` names them.
+ARCHITECTURES: Final = ("x86_64", "aarch64")
 
 
 class Range(Value):

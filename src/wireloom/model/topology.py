@@ -63,6 +63,8 @@ class NodeSpec(Value):
 
     :ivar cpu: cores; ``memory_mb``: MiB.
     :ivar host: the host that the user wants it on; ``None`` lets placement choose.
+    :ivar host_labels: that its host must have.
+    :ivar apart: groups of which no two nodes may be on one host; ``apart_preferred``: rather not.
     :ivar startup_config: the configuration as text, taken as it is; ``None`` when the file gives none.
     :ivar startup_template: what comes before it and is filled in on the node's host: the device's default where the
         file gives nothing or something to add to it, or a template of the user.
@@ -87,6 +89,9 @@ class NodeSpec(Value):
     cpu: float
     memory_mb: int
     host: str | None = None
+    host_labels: dict[str, str] = {}
+    apart: tuple[str, ...] = ()
+    apart_preferred: tuple[str, ...] = ()
     startup_config: str | None = None
     startup_template: str = ""
     env: dict[str, str] = {}

@@ -6,6 +6,7 @@ import contextlib
 import os
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,8 +26,10 @@ _SILENCE_S: Final = 60.0
 _MANIFEST_MOST: Final = 64 << 20
 #: Frames that are checked and written while the next ones come.
 _AHEAD: Final = 3
+#: Kernels are slow to find memory for more at once.
+_PIECE: Final = 256 << 10
 #: So much may have to be fetched again after the host lost its power.
-_FLUSH_EVERY: Final = 256 << 20
+_FLUSH_EVERY: Final = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -136,41 +139,63 @@ class Fetch:
 
     def _take(self, response: HTTPResponse, descriptor: int, number: int, noted: Callable[[], None]) -> None:
         buffers = [bytearray(FRAME) for _ in range(_AHEAD)]
-        with ThreadPoolExecutor(1, thread_name_prefix="carry") as pool:
-            waiting: list[Future[None]] = []
-            turn, unflushed = 0, 0
+        with (
+            ThreadPoolExecutor(1, thread_name_prefix="carry") as pool,
+            ThreadPoolExecutor(1, thread_name_prefix="flush") as flushes,
+        ):
+            waiting: deque[Future[int]] = deque()
+            flush = _Flush(flushes, descriptor, self.offsets.get(number, 0))
+            turn = 0
             while True:
                 head = bytes(_exactly(response, memoryview(bytearray(FRAME_HEAD.size))))
                 frame = self._seal.parse(head)
                 if not frame.length:
                     self._seal.check(head, b"")
                     break
+                written = 0
                 while len(waiting) >= _AHEAD:
-                    waiting.pop(0).result()
+                    written = waiting.popleft().result()
                 data = _exactly(response, memoryview(buffers[turn % _AHEAD])[: frame.length])
                 turn += 1
                 waiting.append(pool.submit(self._put, descriptor, head, frame.offset, data))
                 self._progress(frame.length)
-                unflushed += frame.length
-                if unflushed >= _FLUSH_EVERY:
-                    _settle(waiting)
-                    os.fdatasync(descriptor)
-                    self.offsets[number], unflushed = frame.offset + frame.length, 0
+                if flush.due(written):
+                    self.offsets[number] = flush.begin(written)
                     noted()
                 if self._stopped.is_set():
                     raise DeadlineExceeded("the transfer was ended")
-            _settle(waiting)
+            while waiting:
+                waiting.popleft().result()
 
-    def _put(self, descriptor: int, head: bytes, offset: int, data: memoryview) -> None:
+    def _put(self, descriptor: int, head: bytes, offset: int, data: memoryview) -> int:
+        """Check and write a frame; where it ends."""
         self._seal.check(head, data)
         written = 0
         while written < len(data):
-            written += os.pwrite(descriptor, data[written:], offset + written)
+            written += os.pwrite(descriptor, data[written : written + _PIECE], offset + written)
+        return offset + written
 
 
-def _settle(waiting: list[Future[None]]) -> None:
-    while waiting:
-        waiting.pop(0).result()
+class _Flush:
+    """Has what was written brought to the disk beside the transfer."""
+
+    def __init__(self, pool: ThreadPoolExecutor, descriptor: int, start: int) -> None:
+        self._pool = pool
+        self._descriptor = descriptor
+        self._going: Future[None] | None = None
+        self._reached = self._safe = start
+
+    def due(self, offset: int) -> bool:
+        """Whether enough was written since the last time, and that is over."""
+        return offset - self._reached >= _FLUSH_EVERY and (self._going is None or self._going.done())
+
+    def begin(self, offset: int) -> int:
+        """Everything before ``offset`` is written; returns before where it is on the disk to stay. :raises OSError:"""
+        if self._going is not None:
+            self._going.result()
+            self._safe = self._reached
+        self._going, self._reached = self._pool.submit(os.fdatasync, self._descriptor), offset
+        return self._safe
 
 
 def _exactly(response: HTTPResponse, buffer: memoryview) -> memoryview:

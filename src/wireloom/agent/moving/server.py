@@ -6,16 +6,20 @@ import asyncio
 import mmap
 import os
 import re
+import select
 from typing import Final
 
 from aiohttp import web
 
+from wireloom.agent.library.waiting import in_thread
 from wireloom.agent.moving.cargo import FRAME_HEAD, Frame, Seal
 from wireloom.agent.moving.departures import Departures
 from wireloom.errors import NotFound
 
 __all__ = ["DepartureServer"]
 
+_STALLED_S: Final = 60.0
+_POLL_S: Final = 0.005
 _PATH: Final = re.compile(r"/moves/([0-9a-z]{1,32})/(manifest|files/([0-9]{1,9}))")
 
 
@@ -45,30 +49,83 @@ class DepartureServer:
 
 
 async def _send(request: web.BaseRequest, descriptor: int, frames: list[Frame], seal: Seal) -> web.StreamResponse:
-    """The kernel sends the data; the next frame is sealed meanwhile."""
+    """The kernel sends the data, asked by a thread: the loop has a host to serve meanwhile."""
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     response.content_length = sum(FRAME_HEAD.size + frame.length for frame in frames)
-    loop = asyncio.get_running_loop()
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        size = os.fstat(file.fileno()).st_size
-        with _mapped(file.fileno(), size) as view:
-            await response.prepare(request)
-            transport = request.transport
-            coming = loop.run_in_executor(None, _head, seal, view, frames[0])
-            try:
-                for position, frame in enumerate(frames):
-                    head = await asyncio.shield(coming)
-                    if position + 1 < len(frames):
-                        coming = loop.run_in_executor(None, _head, seal, view, frames[position + 1])
-                    await response.write(head)
-                    if frame.length:
-                        if transport is None or transport.is_closing():
-                            raise ConnectionResetError("the other host has gone")
-                        await loop.sendfile(transport, file, frame.offset, frame.length)
-            finally:
-                await asyncio.wait({coming})  # it looks at the file in memory
-            await response.write_eof()
+    with (
+        os.fdopen(descriptor, "rb", buffering=0) as file,
+        _mapped(file.fileno(), os.fstat(file.fileno()).st_size) as view,
+    ):
+        await response.prepare(request)
+        await response.write(await in_thread(_head, seal, view, frames[0]))
+        transport = request.transport
+        wire = transport.get_extra_info("socket") if transport is not None else None
+        if transport is None or wire is None:
+            raise ConnectionResetError("the other host has gone")
+        await _flushed(transport)
+        sending = _Sending(os.dup(wire.fileno()), file.fileno())
+        try:
+            await in_thread(sending.send, seal, view, frames)
+        except asyncio.CancelledError:
+            transport.abort()
+            raise
+        finally:
+            sending.close()
+        await response.write_eof()
     return response
+
+
+async def _flushed(transport: asyncio.WriteTransport) -> None:
+    """What the loop was given to send is with the kernel."""
+    async with asyncio.timeout(_STALLED_S):
+        while transport.get_write_buffer_size():
+            if transport.is_closing():
+                raise ConnectionResetError("the other host has gone")
+            await asyncio.sleep(_POLL_S)
+
+
+class _Sending:
+    """Sends on a connection of the loop's, which sends nothing itself meanwhile. Blocking.
+
+    :param wire: a descriptor of its own, so that nobody else gets its number while we send. :param source: the file.
+    """
+
+    def __init__(self, wire: int, source: int) -> None:
+        self._wire = wire
+        self._source = source
+        self._ready = select.poll()
+        self._ready.register(wire, select.POLLOUT)
+
+    def send(self, seal: Seal, view: mmap.mmap | None, frames: list[Frame]) -> None:
+        """Everything but the first head, which is sent. :raises OSError: the other host has gone, or takes nothing."""
+        for position, frame in enumerate(frames):
+            if position:
+                self._write(_head(seal, view, frame))
+            offset, left = frame.offset, frame.length
+            while left:
+                try:
+                    sent = os.sendfile(self._wire, self._source, offset, left)
+                except BlockingIOError:
+                    self._wait()
+                    continue
+                if not sent:
+                    raise ConnectionResetError("the file became shorter while it was sent")
+                offset, left = offset + sent, left - sent
+
+    def close(self) -> None:
+        """Let go of the descriptor; the connection stays."""
+        os.close(self._wire)
+
+    def _write(self, head: bytes) -> None:
+        while head:
+            try:
+                head = head[os.write(self._wire, head) :]
+            except BlockingIOError:
+                self._wait()
+
+    def _wait(self) -> None:
+        if not self._ready.poll(_STALLED_S * 1000):
+            raise ConnectionResetError("the other host takes nothing any more")
 
 
 class _mapped:

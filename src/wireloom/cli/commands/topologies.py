@@ -131,6 +131,7 @@ def _show_plan(state: CliState, view: "PlanView") -> None:
         state.output.line(f"{_SIGNS.get(change.action, '~')} {change.action} {change.kind} {change.name}{host}")
         for reason in change.reasons:
             state.output.line(f"    because {reason}")
+    _show_placement(state, view)
     for problem in view.problems:
         for line in error_lines(problem, sources={}):
             state.output.remark(line)
@@ -141,6 +142,18 @@ def _show_plan(state: CliState, view: "PlanView") -> None:
         counts[change.action] = counts.get(change.action, 0) + 1
     summary = ", ".join(f"{number} to {action}" for action, number in counts.items()) or "nothing to change"
     state.output.line(f"lab {view.lab}: {summary}")
+
+
+def _show_placement(state: CliState, view: "PlanView") -> None:
+    """Where nodes go that are not simply left where they are; nothing, where there is one host alone."""
+    comes = {change.name for change in view.changes if change.kind == "node" and change.action != "remove"}
+    told = {name: view.placement[name] for name in sorted(comes & view.placement.keys())}
+    if len({choice.host for choice in view.placement.values()}) < 2 and not any(one.rejected for one in told.values()):
+        return
+    for name, choice in told.items():
+        state.output.line(f"@ {name} on {choice.host or 'no host'}: {'; '.join(choice.reasons) or 'none can take it'}")
+        for host, reason in choice.rejected.items():
+            state.output.line(f"    not {host}: {reason}")
 
 
 def validate(ctx: typer.Context, file: FileArgument, json: JsonFlag = False) -> None:

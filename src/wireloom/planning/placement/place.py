@@ -12,7 +12,7 @@ from heapq import heappop, heappush
 
 from wireloom.errors import CapacityExceeded, NotPermitted, Unavailable, Unsupported, WireloomError
 from wireloom.planning.placement.rooms import Room, Rooms
-from wireloom.planning.placement.types import Choice, HostOffer, NodeWish, Placement, PlacementOptions, Suits
+from wireloom.planning.placement.types import USUAL, Choice, HostOffer, NodeWish, Placement, PlacementOptions, Suits
 from wireloom.planning.placement.units import Unit, connect, units_of
 
 __all__ = ["place"]
@@ -30,7 +30,7 @@ def place(
     segments: Mapping[str, Sequence[str]],
     hosts: Mapping[str, HostOffer],
     *,
-    options: PlacementOptions | None = None,
+    options: PlacementOptions = USUAL,
     suits: Suits = _ANYWHERE,
 ) -> Placement:
     """A host for each of ``nodes``, which are all nodes of a lab.
@@ -42,7 +42,7 @@ def place(
     """
     units = units_of(nodes, segments)
     connect(units, links)
-    return _Search(units, Rooms(hosts, options or PlacementOptions(), suits)).run()
+    return _Search(units, Rooms(hosts, options, suits)).run()
 
 
 class _Search:

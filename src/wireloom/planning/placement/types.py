@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from wireloom.errors import WireloomError
 
-__all__ = ["Choice", "HostOffer", "NodeWish", "Placement", "PlacementOptions", "Suits"]
+__all__ = ["USUAL", "Choice", "HostOffer", "NodeWish", "Placement", "PlacementOptions", "Suits"]
 
 #: Why a node cannot run on a host whatever else is there, both by name; ``None``: it can.
 Suits = Callable[[str, str], WireloomError | None]
@@ -65,6 +66,10 @@ class PlacementOptions:
 
     overcommit_memory: float = 2.0
     overcommit_cpu: float = 0
+
+
+#: As installations are that say nothing.
+USUAL: Final = PlacementOptions()
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,11 @@ def _depends_on(value: Any) -> Any:
     return value
 
 
+def _groups(value: Any) -> Any:
+    """One name alone stands for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 _STRING = {"type": "string"}
 
 StartupField = Annotated[Startup | None, BeforeValidator(_startup), WithJsonSchema(_STRING)]
@@ -87,6 +92,11 @@ DependsOn = Annotated[
             ]
         }
     ),
+]
+Groups = Annotated[
+    list[Word],
+    BeforeValidator(_groups),
+    WithJsonSchema({"oneOf": [_STRING, {"type": "array", "items": _STRING}]}),
 ]
 Settings = Annotated[dict[str, Any], AfterValidator(plain)]
 SparePorts = Annotated[int, Field(ge=0, le=64)]
@@ -117,6 +127,15 @@ class _Common(FileModel):
         examples=["20GB"],
     )
     host: Word | None = Field(None, description="name of the host to run on; placement chooses when it is not given")
+    host_labels: TextMap | None = Field(None, description="labels that its host must have", examples=[{"rack": "b"}])
+    apart: Groups | None = Field(
+        None,
+        description="group, or groups, of which no two nodes are on one host; the file's own words",
+        examples=["spines"],
+    )
+    apart_preferred: Groups | None = Field(
+        None, description="as `apart`, but two nodes share a host where there is no other way"
+    )
     startup_config: StartupField = Field(
         None,
         description="the configuration as a block (`|`), or the path of a file, relative to this file; `*.j2` is a "

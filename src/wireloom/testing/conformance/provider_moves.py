@@ -15,7 +15,7 @@ _WRITTEN: Final = b"written before the move\n"
 
 
 async def check_node_carried(rig: Rig) -> None:
-    """What a guest has written is there when its folder goes on elsewhere; packing may be interrupted and done again."""
+    """What a guest has written is there when its folder goes on elsewhere; packing may be cut off and done again."""
     porter = rig.provider.abilities.porter
     assert rig.capabilities.moves
     if porter is None:
