@@ -1,4 +1,4 @@
-"""What a database's failures mean to whoever runs it: by SQLite's own codes, never by the text of an error."""
+"""What a database's failures mean to whoever runs it: by its own codes, never by the text of an error."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from wireloom.errors import Unavailable, Unsupported, WireloomError
 
-__all__ = ["refuse_foreign_schema", "translated", "unknown_revision"]
+__all__ = ["refuse_foreign_schema", "translated", "unknown_revision", "unreachable"]
 
 _ANOTHER_VERSION: Final = (
     "it was written by another version of Wireloom: run that one, or move the database away and begin with an empty one"
@@ -30,6 +30,13 @@ _LASTING: Final[Mapping[int, str]] = {
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
 }
+#: Classes of PostgreSQL's codes that do not pass by themselves: a login, a database that is not there, SQL, a limit.
+_LASTING_CLASSES: Final[Mapping[str, str]] = {
+    "28": "check user and password of the database, and its pg_hba.conf",
+    "3D": "create the database first: `createdb wireloom`",
+    "42": _ANOTHER_VERSION,
+    "22": "this is a defect: please report it",
+}
 #: SQLite's extended codes hold the primary one in their lowest byte.
 _PRIMARY: Final = 0xFF
 
@@ -38,11 +45,33 @@ def translated(error: DBAPIError, what: str) -> WireloomError:
     """``error`` as one of ours; ``what`` is the first part of its message: ``the database does not answer``."""
     message = f"{what}: {error.orig}"
     if not isinstance(error.orig, sqlite3.Error):
-        return Unavailable(message, hint=_SERVER)
+        return _of_server(getattr(error.orig, "sqlstate", None), message)
     code = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_IOERR) & _PRIMARY  # the driver's own have none
     if code in _LASTING:
         return Unsupported(message, hint=_LASTING[code])
     return Unavailable(message, hint=_HINTS.get(code, _FILE))
+
+
+def unreachable(error: OSError, what: str) -> Unavailable:
+    """A database server that cannot be reached, or not in time."""
+    return Unavailable(f"{what}: {error.strerror or error or 'no answer in time'}", hint=_SERVER)
+
+
+def server_failures() -> tuple[type[Exception], ...]:
+    """What connecting to a server raises, which SQLAlchemy passes on as it is."""
+    import asyncpg
+
+    return (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+
+
+def server_translated(error: Exception, what: str) -> WireloomError:
+    """One of :func:`server_failures` as one of ours."""
+    return _of_server(getattr(error, "sqlstate", None), f"{what}: {str(error) or 'no answer in time'}")
+
+
+def _of_server(sqlstate: str | None, message: str) -> WireloomError:
+    hint = _LASTING_CLASSES.get((sqlstate or "")[:2])
+    return Unavailable(message, hint=_SERVER) if hint is None else Unsupported(message, hint=hint)
 
 
 def unknown_revision(what: str) -> Unsupported:
