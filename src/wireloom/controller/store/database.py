@@ -10,17 +10,19 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.engine import URL, Engine
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from wireloom.controller.store.failures import (
     refuse_foreign_schema,
+    server_failures,
+    server_translated,
     translated,
     unknown_revision,
-    unreachable,
 )
 from wireloom.controller.store.tables import metadata
-from wireloom.errors import InvalidInput, Unavailable
+from wireloom.errors import Unavailable
 
 __all__ = ["Database", "migrate"]
 
@@ -30,17 +32,12 @@ MIGRATIONS: Final = Path(__file__).parent / "migrations"
 #: Execution option of a transaction that will write: it takes SQLite's write lock at once instead of failing later.
 _WRITES: Final = "wireloom_writes"
 _FILE_MODE: Final = 0o600
-#: Of PostgreSQL: whoever writes holds this lock to the end of the transaction, as SQLite has it by itself.
-_WRITE_LOCK: Final = 0x77697265
-_CONNECT_S: Final = 10.0
-_STATEMENT_S: Final = 60.0
 _IN_MEMORY: Final = ":memory:"
 _POSTGRESQL: Final = "postgresql"
 
-#: Advisory locks of PostgreSQL: "wl" and a number. Writers are one after the other, as they are with SQLite, so that
-#: what one chose (an address, a subnet, a name) the next one sees.
+#: Advisory lock of PostgreSQL: writers are one after the other, as they are with SQLite, so that what one chose (an
+#: address, a subnet, a name) the next one sees.
 _WRITE_LOCK: Final = 0x776C0001
-_SCHEMA_LOCK: Final = 0x776C0002
 #: Deadlines of PostgreSQL, in seconds: to connect, of a statement, of waiting for other writers.
 _CONNECT_S: Final = 5.0
 _STATEMENT_S: Final = 30.0
@@ -69,7 +66,7 @@ class Database:
         """
         parsed = make_url(url)
         if parsed.get_backend_name() == _POSTGRESQL:
-            await _bring_server_up_to_date(parsed)
+            await asyncio.to_thread(_bring_up_to_date, parsed)
             return cls(_server_engine(parsed), _server_engine(parsed, _URGENT_S))
         if parsed.get_backend_name() == "sqlite" and parsed.database and parsed.database != _IN_MEMORY:
             await asyncio.to_thread(_make_private, Path(parsed.database))
@@ -138,23 +135,6 @@ def _server_engine(url: URL, statement_s: float = _STATEMENT_S) -> AsyncEngine:
     return create_async_engine(url, pool_pre_ping=True, pool_timeout=_LOCK_S, connect_args=arguments)
 
 
-async def _bring_server_up_to_date(url: URL) -> None:
-    """Errors as of :meth:`Database.open`. Controllers that start together wait for each other."""
-    from alembic.util import CommandError
-
-    what = f"the database {url.render_as_string()} cannot be opened"
-    engine = _server_engine(url, 10 * _STATEMENT_S)
-    try:
-        async with _translated(what), engine.begin() as connection:
-            await connection.execute(text(f"SELECT pg_advisory_xact_lock({_SCHEMA_LOCK})"))
-            await connection.run_sync(_upgrade)
-            await connection.run_sync(refuse_foreign_schema, metadata, what)
-    except CommandError as error:
-        raise unknown_revision(what) from error
-    finally:
-        await engine.dispose()
-
-
 def _bring_up_to_date(url: URL) -> None:
     """Blocking. Errors as of :meth:`Database.open`."""
     from alembic.util import CommandError
@@ -167,8 +147,8 @@ def _bring_up_to_date(url: URL) -> None:
         raise unknown_revision(what) from error
     except DBAPIError as error:
         raise translated(error, what) from error
-    except OSError as error:
-        raise unreachable(error, what) from error
+    except server_failures() as error:
+        raise server_translated(error, what) from error
 
 
 def _connected(url: URL, work: Callable[[Connection], None], **options: Any) -> None:
@@ -186,7 +166,7 @@ def _connected(url: URL, work: Callable[[Connection], None], **options: Any) -> 
 
 
 async def _connected_apart(url: URL, work: Callable[[Connection], None]) -> None:
-    engine = _async_engine(url)
+    engine = _server_engine(url, 10 * _STATEMENT_S)
     try:
         async with engine.begin() as connection:
             await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITE_LOCK})

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from wireloom.errors import Unavailable, Unsupported, WireloomError
 
-__all__ = ["refuse_foreign_schema", "translated", "unknown_revision", "unreachable"]
+__all__ = ["refuse_foreign_schema", "server_failures", "server_translated", "translated", "unknown_revision"]
 
 _ANOTHER_VERSION: Final = (
     "it was written by another version of Wireloom: run that one, or move the database away and begin with an empty one"
@@ -52,14 +52,9 @@ def translated(error: DBAPIError, what: str) -> WireloomError:
     return Unavailable(message, hint=_HINTS.get(code, _FILE))
 
 
-def unreachable(error: OSError, what: str) -> Unavailable:
-    """A database server that cannot be reached, or not in time."""
-    return Unavailable(f"{what}: {error.strerror or error or 'no answer in time'}", hint=_SERVER)
-
-
 def server_failures() -> tuple[type[Exception], ...]:
     """What connecting to a server raises, which SQLAlchemy passes on as it is."""
-    import asyncpg
+    import asyncpg  # type: ignore[import-untyped]
 
     return (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 

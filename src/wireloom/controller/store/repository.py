@@ -19,6 +19,7 @@ from wireloom.controller.store.database import Database
 from wireloom.controller.store.hosts import HostStore
 from wireloom.controller.store.image_work import ImageWork
 from wireloom.controller.store.images import ImageStore
+from wireloom.controller.store.leases import LeaseStore
 from wireloom.controller.store.records import (
     Definitions,
     LabEdit,
@@ -48,6 +49,8 @@ class Store:
         self.images = ImageStore(database, clock)
         #: Jobs of the library, and uploads to it.
         self.image_work = ImageWork(database, clock)
+        #: Controllers, and which of them leads which lab.
+        self.leases = LeaseStore(database)
 
     @classmethod
     async def open(cls, url: str) -> Store:

@@ -24,6 +24,7 @@ __all__ = [
     "config_policies",
     "config_revisions",
     "config_texts",
+    "controllers",
     "host_keys",
     "hosts",
     "image_defaults",
@@ -36,6 +37,7 @@ __all__ = [
     "installation",
     "join_tokens",
     "lab_hosts",
+    "lab_leases",
     "labs",
     "link_impairments",
     "metadata",
@@ -392,4 +394,22 @@ image_jobs = Table(
     Column("view", JSON, nullable=False),
     Column("created_at", Float, nullable=False),
     Column("finished_at", Float, nullable=True),
+)
+
+#: Controllers that are at work; ``lease_until``: until when it leads, by the clock of the database.
+controllers = Table(
+    "controllers",
+    metadata,
+    Column("id", String(12), primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("lease_until", Float, nullable=False),
+)
+
+#: Which controller leads a lab; the lab without an id is the installation itself. ``term`` grows with each change.
+lab_leases = Table(
+    "lab_leases",
+    metadata,
+    Column("lab_id", String(12), primary_key=True),
+    Column("controller_id", String(12), nullable=False, index=True),
+    Column("term", Integer, nullable=False),
 )
