@@ -104,6 +104,7 @@ def _register() -> None:
         captures,
         configs,
         counters,
+        database,
         devices,
         fabric,
         history,
@@ -134,6 +135,7 @@ def _register() -> None:
         host,
         orphans,
         fabric,
+        database,
         images,
         devices,
     ):
