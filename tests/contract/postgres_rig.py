@@ -49,6 +49,11 @@ class PostgresServer:
     def start(self) -> None:
         data = self.folder / "data"
         self._run("initdb", "-D", str(data), "-U", USER, "-A", "trust", "-N", "-E", "UTF8", "--locale=C.UTF-8")
+        self.start_again()
+
+    def start_again(self) -> None:
+        """On what a former life of it has left."""
+        data = self.folder / "data"
         options = f"-c listen_addresses='' -c unix_socket_directories='{self.folder}' -c fsync=off"
         self._run("pg_ctl", "-D", str(data), "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
