@@ -33,7 +33,7 @@ from wireloom.model.base import Value
 __all__ = ["FRAME", "FRAME_HEAD", "Cargo", "CargoFile", "Frame", "Seal", "cargo_of", "frames_of", "safe_path"]
 
 #: The most data in one frame: one system call's worth, and what is fetched again when a connection breaks.
-FRAME: Final = 1 << 20
+FRAME: Final = 4 << 20
 FRAME_HEAD: Final = struct.Struct(">QI12s16s")
 
 _PLACE: Final = struct.Struct(">QI")

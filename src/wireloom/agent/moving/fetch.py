@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import socket
 import ssl
+import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
 from wireloom.agent.moving.cargo import FRAME, FRAME_HEAD, Cargo, CargoFile, Seal
@@ -41,7 +43,7 @@ class Line:
     trust: Callable[[], ssl.SSLContext] = ssl.create_default_context
 
     @contextlib.contextmanager
-    def get(self, path: str) -> Iterator[HTTPResponse]:
+    def get(self, path: str) -> Iterator[_Unbuffered]:
         """:raises Unavailable: nobody answers, or not now. :raises NotFound: the other side knows nothing of it."""
         connection = self._connection()
         try:
@@ -49,11 +51,12 @@ class Line:
             connection.sock.settimeout(_SILENCE_S)
             parts = urlsplit(self.url)
             connection.request("GET", f"{parts.path}{path}", headers={"Authorization": f"Bearer {self.token}"})
-            response = connection.getresponse()
+            response = cast("_Unbuffered", connection.getresponse())
             if response.status == 404:
                 raise NotFound("the other host has nothing to be fetched for this move (yet)")
             if response.status != 200:
                 raise Unavailable(f"{self.url} answered {response.status}")
+            _waiting_in_the_kernel(connection.sock)
             yield response
         except (OSError, HTTPException) as error:
             raise Unavailable(f"{self.url}: {error or type(error).__name__}") from error
@@ -65,8 +68,35 @@ class Line:
         if not parts.hostname:
             raise Unavailable(f"{self.url!r} is no address")
         if parts.scheme == "https":
-            return HTTPSConnection(parts.hostname, parts.port, timeout=_CONNECT_S, context=self.trust())
-        return HTTPConnection(parts.hostname, parts.port, timeout=_CONNECT_S)
+            made: HTTPConnection = HTTPSConnection(parts.hostname, parts.port, timeout=_CONNECT_S, context=self.trust())
+        else:
+            made = HTTPConnection(parts.hostname, parts.port, timeout=_CONNECT_S)
+        made.response_class = _Unbuffered
+        return made
+
+
+class _Unbuffered(HTTPResponse):
+    """What is read goes to where it is wanted at once, and nothing is read ahead."""
+
+    def __init__(self, sock: socket.socket, *arguments: Any, **named: Any) -> None:
+        super().__init__(sock, *arguments, **named)
+        self.fp.close()
+        self.fp = sock.makefile("rb", buffering=0)  # type: ignore[assignment]
+        self._wire = None if isinstance(sock, ssl.SSLSocket) else sock
+
+    def whole(self, buffer: memoryview) -> int:
+        """Fill ``buffer`` as far as the connection goes; what a plain one brings is put together in the kernel."""
+        if self._wire is not None:
+            return self._wire.recv_into(buffer, len(buffer), socket.MSG_WAITALL)
+        return self.readinto(buffer)
+
+
+def _waiting_in_the_kernel(wire: socket.socket) -> None:
+    """One call for what comes, and not two: a third of the work of a fast connection."""
+    if isinstance(wire, ssl.SSLSocket):
+        return
+    wire.settimeout(None)
+    wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", int(_SILENCE_S), 0))
 
 
 @dataclass(frozen=True)
@@ -76,7 +106,7 @@ class Source:
     lines: list[Line]
 
     @contextlib.contextmanager
-    def get(self, path: str) -> Iterator[HTTPResponse]:
+    def get(self, path: str) -> Iterator[_Unbuffered]:
         """:raises Unavailable: by no way."""
         if not self.lines:
             raise Unavailable("there is no way to the other host yet")
@@ -137,7 +167,7 @@ class Fetch:
         self.offsets[number] = max(entry.size, 1)
         noted()
 
-    def _take(self, response: HTTPResponse, descriptor: int, number: int, noted: Callable[[], None]) -> None:
+    def _take(self, response: _Unbuffered, descriptor: int, number: int, noted: Callable[[], None]) -> None:
         buffers = [bytearray(FRAME) for _ in range(_AHEAD)]
         with (
             ThreadPoolExecutor(1, thread_name_prefix="carry") as pool,
@@ -198,10 +228,10 @@ class _Flush:
         return self._safe
 
 
-def _exactly(response: HTTPResponse, buffer: memoryview) -> memoryview:
+def _exactly(response: _Unbuffered, buffer: memoryview) -> memoryview:
     got = 0
     while got < len(buffer):
-        count = response.readinto(buffer[got:])
+        count = response.whole(buffer[got:])
         if not count:
             raise Unavailable("the connection ended too early")
         got += count
