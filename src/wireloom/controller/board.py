@@ -41,6 +41,8 @@ class Board:
         self._finished: dict[str, OperationRecord] = {}
         #: Operations to be written down, in order.
         self.finished: asyncio.Queue[OperationRecord] = asyncio.Queue()
+        #: Called with the id of each lab whose intent changed, or that has gone.
+        self.on_put: Callable[[str], None] = lambda _: None
 
     # ---------------------------------------------------------------- reading
 
@@ -114,6 +116,7 @@ class Board:
         if operation is not None:
             self.track(operation)
         self.refresh(lab_id)
+        self.on_put(lab_id)
 
     def forget(self, lab_id: str) -> None:
         """A lab is gone."""
@@ -122,6 +125,7 @@ class Board:
         self._views.pop(lab_id, None)
         if snapshot is not None:
             self._hub.publish(StreamMessage(type="removed", data={"lab": snapshot.lab.name, "id": lab_id}))
+            self.on_put(lab_id)
         self._advance(lab_id)
 
     def track(self, operation: OperationRecord) -> None:

@@ -24,6 +24,7 @@ from wireloom.controller.images import ImageCheck
 from wireloom.controller.intents import definitions_of, intents_by_id, keeping_definitions
 from wireloom.controller.journal import Journal
 from wireloom.controller.labs import LabService
+from wireloom.controller.leadership import INSTALLATION, Leadership
 from wireloom.controller.library.library import ImageLibrary, LibraryFolder, LibraryOptions
 from wireloom.controller.link_questions import LinkQuestions
 from wireloom.controller.link_timer import LinkTimer
@@ -40,6 +41,7 @@ from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.publisher import Publisher
 from wireloom.controller.questions import Questions
 from wireloom.controller.recovery import LeaseKeeper, LostNodes, Recovery
+from wireloom.controller.replicas import Replicas
 from wireloom.controller.store import Definitions, Store
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.topologies import Topologies
@@ -93,6 +95,7 @@ class Controller:
         self.installation = installation
         self.hub = Hub()
         self.live = LiveState(clock)
+        self.leadership = Leadership(store.leases, monotonic=monotonic)
         self.registry = HostRegistry(store.hosts, self.live)
         self.board = Board(live=self.live, hub=self.hub, clock=clock)
         self.journal = Journal(fabric=fabric, hub=self.hub, clock=clock, ahead_s=self.live.ahead_s)
@@ -105,9 +108,12 @@ class Controller:
         self._make_orphans(orphan_grace_s)
         self._make_hosts(library.options.own_host, logins)
         self._make_observer()
+        self._make_replicas()
 
     def _make_labs(self, privileged_permitted: bool, placement: PlacementOptions) -> None:
-        self.peers = PeerKeeper(fabric=self._fabric, store=self._store, board=self.board, live=self.live)
+        self.peers = PeerKeeper(
+            fabric=self._fabric, store=self._store, board=self.board, live=self.live, leads=self.leadership.leads
+        )
         self.publisher = Publisher(
             installation=self.installation,
             fabric=self._fabric,
@@ -117,6 +123,7 @@ class Controller:
             locks=self._locks,
             complete=self._complete,
             given=self.peers.wake,
+            leads=self.leadership.leads,
         )
         self._edits = Edits(
             store=self._store,
@@ -142,7 +149,9 @@ class Controller:
         )
 
     def _make_recovery_and_moves(self) -> None:
-        self.leases = LeaseKeeper(fabric=self._fabric, board=self.board, live=self.live, clock=self._monotonic)
+        self.leases = LeaseKeeper(
+            fabric=self._fabric, board=self.board, live=self.live, leads=self.leadership.leads, clock=self._monotonic
+        )
         lost = LostNodes(
             store=self._store, edits=self._edits, topologies=self._topologies, place_anew=self.labs.place_anew
         )
@@ -164,6 +173,7 @@ class Controller:
                 inspect=self.labs.inspect, topologies=self._topologies, live=self.live, closed=self.registry.closed
             ),
             draining=lambda: self.registry.draining,
+            leads=self.leadership.leads,
             clock=self._clock,
             monotonic=self._monotonic,
         )
@@ -177,6 +187,7 @@ class Controller:
             journal=self.journal,
             grace_s=grace_s,
             clock=self._monotonic,
+            leads=self.leadership.leads,
         )
         self.adoption = Adoption(
             orphans=self.orphans,
@@ -248,7 +259,9 @@ class Controller:
                 self.publisher.wake(lab_id)
 
     def _make_links_and_questions(self) -> None:
-        self._link_timer = LinkTimer(store=self._store, reload=self._reload, clock=self._clock)
+        self._link_timer = LinkTimer(
+            store=self._store, reload=self._reload, clock=self._clock, leads=self.leadership.leads
+        )
         self.links = LinkService(
             edits=self._edits,
             topologies=self._topologies,
@@ -295,6 +308,7 @@ class Controller:
             clock=self._clock,
             keep=keep,
             keep_days=keep_days,
+            leads=self.leadership.leads,
         )
 
     def _make_observer(self) -> None:
@@ -311,7 +325,36 @@ class Controller:
             journal=self.journal,
             on_host=self._on_host,
             is_removed=lambda host: host in self.registry.removed,
+            leads=self.leadership.leads,
         )
+
+    def _make_replicas(self) -> None:
+        self.replicas = Replicas(
+            leadership=self.leadership,
+            store=self._store,
+            fabric=self._fabric,
+            board=self.board,
+            live=self.live,
+            registry=self.registry,
+            topologies=self._topologies,
+            locks=self._locks,
+            clock=self._clock,
+            told=self.publisher.wake,
+            is_ours=lambda operation: operation in self.config_workers.begun,
+        )
+        self.library.distribution.leads = self.leadership.leads
+        self.leadership.on_leading(self._leading)
+
+    def _leading(self, lab_id: str) -> None:
+        """This controller acts for a lab, or for what is no lab's, from now on."""
+        if lab_id == INSTALLATION:
+            self.peers.gained()
+            self.library.distribution.rewrite()
+            self.publisher.resync()
+            self._link_timer.wake()
+            return
+        self.publisher.gained(lab_id)
+        self._observed(lab_id)
 
     def _observed(self, lab_id: str) -> None:
         self._config_keeper.observed(lab_id)
@@ -400,10 +443,13 @@ class Controller:
         await self._store.forget_operations(self._clock() - REMEMBERED_OPERATIONS_S)
         await self.library.start()
         await self.host_parts.removal.start()
-        await self.config_workers.start()
+        if self.leadership.alone:  # else what others have begun is theirs
+            await self.config_workers.start()
         for operation in await self._store.running_operations():
             self.board.track(operation)
             self.board.refresh(operation.lab_id)
+        await self.replicas.start(self._supervisor)
+        await self.leadership.start(self._supervisor)
         self.publisher.start(self._supervisor)
         self.peers.start(self._supervisor)
         self._observer.start(self._supervisor)
@@ -420,6 +466,7 @@ class Controller:
         await self.config_workers.close()
         await self.library.stop()
         await self._supervisor.close()
+        await self.leadership.stop()
 
     # ---------------------------------------------------------------- answers
 

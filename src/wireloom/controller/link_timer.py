@@ -29,10 +29,18 @@ class LinkTimer:
     """Forgets what is over.
 
     :param reload: tells a lab's hosts what is stored of it now.
-    :param clock: UNIX seconds.
+    :param clock: UNIX seconds. :param leads: whether this controller is the one that forgets.
     """
 
-    def __init__(self, *, store: Store, reload: Callable[[str], Awaitable[None]], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        reload: Callable[[str], Awaitable[None]],
+        clock: Callable[[], float],
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._leads = leads
         self._store = store
         self._reload = reload
         self._clock = clock
@@ -65,6 +73,8 @@ class LinkTimer:
 
     async def end_due(self) -> None:
         """Forget impairments whose time is over. A lab whose hosts cannot be told is tried again with the next call."""
+        if not self._leads():
+            return
         self._untold.update(await self._store.end_impairments(self._clock()))
         for lab_id in sorted(self._untold):
             try:
@@ -77,5 +87,7 @@ class LinkTimer:
     async def _pause(self) -> float:
         if self._untold:
             return RETRY_S
+        if not self._leads():
+            return LONGEST_SLEEP_S
         following = await self._store.next_end()
         return LONGEST_SLEEP_S if following is None else min(max(following - self._clock(), 0.0), LONGEST_SLEEP_S)

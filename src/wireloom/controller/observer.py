@@ -39,6 +39,7 @@ class Observer:
 
     :param on_observed: is told of labs that agents reported on; ``on_host``: of hosts that came, went or changed.
     :param on_beat: is told of every heartbeat, before anything else is done about it.
+    :param leads: whether this controller is the one that acts for what is no lab's, and tells of it.
     :param is_removed: whether a host is of the installation no more, so that what it said last is not listened to.
     """
 
@@ -57,7 +58,9 @@ class Observer:
         is_removed: Callable[[str], bool] = lambda _: False,
         on_beat: Callable[[str, HostFacts], Awaitable[None]] = _unheard,
         journal: Journal | None = None,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._leads = leads
         self._fabric = fabric
         self._store = store
         self._live = live
@@ -104,7 +107,8 @@ class Observer:
         if facts is not None and facts.management_subnet not in {"", self._live.subnets.get(host)}:
             await self._store.remember_subnet(host, facts.management_subnet)
             self._live.subnets[host] = facts.management_subnet
-            await self._labs.readdress(host)
+            if self._leads():
+                await self._labs.readdress(host)
         known = self._offered(host)
         if not self._live.set_host(host, facts, heard_at):
             return
@@ -121,11 +125,11 @@ class Observer:
             log.warning("host does not answer", host=host)
             message = f"host {host} is not heard any more; what runs there is not known until it is back"
             self._tell("host.lost", message, host, EventLevel.WARNING)
-        if self._offered(host) - known:
+        if self._offered(host) - known and self._leads():
             await self._labs.retry_refused()
 
     def _tell(self, kind: str, message: str, host: str, level: EventLevel) -> None:
-        if self._journal is not None:
+        if self._journal is not None and self._leads():
             self._journal.tell(kind, message, host=host, level=level)
 
     def _offered(self, host: str) -> frozenset[str]:

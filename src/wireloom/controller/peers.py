@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -61,9 +61,18 @@ def inside_addresses(hosts: Iterable[str]) -> dict[str, str]:
 
 
 class PeerKeeper:
-    """Writes the bucket ``peers``. Every controller does, and all write the same. :meth:`wake` returns at once."""
+    """Writes the bucket ``peers``, where this controller ``leads`` the installation. :meth:`wake` returns at once."""
 
-    def __init__(self, *, fabric: ControllerFabric, store: Store, board: Board, live: LiveState) -> None:
+    def __init__(
+        self,
+        *,
+        fabric: ControllerFabric,
+        store: Store,
+        board: Board,
+        live: LiveState,
+        leads: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._leads = leads
         self._fabric = fabric
         self._store = store
         self._board = board
@@ -81,6 +90,10 @@ class PeerKeeper:
     def wake(self) -> None:
         """A lab or a host has changed."""
         self._awake.set()
+
+    def gained(self) -> None:
+        """It is for this controller to write from now on: what is there is not known."""
+        self._forget()
 
     def _forget(self) -> None:
         self._put.clear()
@@ -115,7 +128,7 @@ class PeerKeeper:
             document = HostPeers(
                 host=host, inside=inside.get(host, ""), peers=tuple(peer for peer in peers if peer.address)
             )
-            if self._put.get(host) != document:
+            if self._leads() and self._put.get(host) != document:
                 await self._fabric.put_peers(document)
                 self._put[host] = document
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Protocol, TypeVar
 
 from wireloom.fabric.consoles import SharedConsole
-from wireloom.fabric.documents import Event, HostFacts, Lease
+from wireloom.fabric.documents import Event, HostFacts, Lease, Notice
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.fabric.underlay_documents import HostPeers
@@ -55,6 +55,10 @@ class ControllerFabric(Protocol):
     def watch_hosts(self) -> AsyncIterator[Change[HostFacts]]: ...
 
     async def send_lease(self, lease: Lease) -> None: ...
+
+    async def tell_controllers(self, notice: Notice) -> None: ...
+
+    async def on_notice(self, handler: Callable[[Notice], None]) -> None: ...
 
     async def put_library(self, document: HostLibrary) -> None: ...
 

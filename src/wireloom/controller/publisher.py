@@ -16,6 +16,7 @@ import structlog
 
 from wireloom.controller.board import Board
 from wireloom.controller.clocks import slice_moved
+from wireloom.controller.leadership import INSTALLATION
 from wireloom.controller.live import LiveState
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store import Store
@@ -35,6 +36,7 @@ class Publisher:
     """The only writer of intent on the fabric. :meth:`wake` and :meth:`resync` return at once.
 
     :param complete: adds what hosts are told with a slice beside its intent: exactly which images its nodes mean.
+    :param leads: whether this controller is the one that publishes a lab, by its id.
     :param given: told of each change of what a host is to have.
     """
 
@@ -49,7 +51,9 @@ class Publisher:
         locks: KeyedLocks,
         complete: Callable[[Slice], Slice] = lambda document: document,
         given: Callable[[], None] = lambda: None,
+        leads: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        self._leads = leads
         self._given = given
         self._installation = installation
         self._fabric = fabric
@@ -72,6 +76,12 @@ class Publisher:
         """A lab's intent or observation changed."""
         self._dirty.add(lab_id)
         self._awake.set()
+
+    def gained(self, lab_id: str) -> None:
+        """A lab is led from now on: what its hosts were given by others is not known."""
+        for key in [key for key in self._put if key[1] == lab_id]:
+            del self._put[key]
+        self.wake(lab_id)
 
     def resync(self) -> None:
         """What the fabric holds may be anything: compare it all."""
@@ -112,7 +122,7 @@ class Publisher:
 
     async def _settle(self, lab_id: str) -> None:
         intents = self._board.intents(lab_id)
-        if intents is None:
+        if intents is None or not self._leads(lab_id):
             return
         for host, intent in intents.items():
             document = slice_moved(self._complete(intent), self._live.ahead_s(host))
@@ -122,6 +132,8 @@ class Publisher:
         await self._free_tunnels(lab_id)
 
     async def _give(self, host: str, document: Slice) -> None:
+        if not self._leads(document.lab_id):  # no more, since a moment ago
+            return
         await self._fabric.put_intent(host, document)
         self._put[host, document.lab_id] = document
         self._given()
@@ -196,8 +208,14 @@ class Publisher:
         for lab_id, document in held.items():
             self._put[host, lab_id] = document
             # Slices of another installation on a shared fabric are not ours to judge.
-            if self._board.snapshot(lab_id) is None and document.installation == self._installation:
+            if document.installation == self._installation and await self._is_unknown(lab_id):
                 log.warning("taking back intent of an unknown lab", host=host, lab=document.lab)
                 await self._fabric.delete_intent(host, lab_id)
                 await self._fabric.delete_observation(host, lab_id)
                 del self._put[host, lab_id]
+
+    async def _is_unknown(self, lab_id: str) -> bool:
+        """Whether no lab has this id, also none that another controller made a moment ago."""
+        if self._board.snapshot(lab_id) is not None or not self._leads(INSTALLATION):
+            return False
+        return await self._store.snapshot_by_id(lab_id) is None

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from wireloom.errors import Conflict, Unavailable
 from wireloom.fabric.consoles import ConsoleTalk, RemoteConsole, SharedConsole
-from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts, Lease
+from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts, Lease, Notice
 from wireloom.fabric.history import EventFollower
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.kv import Entry, KeyLister, KeyValues, Watcher
@@ -43,6 +43,7 @@ from wireloom.fabric.subjects import (
     inbox_prefix,
     join_key,
     lease_subject,
+    notice_subject,
     rpc_subject,
     split_key,
 )
@@ -236,6 +237,20 @@ class Fabric:
             handler(Lease.model_validate_json(message.data))
 
         await self._link.subscribe(lease_subject(host), heard)
+
+    # -- controllers --------------------------------------------------------------------------------------------
+
+    async def tell_controllers(self, notice: Notice) -> None:
+        """Tell all controllers that something has changed; not stored. :raises Unavailable: not connected."""
+        await self._link.publish(notice_subject(), notice.model_dump_json().encode())
+
+    async def on_notice(self, handler: Callable[[Notice], None]) -> None:
+        """Call ``handler`` with every notice from now on, those of this controller too."""
+
+        async def heard(message: Msg) -> None:
+            handler(Notice.model_validate_json(message.data))
+
+        await self._link.subscribe(notice_subject(), heard)
 
     # -- images -------------------------------------------------------------------------------------------------
 

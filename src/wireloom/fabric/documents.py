@@ -180,6 +180,16 @@ class Lease(Value):
     labs: dict[str, int] = {}
 
 
+class Notice(Value):
+    """A controller has changed something in the database; the others look there.
+
+    :ivar sender: id of that controller. :ivar lab_id: the lab; empty: something that is no lab's.
+    """
+
+    sender: str
+    lab_id: str
+
+
 class EventLevel(StrEnum):
     INFO = "info"
     WARNING = "warning"

@@ -33,6 +33,7 @@ __all__ = [
     "inbox_prefix",
     "join_key",
     "lease_subject",
+    "notice_subject",
     "open_subject",
     "rpc_subject",
     "split_key",
@@ -153,6 +154,11 @@ def control_subject(host: str, method: str) -> str:
 def lease_subject(host: str) -> str:
     """Where controllers answer heartbeats of ``host`` with leases; nothing of it is stored."""
     return f"lease.{encode_token(host)}"
+
+
+def notice_subject() -> str:
+    """Where controllers tell each other that something has changed; agents neither read nor write it."""
+    return "controllers.notice"
 
 
 def agent_user(host: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from wireloom.errors import DeadlineExceeded, Unavailable
 from wireloom.fabric.connection import KeyChange
 from wireloom.fabric.consoles import SharedConsole
-from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts, Lease
+from wireloom.fabric.documents import ConsoleOpen, Event, HostFacts, Lease, Notice
 from wireloom.fabric.image_documents import HostLibrary, HostShelf
 from wireloom.fabric.methods import Method, StreamMethod
 from wireloom.fabric.subjects import join_key
@@ -82,6 +82,7 @@ class MemoryFabric:
         self._answers: dict[tuple[str, str], Callable[[Any], Awaitable[Any]]] = {}
         self._streams: dict[tuple[str, str], Callable[[Any], Awaitable[ByteStream]]] = {}
         self._on_rebuilt: list[Callable[[], None]] = []
+        self._notice_handlers: list[Callable[[Notice], None]] = []
         self._lease_holders: dict[str, list[Callable[[Lease], None]]] = {}
 
     async def close(self) -> None:
@@ -169,6 +170,16 @@ class MemoryFabric:
 
     async def on_lease(self, host: str, handler: Callable[[Lease], None]) -> None:
         self._lease_holders.setdefault(host, []).append(handler)
+
+    # ---------------------------------------------------------------- controllers
+
+    async def tell_controllers(self, notice: Notice) -> None:
+        self._check()
+        for handler in self._notice_handlers:
+            handler(notice)
+
+    async def on_notice(self, handler: Callable[[Notice], None]) -> None:
+        self._notice_handlers.append(handler)
 
     # ---------------------------------------------------------------- images
 

@@ -17,6 +17,7 @@ from wireloom.controller.board import Board
 from wireloom.controller.configs.lookup import node_key
 from wireloom.controller.configs.workers import ConfigWorkers, tell_of_no_room
 from wireloom.controller.journal import Journal
+from wireloom.controller.leadership import INSTALLATION
 from wireloom.controller.picture import LabPicture, NodePicture
 from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.store.config_records import Added, ConfigNode, NewConfig
@@ -44,7 +45,7 @@ class ConfigKeeper:
     """:param reload: a lab's active revisions changed: tell its hosts.
 
     :param keep: revisions of a node that stay whatever their age; 0: all.
-    :param keep_days: days after which others go.
+    :param keep_days: days after which others go. :param leads: whether this controller acts for a lab, by its id.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class ConfigKeeper:
         clock: Callable[[], float],
         keep: int,
         keep_days: float,
+        leads: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        self._leads = leads
         self._store = store
         self._fabric = fabric
         self._board = board
@@ -97,7 +100,7 @@ class ConfigKeeper:
 
     async def collect(self, lab_id: str) -> bool:
         """Store what agents hold of a lab, then let them know; false when some of it has to be tried again."""
-        if self._board.snapshot(lab_id) is None:
+        if self._board.snapshot(lab_id) is None or not self._leads(lab_id):
             return True
         picture = self._board.picture(lab_id)
         waiting = [node for node in picture.nodes.values() if node.alive and node.status and node.status.held_config]
@@ -158,7 +161,7 @@ class ConfigKeeper:
         policies = {
             lab_id: policy.extract_every_s
             for lab_id, policy in (await self._store.policies()).items()
-            if policy.extract_every_s
+            if policy.extract_every_s and self._leads(lab_id)
         }
         if not policies:
             return
@@ -207,7 +210,8 @@ class ConfigKeeper:
 
     async def _retain_for_ever(self) -> None:
         while True:
-            await self.retain()
+            if self._leads(INSTALLATION):
+                await self.retain()
             await asyncio.sleep(RETENTION_S)
 
     async def retain(self) -> None:

@@ -86,6 +86,8 @@ class ConfigWorkers:
         self._clock = clock
         self._new_id = new_id
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Ids of the operations that this very controller has begun.
+        self.begun: set[str] = set()
         self._places = asyncio.Semaphore(PARALLEL)
 
     async def start(self) -> None:
@@ -242,6 +244,7 @@ class ConfigWorkers:
             total=len(nodes),
             created_at=self._clock(),
         )
+        self.begun.add(record.id)
         await self._store.add_operation(record)
         self._board.track(record)
         self._spawn(self._run(record, nodes, job, after))

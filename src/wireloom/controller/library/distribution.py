@@ -79,6 +79,8 @@ class Distribution:
         self._tokens = tokens
         self._known_hosts = known_hosts
         self._url = ""
+        #: Whether this controller is the one that tells hosts.
+        self.leads: Callable[[], bool] = lambda: True
         self._wishes: dict[str, frozenset[str]] = {}
         self._put: dict[str, HostLibrary] = {}
         self._awake = asyncio.Event()
@@ -193,7 +195,7 @@ class Distribution:
         while True:
             await self._awake.wait()
             self._awake.clear()
-            for host in sorted(self._known_hosts() | self._removals.hosts):
+            for host in sorted(self._known_hosts() | self._removals.hosts) if self.leads() else ():
                 await self._publish(host)
 
     async def _publish(self, host: str) -> None:

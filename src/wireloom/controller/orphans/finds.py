@@ -46,7 +46,9 @@ class Orphans:
         journal: Journal,
         grace_s: float = 0,
         clock: Callable[[], float] = time.monotonic,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._leads = leads
         self._fabric = fabric
         self._board = board
         self._live = live
@@ -100,7 +102,10 @@ class Orphans:
 
     async def _run(self) -> None:
         while True:
-            await self.look()
+            if self._leads():
+                await self.look()
+            else:
+                self._seen.clear()
             await asyncio.sleep(min(self._grace_s / _LOOKS, _LONGEST_LOOK_S))
 
     async def look(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import structlog
 from pydantic import ValidationError
-from sqlalchemy import Column, Table, delete, insert, select
+from sqlalchemy import Column, Select, Table, delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from wireloom.controller.store import tables
@@ -44,18 +44,25 @@ class PreparedDefinitions:
     clis: Mapping[str, _Row]
 
 
-async def read(connection: AsyncConnection) -> dict[str, Definitions]:
-    """Definitions by lab id. One that this version cannot read is left out: its node takes that of today."""
+async def read(connection: AsyncConnection, lab_id: str | None = None) -> dict[str, Definitions]:
+    """Definitions by lab id, of one lab or of all.
+
+    One that this version cannot read is left out: its node takes that of today.
+    """
     found: dict[str, tuple[dict[str, NodeIntent], dict[str, Cli]]] = {}
-    for row in await connection.execute(select(tables.node_definitions)):
+    for row in await connection.execute(_of(tables.node_definitions, lab_id)):
         node = _validated(NodeIntent, row.definition, lab_id=row.lab_id, node_id=row.node_id)
         if node is not None:
             found.setdefault(row.lab_id, ({}, {}))[0][row.node_id] = node
-    for row in await connection.execute(select(tables.cli_definitions)):
+    for row in await connection.execute(_of(tables.cli_definitions, lab_id)):
         cli = _validated(Cli, row.definition, lab_id=row.lab_id, cli=row.name)
         if cli is not None:
             found.setdefault(row.lab_id, ({}, {}))[1][row.name] = cli
     return {lab_id: Definitions(nodes=nodes, clis=clis) for lab_id, (nodes, clis) in found.items()}
+
+
+def _of(table: Table, lab_id: str | None) -> Select[Any]:
+    return select(table) if lab_id is None else select(table).where(table.c.lab_id == lab_id)
 
 
 def _validated(kind: type[V], document: Any, **subject: str) -> V | None:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from wireloom.controller.store.config_records import ActiveConfig
+from wireloom.errors import WireloomError
 from wireloom.model.base import Value
 from wireloom.model.dialogue import Cli
 from wireloom.model.impairment import LinkImpairment
@@ -114,6 +115,11 @@ class OperationRecord(Value):
     errors: tuple[dict[str, Any], ...] = ()
     created_at: float
     finished_at: float | None = None
+
+    def failed(self, error: WireloomError, now: float) -> OperationRecord:
+        """As it is when it ends at ``now`` by ``error``."""
+        update = {"errors": (error.to_wire(),), "state": OperationState.FAILED, "finished_at": now}
+        return self.model_copy(update=update)
 
     def view(self) -> OperationView:
         """As the API shows it."""

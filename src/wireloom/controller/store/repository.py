@@ -162,10 +162,16 @@ class Store:
         async with self._database.write() as connection:
             return await tunnels.pair_secret(connection)
 
-    async def definitions(self) -> dict[str, Definitions]:
-        """What nodes were deployed with, by lab id."""
+    async def definitions(self, lab_id: str | None = None) -> dict[str, Definitions]:
+        """What nodes were deployed with, by lab id; of one lab, or of all."""
         async with self._database.read() as connection:
-            return await definitions.read(connection)
+            return await definitions.read(connection, lab_id)
+
+    async def generations(self) -> dict[str, int]:
+        """Which generation each lab has, by its id."""
+        async with self._database.read() as connection:
+            rows = await connection.execute(select(tables.labs.c.id, tables.labs.c.generation))
+            return {row.id: int(row.generation) for row in rows}
 
     async def end_impairments(self, now: float) -> list[str]:
         """Forget impairments whose time is over; ids of the labs that had any."""
@@ -217,7 +223,8 @@ class Store:
         table = tables.operations
         values = record.model_dump(mode="json", include={"state", "done", "total", "errors", "finished_at"})
         async with self._database.write() as connection:
-            await connection.execute(update(table).where(table.c.id == record.id).values(values))
+            running = table.c.state == OperationState.RUNNING.value  # another controller may have ended it
+            await connection.execute(update(table).where(table.c.id == record.id, running).values(values))
 
     async def forget_operations(self, before: float) -> None:
         """Delete operations that ended before the UNIX time ``before``."""
