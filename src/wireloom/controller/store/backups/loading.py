@@ -14,7 +14,7 @@ from wireloom.controller.store.database import MIGRATIONS
 from wireloom.controller.store.tables import metadata
 from wireloom.errors import Conflict, InvalidInput, Unsupported
 
-__all__ = ["load", "revisions"]
+__all__ = ["bring_to", "load", "revisions"]
 
 _AT_ONCE: Final = 500
 
@@ -46,16 +46,17 @@ def load(connection: Connection, rows: Rows, name: str, *, force: bool, tell: Pr
             hint="use that version or a later one",
         )
     _empty(connection, name, force=force)
-    _bring_to(connection, manifest.revision)
+    bring_to(connection, manifest.revision)
     tables = reflected(connection)
     for table in manifest.tables:
         _load_table(connection, _fitting(tables, table, manifest.revision), table, rows.of(table), tell)
     _set_sequences(connection, tables)
-    _bring_to(connection, "head")
+    bring_to(connection, "head")
     return known[-1]
 
 
-def _bring_to(connection: Connection, revision: str) -> None:
+def bring_to(connection: Connection, revision: str) -> None:
+    """Run the migrations up to ``revision``, within the connection's transaction."""
     from alembic import command
     from alembic.config import Config
 
