@@ -31,6 +31,7 @@ from wireloom.agent.hooks.wiring import WiringHook
 from wireloom.agent.housekeeping import HostHousekeeping
 from wireloom.agent.images import ImageQuestions
 from wireloom.agent.inventory import ImageCount
+from wireloom.agent.later_intents import LaterIntents
 from wireloom.agent.library import ControllerWay, ImageKeeper, Rules
 from wireloom.agent.link_questions import LinkQuestions
 from wireloom.agent.moving import ArrivingImages, Movers
@@ -142,6 +143,7 @@ class AgentService:
         )
         self._surroundings = Surroundings(self.world, self._network, self._underlay)
         self._beat_due = asyncio.Event()
+        self._later = LaterIntents()
         self._fence = self._make_fence()
         self._images = self._make_image_keeper()
         self._image_count = ImageCount(parts.providers)
@@ -390,6 +392,8 @@ class AgentService:
 
     async def _follow_intents(self) -> None:
         async for change in self._parts.fabric.watch_intents(self._parts.host):
+            if not self._later.take(change.lab_id, change.value):
+                continue
             self._fence.follow(change.lab_id, change.value)
             self.reconciler.set_slice(change.lab_id, change.value)
 
@@ -441,6 +445,7 @@ class AgentService:
                     *missing,
                     *filter(None, [self._network.outage, state.management_problem, state.segments_problem]),
                     *filter(None, [self._guard.problem]),
+                    *self._later.problems,
                     *self._images.problems,
                     *self._underlay.problems,
                     *self._health.problems,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from wireloom.controller.clocks import HostClock
+from wireloom.controller.skew import skew_problem
 from wireloom.fabric.documents import HostFacts
 from wireloom.fabric.image_documents import HostShelf
 from wireloom.model.images import PresenceState
@@ -31,10 +32,11 @@ class SeenHost:
 
     def view(self) -> HostView:
         entries = None if self.shelf is None else self.shelf.entries
+        problems = (*self.facts.problems, *filter(None, [skew_problem(self.facts.version)]))
         return HostView(
             host=self.facts.host,
             alive=self.alive,
-            facts=self.facts.model_dump(mode="json"),
+            facts=self.facts.model_copy(update={"problems": problems}).model_dump(mode="json"),
             last_seen=self.last_seen,
             clock_ahead_s=self.ahead_s,
             images=None if entries is None else sum(entry.state is PresenceState.PRESENT for entry in entries),

@@ -25,6 +25,7 @@ from wireloom.model.underlay import Encryption
 from wireloom.model.vlans import Tagging, Vlans
 
 __all__ = [
+    "SLICE_SCHEMA",
     "SPEC_FIELDS",
     "Arrival",
     "Bind",
@@ -43,6 +44,10 @@ __all__ = [
     "StoredConfig",
     "WireIntent",
 ]
+
+
+#: Raised when an agent that does not know a change would do harm; one that it may pass over does not count.
+SLICE_SCHEMA: Final = 1
 
 
 class RestartPolicy(StrEnum):
@@ -327,7 +332,7 @@ class Slice(Value):
         not stored with the lab, not shown.
     """
 
-    schema_version: int = 1
+    schema_version: int = SLICE_SCHEMA
     installation: str
     lab_id: str
     lab: str
