@@ -169,7 +169,7 @@ def _key_files(settings: "Settings") -> dict[str, Path]:
 def _tell(ctx: typer.Context, done: "Carried") -> None:
     manifest = done.manifest
     state_of(ctx).output.remark(
-        f"{done.source} -> {done.target}: {manifest.rows} rows in {len(manifest.tables)} tables,"
+        f"{done.source} -> {done.target}: {manifest.rows} {'row' if manifest.rows == 1 else 'rows'},"
         f" installation {manifest.installation or 'none'}, schema {manifest.revision}"
         + (f" -> {done.revision}" if done.revision != manifest.revision else "")
     )
