@@ -122,11 +122,37 @@ def fence_guard(ctx: typer.Context) -> None:
     run_fence_guard(state_of(ctx).settings())
 
 
-def controller(ctx: typer.Context) -> None:
+def controller(
+    ctx: typer.Context,
+    *,
+    database: Annotated[
+        str,
+        typer.Option(
+            "--database",
+            metavar="URL",
+            help="In place of the setting database_url, e.g. postgresql+asyncpg://wireloom@db.example.net/wireloom;"
+            " its password comes from database_password_file.",
+        ),
+    ] = "",
+) -> None:
     """Run only the controller, in the foreground."""
     from wireloom.app import run_controller
 
-    run_controller(state_of(ctx).settings())
+    settings = state_of(ctx).settings()
+    if database:
+        _refuse_password(database)
+        settings = settings.model_copy(update={"database_url": database})
+    run_controller(settings)
+
+
+def _refuse_password(url: str) -> None:
+    """:raises InvalidInput: everybody on this machine would read it in the list of processes."""
+    login, at, _ = url.partition("://")[2].rpartition("@")
+    if at and ":" in login:
+        raise InvalidInput(
+            "a password on the command line is read by everybody on this machine",
+            hint="put it in a file that only its owner reads, and name that with WIRELOOM_DATABASE_PASSWORD_FILE",
+        )
 
 
 def agent(
