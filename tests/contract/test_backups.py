@@ -19,6 +19,7 @@ from wireloom.controller.store.backups import backup, copy, restore, upgrade
 from wireloom.controller.store.backups.connections import reading
 from wireloom.controller.store.backups.reading import DatabaseRows
 from wireloom.controller.store.records import RevisionRecord, revision_digest
+from wireloom.controller.store.tables import labs
 from wireloom.errors import Conflict, InvalidInput, NotFound, Unsupported
 
 NewDatabase = Callable[[], str]
@@ -86,6 +87,13 @@ async def filled(url: str) -> Store:
     return store
 
 
+def restored(before: dict[str, list[list[Any]]]) -> dict[str, list[list[Any]]]:
+    """``before`` as a restore makes it: labs are of generations that no host has reported."""
+    number = list(labs.columns.keys()).index("generation")
+    rows = [[*row[:number], row[number] + 1_000_000, *row[number + 1 :]] for row in before["labs"]]
+    return before | {"labs": rows}
+
+
 async def content(url: str) -> dict[str, list[list[Any]]]:
     async with reading(make_url(url)) as connection:
 
@@ -121,7 +129,7 @@ async def test_a_backup_of_a_running_database_holds_all_of_one_moment(new: NewDa
     assert not list(tmp_path.glob(".*.part"))
     assert done.manifest.installation == before["installation"][0][0]
     await restore(file, target)
-    assert await content(target) == before
+    assert await content(target) == restored(before)
     opened = await Store.open(target)
     assert [there.lab.name for there in await opened.snapshots()] == ["lab-l1"]
     await opened.close()
@@ -150,7 +158,7 @@ async def test_what_is_not_empty_is_filled_only_by_force(source: str, new: NewDa
         await copy(source, target)
     assert await content(target) == before
     await restore(file, target, force=True)
-    assert await content(target) == await content(source)
+    assert await content(target) == restored(await content(source))
 
 
 async def test_a_database_that_a_controller_has_open_is_neither_filled_nor_left(

@@ -70,4 +70,4 @@ async def test_a_backup_of_an_older_database_is_restored_and_brought_up_to_date(
     target = tmp_path / "restored.sqlite"
     done = await restore(tmp_path / "backup.zip", f"sqlite+aiosqlite:///{target}")
     assert (done.manifest.revision, done.revision) == (recorded.stem, revisions()[-1])
-    assert lost(before, content(target)) == []
+    assert lost(before, content(target)) == ["labs.generation"]  # what hosts reported before counts no longer

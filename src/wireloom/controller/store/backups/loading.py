@@ -14,9 +14,11 @@ from wireloom.controller.store.database import MIGRATIONS
 from wireloom.controller.store.tables import metadata
 from wireloom.errors import Conflict, InvalidInput, Unsupported
 
-__all__ = ["bring_to", "load", "revisions"]
+__all__ = ["bring_to", "load", "outdate", "revisions"]
 
 _AT_ONCE: Final = 500
+#: More than a lab's generation grows between two restores.
+_BEYOND: Final = 1_000_000
 
 
 def revisions() -> tuple[str, ...]:
@@ -53,6 +55,12 @@ def load(connection: Connection, rows: Rows, name: str, *, force: bool, tell: Pr
     _set_sequences(connection, tables)
     bring_to(connection, "head")
     return known[-1]
+
+
+def outdate(connection: Connection) -> None:
+    """Have what hosts reported before count no longer: it is of generations that these labs have yet to come to."""
+    labs = metadata.tables["labs"]
+    connection.execute(labs.update().values(generation=labs.c.generation + _BEYOND))
 
 
 def bring_to(connection: Connection, revision: str) -> None:

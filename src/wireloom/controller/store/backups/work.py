@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from wireloom.controller.store.backups.archive import BackupFile, write_backup
 from wireloom.controller.store.backups.connections import parse, reading, refuse_in_use, same, shown, writing
-from wireloom.controller.store.backups.loading import load, revisions
+from wireloom.controller.store.backups.loading import load, outdate, revisions
 from wireloom.controller.store.backups.reading import DatabaseRows, revision_of
 from wireloom.controller.store.backups.values import BackupManifest, Progress, no_progress
 from wireloom.controller.store.database import Database
@@ -102,6 +102,7 @@ async def restore(
         await refuse_in_use(parsed, _NOT_NOW)
         async with writing(parsed) as connection:
             revision = await connection.run_sync(load, rows, shown(parsed), force=force, tell=tell)
+            await connection.run_sync(outdate)
             # Before the database's own end: with the files missing it is as if nothing had happened.
             for name, path in places.items():
                 _put(path, rows.file(name))
