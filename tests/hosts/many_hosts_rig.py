@@ -20,7 +20,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
 from host_rig import BRIDGE, HUB, NET, WIRELOOM, Host, Program, processes_in, run
@@ -173,6 +173,16 @@ class ManyHosts:
         self.nothing_twice()
         return view
 
+    def nats_pid(self) -> int:
+        """Process id of the controller's own NATS server."""
+        return int((self.folder / "controller" / "data" / "fabric" / "nats-server.pid").read_text())
+
+    def programs(self) -> Iterator[Program]:
+        """Everything that the rig has started, engines first."""
+        for host in self.hosts.values():
+            yield from host.programs.values()
+        yield from self.controllers.values()
+
     def nothing_twice(self) -> None:
         """No node runs on two hosts."""
         where = [(node, host.name) for host in self.hosts.values() if host.holder for node in host.running(self.id)]
@@ -211,12 +221,9 @@ class ManyHosts:
         """Plug in, start and remove whatever a test has left otherwise."""
         for host in self.hosts.values():
             self.mend(host.name)
-            for program in host.programs.values():
-                if not program.runs:
-                    program.start()
-        for controller in self.controllers.values():
-            if not controller.runs:
-                controller.start()
+        for program in self.programs():
+            if not program.runs:
+                program.start()
         await self.alive(*self.hosts)
         async with self.client() as client:
             for host in await client.hosts():
