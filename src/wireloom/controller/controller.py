@@ -441,7 +441,8 @@ class Controller:
                 slices = None
             self.board.put(snapshot, slices)
         await self._store.forget_operations(self._clock() - REMEMBERED_OPERATIONS_S)
-        await self.library.start()
+        first = not await self._store.leases.controllers()
+        await self.library.start(alone=self.leadership.alone, first=first)
         await self.host_parts.removal.start()
         if self.leadership.alone:  # else what others have begun is theirs
             await self.config_workers.start()

@@ -115,16 +115,20 @@ class ImageJobs:
         """Have ``callback`` called with the id of each job whose files went."""
         self._on_dropped = callback
 
-    async def start(self) -> None:
-        """Read what there is, and carry on what was not finished."""
-        for record in await self._store.jobs():
+    async def start(self, *, resume: bool = True) -> None:
+        """Read what there is, and carry on what was not finished.
+
+        :param resume: false: another controller is at work, and what was not finished is its.
+        """
+        for record in await self._store.jobs() if resume else ():
             job = self._jobs[record.view.id] = self._job(record)
             if job.state is JobState.RUNNING:
                 job.set(state=JobState.WAITING)
             elif not _keeps_files(job.view):  # the controller ended before they were gone
                 job.set(finished_at=job.view.finished_at or self._clock())
                 await self._drop(job)
-        await asyncio.to_thread(_remove_strangers, self._folder, set(self._jobs))
+        if resume:
+            await asyncio.to_thread(_remove_strangers, self._folder, set(self._jobs))
         self._started = True
         self._supervisor.start("tend jobs of the library", self._tend_for_ever)
         self._pump()

@@ -262,14 +262,20 @@ class ImageLibrary:
         await self.catalogue.load()
         await self.distribution.load()
 
-    async def start(self) -> None:
-        """Carry on what was not finished, and work for ever."""
-        await self._threads.run(self.blobs.sweep, time.time())  # what a kill left half; nothing is on its way yet
-        await self.uploads.start()
-        await self.jobs.start()
+    async def start(self, *, alone: bool = True, first: bool = True) -> None:
+        """Carry on what was not finished, and work for ever.
+
+        :param alone: no other controller ever uses the same files; else nothing is taken away of itself, because what
+            nobody here knows may be another's. :param first: no other controller is at work now.
+        """
+        if alone:
+            await self._threads.run(self.blobs.sweep, time.time())  # what a kill left half; nothing is on its way yet
+            await self.uploads.start()
+        await self.jobs.start(resume=first)
         self.distribution.start(self._supervisor)
         self.verifier.start(self._supervisor)
-        self.collector.start(self._supervisor)
+        if alone:
+            self.collector.start(self._supervisor)
 
     async def stop(self) -> None:
         """Cut off what runs, to be carried on at the next start. Idempotent."""
