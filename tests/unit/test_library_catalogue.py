@@ -170,7 +170,7 @@ async def test_a_deployed_node_keeps_its_image_whatever_the_default_becomes(rig:
     await rig.deploy(BARE)
     await add(rig, "box:2", b"2", device="generic", default=True)
     await rig.restart()
-    await rig.controller._reload(rig.controller.board.lab_ids[0])
+    await rig.controller._renderer.reload(rig.controller.board.lab_ids[0])
     await until(lambda: rig.controller.live.alive)
     (slice_,) = host.slices.values()
     assert (slice_.nodes[0].image, [pin.name for pin in slice_.images]) == ("box:1", ["box:1"])

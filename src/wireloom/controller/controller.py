@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -21,7 +22,6 @@ from wireloom.controller.edits import Edits
 from wireloom.controller.hosts import HostParts, HostRegistry
 from wireloom.controller.hub import Hub
 from wireloom.controller.images import ImageCheck
-from wireloom.controller.intents import definitions_of, intents_by_id, keeping_definitions
 from wireloom.controller.journal import Journal
 from wireloom.controller.labs import LabService
 from wireloom.controller.leadership import INSTALLATION, Leadership
@@ -34,6 +34,7 @@ from wireloom.controller.moves.choose import Chooser
 from wireloom.controller.moves.service import MoveService
 from wireloom.controller.moves.slices import with_transfers
 from wireloom.controller.observer import Observer
+from wireloom.controller.operations import save_operations
 from wireloom.controller.orphans import Adoption, Orphans
 from wireloom.controller.peers import PeerKeeper
 from wireloom.controller.placing import Grounds
@@ -41,14 +42,14 @@ from wireloom.controller.ports import ControllerFabric
 from wireloom.controller.publisher import Publisher
 from wireloom.controller.questions import Questions
 from wireloom.controller.recovery import LeaseKeeper, LostNodes, Recovery
+from wireloom.controller.rendering import Renderer
 from wireloom.controller.replicas import Replicas
-from wireloom.controller.store import Definitions, Store
+from wireloom.controller.store import Store
 from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.topologies import Topologies
 from wireloom.devices import DeviceCatalogue, DeviceFolder
-from wireloom.errors import NotFound, WireloomError
+from wireloom.errors import NotFound
 from wireloom.fabric.logins import FabricLogins
-from wireloom.model.device_views import DeviceFileRequest
 from wireloom.model.images import ImageView
 from wireloom.model.slice import Slice
 from wireloom.model.state import NodeState
@@ -124,6 +125,14 @@ class Controller:
             complete=self._complete,
             given=self.peers.wake,
             leads=self.leadership.leads,
+        )
+        self._renderer = Renderer(
+            store=self._store,
+            topologies=self._topologies,
+            board=self.board,
+            live=self.live,
+            locks=self._locks,
+            wake=self.publisher.wake,
         )
         self._edits = Edits(
             store=self._store,
@@ -214,7 +223,7 @@ class Controller:
             logins=logins,
             own_host=own_host,
             forget_images=self.library.distribution.forget_host,
-            reload=self._reload,
+            reload=self._renderer.reload,
         )
 
     def _make_library(self, folder: LibraryFolder) -> None:
@@ -229,8 +238,8 @@ class Controller:
             topologies=self._topologies,
             locks=self._locks,
             clock=self._clock,
-            add_device=self._add_device,
-            secret_changed=self._publish_secret,
+            add_device=self.devices.add_text,
+            secret_changed=lambda name: self._renderer.secret_changed(name),  # noqa: PLW0108 - it is made later
         )
         self.library.catalogue.on_change(self._publish_image)
 
@@ -242,25 +251,14 @@ class Controller:
             self.library.complete(document), statuses, lambda move: f"{url}/moves/{move}" if url else ""
         )
 
-    async def _add_device(self, text: str, source: str) -> str:
-        """Store a device that came with an image. :raises InvalidInput: :raises Conflict: a lab would break."""
-        return (await self.devices.add(DeviceFileRequest(text=text, source=source))).name
-
     def _publish_image(self, image: ImageView) -> None:
         """An image came, changed or went: labs with nodes of it are told."""
         for lab_id in self.library.labs_using(image):
             self.publisher.wake(lab_id)
 
-    def _publish_secret(self, name: str) -> None:
-        """A secret was given or taken away: labs with nodes that want it are told."""
-        for lab_id in self.board.lab_ids:
-            nodes = intents_by_id(self.board.picture(lab_id).slices).values()
-            if any(secret.name == name for node in nodes for secret in node.secrets):
-                self.publisher.wake(lab_id)
-
     def _make_links_and_questions(self) -> None:
         self._link_timer = LinkTimer(
-            store=self._store, reload=self._reload, clock=self._clock, leads=self.leadership.leads
+            store=self._store, reload=self._renderer.reload, clock=self._clock, leads=self.leadership.leads
         )
         self.links = LinkService(
             edits=self._edits,
@@ -286,7 +284,7 @@ class Controller:
             lookup=lookup,
             journal=self.journal,
             act=self.labs.act,
-            reload=self._reload,
+            reload=self._renderer.reload,
             clock=self._clock,
         )
         self.configs = ConfigLibrary(
@@ -295,7 +293,7 @@ class Controller:
             lookup=lookup,
             journal=self.journal,
             read_now=self.config_workers.read_now,
-            reload=self._reload,
+            reload=self._renderer.reload,
             clock=self._clock,
         )
         self._config_keeper = ConfigKeeper(
@@ -304,7 +302,7 @@ class Controller:
             board=self.board,
             workers=self.config_workers,
             journal=self.journal,
-            reload=self._reload,
+            reload=self._renderer.reload,
             clock=self._clock,
             keep=keep,
             keep_days=keep_days,
@@ -429,17 +427,7 @@ class Controller:
         self.live.subnets |= await self._store.subnets()
         await self.registry.load()
         await self.library.load()
-        snapshots = await self._store.snapshots()
-        deployed = await self._store.definitions()
-        for snapshot in snapshots:
-            try:
-                rendered = await asyncio.to_thread(self._topologies.render, snapshot, self.live.subnets)
-                slices = keeping_definitions(deployed.get(snapshot.lab.id, Definitions()), rendered)
-            except WireloomError as error:
-                # A device file is gone, say: that lab stays as it is on its hosts, and the others go on.
-                log.error("lab cannot be expanded", lab=snapshot.lab.name, error=str(error))
-                slices = None
-            self.board.put(snapshot, slices)
+        await self._renderer.load()
         await self._store.forget_operations(self._clock() - REMEMBERED_OPERATIONS_S)
         first = not await self._store.leases.controllers()
         await self.library.start(alone=self.leadership.alone, first=first)
@@ -460,7 +448,7 @@ class Controller:
         self.recovery.start(self._supervisor)
         self.moves.start(self._supervisor)
         self.orphans.start(self._supervisor)
-        self._supervisor.start("save operations", self._save_operations)
+        self._supervisor.start("save operations", partial(save_operations, self.board, self._store))
 
     async def stop(self) -> None:
         """End all loops. Labs go on as they are."""
@@ -507,29 +495,3 @@ class Controller:
         if record is None:
             raise NotFound(f"there is no operation {operation_id}")
         return record.view()
-
-    async def _reload(self, lab_id: str) -> None:
-        """Tell a lab's hosts of its active configurations as they are stored now.
-
-        No new generation: nothing has to be done for it, and nobody waits for it.
-        """
-        known = self.board.snapshot(lab_id)
-        if known is None:
-            return
-        async with self._locks.hold(known.lab.name):
-            snapshot = await self._store.snapshot_by_id(lab_id)
-            if snapshot is None or snapshot.lab.removing:
-                return
-            slices = await asyncio.to_thread(self._topologies.render, snapshot, self.live.subnets)
-            deployed = definitions_of(self.board.picture(lab_id).slices)
-            self.board.put(snapshot, keeping_definitions(deployed, slices))
-        self.publisher.wake(lab_id)
-
-    async def _save_operations(self) -> None:
-        while True:
-            record = await self.board.finished.get()
-            try:
-                await self._store.save_operation(record)
-            except WireloomError as error:
-                # At the next start it is found running, looked at again, and ends again.
-                log.warning("operation not saved", operation=record.id, error=str(error))

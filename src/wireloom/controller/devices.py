@@ -106,6 +106,10 @@ class DeviceService:
                 await self._apply(folder, change)
         return self._view(change.name, request.kind)
 
+    async def add_text(self, text: str, source: str) -> str:
+        """Store a device that came with an image. :raises InvalidInput: :raises Conflict: a lab would break."""
+        return (await self.add(DeviceFileRequest(text=text, source=source))).name
+
     async def remove(self, name: str, kind: FileKind) -> DeviceFileView:
         """Remove an own file. :raises NotFound: there is none. :raises Conflict: a lab or another file needs it."""
         folder = self._own()
