@@ -3,7 +3,7 @@
 
 PACKAGES=(
 	# engines
-	libvirt-clients libvirt-daemon-system openvswitch-switch qemu-system-x86 qemu-utils
+	libvirt-clients libvirt-daemon-system openvswitch-switch ovmf qemu-system-x86 qemu-utils
 	# what Wireloom runs
 	busybox-static dnsmasq-base iproute2 iptables nats-server
 	# filters of captures, and frames as text; tshark brings wireshark-common, whose question has the answer "no"
