@@ -26,7 +26,6 @@ from wireloom.errors import NotPermitted
 from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
 from wireloom.model.state import LinkState, NodeState, NodeStatus, SliceStatus, WireStatus
 from wireloom.model.views import OperationState, StreamMessage
-from wireloom.planning.place import HostRoom, Wish, place
 
 
 def message(kind: str, **data: Any) -> StreamMessage:
@@ -112,31 +111,6 @@ async def test_locks_hold_by_key_and_leave_nothing_behind() -> None:
     assert order.index("1 out") < order.index("2 in")
     assert order.index("3 in") < order.index("1 out")
     assert locks._locks == {}
-
-
-# -------------------------------------------------------------------- placement
-
-ROOMS = {"big": HostRoom("big", 8000), "small": HostRoom("small", 100)}
-
-
-@pytest.mark.parametrize(
-    ("wishes", "hosts"),
-    [
-        ({"a": Wish()}, {"a": "big"}),
-        ({"a": Wish(pin="small"), "b": Wish()}, {"a": "small", "b": "small"}),
-        ({"a": Wish(current="small"), "b": Wish()}, {"a": "small", "b": "small"}),
-        ({"a": Wish(current="lost")}, {"a": "lost"}),
-        ({"a": Wish(pin="lost")}, {"a": None}),
-        ({"a": Wish(pin="lost", current="lost")}, {"a": "lost"}),
-        ({"a": Wish(pin="big", current="small")}, {"a": "big"}),
-    ],
-)
-def test_placement(wishes: dict[str, Wish], hosts: dict[str, str | None]) -> None:
-    assert place(wishes, ROOMS) == hosts
-
-
-def test_without_hosts_nothing_is_placed() -> None:
-    assert place({"a": Wish()}, {}) == {"a": None}
 
 
 # -------------------------------------------------------------------- views and progress

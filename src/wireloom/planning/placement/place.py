@@ -112,7 +112,7 @@ class _Search:
     def _torn(self, unit: Unit, node: NodeWish, host: str) -> WireloomError | None:
         """Its segment is on another host, with nodes that exist there."""
         for other in unit.members:
-            if other is not node and other.pin is None and other.current not in {None, host}:
+            if other is not node and other.pin in {None, other.current} and other.current not in {None, host}:
                 return Unsupported(
                     f"a segment ({', '.join(unit.segments)}) would span the hosts {host} and {other.current}, where"
                     f" {other.name} is",
@@ -302,10 +302,10 @@ def _next(left: Mapping[int, None], heap: list[_Pulled], pull: Mapping[int, int]
 
 
 def _held(unit: Unit) -> str | None:
-    """The host that fixed members give a unit; a pin is stronger than what is there already."""
+    """The host that fixed members give a unit: what exists and may stay there is stronger than a pin."""
+    stays = (node.current for node in unit.members if node.current is not None and node.pin in {None, node.current})
     pins = (node.pin for node in unit.members if node.pin is not None)
-    currents = (node.current for node in unit.members if node.current is not None)
-    return next(currents, None) if all(node.pin is None for node in unit.members) else next(pins)
+    return next(stays, None) or next(pins, None)
 
 
 def _of_other(error: WireloomError, node: NodeWish, member: NodeWish) -> WireloomError:
