@@ -225,3 +225,21 @@ def test_values_are_plain_and_survive_the_wire() -> None:
     assert Topology.model_validate_json(topology.model_dump_json()) == topology
     settings = topology.nodes[0].settings["a"]
     assert [type(item) for item in settings] == [int, float, str, dict]
+
+
+def test_placement_is_asked_for_at_a_node_or_at_all() -> None:
+    found = node(
+        "{device: linux, host-labels: {disk: ssd}, apart: spines, apart-preferred: [a, b]}",
+        defaults="host-labels: {rack: b}, apart: all",
+    )
+    assert found.host_labels == {"rack": "b", "disk": "ssd"}
+    assert found.apart == ("spines",)
+    assert found.apart_preferred == ("a", "b")
+    assert node("{device: linux}", defaults="apart: all").apart == ("all",)
+
+
+@pytest.mark.parametrize("wrong", ["apart: {a: b}", "apart: [[a]]", "host-labels: 5"])
+def test_what_is_no_wish_for_a_place_is_a_mistake_of_its_line(wrong: str) -> None:
+    with pytest.raises(TopologyInvalid) as caught:
+        parse(f"name: lab\nnodes:\n  r1:\n    device: linux\n    {wrong}\n")
+    assert [item["line"] for item in caught.value.details["diagnostics"]] == [5]

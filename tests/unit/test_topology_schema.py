@@ -33,6 +33,7 @@ def test_the_examples_fit_the_schema(path: Path) -> None:
         "{device: frr, memory: 512, cpu: 0.5, mgmt: false, spare-ports: 3}",
         "{device: frr, memory: 2GiB, env: [A=1], depends-on: [b], position: [1, 2], binds: ['/a:/b:ro']}",
         "{env: {A: 1}, depends-on: {b: ready}, position: {x: 1, y: 2}, binds: [{source: /a, target: /b}]}",
+        "{host-labels: {rack: b}, apart: x, apart-preferred: [x, y]}",
         "{startup-config: r.cfg, exec: [ls], labels: {a: b}, settings: {tty: true}, host: h, restart: never}",
     ],
 )

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -14,7 +15,7 @@ from wireloom.controller.configs.choices import kept_configs, superseded_configs
 from wireloom.controller.drafts import acted_on, after_verb, drafted_nodes, images_wanted, inspected
 from wireloom.controller.edits import Edits, no_lab
 from wireloom.controller.far_links import way_warnings
-from wireloom.controller.images import ImageCheck
+from wireloom.controller.images import ImageCheck, ImageFindings
 from wireloom.controller.intents import links_at
 from wireloom.controller.journal import Journal
 from wireloom.controller.link_overrides import KeptOverrides, keep_overrides
@@ -22,7 +23,7 @@ from wireloom.controller.link_preflight import link_problems, refuse_new_problem
 from wireloom.controller.live import LiveState
 from wireloom.controller.moves.begin import moved_instead, with_moves_described
 from wireloom.controller.placing import Grounds, placement_views
-from wireloom.controller.preflight import Findings
+from wireloom.controller.preflight import Findings, ImageRef
 from wireloom.controller.store import (
     LabRecord,
     LabSnapshot,
@@ -34,7 +35,7 @@ from wireloom.controller.store import (
 from wireloom.controller.store.records import Goal, revision_digest
 from wireloom.controller.topologies import Topologies
 from wireloom.devices.describe import node_values
-from wireloom.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable
+from wireloom.errors import Conflict, InvalidInput, NotFound, NotPermitted, Unavailable, WireloomError
 from wireloom.fabric.documents import EventLevel
 from wireloom.model.moves import MovePhase
 from wireloom.model.slice import Slice
@@ -45,6 +46,9 @@ from wireloom.model.views import ActionRequest, DeployRequest, OperationView, Pl
 __all__ = ["LabService"]
 
 log = structlog.get_logger(__name__)
+
+#: How many times nodes look for other hosts because of images.
+_IMAGE_ROUNDS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -242,14 +246,20 @@ class LabService:
             secrets=self._secrets(),
         )
         placed, findings = look()
-        wanted = images_wanted(nodes, placed, topology)
-        if wanted:
-            images = await self._images.look(wanted)
-            if images.missing:
-                placed, findings = look(missing=images.missing)
-            findings.warnings += [
-                f"image {ref.image} is not on {ref.host} and is fetched first" for ref in images.absent
-            ]
+        missing: dict[ImageRef, WireloomError] = {}
+        absent: set[ImageRef] = set()
+        asked: set[ImageRef] = set()
+        for _ in range(_IMAGE_ROUNDS):  # a node whose image a host cannot have goes to another, which is asked as well
+            wanted = [ref for ref in images_wanted(nodes, placed, topology) if ref not in asked]
+            images = await self._images.look(wanted) if wanted else ImageFindings()
+            asked |= {*wanted}
+            absent |= {*images.absent}
+            if not images.missing:
+                break
+            missing |= images.missing
+            placed, findings = look(missing=missing)
+        coming = dict.fromkeys(ref for ref in images_wanted(nodes, placed, topology) if ref in absent)
+        findings.warnings += [f"image {ref.image} is not on {ref.host} and is fetched first" for ref in coming]
         return placed, findings
 
     async def parse(self, request: DeployRequest) -> Topology:
