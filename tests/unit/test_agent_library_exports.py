@@ -17,6 +17,7 @@ from tus_rig import FarEnd
 from wireloom import uploading
 from wireloom.agent.library import exports
 from wireloom.agent.library.exports import Exports
+from wireloom.agent.library.ledger import key_of
 from wireloom.errors import Conflict, InvalidInput, NotFound, RuntimeFailed, Unavailable, Unsupported
 from wireloom.fabric.image_documents import ExportMessage, ExportOpen
 from wireloom.model.identity import Identity
@@ -54,6 +55,7 @@ class Host:
         self.folder = folder / "exports"
         self.runtimes: dict[str, RuntimeStatus] = {}
         self.lock = asyncio.Lock()
+        self.pulled: list[str] = []
         http = self.far.client()
         self.exports = Exports(
             self.folder,
@@ -61,6 +63,7 @@ class Host:
             runtimes=self.runtimes,
             holding=self._holding,
             http=lambda: http,
+            pulled=self.pulled.append,
         )
         self.exports.prepare()
 
@@ -138,6 +141,28 @@ async def test_a_name_that_was_only_pulled_by_goes_again_unless_it_was_there_bef
     messages = await host.run(image=IMAGE, pull=True, borrow=True)
     assert messages[-1].stage == "done"
     assert await host.provider.images.has(IMAGE) is there
+
+
+@pytest.mark.parametrize("there", [False, True])
+async def test_an_image_that_was_pulled_for_the_library_goes_with_it_unless_it_was_there_before(
+    host: Host, there: bool
+) -> None:
+    host.world.pullable.add(IMAGE)
+    if there:
+        await host.provider.images.load(IMAGE)
+    await host.run(image=IMAGE, pull=True)
+    info = await host.provider.images.info(IMAGE)
+    assert info is not None
+    assert host.pulled == ([] if there else [key_of("alpha", IMAGE, info.digest)])
+
+
+async def test_an_image_is_known_as_pulled_although_sending_it_failed(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.world.pullable.add(IMAGE)
+    monkeypatch.setattr(exports, "_SPARE", 1 << 60)
+    await host.run(image=IMAGE, pull=True)
+    assert len(host.pulled) == 1
 
 
 async def test_a_name_that_was_pulled_by_goes_also_when_nothing_can_be_sent(

@@ -15,6 +15,7 @@ import httpx
 import structlog
 
 from wireloom.agent.library.flights import Turns
+from wireloom.agent.library.ledger import key_of
 from wireloom.agent.library.waiting import deadline, in_thread
 from wireloom.errors import (
     CapacityExceeded,
@@ -33,7 +34,7 @@ from wireloom.fabric.methods import EXPORT
 from wireloom.model.runtime import RuntimeStatus
 from wireloom.model.state import RuntimePhase
 from wireloom.planning.plan import LIVE_PHASES
-from wireloom.providers.contract import Credentials, ImageSaver, ImageStore, Provider
+from wireloom.providers.contract import Credentials, ImageInfo, ImageSaver, ImageStore, Provider
 from wireloom.providers.newfile import part_of
 from wireloom.uploading import TusClient
 
@@ -59,6 +60,7 @@ class Exports:
     """Handler of :data:`~wireloom.fabric.methods.EXPORT`.
 
     :param folder: for files on their way; what is in it is ours. :param runtimes: by node id.
+    :param pulled: told the key (:func:`~wireloom.agent.library.ledger.key_of`) of each image that was not here before.
     :param reach: an address of a controller's as it is reached from here.
     """
 
@@ -70,6 +72,7 @@ class Exports:
         runtimes: Mapping[str, RuntimeStatus],
         holding: Holding,
         http: Callable[[], httpx.AsyncClient],
+        pulled: Callable[[str], None] = lambda key: None,
         reach: Callable[[str], str] = lambda url: url,
     ) -> None:
         self._folder = folder
@@ -77,6 +80,7 @@ class Exports:
         self._runtimes = runtimes
         self._holding = holding
         self._http = http
+        self._pulled = pulled
         self._reach = reach
         self._turns = Turns(_AT_ONCE)
         self._running: set[Export] = set()
@@ -130,15 +134,22 @@ class Exports:
         if not wanted.pull:
             await self._export(wanted, provider.images, target, export)
             return
-        async with _borrowed(wanted, provider.images):
+        before = await _look(provider.images, wanted.image)
+        async with _borrowed(wanted, provider.images, before):
             export.tell("pull")
             async with deadline(f"pulling image {wanted.image}", _PULL_S):
                 await provider.images.load(wanted.image, credentials=_credentials(wanted))
+            await self._note(wanted, provider.images, before)
             await self._export(wanted, provider.images, target, export)
 
+    async def _note(self, wanted: ExportOpen, store: ImageStore, before: ImageInfo | None) -> None:
+        """What a host had of its own stays its own, also where the library has the same."""
+        info = await _look(store, wanted.image)
+        if info is not None and not wanted.borrow and (before is None or before.digest != info.digest):
+            self._pulled(key_of(wanted.provider, wanted.image, info.digest))
+
     async def _export(self, wanted: ExportOpen, store: ImageStore, target: Path, export: Export) -> None:
-        async with deadline(f"looking at image {wanted.image}", _CALL_S):
-            info = await store.info(wanted.image)
+        info = await _look(store, wanted.image)
         if info is None:
             raise ImageMissing(f"image {wanted.image} is not on this host")
         free = await in_thread(lambda: shutil.disk_usage(self._folder).free)
@@ -242,15 +253,18 @@ def _credentials(wanted: ExportOpen) -> Credentials | None:
     return Credentials(wanted.username, wanted.password) if wanted.username else None
 
 
+async def _look(store: ImageStore, image: str) -> ImageInfo | None:
+    async with deadline(f"looking at image {image}", _CALL_S):
+        return await store.info(image)
+
+
 @contextlib.asynccontextmanager
-async def _borrowed(wanted: ExportOpen, store: ImageStore) -> AsyncIterator[None]:
-    """Take the image's name away afterwards, where it is not wanted here and was not here before."""
-    async with deadline(f"looking at image {wanted.image}", _CALL_S):
-        ours = wanted.borrow and not await store.has(wanted.image)
+async def _borrowed(wanted: ExportOpen, store: ImageStore, before: ImageInfo | None) -> AsyncIterator[None]:
+    """Take the image's name away afterwards, where it is not wanted here and was not here ``before``."""
     try:
         yield
     finally:
-        if ours:
+        if wanted.borrow and before is None:
             try:
                 async with deadline(f"removing image {wanted.image}", _CALL_S):
                     await store.remove(wanted.image)

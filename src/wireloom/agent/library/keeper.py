@@ -124,6 +124,7 @@ class ImageKeeper:
             runtimes=runtimes,
             holding=holding,
             http=self._client,
+            pulled=self._ledger.note_pulled,
             reach=self._way.reach,
         )
 

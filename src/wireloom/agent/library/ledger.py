@@ -41,6 +41,7 @@ class Entry:
 
     :ivar seen: it was on this host, exactly as it should be.
     :ivar brought: it came from the library, and goes with it; what a host had of its own stays.
+    :ivar ahead: it was brought before the controller knows it: it was pulled here for the library.
     """
 
     verified_at: float
@@ -48,6 +49,7 @@ class Entry:
     damage: dict[str, Any] | None = None
     seen: bool = False
     brought: bool = False
+    ahead: bool = False
 
 
 class Ledger:
@@ -111,16 +113,24 @@ class Ledger:
         """It comes from the library."""
         self._put(key, replace(self.of(key), brought=True))
 
+    def note_pulled(self, key: str) -> None:
+        """It was fetched here for the library, which is told of it only now."""
+        self._put(key, replace(self.of(key), brought=True, ahead=True))
+
     def brought(self, key: str) -> bool:
         """Whether it came from the library, as far as is known."""
         entry = self._entries.get(key)
         return entry is not None and entry.brought
 
     def keep(self, keys: Iterable[str]) -> None:
-        """Forget all others."""
-        for key in self._entries.keys() - set(keys):
-            del self._entries[key]
-            self._dirty = True
+        """Forget all others, but for those that are ahead of whoever names the keys."""
+        known = set(keys)
+        for key, entry in list(self._entries.items()):
+            if key in known and entry.ahead:
+                self._put(key, replace(entry, ahead=False))
+            elif key not in known and not entry.ahead:
+                del self._entries[key]
+                self._dirty = True
 
     def _put(self, key: str, entry: Entry) -> None:
         self._entries[key] = entry
