@@ -39,14 +39,14 @@ def drafted_nodes(
 
     Those that stay keep place, power and counters, and have their errors cleared.
     """
-    return [_drafted(spec, snapshot, lab_id, new_id) for spec in topology.nodes]
+    before = {node.name: node for node in snapshot.nodes} if snapshot else {}
+    return [_drafted(spec, before.get(spec.name), lab_id, new_id) for spec in topology.nodes]
 
 
-def _drafted(spec: NodeSpec, snapshot: LabSnapshot | None, lab_id: str, new_id: Callable[[], str]) -> NodeRecord:
-    before = snapshot.node(spec.name) if snapshot else None
+def _drafted(spec: NodeSpec, before: NodeRecord | None, lab_id: str, new_id: Callable[[], str]) -> NodeRecord:
     if before is None or (before.device, before.provider) != (spec.device, spec.provider):
         return NodeRecord(id=new_id(), lab_id=lab_id, name=spec.name, device=spec.device, provider=spec.provider)
-    return before.model_copy(update={"attention": before.attention + 1})
+    return before.changed(attention=before.attention + 1)
 
 
 def inspected(
@@ -121,13 +121,11 @@ def images_wanted(before: Iterable[NodeRecord], placed: Iterable[NodeRecord], to
 
 def _placed(record: NodeRecord, host: str, findings: Findings, facts: HostFacts | None) -> NodeRecord:
     problem = findings.problems.get(record.name)
-    return record.model_copy(
-        update={
-            "host": host,
-            "mgmt_ipv4": record.mgmt_ipv4 if host == record.host else None,
-            "problem": problem.to_wire() if problem else None,
-            "ports": record.ports if record.ports is not None else _first_ports(record.provider, facts),
-        }
+    return record.changed(
+        host=host,
+        mgmt_ipv4=record.mgmt_ipv4 if host == record.host else None,
+        problem=problem.to_wire() if problem else None,
+        ports=record.ports if record.ports is not None else _first_ports(record.provider, facts),
     )
 
 

@@ -131,7 +131,8 @@ def _impairment_here(wire: WireIntent) -> LinkImpairment:
     if wire.remote is None:
         return wire.impairment
     other = {"backward": None} if wire.remote.end == "a" else {"forward": None}
-    return wire.impairment.model_copy(update=other)
+    said = wire.impairment
+    return said if said.forward is None and said.backward is None else said.model_copy(update=other)
 
 
 def tunnel_lacks(remote: RemoteEnd, facts: HostFacts) -> Iterator[tuple[str, str, str]]:

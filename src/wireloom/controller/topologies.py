@@ -18,6 +18,7 @@ from wireloom.model.underlay import Encryption
 from wireloom.model.views import ChangeView
 from wireloom.planning.changes import describe_changes
 from wireloom.planning.expand import Expansion, NodeCounters, expand
+from wireloom.planning.remembered import Remembered, sharing_parts
 from wireloom.planning.topology import parse_topology
 from wireloom.planning.topology.images import NO_IMAGES, LibraryImages
 from wireloom.planning.topology.rewrite import add_link, move_link, remove_link, set_link_state
@@ -26,6 +27,8 @@ from wireloom.planning.topology.rewrite_segments import add_segment, remove_segm
 __all__ = ["Topologies"]
 
 REMEMBERED: Final = 64
+#: Labs of which the parts of the last rendering are kept.
+REMEMBERED_LABS: Final = 8
 
 
 class Topologies:
@@ -51,6 +54,7 @@ class Topologies:
         self._domain = domain
         self._images = NO_IMAGES
         self._parsed: OrderedDict[str, Topology] = OrderedDict()
+        self._remembered: OrderedDict[str, Remembered] = OrderedDict()
 
     @property
     def devices(self) -> DeviceCatalogue:
@@ -85,6 +89,9 @@ class Topologies:
         ).topology
         if devices is not self._devices or images is not self._images:
             return topology  # something was exchanged meanwhile: what was read with the old one is not kept
+        alike = next((known for known in reversed(self._parsed.values()) if known.name == topology.name), None)
+        if alike is not None:
+            topology = sharing_parts(topology, alike)
         self._parsed[digest] = topology
         while len(self._parsed) > REMEMBERED:
             self._parsed.popitem(last=False)
@@ -224,7 +231,16 @@ class Topologies:
             nat_subnets=snapshot.nat_subnets,
             vnis=snapshot.vnis,
             encryption=self._encryption,
+            remembered=self._remembered_of(snapshot.lab.id),
         )
+
+    def _remembered_of(self, lab_id: str) -> Remembered:
+        """What the last rendering of this lab made; of a few labs, those that were asked for last."""
+        found = self._remembered.pop(lab_id, None) or Remembered()
+        self._remembered[lab_id] = found
+        while len(self._remembered) > REMEMBERED_LABS:
+            self._remembered.popitem(last=False)
+        return found
 
     def _removal(self, snapshot: LabSnapshot) -> Slice:
         return Slice(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, Self
+
 from pydantic import BaseModel, ConfigDict
 
 __all__ = ["Value"]
@@ -21,3 +23,12 @@ class Value(BaseModel):
         val_json_bytes="base64",
         defer_build=True,  # validators are made at first use, so a command pays only for the few values it touches
     )
+
+    def changed(self, **fields: Any) -> Self:
+        """This value with other ``fields``, which are not checked: :meth:`model_copy`, several times as fast."""
+        copy = object.__new__(type(self))
+        object.__setattr__(copy, "__dict__", {**self.__dict__, **fields})
+        object.__setattr__(copy, "__pydantic_fields_set__", self.__pydantic_fields_set__ | fields.keys())
+        object.__setattr__(copy, "__pydantic_extra__", None)
+        object.__setattr__(copy, "__pydantic_private__", None)
+        return copy

@@ -102,6 +102,8 @@ class LinkImpairment(Value):
 
     def over(self, declared: LinkImpairment) -> LinkImpairment:
         """``declared`` with the directions that something is said of here in the place of its own."""
+        if self.forward is None and self.backward is None:
+            return declared
         said: dict[str, Impairment | float | None] = {}
         if self.forward is not None:
             said |= {"forward": self.forward.or_none(), "forward_until": self.forward_until}

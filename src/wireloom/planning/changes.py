@@ -6,7 +6,7 @@ from a device's definition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -64,7 +64,8 @@ def describe_changes(
     names = [node.name for topology in (old, new) if topology is not None for node in topology.nodes]
     known = replace(known, ids={name: known.ids.get(name, name) for name in names})
     before = {} if old is None else {node.name: node for node in old.nodes}
-    versions = _versions(old, new, known, tuple(deployed))
+    moved = {name for name, host in (old_host_of or {}).items() if known.host_of.get(name) != host}
+    versions = _versions(old, new, known, tuple(deployed), moved)
     changes: list[ChangeView] = []
     for spec in new.nodes:
         host = known.host_of.get(spec.name, spec.host or "")
@@ -72,6 +73,8 @@ def describe_changes(
             changes.append(_node(spec, "add", _introduction(spec), host))
         else:
             previous_host = (old_host_of or {}).get(spec.name, host)
+            if spec.name not in versions and previous_host == host:
+                continue
             change = _node_change(versions[spec.name], old_host=previous_host, host=host)
             changes += [] if change is None else [change]
     kept = {spec.name for spec in new.nodes}
@@ -116,20 +119,40 @@ class _Versions:
 
 
 def _versions(
-    old: Topology | None, new: Topology, known: Expansion, deployed: tuple[Slice, ...]
+    old: Topology | None, new: Topology, known: Expansion, deployed: tuple[Slice, ...], moved: Collection[str]
 ) -> dict[str, _Versions]:
-    """Nodes of both topologies, by name."""
+    """Nodes of both topologies that may differ, by name."""
+    if old is None:
+        return {}
     names = {node.id: node.name for document in deployed for node in document.nodes}
     names |= {node_id: name for name, node_id in known.ids.items()}
-    has = {node.name: _state(node, document.clis, names) for document in deployed for node in document.nodes}
-    today, wanted = (_expanded(topology, known, names) for topology in (old, new))
+    deployed_nodes = {node.name: (node, document.clis) for document in deployed for node in document.nodes}
+    existing = {node.name for node in old.nodes}
+    coming = node_intents(new, known, existing, remembered=known.remembered)
+    clis = used_clis(coming.values(), known.devices)
+    only = {
+        name
+        for name, intent in coming.items()
+        if name in moved or name not in deployed_nodes or not _alike(intent, clis, *deployed_nodes[name])
+    }
+    has = {name: _state(*deployed_nodes[name], names) for name in only if name in deployed_nodes}
+    wanted = {name: _state(coming[name], clis, names) for name in only}
+    today = _expanded(old, known, names, only)
     return {
         name: _Versions(has.get(name, state), state, wanted[name]) for name, state in today.items() if name in wanted
     }
 
 
-def _expanded(topology: Topology | None, known: Expansion, names: Mapping[str, str]) -> dict[str, _State]:
-    intents = {} if topology is None else node_intents(topology, known)
+def _alike(intent: NodeIntent, clis: Mapping[str, Cli], has: NodeIntent, its_clis: Mapping[str, Cli]) -> bool:
+    """Whether nothing of the node differs but that it gets another chance."""
+    same = intent is has or {**intent.__dict__, "attention": 0} == {**has.__dict__, "attention": 0}
+    return same and clis.get(intent.cli) == its_clis.get(has.cli)
+
+
+def _expanded(
+    topology: Topology, known: Expansion, names: Mapping[str, str], only: Collection[str]
+) -> dict[str, _State]:
+    intents = node_intents(topology, known, only)
     clis = used_clis(intents.values(), known.devices)
     return {name: _state(intent, clis, names) for name, intent in intents.items()}
 

@@ -12,7 +12,7 @@ Pure: ids, placement, addresses and counters are given. Ports of a node follow f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -25,8 +25,9 @@ from wireloom.model.impairment import LinkImpairment
 from wireloom.model.slice import Management, NodeIntent, PortIntent, Slice, StoredConfig
 from wireloom.model.topology import NodeSpec, Topology
 from wireloom.model.underlay import Encryption
-from wireloom.planning.expand_links import expand_links, link_id, plug_id, segment_id
+from wireloom.planning.expand_links import HostLinks, expand_links, link_id, plug_id, segment_id
 from wireloom.planning.leases import lease_s
+from wireloom.planning.remembered import Latest, Remembered
 
 __all__ = [
     "Expansion",
@@ -56,6 +57,9 @@ class NodeCounters(Value):
     ports: int | None = None
 
 
+_NO_COUNTERS = NodeCounters()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Expansion:
     """What is known outside the topology when it is expanded.
@@ -71,6 +75,7 @@ class Expansion:
     :ivar encryption: what hides the frames of links between hosts.
     :ivar spare_providers: providers whose ports are fixed at creation (``Capabilities.ports_fixed``).
     :ivar allow_privileged: the user who deploys may run privileged nodes.
+    :ivar remembered: what the last expansion of the lab made; it makes this one faster, and changes nothing of it.
     :ivar stored_configs: node name → the active revision of its stored configuration.
     :ivar chosen: names of the nodes whose configuration was chosen by the user (:attr:`NodeIntent.config_chosen`).
     :ivar choices: node name → number of the user's last choice (:attr:`NodeIntent.config_choice`).
@@ -92,6 +97,7 @@ class Expansion:
     encryption: Encryption = "none"
     spare_providers: frozenset[str] = frozenset()
     allow_privileged: bool = False
+    remembered: Remembered | None = None
     stored_configs: Mapping[str, StoredConfig] = field(default_factory=dict)
     chosen: frozenset[str] = frozenset()
     choices: Mapping[str, int] = field(default_factory=dict)
@@ -104,10 +110,10 @@ def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
     :raises NotFound: a device that the catalogue no longer has.
     """
     nodes: dict[str, list[NodeIntent]] = {}
-    for name, intent in node_intents(topology, known).items():
+    for name, intent in node_intents(topology, known, remembered=known.remembered).items():
         if name in known.host_of:
             nodes.setdefault(known.host_of[name], []).append(intent)
-    links = expand_links(topology, known)
+    links = _links(topology, known)
     return {
         host: Slice(
             installation=known.installation,
@@ -126,23 +132,86 @@ def expand(topology: Topology, known: Expansion) -> dict[str, Slice]:
     }
 
 
+def _links(topology: Topology, known: Expansion) -> Mapping[str, HostLinks]:
+    """Links and segments by host; those of last time where nothing that they depend on has changed."""
+    if known.remembered is None:
+        return expand_links(topology, known)
+    devices = tuple(dict.fromkeys((spec.name, spec.device) for spec in topology.nodes))
+    inputs = (
+        topology.links,
+        topology.plugs,
+        topology.segments,
+        topology.link_encryption,
+        devices,
+        known.devices,
+        known.installation,
+        known.lab_id,
+        known.ids,
+        known.host_of,
+        known.mgmt,
+        known.link_overrides,
+        known.impairments,
+        known.nat_subnets,
+        known.vnis,
+        known.encryption,
+    )
+    return known.remembered.links.get(inputs, lambda: expand_links(topology, known))
+
+
 def used_clis(nodes: Iterable[NodeIntent], devices: DeviceCatalogue) -> dict[str, Cli]:
     """The command lines of ``nodes``, by name."""
     found = (devices.get(node.device).cli for node in nodes)
     return {cli.name: cli for cli in found if cli is not None}
 
 
-def node_intents(topology: Topology, known: Expansion) -> dict[str, NodeIntent]:
-    """Every node of ``topology`` that has an id, by name, as an agent gets it."""
+def node_intents(
+    topology: Topology, known: Expansion, only: Collection[str] | None = None, *, remembered: Remembered | None = None
+) -> dict[str, NodeIntent]:
+    """Every node of ``topology`` that has an id (and is one of ``only``), by name, as an agent gets it."""
+    ports = remembered.ports if remembered is not None else Latest[Mapping[str, frozenset[int]]]()
+    used = ports.get((topology.links, topology.plugs), lambda: _used_ports(topology))
+    return {
+        spec.name: _remembered_intent(spec, used.get(spec.name, frozenset()), known, remembered)
+        for spec in topology.nodes
+        if spec.name in known.ids and (only is None or spec.name in only)
+    }
+
+
+def _used_ports(topology: Topology) -> dict[str, frozenset[int]]:
+    """Indexes of linked ports, by node."""
     used: dict[str, set[int]] = {}
     ends = [end for link in topology.links for end in (link.a, link.b)] + [plug.end for plug in topology.plugs]
     for end in ends:
         used.setdefault(end.node, set()).add(end.index)
-    return {
-        spec.name: _intent(spec, frozenset(used.get(spec.name, ())), known)
-        for spec in topology.nodes
-        if spec.name in known.ids
-    }
+    return {name: frozenset(indexes) for name, indexes in used.items()}
+
+
+def _remembered_intent(
+    spec: NodeSpec, used: frozenset[int], known: Expansion, remembered: Remembered | None
+) -> NodeIntent:
+    if remembered is None:
+        return _intent(spec, used, known)
+    name = spec.name
+    counters = known.counters.get(name, _NO_COUNTERS)
+    inputs = (
+        spec,
+        used,
+        known.installation,
+        known.devices,
+        known.ids[name],
+        known.mgmt_ipv4.get(name),
+        known.stored_configs.get(name),
+        known.choices.get(name, 0),
+        name in known.chosen,
+        known.allow_privileged,
+        known.spare_providers,
+        tuple(known.ids.get(other) for other in spec.depends_on) if spec.depends_on else (),
+        counters.power,
+        counters.incarnation,
+        counters.restarts,
+        counters.ports,
+    )
+    return remembered.node(name, inputs, counters.attention, lambda: _intent(spec, used, known))
 
 
 def _intent(spec: NodeSpec, used: frozenset[int], known: Expansion) -> NodeIntent:

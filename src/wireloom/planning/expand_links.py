@@ -85,8 +85,8 @@ def _wires(link: LinkSpec, specs: Mapping[str, NodeSpec], known: Expansion) -> I
     if first == second:
         yield first, wire
         return
-    yield first, wire.model_copy(update={"remote": _remote("b", link.b, wire.id, specs, known)})
-    yield second, wire.model_copy(update={"remote": _remote("a", link.a, wire.id, specs, known)})
+    yield first, wire.changed(remote=_remote("b", link.b, wire.id, specs, known))
+    yield second, wire.changed(remote=_remote("a", link.a, wire.id, specs, known))
 
 
 def _remote(
@@ -151,7 +151,8 @@ def _plug(plug: PlugSpec, known: Expansion) -> PlugIntent:
 
 
 def _impairment(own_id: str, declared: LinkImpairment, known: Expansion) -> LinkImpairment:
-    return known.impairments.get(own_id, LinkImpairment()).over(declared)
+    said = known.impairments.get(own_id)
+    return declared if said is None else said.over(declared)
 
 
 def _segment(topology: Topology, segment: SegmentSpec, known: Expansion, subnets: Mapping[str, str]) -> SegmentIntent:
