@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,11 @@ class Program:
     log: Path
     environment: dict[str, str]
     process: subprocess.Popen[bytes] | None = None
+    #: Holds the number of a child that dies with the program, though not at once.
+    child: Path | None = None
 
     def start(self) -> None:
+        self._await_child()
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command,
@@ -50,9 +54,23 @@ class Program:
                 start_new_session=True,
             )
 
+    def _await_child(self, within_s: float = 20) -> None:
+        """A dockerd that finds a containerd which is about to end waits for it in vain, and gives up."""
+        if self.child is None or not self.child.exists():
+            return
+        process = Path("/proc", self.child.read_text().strip(), "exe")
+        deadline = time.monotonic() + within_s
+        while process.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+
     @property
     def runs(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    @property
+    def ended(self) -> bool:
+        """Whether it ended without having been asked to."""
+        return self.process is not None and self.process.poll() is not None
 
     def end(self, number: signal.Signals = signal.SIGKILL, *, within_s: float = 20) -> None:
         """Send a signal, and wait until it is gone."""
@@ -143,6 +161,7 @@ class Host:
             "--log-level=warn",
         )
         self._add("dockerd", docker)
+        self.programs["dockerd"].child = self.folder / "exec" / "containerd" / "containerd.pid"
         self._add("virtlogd", ("virtlogd", f"--pid-file={self.folder}/virtlogd.pid"))
         self._add("libvirtd", ("libvirtd", f"--pid-file={self.folder}/libvirtd.pid"))
         self._add("agent", (str(WIRELOOM), "agent"))
@@ -176,6 +195,14 @@ class Host:
         docker = subprocess.run([*self.inside, "docker", "version"], capture_output=True, timeout=20, check=False)
         virsh = subprocess.run([*self.inside, "virsh", "version"], capture_output=True, timeout=20, check=False)
         return docker.returncode == 0 and virsh.returncode == 0
+
+    def last_words(self) -> str:
+        """How its programs are, and what they logged last."""
+        return "\n".join(
+            f"--- {program.name}, {'runs' if program.runs else 'ended'}\n"
+            + "\n".join(program.log.read_text(errors="replace").splitlines()[-8:])
+            for program in self.programs.values()
+        )
 
     def load_images(self, *names: str) -> None:
         for name in names:

@@ -27,7 +27,7 @@ from host_rig import BRIDGE, HUB, NET, WIRELOOM, Host, Program, processes_in, ru
 
 from wireloom.client import Client, Endpoint
 from wireloom.model.host_views import JoinTokenRequest
-from wireloom.model.views import DeployRequest, LabView
+from wireloom.model.views import DeployRequest, HostView, LabView
 from wireloom.testing.conformance.dataplane_hosts import living_in
 from wireloom.testing.installation import until
 
@@ -63,6 +63,8 @@ class ManyHosts:
         self._make_controllers()
         self.controllers["controller"].start()
         await asyncio.gather(*(asyncio.to_thread(self._ready_engines, host) for host in self.hosts.values()))
+        for host in self.hosts.values():
+            await asyncio.to_thread(host.load_images, "frr", "linux")
         await until(self._answers, "the controller did not come up", within_s=60)
         for host in self.hosts.values():
             await self.join(host)
@@ -71,9 +73,11 @@ class ManyHosts:
     def _ready_engines(self, host: Host) -> None:
         deadline = time.monotonic() + _ENGINES_S
         while not host.engines_answer():
-            assert time.monotonic() < deadline, f"the engines of {host.name} do not answer"
+            for program in host.programs.values():
+                if program.ended:  # as a service manager would
+                    program.start()
+            assert time.monotonic() < deadline, f"the engines of {host.name} do not answer\n{host.last_words()}"
             time.sleep(0.1)
-        host.load_images("frr", "linux")
 
     def _make_controllers(self) -> None:
         folder = self.folder / "controller"
@@ -123,16 +127,26 @@ class ManyHosts:
         agent.start()
 
     async def alive(self, *names: str, within_s: float = 60) -> None:
-        """Wait until the controller hears these hosts with both engines, and no others."""
+        """Wait until both engines of these hosts answer and the controller has heard so, and hears no other hosts."""
+        await asyncio.gather(*(asyncio.to_thread(self._ready_engines, self.hosts[name]) for name in names))
+        since = time.time()  # what a host said before may be of engines that have died since
+        seen: dict[str, HostView] = {}
 
         async def heard() -> bool:
+            seen.clear()
             async with self.client() as client:
-                seen = {host.host: host for host in await client.hosts() if host.alive}
+                seen.update({host.host: host for host in await client.hosts() if host.alive})
+            facts = [host.facts or {} for host in seen.values()]
             return seen.keys() == set(names) and all(
-                all(item["available"] for item in (host.facts or {})["providers"]) for host in seen.values()
+                said.get("time", 0) > since and all(item["available"] for item in said["providers"]) for said in facts
             )
 
-        await until(heard, f"hosts {', '.join(names)} are not all there", within_s=within_s)
+        def show() -> str:
+            said = {name: (host.facts or {}).get("time", 0) - since for name, host in seen.items()}
+            programs = [program.name for program in self.programs() if not program.runs]
+            return f"heard of {said} (seconds since the engines answered); ended by themselves: {programs}"
+
+        await until(heard, f"hosts {', '.join(names)} are not all there", within_s=within_s, show=show)
 
     def close(self) -> None:
         for controller in self.controllers.values():
@@ -261,12 +275,14 @@ def remove_leftovers() -> None:
 
 
 @contextlib.asynccontextmanager
-async def many_hosts(*, dataplane: str = "kernel") -> AsyncIterator[ManyHosts]:
-    """Three hosts that have joined; all gone at the end."""
+async def many_hosts(
+    *, dataplane: str = "kernel", kind: Callable[..., ManyHosts] = ManyHosts
+) -> AsyncIterator[ManyHosts]:
+    """Three hosts that have joined; all gone at the end. ``kind`` makes the rig, of a folder."""
     remove_leftovers()
     folder = Path(tempfile.mkdtemp(prefix="wlt-mh-", dir="/var/tmp"))
     folder.chmod(0o755)
-    rig = ManyHosts(folder, dataplane=dataplane)
+    rig = kind(folder, dataplane=dataplane)
     try:
         # The hub's network must be there before anybody stands in it.
         run("ip", "netns", "add", HUB)
