@@ -26,6 +26,8 @@ _ADDRESS: Final = "set `underlay_address` on {host}"
 _WIREGUARD: Final = "load the module wireguard on {host}, put both nodes on one host, or set `link-encryption: none`"
 _QUEUES: Final = {"rate": "sch_tbf", "limit": "sch_tbf"}
 
+_WHOLE: Final = LinkImpairment()
+
 #: Whom a problem concerns (id of a link or segment) and what of it.
 _Key = tuple[str, str]
 
@@ -110,10 +112,11 @@ def _segment_lacks(segment: SegmentIntent, can: DataPlaneAbilities) -> Iterator[
         yield f"VLAN {segment.uplink.vlan} of {segment.uplink.device}", can.vlan_devices, _MODULE % "8021q"
 
 
-def _impaired(document: Slice) -> Iterator[tuple[str, str, LinkImpairment, bool]]:
-    """Name, id and impairment of each link, and whether it is one to a segment."""
+def _impaired(document: Slice, *, every: bool = False) -> Iterator[tuple[str, str, LinkImpairment, bool]]:
+    """Name, id and impairment of each link (or of ``every`` one), and whether it is one to a segment."""
     for wire in document.wires:
-        yield _name(document, wire), wire.id, _impairment_here(wire), False
+        if every or wire.impairment != _WHOLE:
+            yield _name(document, wire), wire.id, _impairment_here(wire), False
     for plug in document.plugs:
         segment = document.segment(plug.segment)
         yield f"{_end(document, plug.port)} -- {segment.name if segment else ''}", plug.id, plug.impairment, True
@@ -145,7 +148,7 @@ def tunnel_lacks(remote: RemoteEnd, facts: HostFacts) -> Iterator[tuple[str, str
 
 def link_names(slices: Mapping[str, Slice]) -> dict[str, str]:
     """Links as people name them, by id: ``r1:eth1 -- r2:eth1``."""
-    return {link_id: name for document in slices.values() for name, link_id, _, _ in _impaired(document)}
+    return {link_id: name for document in slices.values() for name, link_id, _, _ in _impaired(document, every=True)}
 
 
 def _end(document: Slice, ref: PortRef) -> str:

@@ -168,6 +168,8 @@ def node_intents(
     topology: Topology, known: Expansion, only: Collection[str] | None = None, *, remembered: Remembered | None = None
 ) -> dict[str, NodeIntent]:
     """Every node of ``topology`` that has an id (and is one of ``only``), by name, as an agent gets it."""
+    if only is not None and not only:
+        return {}
     ports = remembered.ports if remembered is not None else Latest[Mapping[str, frozenset[int]]]()
     used = ports.get((topology.links, topology.plugs), lambda: _used_ports(topology))
     return {

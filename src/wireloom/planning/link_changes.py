@@ -30,6 +30,8 @@ def link_changes(old: Topology | None, new: Topology, host_of: Mapping[str, str]
 
 
 def _pairs(old: Iterable[T], new: Iterable[T], key: Callable[[T], Hashable]) -> Iterator[tuple[T | None, T | None]]:
+    if old is new:
+        return
     before, after = {key(item): item for item in old}, {key(item): item for item in new}
     yield from ((before.get(name), item) for name, item in after.items())
     yield from ((item, None) for name, item in before.items() if name not in after)

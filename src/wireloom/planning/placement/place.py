@@ -324,7 +324,9 @@ def _nobody(node: NodeWish, errors: Mapping[str, WireloomError]) -> WireloomErro
     for host, error in errors.items():
         by_reason.setdefault(error.message.replace(host, "{}"), []).append(host)
     told = "; ".join(
-        reason.replace("{}", hosts[0]) if len(hosts) == 1 else f"{', '.join(hosts)}: {reason.replace('{}', 'each')}"
+        reason.replace("{}", hosts[0])
+        if len(hosts) == 1
+        else f"{', '.join(hosts)}: {reason.replace('host {}', 'each').replace('{}', 'each')}"
         for reason, hosts in by_reason.items()
     )
     hint = next((error.hint for error in errors.values() if error.hint), "")
