@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 from host_rig import NET
 from many_hosts_rig import ManyHosts, is_wired
-from traffic import address, deaf, pings, tcp_both_ways
+from traffic import deaf, give_addresses, pings, tcp_both_ways
 
 from wireloom.model.state import LinkState, NodeState
 from wireloom.model.views import LabView
@@ -34,7 +34,7 @@ async def wired(rig: ManyHosts) -> dict[str, dict[str, str]]:
     """The lab runs and carries; when its nodes were started, by host."""
     await rig.deploy(_LAB)
     await rig.wired()
-    await address(rig, ("a", "10.9.0.1/24"), ("b", "10.9.0.2/24"))
+    await give_addresses(rig, ("a", "10.9.0.1/24"), ("b", "10.9.0.2/24"))
     assert all(carried > 0 for carried in await tcp_both_ways(rig, "a", "b", "10.9.0.2"))
     return {name: host.started(rig.id) for name, host in rig.hosts.items()}
 

@@ -12,7 +12,7 @@ from many_hosts_rig import ManyHosts
 _SECONDS = "1"
 
 
-async def address(rig: ManyHosts, *addresses: tuple[str, str], nic: str = "eth1") -> None:
+async def give_addresses(rig: ManyHosts, *addresses: tuple[str, str], nic: str = "eth1") -> None:
     """Give nodes (first) addresses with their prefix length (second)."""
     for node, given in addresses:
         await rig.execute(node, "ip", "address", "replace", given, "dev", nic)
