@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from wireloom.controller.tasks import KeyedLocks, Supervisor
 from wireloom.controller.token import ensure_token
 from wireloom.controller.view import lab_view
 from wireloom.errors import NotPermitted
-from wireloom.model.slice import NodeIntent, PortIntent, PortRef, Slice, WireIntent
+from wireloom.model.slice import NodeIntent, PortIntent, PortRef, RemoteEnd, Slice, WireIntent
 from wireloom.model.state import LinkState, NodeState, NodeStatus, SliceStatus, WireStatus
 from wireloom.model.views import OperationState, StreamMessage
 
@@ -258,6 +259,16 @@ def test_what_users_see(seen: LabPicture, state: str, link: str) -> None:
 
 
 # -------------------------------------------------------------------- the token
+
+
+def test_a_wire_to_a_host_that_was_just_removed_hides_no_lab() -> None:
+    seen = picture(None)
+    (wire,) = seen.slices["h"].wires
+    far = wire.model_copy(update={"remote": RemoteEnd(end="b", host="gone")})
+    mine = seen.slices["h"].model_copy(update={"wires": (far,), "nodes": seen.slices["h"].nodes[:1]})
+    view = lab_view(replace(seen, slices={"h": mine}))
+    assert [node.name for node in view.nodes] == ["a"]
+    assert view.links == ()
 
 
 def test_a_token_that_others_can_read_is_refused(tmp_path: Path) -> None:

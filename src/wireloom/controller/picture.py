@@ -166,6 +166,8 @@ class LabPicture:
             for intent in document.wires:
                 if intent.remote is not None and intent.remote.end == "a":
                     continue
+                if intent.a.node_id not in self.nodes or intent.b.node_id not in self.nodes:
+                    continue  # the other host was removed, and the intent of this one is about to follow
                 there = intent.remote.host if intent.remote is not None else ""
                 yield LinkPicture(
                     intent=intent,
