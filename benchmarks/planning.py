@@ -22,6 +22,7 @@ from typing import Final
 
 from benchmarks.common import Result, measured, median, parser, report
 
+from wireloom.app import collect_rarely
 from wireloom.controller.drafts import drafted_nodes, inspected
 from wireloom.controller.far_links import way_warnings
 from wireloom.controller.intents import definitions_of
@@ -169,6 +170,7 @@ def main() -> None:
     given = arguments.parse_args()
     sizes = SIZES if given.nodes is None else ((given.nodes, max(given.nodes // 50, 1)),)
     devices = DeviceCatalogue.load()
+    collect_rarely()  # as the controller does
     run(*SIZES[0], devices)  # models are built at their first use
     results = [result for nodes, hosts in sizes for result in run(nodes, hosts, devices)]
     report("planning", results, given.json)

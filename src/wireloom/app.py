@@ -27,7 +27,15 @@ if TYPE_CHECKING:
     from wireloom.dataplane.contract import DataPlane
     from wireloom.fabric.documents import HostFacts
 
-__all__ = ["data_planes", "make_providers", "run_agent", "run_controller", "settings_schemas", "withdraw_others"]
+__all__ = [
+    "collect_rarely",
+    "data_planes",
+    "make_providers",
+    "run_agent",
+    "run_controller",
+    "settings_schemas",
+    "withdraw_others",
+]
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +48,16 @@ def run_controller(settings: Settings) -> None:
     from wireloom.logs import configure
 
     configure(settings)
+    collect_rarely()
     asyncio.run(_until_told_to_stop(_controller(settings)))
+
+
+def collect_rarely() -> None:
+    """Look for unused cycles after 50,000 new objects, not 700: a large lab is made of values that hold none.
+
+    To look through hundreds of thousands of them again and again takes as long as planning the lab.
+    """
+    gc.set_threshold(50_000, 10, 20)
 
 
 def run_agent(settings: Settings) -> None:
