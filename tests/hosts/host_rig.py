@@ -227,6 +227,15 @@ class Host:
         found = {node for node, state in self.containers(installation).items() if state == "running"}
         return found | {name.split("-")[-2] for name, state in self.domains().items() if state == "running"}
 
+    def emulators(self) -> list[int]:
+        """Process ids of the emulators of machines here."""
+        found = []
+        for pid in processes_in(self.netns):
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{pid}/exe").rsplit("/", 1)[-1].startswith("qemu-system"):
+                    found.append(pid)
+        return found
+
     def started(self, installation: str) -> dict[str, str]:
         """Node → when its runtime was started, of both technologies."""
         form = '{{.Label "wireloom.node"}}\t{{.ID}}'

@@ -35,7 +35,7 @@ links:
   - [a:eth2, v:eth1]
   - [b:eth2, v:eth2]
 """
-VICTIMS = ("controller", "nats-server", "agent", "dockerd", "libvirtd")
+VICTIMS = ("controller", "nats-server", "agent", "dockerd", "libvirtd", "emulator")
 
 
 def kill(rig: ManyHosts, draw: random.Random) -> str:
@@ -47,6 +47,10 @@ def kill(rig: ManyHosts, draw: random.Random) -> str:
     if victim == "nats-server":  # the controller brings it back
         os.kill(rig.nats_pid(), signal.SIGKILL)
         return victim
+    if victim == "emulator":  # each machine has one
+        for pid in host.emulators():
+            os.kill(pid, signal.SIGKILL)
+        return f"emulators of {host.name}"
     host.programs[victim].end(signal.SIGKILL)
     return f"{victim} of {host.name}"
 
