@@ -4,8 +4,8 @@ From a parsed topology to everything that ``wireloom plan`` shows and a deployme
 preflight, the slices of all hosts, and the changes with their reasons. Reading the topology's text, and writing the lab
 into a database, are measured beside it. Hosts are facts only; nothing is sent.
 
-    python -m benchmarks.planning            # the curve from 100 to 10,000 nodes
-    python -m benchmarks.planning --nodes 1000
+    python benchmarks/planning.py                 # the curve from 100 to 10,000 nodes
+    python benchmarks/planning.py --nodes 1000
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from benchmarks.common import Result, measured, median, parser, report
+from common import Result, measured, median, parser, report
 
 from wireloom.app import collect_rarely
 from wireloom.controller.drafts import drafted_nodes, inspected

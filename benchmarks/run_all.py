@@ -45,6 +45,8 @@ BENCHMARKS: Final = (
     Benchmark("guests", ("--rounds", "2", "--megabytes", "10")),
     Benchmark("images", ("--rounds", "2", "--disk", "512", "--archive", "256", "--small", "64")),
     Benchmark("moves", ("--rounds", "3")),
+    Benchmark("planning", ("--nodes", "1000")),
+    Benchmark("takeover", ("--rounds", "3")),
     Benchmark("library", ("--images", "300", "--hosts", "30", "--each", "20")),
     Benchmark("live_link", ("--containers", "20", "--machines", "8", "--commands", "3")),
     Benchmark("carrier", ("--containers", "3", "--machines", "1")),
