@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from tests.unit.controller_rig import Rig, make_rig, until
+from controller_rig import Rig, make_rig, until
 
 from wireloom.model.runtime import Capabilities
 from wireloom.model.views import DeployRequest, OperationState, PlanView
